@@ -1,0 +1,59 @@
+"""Frozen foundation-model transfer analysis: neural collapse and few-shot accuracy of any timm backbone.
+
+>>> import nctransfer as nct
+>>> features = nct.extract("vit_base", "pets/")  # doctest: +SKIP
+>>> nct.collapse(features).cdnv  # doctest: +SKIP
+>>> nct.fewshot(features, ways=5, shots=(1, 5)).to_frame()  # doctest: +SKIP
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nctransfer.errors import NCTransferError
+    from nctransfer.evaluation import FewShotResult, fewshot
+    from nctransfer.extraction import extract
+    from nctransfer.features import FeatureSet
+    from nctransfer.measures import CollapseReport, collapse
+    from nctransfer.store import FeatureStore, load_features
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CollapseReport": "measures",
+    "FeatureSet": "features",
+    "FeatureStore": "store",
+    "FewShotResult": "evaluation",
+    "NCTransferError": "errors",
+    "collapse": "measures",
+    "extract": "extraction",
+    "fewshot": "evaluation",
+    "load_features": "store",
+}
+
+__all__ = [
+    "CollapseReport",
+    "FeatureSet",
+    "FeatureStore",
+    "FewShotResult",
+    "NCTransferError",
+    "__version__",
+    "collapse",
+    "extract",
+    "fewshot",
+    "load_features",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""``python -m nctransfer``."""
+
+from nctransfer.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The command line: parse, call the library, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nctransfer import __version__
+from nctransfer.cli.cache import app as cache_app
+from nctransfer.cli.collapse import collapse
+from nctransfer.cli.demo import demo
+from nctransfer.cli.extract import extract
+from nctransfer.cli.fewshot import fewshot
+from nctransfer.cli.models import models
+from nctransfer.cli.options import expand
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nctransfer",
+    help="How collapsed are the classes under a frozen backbone, and how far do a few labels go?",
+    epilog="Begin with: nctransfer demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, extract, collapse, fewshot, models):
+    app.command()(expand(command))
+app.add_typer(cache_app, name="cache")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nctransfer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _shared(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,49 @@
+"""``nctransfer demo``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions
+from nctransfer.cli.sources import run_extraction
+from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nctransfer.evaluation import FewShotResult
+    from nctransfer.measures import CollapseReport
+
+
+def demo(output: OutputOptions) -> None:
+    """Run the whole path, offline: a pretrained backbone on 400 handwritten digits."""
+    with Terminal(output) as terminal:
+        from nctransfer import evaluation, images, measures
+        from nctransfer.backbones import DEFAULT_MODEL
+        from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheet
+
+        report = run_extraction(
+            SourceOptions(model=DEFAULT_MODEL, data=images.Digits.name, offline=True),
+            SelectionOptions(max_per_class=40),
+            output,
+            terminal,
+        )
+        features = report.stored.read(report.selection)
+        collapse = measures.collapse(features, pairs=3, device=output.device)
+        result = evaluation.fewshot(features, 5, (1, 5), device=output.device, progress=terminal.progress)
+        terminal.show(
+            [
+                extraction_sheet(report),
+                *collapse_sheets(collapse),
+                replace(fewshot_sheet(result), facts={}),  # they stand above already
+            ],
+            {"extract": report.to_dict(), "collapse": collapse.to_dict(), "fewshot": result.to_dict()},
+            lambda: _both(collapse, result),
+        )
+
+
+def _both(collapse: CollapseReport, result: FewShotResult) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat([collapse.to_frame(), result.to_frame()])

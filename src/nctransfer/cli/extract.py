@@ -1,0 +1,30 @@
+"""``nctransfer extract``."""
+
+from __future__ import annotations
+
+import logging
+
+from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions
+from nctransfer.cli.sources import run_extraction
+from nctransfer.cli.terminal import Terminal
+
+log = logging.getLogger("nctransfer.cli")
+
+
+def extract(source: SourceOptions, chosen: SelectionOptions, output: OutputOptions) -> None:
+    """Run images through a frozen backbone, and cache the features.
+
+    Only what is not in the cache yet is run. Ends in exit code 1 if an image cannot be read; the features of the others are
+    stored.
+    """
+    with Terminal(output) as terminal:
+        from nctransfer.errors import BrokenImagesError
+        from nctransfer.tables import extraction_sheet
+
+        report = run_extraction(source, chosen, output, terminal)
+        data = report.to_dict()
+        terminal.show([extraction_sheet(report)], data, [data], chosen.seed)
+        if report.failed and not source.skip_broken:
+            raise BrokenImagesError(report.failed, report.samples)
+        for broken in report.failed:
+            log.warning("left out: %r: %s", broken.id, broken.reason)

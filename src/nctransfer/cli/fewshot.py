@@ -1,0 +1,46 @@
+"""``nctransfer fewshot``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nctransfer.cli.collapse import FeatureColumn, FeaturesArgument, LabelColumn
+from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions, numbers
+from nctransfer.cli.sources import features_for
+from nctransfer.cli.terminal import Terminal
+
+
+def fewshot(
+    source: SourceOptions,
+    chosen: SelectionOptions,
+    output: OutputOptions,
+    features: FeaturesArgument = None,
+    ways: Annotated[str, typer.Option("--ways", "-w", help="Classes an episode: 5, or 5,10,20.")] = "5",
+    shots: Annotated[str, typer.Option("--shots", "-s", help="Support samples a class: 1, or 1,5.")] = "1",
+    queries: Annotated[int, typer.Option("--queries", min=1, help="Query samples a class.")] = 15,
+    episodes: Annotated[int, typer.Option("--episodes", "-e", min=2, help="Episodes of each task.")] = 10_000,
+    classifier: Annotated[str, typer.Option("--classifier", "-c", help="ridge, ncc, or both.")] = "ridge,ncc",
+    label_column: LabelColumn = None,
+    feature_column: FeatureColumn = "feature",
+) -> None:
+    """Measure n-way k-shot accuracy over many random episodes."""
+    all_ways, all_shots = numbers(ways), numbers(shots)
+    with Terminal(output) as terminal:
+        from nctransfer import evaluation
+        from nctransfer.tables import fewshot_sheet
+
+        given = features_for(features, source, chosen, output, terminal, label_column, feature_column)
+        result = evaluation.fewshot(
+            given,
+            all_ways,
+            all_shots,
+            queries=queries,
+            episodes=episodes,
+            classifiers=classifier.split(","),
+            seed=chosen.seed,
+            device=output.device,
+            progress=terminal.progress,
+        )
+        terminal.show([fewshot_sheet(result)], result.to_dict(), result.to_frame, chosen.seed)

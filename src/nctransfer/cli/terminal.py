@@ -1,0 +1,229 @@
+"""Where a command speaks: results on stdout; progress, notes and errors on stderr."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from nctransfer.cli.options import Format, OutputOptions
+from nctransfer.errors import BrokenImagesError, NCTransferError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from nctransfer.tables import Sheet
+
+__all__ = ["Terminal"]
+
+LISTED = 50  # broken images that are printed; JSON has all
+
+
+class Terminal:
+    """The streams of one command, as a context.
+
+    An :class:`~nctransfer.errors.NCTransferError` ends it with exit code 1, an interruption with 130.
+    """
+
+    def __init__(self, options: OutputOptions) -> None:
+        self._options = options
+        self._errors = _console(stderr=True)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._handler = _Notes(self)
+
+    def __enter__(self) -> Self:
+        logger = logging.getLogger("nctransfer")
+        logger.propagate = False
+        logger.setLevel(logging.ERROR if self._options.quiet else logging.INFO)
+        logger.addHandler(self._handler)
+        if self._errors.is_terminal and not self._options.quiet:
+            self._progress = _bar(self._errors)
+            self._tasks["loading"] = self._progress.add_task("loading", total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pause()
+        logging.getLogger("nctransfer").removeHandler(self._handler)
+        if isinstance(error, NCTransferError):
+            self._complain(error)
+            raise typer.Exit(1) from error
+        if isinstance(error, KeyboardInterrupt):
+            self.note(
+                "interrupted: what was extracted is kept, and the same command goes on from there", "red"
+            )
+            raise typer.Exit(130) from error
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Draw progress, if someone looks on."""
+        if self._progress is None:
+            return
+        if stage not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """A line on stderr, whatever it contains."""
+        from rich.text import Text
+
+        from nctransfer.tables import plain
+
+        console = self._progress.console if self._progress else self._errors
+        console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
+
+    def show(
+        self,
+        sheets: Sequence[Sheet],
+        data: Mapping[str, Any],
+        rows: Sequence[Mapping[str, Any]] | Callable[[], pd.DataFrame],
+        seed: int = 0,
+    ) -> None:
+        """Print a result in the format that was asked for: ``sheets``, or ``data`` as JSON, or ``rows`` as CSV."""
+        from nctransfer.tables import to_json, to_markdown
+
+        self.pause()
+        if self._options.format is Format.table:
+            self._print_tables(sheets)
+            return
+        if self._options.format is Format.json:
+            text = to_json({**data, "provenance": _provenance(seed)}) + "\n"
+        elif self._options.format is Format.markdown:
+            text = "\n".join(map(to_markdown, sheets))
+        else:
+            import pandas as pd
+
+            text = (rows() if callable(rows) else pd.DataFrame(rows)).to_csv(index=False)
+        if self._options.output:
+            self._write(text)
+        else:
+            sys.stdout.write(text)
+
+    def _print_tables(self, sheets: Sequence[Sheet]) -> None:
+        if self._options.output:
+            from io import StringIO
+
+            buffer = StringIO()
+            _print(_console(file=buffer, width=80), sheets)
+            self._write(buffer.getvalue())
+        else:
+            _print(_console(), sheets)
+
+    def _write(self, text: str) -> None:
+        path = self._options.output
+        assert path is not None
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise NCTransferError(
+                f"{str(path)!r} cannot be written: {error.strerror}", "give another --output"
+            ) from error
+
+    def _complain(self, error: NCTransferError) -> None:
+        from nctransfer.tables import plain, to_json
+
+        broken = error.broken if isinstance(error, BrokenImagesError) else ()
+        if self._options.format is Format.json:
+            content: dict[str, Any] = {
+                "type": type(error).__name__,
+                "message": error.message,
+                "hint": error.hint,
+            }
+            if broken:
+                content["broken"] = [image._asdict() for image in broken]
+            sys.stderr.write(to_json({"error": content}) + "\n")
+            return
+        for image in broken[:LISTED]:
+            self.note(f"  {plain(image.id)}: {plain(image.reason)}", "")
+        if len(broken) > LISTED:
+            self.note(f"  … and {len(broken) - LISTED:,} more (all of them: --format json)", "")
+        self.note(f"error: {error.message}", "bold red")
+        if error.hint:
+            self.note(f"hint: {error.hint}", "")
+
+    def pause(self) -> None:
+        """Stop drawing progress: something else is about to be printed."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class _Notes(logging.Handler):
+    """What the library logs, as notes."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_warning = record.levelno >= logging.WARNING
+        text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
+        self._terminal.note(text, "yellow" if is_warning else "dim")
+
+
+def _console(**settings: Any) -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, **settings)
+
+
+def _bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.1f}/s" if task.speed and task.total else "")
+
+    return Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        speed_estimate_period=10,
+    )
+
+
+def _print(console: Console, sheets: Sequence[Sheet]) -> None:
+    from rich.text import Text
+
+    from nctransfer.tables import to_rich
+
+    # a file has no width, so that no table need be folded there
+    for_tables = console if console.is_terminal else _console(file=console.file, width=100_000)
+    for number, sheet in enumerate(sheets):
+        if number:
+            console.print()
+        for part in to_rich(sheet):
+            (console if isinstance(part, Text) else for_tables).print(part)
+
+
+def _provenance(seed: int) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "command": shlex.join(["nctransfer", *sys.argv[1:]]),
+        "seed": seed,
+        "versions": {name: version(name) for name in ("nctransfer", "timm", "torch")},
+    }

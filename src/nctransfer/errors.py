@@ -1,0 +1,93 @@
+"""What can go wrong, as one tree.
+
+::
+
+    NCTransferError            every error that nctransfer raises on purpose
+    ├── DataError              the images: no folder, no classes, a symlink loop
+    │   └── BrokenImagesError  some images could not be read; the others are stored
+    ├── ModelError             the backbone: unknown name, no pooled features
+    │   └── WeightsError       its weights: not at hand, not fitting, unsafe
+    ├── DeviceError            the device or dtype that was asked for is not there
+    ├── StoreError             the cache: not writable, disk full, a damaged file
+    ├── FeaturesError          the features: not found, not finite, no such column
+    └── EpisodeError           the task: more ways than classes, too few samples
+
+A message says what was given and what was needed; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "BrokenImage",
+    "BrokenImagesError",
+    "DataError",
+    "DeviceError",
+    "EpisodeError",
+    "FeaturesError",
+    "ModelError",
+    "NCTransferError",
+    "StoreError",
+    "WeightsError",
+]
+
+
+class NCTransferError(Exception):
+    """An error of the user's material, with a ``hint`` at what to do next (may be empty)."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DataError(NCTransferError):
+    """The data source cannot be used as labelled images."""
+
+
+class BrokenImage(NamedTuple):
+    """An image that gave no features, and why."""
+
+    id: str
+    reason: str
+
+
+class BrokenImagesError(DataError):
+    """Some images gave no features; those of the others are stored.
+
+    ``broken`` lists them.
+    """
+
+    def __init__(self, broken: Sequence[BrokenImage], stored: int) -> None:
+        images = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
+        super().__init__(
+            f"{images} could not be used; the features of the other {stored:,} are stored",
+            "mend or remove them and run again, or go on without them by --skip-broken",
+        )
+        self.broken = tuple(broken)
+
+
+class ModelError(NCTransferError):
+    """The backbone cannot be used."""
+
+
+class WeightsError(ModelError):
+    """The weights cannot be had, do not fit, or are not safe to read."""
+
+
+class DeviceError(NCTransferError):
+    """The device or dtype that was asked for is not available here."""
+
+
+class StoreError(NCTransferError):
+    """The cache cannot be read or written."""
+
+
+class FeaturesError(NCTransferError):
+    """The features cannot be found or used."""
+
+
+class EpisodeError(NCTransferError):
+    """The few-shot task does not fit the features."""

@@ -1,0 +1,341 @@
+"""Features with their labels, in memory, and read from any Parquet file.
+
+A :class:`FeatureSet` is always in one order, classes by name and samples by id, so that nothing computed
+from it depends on where a row lay in a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import FeaturesError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FeatureInfo", "FeatureSet", "Selection", "read_parquet"]
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a feature set is and where it came from; ``None`` where that is not known."""
+
+    id: str
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    split: str | None = None
+    layer: str = "feature"
+    path: str | None = None  # the Parquet folder or file
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples of a source are wanted; by default all.
+
+    Attributes:
+        split: Only this split.
+        classes: Only these class names.
+        max_per_class: At most so many samples of a class (and split), drawn by ``seed``. The draw orders samples
+            by a digest of seed and id, so that fewer samples are a subset of more, also of a grown set.
+        seed: See ``max_per_class``.
+    """
+
+    split: str | None = None
+    classes: tuple[str, ...] | None = None
+    max_per_class: int | None = None
+    seed: int = 0
+
+    def apply(self, ids: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> NDArray[np.intp]:
+        """The positions of the wanted samples, ascending; the three columns are of length n.
+
+        Raises:
+            FeaturesError: There is no such split or class; the message names those that there are.
+        """
+        import numpy as np
+
+        keep = np.ones(len(ids), dtype=bool)
+        if self.split is not None:
+            keep &= self._is_in((self.split,), splits, "split")
+        if self.classes is not None:
+            keep &= self._is_in(self.classes, labels, "class")
+        wanted = np.flatnonzero(keep)
+        if self.max_per_class is None:
+            return wanted
+        groups: dict[tuple[str, str], list[tuple[bytes, int]]] = {}
+        for index in wanted.tolist():
+            draw = hashlib.blake2b(f"{self.seed}\0{ids[index]}".encode(), digest_size=8).digest()
+            groups.setdefault((splits[index], labels[index]), []).append((draw, index))
+        drawn = [index for group in groups.values() for _, index in sorted(group)[: self.max_per_class]]
+        return np.sort(np.array(drawn, dtype=np.intp))
+
+    @staticmethod
+    def _is_in(wanted: Sequence[str], column: Sequence[str], kind: str) -> NDArray[np.bool_]:
+        import numpy as np
+
+        there = sorted(set(column) - {""})
+        if absent := [name for name in wanted if name not in there]:
+            names = ", ".join(map(repr, there[:10])) + (" …" if len(there) > 10 else "")
+            plural = "splits" if kind == "split" else "classes"
+            raise FeaturesError(
+                f"there is no {kind} {absent[0]!r}" + (f" and {len(absent) - 1} more" if absent[1:] else ""),
+                f"the {plural} are: {names}" if there else f"these data have no {plural}",
+            )
+        allowed = frozenset(wanted)
+        return np.fromiter((name in allowed for name in column), dtype=bool, count=len(column))
+
+    def __str__(self) -> str:
+        """In words, empty if everything is wanted."""
+        parts = [
+            f"split {self.split}" if self.split else "",
+            f"{len(self.classes)} chosen classes" if self.classes else "",
+            f"at most {self.max_per_class} a class" if self.max_per_class else "",
+        ]
+        return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features and labels of n samples in C classes.
+
+    Attributes:
+        features: ``(n, d)``, float32 or float64, on the CPU.
+        labels: ``(n,)`` int64 codes, ascending: row ``labels[i]`` of ``classes``.
+        classes: The C class names, sorted.
+        ids: The n sample names, sorted within each class.
+        info: Where they came from.
+
+    >>> import numpy as np
+    >>> FeatureSet.from_arrays(np.eye(4), ["b", "a", "b", "a"]).counts.tolist()
+    [2, 2]
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    info: FeatureInfo
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: ArrayLike | torch.Tensor,
+        labels: Iterable[object],
+        ids: Iterable[object] | None = None,
+        info: FeatureInfo | None = None,
+    ) -> FeatureSet:
+        """A feature set of one's own arrays.
+
+        Args:
+            features: ``(n, d)``; float64 is kept, other types become float32.
+            labels: n class names or codes.
+            ids: n distinct sample names; the row number if absent.
+            info: Where they came from.
+
+        Raises:
+            FeaturesError: Shapes do not fit, there is no row, or a value is NaN or infinite.
+        """
+        import numpy as np
+        import torch
+
+        matrix = torch.as_tensor(features).detach().cpu()
+        if matrix.dtype not in (torch.float32, torch.float64):
+            matrix = matrix.float()
+        names = [str(label) for label in labels]
+        if matrix.ndim != 2 or len(matrix) != len(names) or matrix.numel() == 0:
+            raise FeaturesError(
+                f"features of shape {tuple(matrix.shape)} do not go with {len(names):,} labels",
+                "needed are a matrix of one row a sample and one label for each row, at least one",
+            )
+        width = len(str(len(names) - 1))
+        keys = [str(i) for i in ids] if ids is not None else [f"{i:0{width}d}" for i in range(len(names))]
+        if len(keys) != len(names):
+            raise FeaturesError(f"{len(keys):,} ids do not go with {len(names):,} labels")
+        classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
+        order = np.lexsort((_ranks(keys), codes))
+        matrix = matrix[torch.from_numpy(order)]
+        ordered = tuple(keys[i] for i in order.tolist())
+        _check_finite(matrix, ordered)
+        return cls(
+            matrix,
+            torch.from_numpy(codes[order].astype(np.int64)),
+            tuple(classes.tolist()),
+            ordered,
+            info or FeatureInfo("arrays"),
+        )
+
+    def __len__(self) -> int:
+        """The number of samples, n."""
+        return len(self.labels)
+
+    @property
+    def dim(self) -> int:
+        """The feature width, d."""
+        return self.features.shape[1]
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """The number of samples of each class, ``(C,)`` int64."""
+        return self.labels.bincount(minlength=len(self.classes))
+
+    def batches(self, rows: int = 8192) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Features and labels, ``rows`` at a time."""
+        yield from zip(self.features.split(rows), self.labels.split(rows), strict=True)
+
+    def only_classes(self, codes: torch.Tensor) -> FeatureSet:
+        """The samples of some classes, given by their codes in ascending order."""
+        import torch
+
+        rows = torch.isin(self.labels, codes).nonzero()[:, 0]
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=torch.searchsorted(codes, self.labels[rows]),
+            classes=tuple(self.classes[code] for code in codes.tolist()),
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the set is: the fields of :class:`FeatureInfo`, and its size."""
+        return {
+            **asdict(self.info),
+            "samples": len(self),
+            "classes": len(self.classes),
+            "dim": self.dim,
+        }
+
+
+def read_parquet(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str = "feature",
+    selection: Selection | None = None,
+) -> FeatureSet:
+    """Features made elsewhere: a Parquet file, or a folder of them.
+
+    Args:
+        path: The file or folder.
+        label_column: Class names or codes; by default ``class`` if there is such a column, else ``label``.
+        feature_column: Vectors as list, fixed-size list or tensor, of any float type.
+        selection: Which rows are wanted. Columns ``id`` and ``split`` are used if they are there.
+
+    Raises:
+        FeaturesError: No such file or column, rows of unequal length, nulls, or values not finite.
+    """
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    try:
+        source = dataset.dataset(path, format="parquet")
+        names = source.schema.names
+        label_column = label_column or ("class" if "class" in names else "label")
+        for column in (label_column, feature_column):
+            if column not in names:
+                raise FeaturesError(
+                    f"{str(path)!r} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}",
+                    "name the columns by --label-column and --feature-column",
+                )
+        extra = [name for name in ("id", "split") if name in names]
+        table = source.to_table(columns=[label_column, feature_column, *extra])
+    except (pa.ArrowException, OSError) as error:
+        raise FeaturesError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
+    labels = _strings(table[label_column], label_column)
+    ids = _strings(table["id"], "id") if "id" in extra else None
+    splits = _strings(table["split"], "split") if "split" in extra else [""] * len(labels)
+    matrix = vectors(table[feature_column], feature_column)
+    info = FeatureInfo(str(path), data=Path(path).name, path=str(path), layer=feature_column)
+    if selection is None or not labels:
+        return FeatureSet.from_arrays(matrix, labels, ids, info)
+    numbers = [str(i) for i in range(len(labels))]
+    rows = selection.apply(ids or numbers, labels, splits)
+    return FeatureSet.from_arrays(
+        matrix[rows],
+        np.array(labels, dtype=object)[rows],
+        [(ids or numbers)[i] for i in rows.tolist()],
+        replace(info, split=selection.split),
+    )
+
+
+def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
+    """A column of vectors as a matrix ``(n, d)``, float64 if it was that, else float32.
+
+    Raises:
+        FeaturesError: It holds no vectors, a null, or rows of unequal length.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    chunks = []
+    for chunk in column.chunks:
+        if isinstance(chunk, pa.ExtensionArray):
+            chunk = chunk.storage  # noqa: PLW2901 - the tensor extension is a list inside
+        kind = chunk.type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            raise FeaturesError(f"the column {name!r} holds {kind}, not vectors")
+        values = chunk.flatten()
+        if chunk.null_count or values.null_count:
+            raise FeaturesError(f"the column {name!r} holds nulls")
+        if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+            raise FeaturesError(f"the column {name!r} holds vectors of {values.type}, not of numbers")
+        if len(chunk) == 0:
+            continue
+        if not pa.types.is_fixed_size_list(kind):
+            lengths = chunk.value_lengths().to_numpy(zero_copy_only=False)
+            if (lengths != lengths[0]).any():
+                raise FeaturesError(
+                    f"the vectors of {name!r} are of unequal length: {lengths.min()} to {lengths.max()}"
+                )
+        kept = np.float64 if values.type == pa.float64() else np.float32
+        chunks.append(values.to_numpy(zero_copy_only=False).astype(kept, copy=False).reshape(len(chunk), -1))
+    widths = sorted({chunk.shape[1] for chunk in chunks})
+    if len(widths) > 1:
+        raise FeaturesError(f"the vectors of {name!r} are of unequal length: {widths[0]} to {widths[-1]}")
+    return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
+
+
+def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise FeaturesError(f"the column {name!r} holds {kind}, not names or whole numbers")
+    if column.null_count:
+        raise FeaturesError(f"the column {name!r} holds {column.null_count:,} nulls")
+    return [str(value) for value in column.to_pylist()]
+
+
+def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
+    """The rank of each key; numbers by their value, names by their letters.
+
+    Raises:
+        FeaturesError: Two keys are equal, so that their order would hang on the file's.
+    """
+    import numpy as np
+
+    if all(key.isascii() and key.isdigit() for key in keys):
+        order = sorted(range(len(keys)), key=lambda i: (int(keys[i]), keys[i]))
+    else:
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+    if twice := next((keys[a] for a, b in zip(order, order[1:], strict=False) if keys[a] == keys[b]), None):
+        raise FeaturesError(f"the id {twice!r} stands for more than one sample", "ids must be distinct")
+    ranks = np.empty(len(keys), dtype=np.intp)
+    ranks[order] = np.arange(len(keys))
+    return ranks
+
+
+def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:
+    bad = ~matrix.isfinite().all(dim=1)
+    if count := int(bad.sum()):
+        first = ids[int(bad.nonzero()[0])]
+        raise FeaturesError(
+            f"{count:,} of {len(matrix):,} rows hold NaN or infinite values; the first is {first!r}",
+            "extract them again with --dtype float32, or leave these samples out",
+        )

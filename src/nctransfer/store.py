@@ -1,0 +1,637 @@
+"""The feature cache: what has been through a backbone once is never run again.
+
+::
+
+    <cache>/features/<model>-<key>/<source>/manifest.json     which parts are whole
+                                            /rows/part-*.parquet
+                                   head.safetensors           the backbone's linear classifier, if it has one
+           /sources/<source>.parquet                          the listing: id, class, split, digest
+           /keys/<request>.json                               the key that a request led to
+           last.json                                          the set used last
+
+Two things are kept apart. A **row** belongs to the content of an image: its digest and its feature, written
+once and never changed. The **listing** of a source says which images there are now, what they are called,
+and which digest each has. A renamed class folder or a touched file therefore changes the listing only, in one
+atomic replacement. Rows also carry id, class and label as of extraction, so that the ``rows`` folder is
+a plain Parquet data set to anyone else; pandas, Polars and DuckDB refuse a folder with another kind of file in
+it, hence the manifest beside it and not in it.
+
+Everything is written to a temporary name, flushed and renamed. A killed run leaves whole parts, or parts that the
+manifest does not know yet and that are checked and adopted by the next run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from nctransfer.errors import FeaturesError, StoreError
+from nctransfer.features import FeatureInfo, FeatureSet, Selection, read_parquet, vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ["FeatureKey", "FeatureStore", "Listed", "StoredSet", "load_features"]
+
+FORMAT = 1  # of the rows; in the key, so that another format is another set
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """Everything that changes the numbers of a row, and nothing else.
+
+    Attributes:
+        model: timm's name with tag.
+        weights: Digest of the weights' tensors.
+        transform: Image size, mean, std, interpolation, crop.
+        pool: How the output became one vector.
+        dtype: What it was computed in.
+        store_dtype: What it is stored in.
+        model_kwargs: Further arguments of the model.
+        format: Version of the rows and of the decoding of images.
+    """
+
+    model: str
+    weights: str
+    transform: Mapping[str, Any]
+    pool: str = "pre_logits"
+    dtype: str = "float32"
+    store_dtype: str = "float32"
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that differ where any field does."""
+        return _digest(asdict(self))
+
+
+class Listed(NamedTuple):
+    """An image in the listing of a source; ``digest`` is "" while it is not known."""
+
+    id: str
+    label: str
+    split: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+class FeatureStore:
+    """The cache folder: ``$NCTRANSFER_CACHE``, else the platform's folder for caches."""
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        import platformdirs
+
+        chosen = root or os.environ.get("NCTRANSFER_CACHE") or platformdirs.user_cache_dir("nctransfer")
+        self.root = Path(chosen).expanduser().absolute()
+
+    # Sets
+
+    def open(self, key: FeatureKey, source_id: str, about: Mapping[str, str]) -> StoredSet:
+        """The set of one backbone on one source; it need not exist yet.
+
+        ``about`` are names for the reader: ``weights`` and ``data``.
+        """
+        from nctransfer.images import safe_name
+
+        folder = f"{safe_name(key.model)}-{key.digest}"
+        return StoredSet(self, self.root / "features" / folder / source_id, key, about)
+
+    def sets(self) -> list[StoredSet]:
+        """Every stored set, by id."""
+        manifests = sorted(self.root.glob("features/*/*/manifest.json"))
+        return [stored for path in manifests if (stored := self._at(path.parent))]
+
+    def find(self, name: str) -> StoredSet:
+        """The set with this id, unique prefix of an id, or folder.
+
+        Raises:
+            FeaturesError: None or several fit; the message names them.
+        """
+        if (path := self.holds(Path(name))) and (stored := self._at(path)):
+            return stored
+        every = {stored.id: stored for stored in self.sets()}
+        fitting = [stored for key, stored in every.items() if key.startswith(name)]
+        if name in every or len(fitting) == 1:
+            return every.get(name) or fitting[0]
+        names = "\n  ".join(stored.id for stored in fitting or every.values())
+        if fitting:
+            raise FeaturesError(f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give more letters")
+        raise FeaturesError(
+            f"{name!r} is neither a stored set nor a Parquet file or folder",
+            f"stored are:\n  {names}" if every else "nothing is stored yet: run nctransfer extract",
+        )
+
+    def holds(self, path: Path) -> Path | None:
+        """The folder of the set whose folder, or folder of rows, ``path`` is."""
+        path = path.expanduser().absolute()
+        path = path.parent if path.name == "rows" else path
+        return path if (path / "manifest.json").is_file() else None
+
+    def _at(self, path: Path) -> StoredSet | None:
+        manifest = _read_json(path / "manifest.json")
+        try:
+            return StoredSet(self, path, FeatureKey(**manifest["key"]), manifest["about"])
+        except (KeyError, TypeError):
+            return None  # not a manifest of ours, or a damaged one: the next extraction rebuilds it
+
+    # What was used last
+
+    @property
+    def last(self) -> tuple[StoredSet, Selection] | None:
+        """The set used last and what was selected of it, if it is still there."""
+        record = _read_json(self.root / "last.json")
+        try:
+            chosen = dict(record["selection"])
+            chosen["classes"] = tuple(chosen["classes"]) if chosen["classes"] is not None else None
+            stored = self._at(self.root / "features" / record["id"])
+            return (stored, Selection(**chosen)) if stored else None
+        except (KeyError, TypeError):
+            return None
+
+    def use(self, stored: StoredSet, selection: Selection) -> None:
+        """Remember what was used last; not in a cache that cannot be written."""
+        record = {"id": stored.id, "selection": asdict(selection)}
+        if os.access(self.root, os.W_OK) and _read_json(self.root / "last.json") != record:
+            _write_json(self.root / "last.json", record)
+
+    # Keys
+
+    def recall(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What :meth:`remember` was told for this request; empty if nothing."""
+        return _read_json(self._key_file(request))
+
+    def remember(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        """Keep the answer to a request, so that next time the weights need not be loaded to know the key."""
+        _write_json(self._key_file(request), answer)
+
+    def _key_file(self, request: Mapping[str, Any]) -> Path:
+        return self.root / "keys" / f"{_digest(request, 16)}.json"
+
+    # Listings
+
+    def listing(self, source_id: str) -> dict[str, Listed]:
+        """The images of a source by id, as last listed; empty if it never was."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            table = parquet.ParquetFile(self._listing_file(source_id)).read()
+            columns = [table[name].to_pylist() for name in Listed._fields]
+        except (OSError, pa.ArrowException, KeyError):
+            return {}  # a listing can always be made anew
+        return {row[0]: Listed(*row) for row in zip(*columns, strict=True)}
+
+    def save_listing(self, source_id: str, listing: Sequence[Listed]) -> dict[str, Listed]:
+        """Replace a listing; digests that another process found meanwhile are kept. Returns the new one."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = self._listing_file(source_id)
+        with _locked(path.with_suffix(".lock")):
+            known = self.listing(source_id)
+            new = {row.id: row if row.digest else _with_known_digest(row, known) for row in listing}
+            if new != known:
+                columns = zip(*new.values(), strict=True)
+                table = pa.table(dict(zip(Listed._fields, map(list, columns), strict=True)))
+                with _writing(path):
+                    _replace(path, lambda file: parquet.write_table(table, file, compression="zstd"))
+        return new
+
+    def _listing_file(self, source_id: str) -> Path:
+        return self.root / "sources" / f"{source_id}.parquet"
+
+
+class StoredSet:
+    """The rows of one backbone on one source."""
+
+    def __init__(self, store: FeatureStore, path: Path, key: FeatureKey, about: Mapping[str, str]) -> None:
+        self.store = store
+        self.path = path
+        self.key = key
+        self.about = dict(about)
+
+    @property
+    def id(self) -> str:
+        """``<model>-<key>/<source>``."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def rows_path(self) -> Path:
+        """The folder of Parquet files that any reader of Parquet opens."""
+        return self.path / "rows"
+
+    @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """The part files by name: ``rows``, ``dim``, ``bytes``, ``mtime_ns``, ``sha256``."""
+        parts = self._manifest.get("parts", {})
+        return {name: part for name, part in parts.items() if name == Path(name).name}
+
+    @property
+    def rows(self) -> int:
+        """The number of rows stored."""
+        return sum(part["rows"] for part in self.parts.values())
+
+    @property
+    def bytes(self) -> int:
+        """The size of the rows on disk."""
+        return sum(part["bytes"] for part in self.parts.values())
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        manifest = _read_json(self.path / "manifest.json")
+        return manifest if manifest.get("key") == _plain(asdict(self.key)) else {}
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Only one process at a time extracts into a set; ``on_wait`` is called before waiting for another."""
+        with _locked(self.path / ".lock", on_wait):
+            yield
+
+    def damaged(self, thorough: bool = False) -> dict[str, str]:
+        """The parts that are not as they were written, and what is wrong with each.
+
+        A part whose size and time are as recorded is taken as whole (its page checksums are still verified
+        when it is read); ``thorough`` hashes every part.
+        """
+        return {
+            name: reason
+            for name, part in self.parts.items()
+            if (reason := _part_damage(self.rows_path / name, part, thorough))
+        }
+
+    def repair(self) -> dict[str, str]:
+        """Drop damaged parts, adopt whole ones that a killed run left, and return the damaged ones.
+
+        To be called under :meth:`lock`.
+        """
+        damaged = self.damaged()
+        parts = {name: part for name, part in self.parts.items() if name not in damaged}
+        adopted = {}
+        with _writing(self.path):
+            for leftover in self.path.glob("*.tmp"):
+                leftover.unlink()
+            for path in self.rows_path.glob("part-*.parquet"):
+                if path.name not in parts:
+                    if path.name not in damaged and (record := self._adopt(path)):
+                        adopted[path.name] = record
+                    else:
+                        damaged.setdefault(path.name, "of no use: damaged, or of another set")
+                        path.unlink()
+            if damaged or adopted:
+                self._write_manifest({**parts, **adopted})
+        return damaged
+
+    def _adopt(self, path: Path) -> dict[str, Any] | None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            table = parquet.ParquetFile(path, page_checksum_verification=True).read()
+        except (OSError, pa.ArrowException):
+            return None
+        metadata = table.schema.metadata or {}
+        if metadata.get(b"nctransfer.key") != json.dumps(_plain(asdict(self.key))).encode():
+            return None
+        return _part_record(path, len(table), table.schema.field("feature").type.list_size)
+
+    def _write_manifest(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        manifest = {"key": asdict(self.key), "about": self.about, "parts": parts}
+        _write_json(self.path / "manifest.json", manifest)
+
+    def digests(self) -> set[str]:
+        """The digests of the stored images."""
+        tables = (self._read_part(name, ["digest"]) for name in self.parts)
+        return {digest for table in tables for digest in table["digest"].to_pylist()}
+
+    def append(self, images: Sequence[Listed], features: NDArray[np.generic]) -> None:
+        """Store one part: n images and their features ``(n, d)``. To be called under :meth:`lock`."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        classes = self._label_codes(images)
+        vector = pa.FixedSizeListArray.from_arrays(
+            pa.array(features.reshape(-1)),
+            type=pa.list_(pa.field("item", pa.from_numpy_dtype(features.dtype), False), features.shape[1]),
+        )
+        columns: dict[str, Any] = {
+            "id": [image.id for image in images],
+            "class": [image.label for image in images],
+            "label": pa.array([classes[image.label] for image in images], pa.int32()),
+            "split": [image.split for image in images],
+            "digest": [image.digest for image in images],
+            "feature": vector,
+        }
+        table = pa.table(columns)
+        schema = pa.schema([column.with_nullable(False) for column in table.schema], self._metadata())
+        name = f"part-{_digest([image.digest for image in images], 16)}.parquet"
+        path = self.rows_path / name
+        with _writing(path):
+            _replace(
+                path,
+                lambda file: parquet.write_table(
+                    table.cast(schema),
+                    file,
+                    compression={name: "zstd" for name in columns if name != "feature"},
+                    use_dictionary=["class", "split"],
+                    write_statistics=["id", "class", "label", "split"],
+                    write_page_checksum=True,
+                ),
+                self.path,
+            )
+            record = _part_record(path, len(images), features.shape[1])
+            self._write_manifest({**self.parts, name: record})
+
+    def save_head(self, head: Mapping[str, torch.Tensor] | None) -> None:
+        """Store the backbone's linear classifier beside its sets, once."""
+        from safetensors.torch import save
+
+        path = self.path.parent / "head.safetensors"
+        if head is not None and not path.exists():
+            content = save(dict(head))
+            with _writing(path):
+                _replace(path, lambda file: file.write(content))
+
+    def _label_codes(self, images: Sequence[Listed]) -> dict[str, int]:
+        """A code for each class name; those given out earlier stay, as parts are never rewritten."""
+        codes: dict[str, int] = {}
+        for name in self.parts:
+            table = self._read_part(name, ["class", "label"])
+            codes.update(zip(table["class"].to_pylist(), table["label"].to_pylist(), strict=True))
+        for label in sorted({image.label for image in images} - codes.keys()):
+            codes[label] = max(codes.values(), default=-1) + 1
+        return codes
+
+    def _metadata(self) -> dict[str, str]:
+        versions = {name: version(name) for name in ("nctransfer", "timm", "torch")}
+        return {
+            "nctransfer.key": json.dumps(_plain(asdict(self.key))),
+            "nctransfer.about": json.dumps(self.about),
+            "nctransfer.versions": json.dumps(versions),
+        }
+
+    def listed(self) -> list[Listed]:
+        """The listing of the set's source; as of extraction if that has been lost."""
+        if listing := self.store.listing(self.path.name):
+            return list(listing.values())
+        rows: dict[str, Listed] = {}
+        for name in self.parts:
+            table = self._read_part(name, ["id", "class", "split", "digest"])
+            for id_, label, split, digest in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                rows[id_] = Listed(id_, label, split, 0, 0, digest)
+        return list(rows.values())
+
+    def read(self, selection: Selection | None = None) -> FeatureSet:
+        """The features of the wanted images, with labels and ids as listed now.
+
+        Listed images that are not stored are left out: the set is what has been extracted.
+
+        Raises:
+            FeaturesError: Nothing stored is wanted, or a value is not finite.
+            StoreError: A part is damaged; the message names it.
+        """
+        import numpy as np
+
+        selection = selection or Selection()
+        listed = self.listed()
+        chosen = selection.apply(
+            [row.id for row in listed], [row.label for row in listed], [row.split for row in listed]
+        )
+        places: dict[str, list[int]] = {}
+        for place, index in enumerate(chosen.tolist()):
+            places.setdefault(listed[index].digest, []).append(place)
+        if damaged := self.damaged():
+            raise self._damage(*next(iter(damaged.items())))
+        matrix: NDArray[Any] | None = None
+        stored = np.zeros(len(chosen), dtype=bool)
+        for name in self.parts:
+            for batch in self._read_part(name, ["digest", "feature"]).to_batches():
+                values = vectors(_chunked(batch["feature"]), "feature")
+                pairs = [
+                    (place, row)
+                    for row, digest in enumerate(batch["digest"].to_pylist())
+                    for place in places.get(digest, ())
+                ]
+                if not pairs:
+                    continue
+                to, rows = (list(column) for column in zip(*pairs, strict=True))
+                if matrix is None:
+                    matrix = np.empty((len(chosen), values.shape[1]), np.float32)
+                matrix[to] = values[rows]
+                stored[to] = True
+        if matrix is None:
+            raise FeaturesError(f"nothing of what is wanted is stored in {self.id}", "run nctransfer extract")
+        kept = [listed[index] for index in chosen[stored].tolist()]
+        return FeatureSet.from_arrays(
+            matrix if stored.all() else matrix[stored],
+            [row.label for row in kept],
+            [row.id for row in kept],
+            self.info(selection),
+        )
+
+    def info(self, selection: Selection) -> FeatureInfo:
+        """What the set is, for the head of a table."""
+        return FeatureInfo(
+            id=self.id,
+            model=self.key.model,
+            weights=f"{self.about.get('weights', 'unknown')} (digest {self.key.weights[:8]})",
+            data=self.about.get("data"),
+            split=selection.split,
+            path=str(self.rows_path),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the set is, as JSON has it."""
+        return {
+            "id": self.id,
+            "path": str(self.rows_path),
+            **self.about,
+            "rows": self.rows,
+            "parts": len(self.parts),
+            "bytes": self.bytes,
+            "key": asdict(self.key),
+        }
+
+    def remove(self) -> None:
+        """Delete the set; the folder of its backbone too if it was the last there."""
+        with _writing(self.path):
+            shutil.rmtree(self.path)
+            if not any(child.is_dir() for child in self.path.parent.iterdir()):
+                shutil.rmtree(self.path.parent)
+
+    def _read_part(self, name: str, columns: list[str]) -> pa.Table:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            file = parquet.ParquetFile(self.rows_path / name, page_checksum_verification=True)
+            return file.read(columns)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damage(name, str(error)) from error
+
+    def _damage(self, name: str, reason: str) -> StoreError:
+        return StoreError(
+            f"{name} of {self.id} is damaged: {reason}",
+            "run the same nctransfer extract again: it redoes the rows of this part and keeps the others",
+        )
+
+
+def _part_record(path: Path, rows: int, dim: int) -> dict[str, Any]:
+    stat = path.stat()
+    return {
+        "rows": rows,
+        "dim": dim,
+        "bytes": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": _sha256(path),
+    }
+
+
+def _part_damage(path: Path, part: Mapping[str, Any], thorough: bool) -> str:
+    try:
+        stat = path.stat()
+        if stat.st_size != part["bytes"]:
+            return f"{stat.st_size:,} bytes instead of {part['bytes']:,}"
+        if (thorough or stat.st_mtime_ns != part["mtime_ns"]) and _sha256(path) != part["sha256"]:
+            return "its content was altered"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _with_known_digest(row: Listed, known: Mapping[str, Listed]) -> Listed:
+    """``row`` with the digest that is known for it, if the file has not been touched since."""
+    old = known.get(row.id)
+    same = old is not None and (old.size, old.mtime_ns) == (row.size, row.mtime_ns)
+    return row._replace(digest=old.digest) if old and same else row
+
+
+def _chunked(array: pa.Array) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.chunked_array([array])
+
+
+# Files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON: tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
+def _digest(value: Any, digits: int = 8) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=digits // 2).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none, or it is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=1).encode()
+    with _writing(path):
+        _replace(path, lambda file: file.write(text))
+
+
+def _replace(path: Path, write: Callable[[IO[bytes]], object], temporary_in: Path | None = None) -> None:
+    """Write a file so that it is there whole or not at all, whenever the process or the machine stops."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = (temporary_in or path.parent) / f"{path.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself must reach the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait:
+                on_wait()
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors of the file system as errors of the store."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        hint = "point --cache-dir or NCTRANSFER_CACHE at a folder that can be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            hint = "make room and run again: what was stored before is whole, and is not run again"
+        raise StoreError(f"the cache cannot be written: {why}: {str(path)!r}", hint) from error
+
+
+def load_features(
+    name: str | os.PathLike[str],
+    *,
+    selection: Selection | None = None,
+    label_column: str | None = None,
+    feature_column: str = "feature",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> FeatureSet:
+    """Features by name: a stored set's id or a unique prefix of it, or a Parquet file or folder made elsewhere.
+
+    Args:
+        name: The id, prefix or path.
+        selection: Which samples are wanted; by default all.
+        label_column: Of a Parquet file made elsewhere; by default ``class``, else ``label``.
+        feature_column: Likewise.
+        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
+
+    Raises:
+        FeaturesError: There is nothing of that name, or it cannot be used.
+    """
+    path = Path(name).expanduser()
+    store = FeatureStore(cache_dir)
+    if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not store.holds(path)):
+        return read_parquet(path, label_column, feature_column, selection)
+    return store.find(os.fspath(name)).read(selection)

@@ -1,0 +1,325 @@
+"""Results as tables, for a terminal and for Markdown, and as JSON.
+
+A :class:`Sheet` is what a reader sees of a result: words and rounded numbers. JSON and CSV are made from the result
+itself, in full precision.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from nctransfer.backbones import ModelInfo
+    from nctransfer.evaluation import FewShotResult
+    from nctransfer.extraction import ExtractionReport
+    from nctransfer.measures import CollapseReport
+    from nctransfer.store import StoredSet
+
+__all__ = [
+    "Sheet",
+    "collapse_sheets",
+    "extraction_sheet",
+    "fewshot_sheet",
+    "models_sheet",
+    "plain",
+    "set_sheet",
+    "sets_sheet",
+    "to_json",
+    "to_markdown",
+    "to_rich",
+    "verify_sheet",
+]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table to read.
+
+    Attributes:
+        title: What it shows.
+        facts: Lines below the title: name and value.
+        columns: Heads; one that begins with ``>`` is of numbers, aligned right and never cut.
+        rows: Cells.
+        reading: How to read it, in plain words.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    facts: Mapping[str, str]
+    reading: str = ""
+
+    @property
+    def heads(self) -> list[str]:
+        """The columns without the mark for numbers."""
+        return [column.removeprefix(">") for column in self.columns]
+
+
+def plain(text: object) -> str:
+    """Text that a terminal shows as it is: control characters, newlines too, become escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
+    )
+
+
+def to_rich(sheet: Sheet) -> list[Table | Text]:
+    """What Rich prints for a sheet. No cell is read as markup."""
+    from rich.box import SIMPLE_HEAD
+
+    parts: list[Table | Text] = [Text(plain(sheet.title), style="bold")]
+    if sheet.facts:
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="dim", no_wrap=True)
+        facts.add_column(overflow="fold")
+        for name, value in sheet.facts.items():
+            facts.add_row(Text(name), Text(plain(value)))
+        parts.append(facts)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, head in zip(sheet.columns, sheet.heads, strict=True):
+        number = column != head
+        table.add_column(
+            Text(plain(head)), justify="right" if number else "left", no_wrap=number, overflow="fold"
+        )
+    for row in sheet.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    if sheet.rows:
+        parts += [Text(), table]
+    if sheet.reading:
+        parts += [Text(), Text(plain(sheet.reading), style="italic")]
+    return parts
+
+
+def to_markdown(sheet: Sheet) -> str:
+    """The sheet in GitHub's Markdown."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(_in_markdown(cell) for cell in cells) + " |"
+
+    marks = ["---:" if column.startswith(">") else "---" for column in sheet.columns]
+    facts = [f"- {name}: {_in_markdown(value)}" for name, value in sheet.facts.items()]
+    parts = [f"### {_in_markdown(sheet.title)}", "\n".join(facts)]
+    if sheet.rows:
+        parts.append("\n".join([line(sheet.heads), "| " + " | ".join(marks) + " |", *map(line, sheet.rows)]))
+    return (
+        "\n\n".join([*filter(None, parts), *([_in_markdown(sheet.reading)] if sheet.reading else [])]) + "\n"
+    )
+
+
+def _in_markdown(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in plain(text))
+
+
+def to_json(value: Any) -> str:
+    """JSON in full precision; infinite is ``"inf"``, what is not a number ``null``."""
+    return json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+def _about(features: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a feature set, as every table of results has them."""
+    data = features["data"] or features["id"]
+    split = f", split {features['split']}" if features["split"] else ""
+    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
+    facts = {"model": features["model"], "weights": features["weights"], "data": f"{data}{split}: {size}"}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "∞"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{max(0, min(4, 4 - _digits(value)))}f}"
+    return f"{value:.2e}"
+
+
+def _digits(value: float) -> int:
+    """Digits before the point, beyond the first."""
+    return max(0, math.floor(math.log10(abs(value)))) if value else 0
+
+
+def collapse_sheets(report: CollapseReport) -> list[Sheet]:
+    """The measures, and the closest pairs of classes."""
+    from nctransfer.measures import MEASURES
+
+    rows = []
+    for name, value in report.metrics.items():
+        measure = MEASURES[name]
+        ends = report.intervals.get(name)
+        rows.append(
+            [
+                name,
+                _number(value),
+                f"{_number(ends[0])} to {_number(ends[1])}" if ends else "",
+                "↓" if measure.collapsed == "lower" else "↑",
+                report.undefined.get(name) or measure.meaning,
+            ]
+        )
+    sheets = [
+        Sheet(
+            "Neural collapse",
+            ["measure", ">value", ">95% interval", "", "meaning"],
+            rows,
+            _about(report.features),
+            f"↓ lower, ↑ higher is more collapsed. {_in_words(report)}",
+        )
+    ]
+    if report.pairs:
+        pairs = [
+            [
+                f"{pair.class_a} / {pair.class_b}",
+                _number(pair.cdnv),
+                _number(pair.directional_ab),
+                _number(pair.directional_ba),
+            ]
+            for pair in report.pairs
+        ]
+        sheets.append(
+            Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {})
+        )
+    return sheets
+
+
+def _in_words(report: CollapseReport) -> str:
+    value = report.metrics["directional_cdnv"]
+    accuracy = report.metrics["ncc_accuracy"]
+    if value is None or accuracy is None:
+        return ""
+    if not math.isfinite(value):
+        return "Two classes have the same mean, so averages over pairs are infinite."
+    return (
+        f"Between two classes, the spread of one towards the other is {math.sqrt(value):.0%} of their distance "
+        f"(root of directional_cdnv); {accuracy:.1%} of the samples lie nearest to their own class."
+    )
+
+
+def fewshot_sheet(result: FewShotResult) -> Sheet:
+    """One row a task, one column a classifier."""
+    names = list(dict.fromkeys(row.classifier for row in result.rows))
+    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
+    cells = {
+        (row.ways, row.shots, row.classifier): f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
+        for row in result.rows
+    }
+    rows = [
+        [str(ways), str(shots), *(cells[ways, shots, name] for name in names), f"{100 / ways:.2f}"]
+        for ways, shots in tasks
+    ]
+    first = result.rows[0]
+    return Sheet(
+        "Few-shot accuracy",
+        [">ways", ">shots", *(f">{name}" for name in names), ">chance"],
+        rows,
+        _about(result.features),
+        f"Accuracy in %, mean ± 95% interval over the draw of {first.episodes:,} episodes "
+        f"({first.queries} queries a class, seed {first.seed}); higher is better.",
+    )
+
+
+def extraction_sheet(report: ExtractionReport) -> Sheet:
+    """What an extraction did, as facts."""
+    rate = report.images_per_second
+    facts = {
+        "id": report.stored.id,
+        "samples": f"{report.samples:,}",
+        "extracted": f"{report.extracted:,}"
+        + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
+        "reused": f"{report.reused:,}",
+        "rows": str(report.stored.rows_path),
+    }
+    if report.failed:
+        facts["failed"] = f"{len(report.failed):,}"
+    return Sheet("Features", [], [], facts, "next: nctransfer collapse, nctransfer fewshot")
+
+
+def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
+    """Models and whether their weights are at hand."""
+    rows = [
+        [
+            model.name,
+            ", ".join(model.aliases),
+            str(model.image_size),
+            model.licence,
+            "at hand" if model.at_hand else "download",
+        ]
+        for model in models
+    ]
+    return Sheet(
+        "timm models",
+        ["model", "short name", ">size", "licence", "weights"],
+        rows,
+        {},
+        f"{len(models):,} models. Any timm name goes with --model; nctransfer models '*' lists all, "
+        "nctransfer models PATTERN some.",
+    )
+
+
+def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
+    """What is stored."""
+    rows = [
+        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**20:,.1f}"]
+        for stored in sets
+    ]
+    total = sum(stored.bytes for stored in sets) / 2**20
+    return Sheet(
+        "Stored features",
+        ["id", "data", ">rows", ">MiB"],
+        rows,
+        {"cache": root},
+        f"{len(sets):,} sets, {total:,.1f} MiB."
+        if sets
+        else "Nothing is stored yet: run nctransfer extract.",
+    )
+
+
+def set_sheet(stored: StoredSet) -> Sheet:
+    """One stored set."""
+    key = stored.key
+    transform = ", ".join(f"{name} {value}" for name, value in key.transform.items())
+    facts = {
+        "id": stored.id,
+        "model": key.model,
+        "weights": f"{stored.about.get('weights', 'unknown')} (digest {key.weights})",
+        "data": stored.about.get("data", ""),
+        "transform": transform,
+        "computed": f"{key.dtype}, stored as {key.store_dtype}",
+        "rows": f"{stored.rows:,} in {len(stored.parts):,} parts, {stored.bytes / 2**20:,.1f} MiB",
+        "folder": str(stored.rows_path),
+    }
+    return Sheet(
+        "Stored set",
+        [],
+        [],
+        facts,
+        "The folder opens with pandas, Polars or DuckDB: id, class, label, split, digest, feature.",
+    )
+
+
+def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str]]) -> Sheet:
+    """Which parts are damaged."""
+    rows = [[key, part, why] for key, parts in found.items() for part, why in parts.items()]
+    checked = sum(len(stored.parts) for stored in sets)
+    return Sheet(
+        "Verification",
+        ["set", "part", "damage"],
+        rows,
+        {},
+        f"{checked:,} parts of {len(sets):,} sets checked, {len(rows)} damaged.",
+    )
