@@ -156,7 +156,8 @@ class Backbone:
         )
         self.weights = weights
         self.device = device
-        self.model: Any = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        model = model.eval().requires_grad_(False).to(device)
+        self.model: Any = model.to(memory_format=torch.channels_last)
         self.dtype: torch.dtype = getattr(torch, request.dtype)
         # "prefetcher": up to uint8 pixels; they are normalised here, a batch at a time
         self._transform = create_transform(**config, is_training=False, use_prefetcher=True)
@@ -251,9 +252,7 @@ def load(
         _load_strictly(model, state, weights.path, name)
     else:
         try:
-            model = timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.path)}
-            )
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.path)})
         except (RuntimeError, OSError, ValueError) as error:
             raise WeightsError(f"the weights {weights.name} of {name} do not load: {error}") from error
     # weights of the user's own are not those of timm's tag
@@ -281,7 +280,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def resolve_name(name: str) -> str:
-    """timm's full name, with tag, for a name or short name.
+    """Timm's full name, with tag, for a name or short name.
 
     Raises:
         ModelError: timm has no such model; the hint holds the nearest names.
@@ -307,9 +306,7 @@ def resolve_name(name: str) -> str:
     return f"{architecture}.{config.tag}" if config and config.tag else architecture
 
 
-def find_weights(
-    request: BackboneRequest, offline: bool = False, progress: Progress | None = None
-) -> Weights:
+def find_weights(request: BackboneRequest, offline: bool = False, progress: Progress | None = None) -> Weights:
     """Where the weights for a request are, downloaded if need be.
 
     In this order: what the user asked for; a bundled package; the cache of the hub; the hub.
@@ -333,9 +330,7 @@ def find_weights(
 def _weights_at_hand(name: str) -> Weights | None:
     """The weights of a full name, if no network is needed for them."""
     if (package := BUNDLED.get(name)) and (spec := importlib.util.find_spec(package)):
-        files = [
-            path for place in spec.submodule_search_locations or [] for path in Path(place).rglob("*.pth")
-        ]
+        files = [path for place in spec.submodule_search_locations or [] for path in Path(place).rglob("*.pth")]
         if len(files) == 1:
             return Weights("bundled", f"ImageNet-1k, package {package}", files[0])
     repository, revision, filenames, url = _published(name)
@@ -344,8 +339,8 @@ def _weights_at_hand(name: str) -> Weights | None:
 
         if isinstance(path := try_to_load_from_cache(repository, filename, revision=revision), str):
             return Weights("hub", repository, Path(path))
-    if url and not repository and (path := _url_file(url)).is_file():
-        return Weights("url", url, path)
+    if url and not repository and _url_file(url).is_file():
+        return Weights("url", url, _url_file(url))
     return None
 
 
@@ -357,9 +352,7 @@ def _published(name: str) -> tuple[str, str | None, tuple[str, ...], str]:
     if config is None:
         return "", None, (), ""
     repository, _, revision = (config.hf_hub_id or "").partition("@")
-    filenames = (
-        (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    )
+    filenames = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
     return repository, revision or None, filenames if repository else (), config.url or ""
 
 
@@ -405,9 +398,7 @@ def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
             return Weights("url", url, path)
         for filename in filenames:
             with contextlib.suppress(EntryNotFoundError):
-                file = hf_hub_download(
-                    repository, filename, revision=revision, tqdm_class=_tqdm_class(progress)
-                )
+                file = hf_hub_download(repository, filename, revision=revision, tqdm_class=_tqdm_class(progress))
                 return Weights("hub", repository, Path(file))
     except (OSError, ValueError, RuntimeError) as error:  # the hub's errors are OSErrors
         first = str(error).strip().partition("\n")[0]
@@ -417,7 +408,7 @@ def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
 
 def _why_unreachable(url: str) -> str:
     """Why a server gives no answer, of whatever kind, within HUB_SECONDS; empty if it does."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     outcome = [f"no answer within {HUB_SECONDS:.0f} seconds"]
 
@@ -444,7 +435,7 @@ def _tqdm_class(progress: Progress | None) -> Any:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": False, "file": open(os.devnull, "w")})  # noqa: PTH123, SIM115
 
-        def display(self, *args: Any, **kwargs: Any) -> None:
+        def display(self, *_: Any, **__: Any) -> None:
             if progress and self.total:
                 progress("downloading weights", int(self.n), int(self.total))
 
@@ -461,7 +452,7 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     from timm.models import load_state_dict
 
     try:
-        state = load_state_dict(str(path), weights_only=True)
+        state: dict[str, torch.Tensor] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
@@ -512,12 +503,12 @@ def _tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def list_models(pattern: str | None = None) -> list[ModelInfo]:
-    """timm's models with published weights that match a pattern, or those with a short name or at hand.
+    """Timm's models with published weights that match a pattern, or those with a short name or at hand.
 
     Args:
         pattern: Shell wildcards, or a part of the name.

@@ -33,14 +33,12 @@ def ncc(support: torch.Tensor, cross: torch.Tensor, ways: int) -> torch.Tensor:
     [[0, 1]]
     """
     shots = support.shape[1] // ways
-    blocks = support.unflatten(2, (ways, shots)).unflatten(1, (ways, shots))  # (E, w, s, w, s)
+    blocks = support.reshape(-1, ways, shots, ways, shots)
     squares = blocks.mean(dim=(2, 4)).diagonal(dim1=1, dim2=2)  # (E, w): ‖m_c‖²
-    return cross.unflatten(2, (ways, shots)).mean(dim=3) - squares[:, None] / 2
+    return cross.reshape(*cross.shape[:2], ways, shots).mean(dim=3) - squares[:, None] / 2
 
 
-def ridge(
-    support: torch.Tensor, cross: torch.Tensor, ways: int, penalty: float | None = None
-) -> torch.Tensor:
+def ridge(support: torch.Tensor, cross: torch.Tensor, ways: int, penalty: float | None = None) -> torch.Tensor:
     """Ridge regression on one-hot labels: ``argmin ‖XW + b − Y‖² + λ‖W‖²``, the intercept not penalised.
 
     In the dual, with K the inner products of the centred support: ``scores = k (K + λI)⁻¹ Y + 1/w``.

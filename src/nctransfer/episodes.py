@@ -1,9 +1,9 @@
 """Few-shot episodes: which classes, which queries, which support.
 
 An episode draws ``ways`` classes without replacement, and for each class one random order of its samples: the first
-``queries`` are the queries, the next ``shots`` the support. So episodes of fewer shots are those of more shots, cut short.
-Episode number e depends on the seed and on e alone: a block of episodes has a generator of its own and is always
-drawn whole.
+``queries`` are the queries, the next ``shots`` the support. So episodes of fewer shots are those of more shots,
+cut short. Episode number e depends on the seed and on e alone: a block of episodes has a generator of its own and
+is always drawn whole.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ def sample(features: FeatureSet, spec: EpisodeSpec, episodes: int) -> Iterator[E
         of_classes, of_samples = (np.random.default_rng([spec.seed, block, use]) for use in (0, 1))
         classes = _draw(of_classes, np.full(BLOCK, len(sizes)), spec.ways).T  # (E, w)
         drawn = _draw(of_samples, sizes[classes].reshape(-1), spec.queries + spec.shots)
-        rows = torch.from_numpy(
-            drawn.T.reshape(BLOCK, spec.ways, -1) + starts[classes][..., None]
-        )  # (E, w, q + s)
+        rows = torch.from_numpy(drawn.T.reshape(BLOCK, spec.ways, -1) + starts[classes][..., None])  # (E, w, q + s)
         yield Episodes(
             torch.from_numpy(classes)[:kept],
             rows[:kept, :, : spec.queries],

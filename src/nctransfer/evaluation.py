@@ -22,9 +22,7 @@ __all__ = ["FewShotResult", "FewShotRow", "fewshot"]
 
 GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is made
 BATCH_BYTES = 64 * 2**20  # of features or inner products of a batch of episodes
-GATHER_COST = (
-    16  # reading a row out of the set costs as much as so many inner products of a large matrix product
-)
+GATHER_COST = 16  # reading a row out of the set costs as much as so many inner products of a large matrix product
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,7 @@ def fewshot(
     inner = InnerProducts(features, specs, episodes, device)
     rows: list[FewShotRow] = []
     for number, spec in enumerate(specs):
-        accuracies, seconds = _run(
-            inner, spec, all_shots, episodes, classifiers, number, len(specs), progress
-        )
+        accuracies, seconds = _run(inner, spec, all_shots, episodes, classifiers, number, len(specs), progress)
         for key, values in accuracies.items():
             rows.append(
                 FewShotRow(
@@ -175,9 +171,7 @@ class InnerProducts:
     large offset would lose every digit.
     """
 
-    def __init__(
-        self, features: FeatureSet, specs: Sequence[EpisodeSpec], episodes: int, device: str
-    ) -> None:
+    def __init__(self, features: FeatureSet, specs: Sequence[EpisodeSpec], episodes: int, device: str) -> None:
         import torch
 
         kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -196,8 +190,9 @@ class InnerProducts:
         numbers = (support + queries) * (support if self.uses_gram else support + self.features.dim)
         size = max(1, BATCH_BYTES // (4 * numbers))
         for block in sample(self.features, spec, episodes):
-            parts = (tensor.split(size) for tensor in (block.classes, block.queries, block.support))
-            yield from itertools.starmap(Episodes, zip(*parts, strict=True))
+            for start in range(0, len(block.classes), size):
+                some = slice(start, start + size)
+                yield Episodes(block.classes[some], block.queries[some], block.support[some])
 
     def __call__(self, episodes: Episodes) -> tuple[torch.Tensor, torch.Tensor]:
         """``(E, N, N)`` of the support with itself and ``(E, Q, N)`` of the queries with the support."""

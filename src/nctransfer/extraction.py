@@ -147,9 +147,7 @@ def extract(
     """
     report = extract_to_store(
         FeatureStore(cache_dir),
-        BackboneRequest(
-            model, Path(checkpoint) if checkpoint else None, random_init, seed, dtype, store_dtype
-        ),
+        BackboneRequest(model, Path(checkpoint) if checkpoint else None, random_init, seed, dtype, store_dtype),
         images.open_source(data),
         Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed),
         Runtime(device, batch_size, workers, offline),
@@ -173,7 +171,7 @@ def extract_to_store(
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or (lambda *_: None)
     entries = source.list()
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
@@ -210,9 +208,7 @@ def extract_to_store(
     )
     if not report.samples:
         first = failed[0]
-        raise DataError(
-            f"none of the {len(failed):,} images could be used; the first: {first.id!r}: {first.reason}"
-        )
+        raise DataError(f"none of the {len(failed):,} images could be used; the first: {first.id!r}: {first.reason}")
     store.use(stored, selection)
     return report
 
@@ -437,9 +433,7 @@ def _batches(
             yield rows, torch.from_numpy(np.stack(pixels))
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Sequence[T], ahead: int
-) -> Iterator[R]:
+def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Sequence[T], ahead: int) -> Iterator[R]:
     """``map`` over a pool that is never more than ``ahead`` items in front, so that memory stays bounded."""
     pending: collections.deque[Future[R]] = collections.deque()
     try:

@@ -7,6 +7,7 @@ from it depends on where a row lay in a file.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -187,7 +188,8 @@ class FeatureSet:
 
     def batches(self, rows: int = 8192) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Features and labels, ``rows`` at a time."""
-        yield from zip(self.features.split(rows), self.labels.split(rows), strict=True)
+        for start in range(0, len(self), rows):
+            yield self.features[start : start + rows], self.labels[start : start + rows]
 
     def only_classes(self, codes: torch.Tensor) -> FeatureSet:
         """The samples of some classes, given by their codes in ascending order."""
@@ -276,7 +278,7 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
     chunks = []
     for chunk in column.chunks:
         if isinstance(chunk, pa.ExtensionArray):
-            chunk = chunk.storage  # noqa: PLW2901 - the tensor extension is a list inside
+            chunk = chunk.storage
         kind = chunk.type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
             raise FeaturesError(f"the column {name!r} holds {kind}, not vectors")
@@ -324,7 +326,7 @@ def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
         order = sorted(range(len(keys)), key=lambda i: (int(keys[i]), keys[i]))
     else:
         order = sorted(range(len(keys)), key=keys.__getitem__)
-    if twice := next((keys[a] for a, b in zip(order, order[1:], strict=False) if keys[a] == keys[b]), None):
+    if twice := next((keys[a] for a, b in itertools.pairwise(order) if keys[a] == keys[b]), None):
         raise FeaturesError(f"the id {twice!r} stands for more than one sample", "ids must be distinct")
     ranks = np.empty(len(keys), dtype=np.intp)
     ranks[order] = np.arange(len(keys))

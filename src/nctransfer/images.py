@@ -28,9 +28,10 @@ __all__ = ["Digits", "ImageEntry", "ImageFolder", "ImageSource", "content_digest
 # Raster formats only: Pillow hands EPS to Ghostscript, and others are documents or interpreters.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 SUFFIXES = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
 )
-SPLITS = frozenset("train training val valid validation dev test testing".split())
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
 
 
 class ImageEntry(NamedTuple):
@@ -86,8 +87,7 @@ class Digits(ImageSource):
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`."""
         return [
-            ImageEntry(f"{index:04d}", str(label), "", len(image), 0)
-            for index, (image, label) in enumerate(_digits())
+            ImageEntry(f"{index:04d}", str(label), "", len(image), 0) for index, (image, label) in enumerate(_digits())
         ]
 
     def read(self, entry: ImageEntry) -> bytes:
@@ -131,8 +131,7 @@ class ImageFolder(ImageSource):
         top = sorted(_visible(self.root), key=lambda item: item.name)
         folders = [item for item in top if _is_folder(item)]
         has_splits = bool(folders) and all(
-            item.name.lower() in SPLITS and any(_is_folder(child) for child in _visible(item.path))
-            for item in folders
+            item.name.lower() in SPLITS and any(_is_folder(child) for child in _visible(item.path)) for item in folders
         )
         class_folders = (
             [(split.name, item) for split in folders for item in _visible(split.path) if _is_folder(item)]
@@ -140,7 +139,7 @@ class ImageFolder(ImageSource):
             else [("", item) for item in folders]
         )
         self._paths, others, empty = {}, 0, []
-        entries = []
+        entries: list[ImageEntry] = []
         for split, folder in class_folders:
             before = len(entries)
             for path in _files_below(folder):

@@ -112,7 +112,8 @@ def cdnv_debiased(stats: ClassStatistics) -> float:
 def directional_cdnv(stats: ClassStatistics) -> float:
     """CDNV along the line between the means: ``u_ijᵀ Sigma_i u_ij / d_ij²`` over ordered pairs (L25).
 
-    Range 0 to ∞, and at most twice the CDNV; lower is more collapsed. It counts only the variance that can confuse the two classes.
+    Range 0 to ∞, and at most the CDNV; lower is more collapsed. It counts only the variance that can confuse the
+    two classes.
 
     >>> two = FeatureSet.from_arrays([[0.0, 5.0], [2.0, 5.0], [1.0, 0.0], [1.0, 0.0]], "aabb")
     >>> directional_cdnv(ClassStatistics.of(two))  # class a varies across the line to b, not along it
@@ -300,8 +301,7 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
     if unresolved := _unresolved(stats, usable.classes):
         count = "1 pair is" if len(unresolved) == 1 else f"{len(unresolved):,} pairs are"
         notes.append(
-            f"{count} closer than the noise of the class means, and left out of cdnv_debiased: "
-            + _some(unresolved)
+            f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
         )
     closest = _closest_pairs(stats, usable.classes, pairs)
     if same := [pair for pair in closest if pair.distance == 0]:
@@ -345,9 +345,7 @@ def jackknife(pairs: torch.Tensor) -> tuple[float, float]:
     return average - reach, average + reach
 
 
-def _closest_pairs(
-    stats: ClassStatistics, classes: tuple[str, ...], most: int | None
-) -> tuple[PairCollapse, ...]:
+def _closest_pairs(stats: ClassStatistics, classes: tuple[str, ...], most: int | None) -> tuple[PairCollapse, ...]:
     import torch
 
     first, second = torch.triu_indices(len(classes), len(classes), offset=1)

@@ -83,7 +83,7 @@ class ClassStatistics:
         squares, correct = counts.new_zeros(classes), counts.new_zeros(classes)
         directional, within = (counts.new_zeros(classes, classes) for _ in range(2))
         for rows, labels in features.batches():
-            labels = labels.to(chosen)  # noqa: PLW2901
+            labels = labels.to(chosen)
             residuals = rows.to(chosen, torch.float64) - means[labels]  # (n, d)
             norms = residuals.square().sum(dim=1)
             g = residuals @ centred.T  # (n, C)
@@ -94,9 +94,7 @@ class ClassStatistics:
             directional.index_add_(0, labels, along.square())
             # leave-one-out: without its own share, the own centre is n/(n−1) as far away
             own = norms * (counts[labels] / (counts[labels] - 1)).square()
-            others = (norms[:, None] - 2 * along + distances[labels].square()).scatter_(
-                1, labels[:, None], torch.inf
-            )
+            others = (norms[:, None] - 2 * along + distances[labels].square()).scatter_(1, labels[:, None], torch.inf)
             correct.index_add_(0, labels, (own < others.amin(dim=1)).to(torch.float64))
         return cls(
             counts=counts.cpu(),

@@ -64,9 +64,7 @@ class Sheet:
 
 def plain(text: object) -> str:
     """Text that a terminal shows as it is: control characters, newlines too, become escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
 def to_rich(sheet: Sheet) -> list[Table | Text]:
@@ -84,9 +82,7 @@ def to_rich(sheet: Sheet) -> list[Table | Text]:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column, head in zip(sheet.columns, sheet.heads, strict=True):
         number = column != head
-        table.add_column(
-            Text(plain(head)), justify="right" if number else "left", no_wrap=number, overflow="fold"
-        )
+        table.add_column(Text(plain(head)), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in sheet.rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     if sheet.rows:
@@ -107,9 +103,7 @@ def to_markdown(sheet: Sheet) -> str:
     parts = [f"### {_in_markdown(sheet.title)}", "\n".join(facts)]
     if sheet.rows:
         parts.append("\n".join([line(sheet.heads), "| " + " | ".join(marks) + " |", *map(line, sheet.rows)]))
-    return (
-        "\n\n".join([*filter(None, parts), *([_in_markdown(sheet.reading)] if sheet.reading else [])]) + "\n"
-    )
+    return "\n\n".join([*filter(None, parts), *([_in_markdown(sheet.reading)] if sheet.reading else [])]) + "\n"
 
 
 def _in_markdown(text: str) -> str:
@@ -191,9 +185,7 @@ def collapse_sheets(report: CollapseReport) -> list[Sheet]:
             ]
             for pair in report.pairs
         ]
-        sheets.append(
-            Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {})
-        )
+        sheets.append(Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {}))
     return sheets
 
 
@@ -215,8 +207,7 @@ def fewshot_sheet(result: FewShotResult) -> Sheet:
     names = list(dict.fromkeys(row.classifier for row in result.rows))
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     cells = {
-        (row.ways, row.shots, row.classifier): f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
-        for row in result.rows
+        (row.ways, row.shots, row.classifier): f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}" for row in result.rows
     }
     rows = [
         [str(ways), str(shots), *(cells[ways, shots, name] for name in names), f"{100 / ways:.2f}"]
@@ -239,8 +230,7 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
     facts = {
         "id": report.stored.id,
         "samples": f"{report.samples:,}",
-        "extracted": f"{report.extracted:,}"
-        + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
+        "extracted": f"{report.extracted:,}" + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
         "reused": f"{report.reused:,}",
         "rows": str(report.stored.rows_path),
     }
@@ -274,8 +264,7 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
 def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
     """What is stored."""
     rows = [
-        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**20:,.1f}"]
-        for stored in sets
+        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**20:,.1f}"] for stored in sets
     ]
     total = sum(stored.bytes for stored in sets) / 2**20
     return Sheet(
@@ -283,9 +272,7 @@ def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
         ["id", "data", ">rows", ">MiB"],
         rows,
         {"cache": root},
-        f"{len(sets):,} sets, {total:,.1f} MiB."
-        if sets
-        else "Nothing is stored yet: run nctransfer extract.",
+        f"{len(sets):,} sets, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
     )
 
 

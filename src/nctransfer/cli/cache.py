@@ -51,9 +51,7 @@ def show(name: SetArgument, output: OutputOptions) -> None:
 @expand
 def verify(
     output: OutputOptions,
-    name: Annotated[
-        str | None, typer.Argument(metavar="SET", help="Without: every set.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="SET", help="Without: every set.", show_default=False)] = None,
 ) -> None:
     """Check every byte of the stored parts; exit code 1 if one is damaged."""
     with Terminal(output) as terminal:
@@ -64,11 +62,7 @@ def verify(
         store = FeatureStore(output.cache_dir)
         sets = [store.find(name)] if name else store.sets()
         found = {stored.id: stored.damaged(thorough=True) for stored in sets}
-        rows = [
-            {"id": key, "part": part, "damage": why}
-            for key, parts in found.items()
-            for part, why in parts.items()
-        ]
+        rows = [{"id": key, "part": part, "damage": why} for key, parts in found.items() for part, why in parts.items()]
         terminal.show([verify_sheet(sets, found)], {"damaged": rows, "sets": len(sets)}, rows)
         if rows:
             raise StoreError(

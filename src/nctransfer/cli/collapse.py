@@ -35,9 +35,7 @@ def collapse(
     chosen: SelectionOptions,
     output: OutputOptions,
     features: FeaturesArgument = None,
-    pairs: Annotated[
-        int, typer.Option("--pairs", min=0, help="How many of the closest pairs of classes.")
-    ] = 5,
+    pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many of the closest pairs of classes.")] = 5,
     label_column: LabelColumn = None,
     feature_column: FeatureColumn = "feature",
 ) -> None:

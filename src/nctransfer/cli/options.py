@@ -29,9 +29,7 @@ class Format(enum.StrEnum):
 
 
 def _option(*names: str, panel: str, **settings: Any) -> Any:
-    return typer.Option(
-        *names, rich_help_panel=panel, show_default=settings.pop("show_default", True), **settings
-    )
+    return typer.Option(*names, rich_help_panel=panel, show_default=settings.pop("show_default", True), **settings)
 
 
 _DATA, _BACKBONE, _RUN, _OUTPUT = "Data", "Backbone", "How to run", "Output"
@@ -70,9 +68,7 @@ class SelectionOptions:
             try:
                 lines = self.classes.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise DataError(
-                    f"the file of classes {str(self.classes)!r} cannot be read: {error}"
-                ) from error
+                raise DataError(f"the file of classes {str(self.classes)!r} cannot be read: {error}") from error
             names = tuple(line.strip() for line in lines if line.strip())
         return Selection(self.split, names, self.max_per_class, self.seed)
 
@@ -83,9 +79,7 @@ class SourceOptions:
 
     model: Annotated[
         str | None,
-        _option(
-            "--model", "-m", panel=_BACKBONE, help="A timm name, or a short one: vit_base, dinov2_small …"
-        ),
+        _option("--model", "-m", panel=_BACKBONE, help="A timm name, or a short one: vit_base, dinov2_small …"),
     ] = None
     data: Annotated[
         str | None,
@@ -93,20 +87,14 @@ class SourceOptions:
     ] = None
     checkpoint: Annotated[
         Path | None,
-        _option(
-            "--checkpoint", panel=_BACKBONE, metavar="FILE", help="Weights of your own: .safetensors or .pth."
-        ),
+        _option("--checkpoint", panel=_BACKBONE, metavar="FILE", help="Weights of your own: .safetensors or .pth."),
     ] = None
     random_init: Annotated[
         bool,
         _option("--random-init", panel=_BACKBONE, help="Random weights, as a control.", show_default=False),
     ] = False
-    dtype: Annotated[str, _option("--dtype", panel=_RUN, help="Compute in float32, bfloat16 or float16.")] = (
-        "float32"
-    )
-    store_dtype: Annotated[str, _option("--store-dtype", panel=_RUN, help="Store float32 or float16.")] = (
-        "float32"
-    )
+    dtype: Annotated[str, _option("--dtype", panel=_RUN, help="Compute in float32, bfloat16 or float16.")] = "float32"
+    store_dtype: Annotated[str, _option("--store-dtype", panel=_RUN, help="Store float32 or float16.")] = "float32"
     batch_size: Annotated[int, _option("--batch-size", "-b", panel=_RUN, min=1, help="Images at once.")] = 32
     workers: Annotated[
         int | None, _option("--workers", panel=_RUN, min=1, help="Threads that read and decode images.")
@@ -116,9 +104,7 @@ class SourceOptions:
     ] = False
     skip_broken: Annotated[
         bool,
-        _option(
-            "--skip-broken", panel=_DATA, help="Go on without images that cannot be read.", show_default=False
-        ),
+        _option("--skip-broken", panel=_DATA, help="Go on without images that cannot be read.", show_default=False),
     ] = False
 
     @property
@@ -134,13 +120,9 @@ class OutputOptions:
     device: Annotated[str, _option("--device", panel=_RUN, help="auto, cpu, cuda or mps.")] = "auto"
     cache_dir: Annotated[
         Path | None,
-        _option(
-            "--cache-dir", panel=_RUN, metavar="FOLDER", help="The cache, in place of $NCTRANSFER_CACHE."
-        ),
+        _option("--cache-dir", panel=_RUN, metavar="FOLDER", help="The cache, in place of $NCTRANSFER_CACHE."),
     ] = None
-    format: Annotated[Format, _option("--format", "-f", panel=_OUTPUT, help="How to print results.")] = (
-        Format.table
-    )
+    format: Annotated[Format, _option("--format", "-f", panel=_OUTPUT, help="How to print results.")] = Format.table
     output: Annotated[
         Path | None,
         _option("--output", "-o", panel=_OUTPUT, metavar="FILE", help="Print results to a file."),

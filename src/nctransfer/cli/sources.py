@@ -66,9 +66,7 @@ def features_for(
     store = FeatureStore(output.cache_dir)
     if name is not None:
         if source.is_given:
-            raise FeaturesError(
-                f"features {name!r} were named, and --model or --data too", "give one or the other"
-            )
+            raise FeaturesError(f"features {name!r} were named, and --model or --data too", "give one or the other")
         return load_features(
             name,
             selection=chosen.selection(),

@@ -59,9 +59,7 @@ class Terminal:
             self._complain(error)
             raise typer.Exit(1) from error
         if isinstance(error, KeyboardInterrupt):
-            self.note(
-                "interrupted: what was extracted is kept, and the same command goes on from there", "red"
-            )
+            self.note("interrupted: what was extracted is kept, and the same command goes on from there", "red")
             raise typer.Exit(130) from error
 
     def progress(self, stage: str, done: int, total: int) -> None:

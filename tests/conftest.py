@@ -1,0 +1,74 @@
+"""Fixtures: a cache of its own for every test, the real command line, small folders of real images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; hub and torch caches empty too, and no network asked for."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("NCTRANSFER_CACHE", str(folder))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """The command line in a process of its own, away from the project's folder."""
+
+    def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nctransfer", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "80", **environment},
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A folder of three classes with six real images each: scikit-learn's digits as PNG files."""
+    return write_digits(tmp_path / "pets", {"zero": 0, "one": 1, "two": 2}, 6)
+
+
+def write_digits(root: Path, classes: dict[str, int], each: int) -> Path:
+    """A folder of class folders: ``each`` images of the digit that each class name stands for."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for name, digit in classes.items():
+        folder = root / name
+        folder.mkdir(parents=True)
+        chosen = digits.images[digits.target == digit][:each]
+        for number, pixels in enumerate(chosen):
+            image = Image.fromarray((pixels * (255 / 16)).round().astype("uint8"))
+            image.resize((32, 32)).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real data beside the project; without it the test is skipped."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared")
+    return SHARED
