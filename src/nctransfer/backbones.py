@@ -519,7 +519,8 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
     for alias in ALIASES:
         aliases.setdefault(resolve_name(alias), []).append(alias)
     if pattern is None:
-        names: Iterable[str] = dict.fromkeys([*BUNDLED, *aliases])
+        at_hand = [name for name in timm_names(pretrained=True) if _weights_at_hand(name)]
+        names: Iterable[str] = dict.fromkeys([*at_hand, *aliases])
     else:
         wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
         names = timm_names(wild, pretrained=True)

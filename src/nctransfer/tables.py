@@ -134,6 +134,10 @@ def _about(features: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
@@ -243,8 +247,8 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
     """Models and whether their weights are at hand."""
     rows = [
         [
-            model.name,
             ", ".join(model.aliases),
+            model.name,
             str(model.image_size),
             model.licence,
             "at hand" if model.at_hand else "download",
@@ -253,10 +257,10 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
     ]
     return Sheet(
         "timm models",
-        ["model", "short name", ">size", "licence", "weights"],
+        ["short name", "model", ">size", "licence", "weights"],
         rows,
         {},
-        f"{len(models):,} models. Any timm name goes with --model; nctransfer models '*' lists all, "
+        f"{_count(len(models), 'model')}. Any timm name goes with --model; nctransfer models '*' lists all, "
         "nctransfer models PATTERN some.",
     )
 
@@ -272,7 +276,7 @@ def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
         ["id", "data", ">rows", ">MiB"],
         rows,
         {"cache": root},
-        f"{len(sets):,} sets, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
+        f"{_count(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
     )
 
 
@@ -287,7 +291,7 @@ def set_sheet(stored: StoredSet) -> Sheet:
         "data": stored.about.get("data", ""),
         "transform": transform,
         "computed": f"{key.dtype}, stored as {key.store_dtype}",
-        "rows": f"{stored.rows:,} in {len(stored.parts):,} parts, {stored.bytes / 2**20:,.1f} MiB",
+        "rows": f"{stored.rows:,} in {_count(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
         "folder": str(stored.rows_path),
     }
     return Sheet(
@@ -308,5 +312,5 @@ def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str
         ["set", "part", "damage"],
         rows,
         {},
-        f"{checked:,} parts of {len(sets):,} sets checked, {len(rows)} damaged.",
+        f"{_count(checked, 'part')} of {_count(len(sets), 'set')} checked, {len(rows)} damaged.",
     )

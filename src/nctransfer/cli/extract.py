@@ -14,8 +14,7 @@ log = logging.getLogger("nctransfer.cli")
 def extract(source: SourceOptions, chosen: SelectionOptions, output: OutputOptions) -> None:
     """Run images through a frozen backbone, and cache the features.
 
-    Only what is not in the cache yet is run. Ends in exit code 1 if an image cannot be read; the features of the
-    others are stored.
+    Only what is not in the cache yet is run. An image that cannot be read ends it in exit code 1; the others are kept.
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import BrokenImagesError

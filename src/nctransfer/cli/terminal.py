@@ -44,7 +44,7 @@ class Terminal:
         logger.propagate = False
         logger.setLevel(logging.ERROR if self._options.quiet else logging.INFO)
         logger.addHandler(self._handler)
-        if self._errors.is_terminal and not self._options.quiet:
+        if sys.stderr.isatty() and not self._options.quiet:
             self._progress = _bar(self._errors)
             self._tasks["loading"] = self._progress.add_task("loading", total=None)
             self._progress.start()
