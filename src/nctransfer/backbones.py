@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.devices import pick_device
 from nctransfer.errors import DeviceError, ModelError, WeightsError
 from nctransfer.store import FeatureKey
 
@@ -38,7 +39,6 @@ __all__ = [
     "find_weights",
     "list_models",
     "load",
-    "pick_device",
     "resolve_name",
 ]
 
@@ -259,24 +259,6 @@ def load(
     known_as = name if weights.kind in ("bundled", "hub", "url") else request.model
     known_as = known_as if known_as not in ALIASES else architecture
     return Backbone(model, weights, request, known_as, resolve_model_data_config(model), chosen)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` is the first accelerator, else the CPU.
-
-    Raises:
-        DeviceError: It is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    kind, _, index = name.partition(":")
-    if not there.get(kind) or (index and not (index.isdigit() and int(index) < torch.cuda.device_count())):
-        names = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise DeviceError(f"there is no device {name!r} here", f"there is: {names}")
-    return torch.device(name)
 
 
 def resolve_name(name: str) -> str:

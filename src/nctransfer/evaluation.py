@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.classifiers import CLASSIFIERS
+from nctransfer.devices import with_float64
 from nctransfer.episodes import Episodes, EpisodeSpec, check, sample
 from nctransfer.errors import EpisodeError
 from nctransfer.features import FeatureSet
@@ -91,7 +92,7 @@ def fewshot(
         episodes: Episodes for each task.
         classifiers: Names from :data:`~nctransfer.classifiers.CLASSIFIERS`.
         seed: Of the episodes; the same seed gives the same episodes for any backbone on the same data.
-        device: Where to compute; ``auto`` is the GPU where one is.
+        device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
@@ -174,8 +175,7 @@ class InnerProducts:
     def __init__(self, features: FeatureSet, specs: Sequence[EpisodeSpec], episodes: int, device: str) -> None:
         import torch
 
-        kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.device = torch.device(kind)
+        self.device = with_float64(device)
         self.features = features
         rows = features.features
         self._centred = (rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)).float().to(self.device)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nctransfer import images
 from nctransfer.backbones import DEFAULT_MODEL, Backbone, BackboneRequest, Progress, Weights, load
+from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, StoreError
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.store import FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
@@ -172,26 +173,47 @@ def extract_to_store(
         NCTransferError: See :mod:`nctransfer.errors`.
     """
     tell = progress or (lambda *_: None)
+    if runtime.device not in ("auto", "cpu"):
+        pick_device(runtime.device)  # also where nothing is to be run
     entries = source.list()
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
     chosen = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
     backbones = _LazyBackbone(store, request, runtime, progress)
-    key, about = backbones.key_and_name()
-    stored = store.open(key, source.id, {"weights": about, "data": source.name})
+    report = None
+    while report is None:  # twice, if the weights turn out to have changed since they were remembered
+        key, weights = backbones.key_and_name()
+        stored = store.open(key, source.id, {"weights": weights, "data": source.name})
+        report = _fill(stored, backbones, source, entries, chosen, selection, runtime, tell)
+    store.use(stored, selection)
+    return report
+
+
+def _fill(
+    stored: StoredSet,
+    backbones: _LazyBackbone,
+    source: images.ImageSource,
+    entries: Sequence[images.ImageEntry],
+    chosen: Sequence[images.ImageEntry],
+    selection: Selection,
+    runtime: Runtime,
+    tell: Progress,
+) -> ExtractionReport | None:
+    """Extract into one set; ``None`` if its key is no longer that of the backbone."""
     with stored.lock(lambda: log.warning("waiting for another process that extracts into %s", stored.id)):
         damaged = stored.repair()
         for name, reason in damaged.items():
             log.warning("%s is damaged (%s); its images are extracted again", name, reason)
-        wanted, failed = _list_wanted(store, source, entries, chosen, runtime, tell)
+        wanted, failed = _list_wanted(stored.store, source, entries, chosen, runtime, tell)
         have = stored.digests()
         missing = list({row.digest: row for row in wanted if row.digest not in have}.values())
         _say_what_is_done(wanted, missing, have, damaged)
-        start = time.perf_counter()
         seconds = 0.0
         if missing:
             backbone = backbones.get()
+            if backbone.key.digest != stored.key.digest:
+                return None
             start = time.perf_counter()
             failed += _run(backbone, source, missing, stored, runtime, tell)
             seconds = time.perf_counter() - start
@@ -209,7 +231,6 @@ def extract_to_store(
     if not report.samples:
         first = failed[0]
         raise DataError(f"none of the {len(failed):,} images could be used; the first: {first.id!r}: {first.reason}")
-    store.use(stored, selection)
     return report
 
 
@@ -227,7 +248,7 @@ class _LazyBackbone:
     def key_and_name(self) -> tuple[FeatureKey, str]:
         """The key of the rows, and where the weights came from, in words."""
         question = self._question()
-        known = self._store.recall(question)
+        known = {} if self._loaded else self._store.recall(question)
         try:
             weights = Weights(known["kind"], known["name"], known["path"] and Path(known["path"]))
             key = FeatureKey(**known["key"])

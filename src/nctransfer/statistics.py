@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError
 from nctransfer.features import FeatureSet
 
@@ -53,8 +54,7 @@ class ClassStatistics:
 
         Args:
             features: At least 2 classes, each of at least 2 samples.
-            device: Where to compute; ``auto`` is the GPU where one is, and the CPU in place of mps,
-                which has no float64.
+            device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
 
         Raises:
             FeaturesError: Fewer than 2 classes, or a class of fewer than 2 samples.
@@ -67,8 +67,7 @@ class ClassStatistics:
                 "are too few for class statistics",
                 "needed are 2 classes of 2 samples each",
             )
-        kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        chosen = torch.device("cpu" if kind == "mps" else kind)
+        chosen = with_float64(device)
         counts = features.counts.to(chosen, torch.float64)
         classes = len(counts)
 

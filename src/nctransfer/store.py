@@ -115,6 +115,13 @@ class FeatureStore:
         manifests = sorted(self.root.glob("features/*/*/manifest.json"))
         return [stored for path in manifests if (stored := self._at(path.parent))]
 
+    def resolve(self, name: str | os.PathLike[str]) -> StoredSet | None:
+        """The stored set of that name, see :meth:`find`; ``None`` for a Parquet file or folder made elsewhere."""
+        path = Path(name).expanduser()
+        if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not self.holds(path)):
+            return None
+        return self.find(os.fspath(name))
+
     def find(self, name: str) -> StoredSet:
         """The set with this id, unique prefix of an id, or folder.
 
@@ -630,8 +637,7 @@ def load_features(
     Raises:
         FeaturesError: There is nothing of that name, or it cannot be used.
     """
-    path = Path(name).expanduser()
-    store = FeatureStore(cache_dir)
-    if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not store.holds(path)):
-        return read_parquet(path, label_column, feature_column, selection)
-    return store.find(os.fspath(name)).read(selection)
+    stored = FeatureStore(cache_dir).resolve(name)
+    if stored is None:
+        return read_parquet(Path(name).expanduser(), label_column, feature_column, selection)
+    return stored.read(selection)

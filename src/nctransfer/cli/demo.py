@@ -34,7 +34,7 @@ def demo(output: OutputOptions) -> None:
         result = evaluation.fewshot(features, 5, (1, 5), device=output.device, progress=terminal.progress)
         terminal.show(
             [
-                extraction_sheet(report),
+                replace(extraction_sheet(report), reading=""),
                 *collapse_sheets(collapse),
                 replace(fewshot_sheet(result), facts={}),  # they stand above already
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions
@@ -61,19 +62,18 @@ def features_for(
     built-in default.
     """
     from nctransfer.errors import BrokenImagesError, FeaturesError
-    from nctransfer.store import FeatureStore, load_features
+    from nctransfer.features import read_parquet
+    from nctransfer.store import FeatureStore
 
     store = FeatureStore(output.cache_dir)
     if name is not None:
         if source.is_given:
             raise FeaturesError(f"features {name!r} were named, and --model or --data too", "give one or the other")
-        return load_features(
-            name,
-            selection=chosen.selection(),
-            label_column=label_column,
-            feature_column=feature_column,
-            cache_dir=output.cache_dir,
-        )
+        selection = chosen.selection()
+        if (named := store.resolve(name)) is None:
+            return read_parquet(Path(name).expanduser(), label_column, feature_column, selection)
+        store.use(named, selection)
+        return named.read(selection)
     if not source.is_given and (last := store.last):
         stored, selection = last
         if chosen.is_given:
