@@ -249,7 +249,7 @@ def load(
         if weights.kind == "bundled":  # by position; a tensor too many keeps its name, and is refused
             names = [*model.state_dict(), *list(state)[len(model.state_dict()) :]]
             state = dict(zip(names, state.values(), strict=False))
-        _load_strictly(model, state, weights.path, name)
+        _load_strictly(model, state, weights.path, architecture)
     else:
         try:
             model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.path)})
@@ -452,7 +452,7 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
     """Load every tensor, or say which are missing, unexpected, or of another shape."""
     needed = model.state_dict()
-    missing = [key for key in needed if key not in state]
+    missing = [key for key in needed if key not in state and not _is_counter(key)]
     unexpected = [key for key in state if key not in needed]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
@@ -471,10 +471,15 @@ def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: Pa
             f"the checkpoint {str(path)!r} does not fit {name}: {'; '.join(problems)}",
             "give the --model that the weights were trained with",
         )
-    model.load_state_dict(state)
+    model.load_state_dict(dict(state), strict=False)  # but for counters, all is there
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def _is_counter(key: str) -> bool:
+    """Whether it is BatchNorm's count of training steps, which many files leave out and no feature depends on."""
+    return key.endswith("num_batches_tracked")
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
@@ -483,7 +488,7 @@ def _tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
     import torch
 
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(state.items()):
+    for name, tensor in sorted((name, tensor) for name, tensor in state.items() if not _is_counter(name)):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
