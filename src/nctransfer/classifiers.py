@@ -58,15 +58,16 @@ def ridge(support: torch.Tensor, cross: torch.Tensor, ways: int, penalty: float 
 
     size = support.shape[1]  # N
     penalty = math.sqrt(size) if penalty is None else penalty
+    support, cross = support.double(), cross.double()  # or 1/w would swallow the scores of short features
     rows = support.mean(dim=2, keepdim=True)  # (E, N, 1)
     total = rows.mean(dim=1, keepdim=True)  # (E, 1, 1)
-    kernel = (support - rows - rows.mT + total).double()
+    kernel = support - rows - rows.mT + total
     kernel.diagonal(dim1=1, dim2=2).add_(penalty)
     k = cross - cross.mean(dim=2, keepdim=True) - rows.mT + total  # (E, Q, N)
     targets = torch.eye(ways, dtype=kernel.dtype, device=kernel.device).repeat_interleave(size // ways, dim=0)
     targets = (targets - 1 / ways).expand(len(kernel), -1, -1)  # (E, N, w), centred
     weights = torch.cholesky_solve(targets, torch.linalg.cholesky(kernel))
-    return k @ weights.to(k.dtype) + 1 / ways
+    return k @ weights + 1 / ways
 
 
 CLASSIFIERS: Mapping[str, Classifier] = {"ridge": ridge, "ncc": ncc}

@@ -109,7 +109,9 @@ def sample(features: FeatureSet, spec: EpisodeSpec, episodes: int) -> Iterator[E
     starts = np.cumsum(sizes) - sizes  # rows are sorted by class
     for block in range(-(-episodes // BLOCK)):
         kept = min(BLOCK, episodes - block * BLOCK)
-        of_classes, of_samples = (np.random.default_rng([spec.seed, block, use]) for use in (0, 1))
+        of_classes, of_samples = (
+            np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(block, use))) for use in (0, 1)
+        )
         classes = _draw(of_classes, np.full(BLOCK, len(sizes)), spec.ways).T  # (E, w)
         drawn = _draw(of_samples, sizes[classes].reshape(-1), spec.queries + spec.shots)
         rows = torch.from_numpy(drawn.T.reshape(BLOCK, spec.ways, -1) + starts[classes][..., None])  # (E, w, q + s)

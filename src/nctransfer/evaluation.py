@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def fewshot(
     *,
     queries: int = 15,
     episodes: int = 10_000,
-    classifiers: Sequence[str] = ("ridge", "ncc"),
+    classifiers: str | Sequence[str] = ("ridge", "ncc"),
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
@@ -98,11 +99,14 @@ def fewshot(
     Raises:
         EpisodeError: The features have too few classes or samples for a task, or a name is unknown.
     """
+    classifiers = [classifiers] if isinstance(classifiers, str) else list(dict.fromkeys(classifiers))
+    all_ways, all_shots = _several(ways), _several(shots)
+    if not (all_ways and all_shots and classifiers):
+        raise EpisodeError("ways, shots and classifiers must each hold something")
     if unknown := [name for name in classifiers if name not in CLASSIFIERS]:
         raise EpisodeError(f"there is no classifier {unknown[0]!r}", f"choose from {', '.join(CLASSIFIERS)}")
     if episodes < 2:
         raise EpisodeError(f"episodes is {episodes}; an interval needs at least 2")
-    all_ways, all_shots = (sorted({n} if isinstance(n, int) else set(n)) for n in (ways, shots))
     specs = [EpisodeSpec(w, max(all_shots), queries, seed) for w in all_ways]
     for _, least in itertools.product(specs, all_shots):
         EpisodeSpec(2, least, queries, seed)
@@ -127,6 +131,10 @@ def fewshot(
                 )
             )
     return FewShotResult(features.to_dict(), tuple(rows))
+
+
+def _several(given: int | Sequence[int]) -> list[int]:
+    return sorted({operator.index(number) for number in (given if isinstance(given, Iterable) else [given])})
 
 
 def _run(
@@ -169,7 +177,8 @@ class InnerProducts:
 
     Either all inner products of the set are computed once and looked up, or the rows of each episode are gathered and
     multiplied: whichever is less work. The mean is taken off in the precision of the set, as float32 products at a
-    large offset would lose every digit.
+    large offset would lose every digit. Features so long that the rounding of float32 rivals a ridge penalty are
+    multiplied in float64.
     """
 
     def __init__(self, features: FeatureSet, specs: Sequence[EpisodeSpec], episodes: int, device: str) -> None:
@@ -178,17 +187,20 @@ class InnerProducts:
         self.device = with_float64(device)
         self.features = features
         rows = features.features
-        self._centred = (rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)).float().to(self.device)
+        centred = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
+        rounding = float(centred.norm(dim=1).max()) ** 2 * torch.finfo(torch.float32).eps
+        dtype = torch.float32 if rounding < 0.01 else torch.float64  # a penalty is at least sqrt(2)
+        self._centred = centred.to(self.device, dtype)
         gathered = sum(episodes * spec.ways * (spec.queries + spec.shots) for spec in specs)
         size = len(features)
-        self.uses_gram = size * size * 4 <= GRAM_BYTES and size * size <= gathered * GATHER_COST
+        self.uses_gram = size * size * dtype.itemsize <= GRAM_BYTES and size * size <= gathered * GATHER_COST
         self._gram = self._centred @ self._centred.T if self.uses_gram else None
 
     def batches(self, spec: EpisodeSpec, episodes: int) -> Iterator[Episodes]:
         """The episodes of a task, so many at a time as fit the memory."""
         support, queries = spec.ways * spec.shots, spec.ways * spec.queries
-        numbers = (support + queries) * (support if self.uses_gram else support + self.features.dim)
-        size = max(1, BATCH_BYTES // (4 * numbers))
+        entries = (support + queries) * (support if self.uses_gram else support + self.features.dim)
+        size = max(1, BATCH_BYTES // (self._centred.itemsize * entries))
         for block in sample(self.features, spec, episodes):
             for start in range(0, len(block.classes), size):
                 some = slice(start, start + size)

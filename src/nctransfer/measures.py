@@ -298,21 +298,23 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
             metrics[name] = measure.function(stats)
         except Undefined as reason:
             metrics[name], undefined[name] = None, str(reason)
-    if unresolved := _unresolved(stats, usable.classes):
+    debiased, resolved = debiased_pairs(stats)
+    if unresolved := _pairs_where(~resolved, usable.classes):
         count = "1 pair is" if len(unresolved) == 1 else f"{len(unresolved):,} pairs are"
         notes.append(
             f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
         )
-    closest = _closest_pairs(stats, usable.classes, pairs)
-    if same := [pair for pair in closest if pair.distance == 0]:
-        first = same[0]
-        notes.append(f"{first.class_a!r} and {first.class_b!r} have the same mean: their CDNV is infinite")
+    if same := _pairs_where(stats.distances == 0, usable.classes):
+        notes.append(f"the same mean, and so an infinite CDNV, have {_some(same)}")
+    averaged = {"cdnv": cdnv_pairs(stats), "directional_cdnv": directional_pairs(stats)}
+    if not unresolved:  # the closed form needs every pair
+        averaged["cdnv_debiased"] = debiased.fill_diagonal_(0)
     return CollapseReport(
         features=usable.to_dict(),
         metrics=metrics,
-        intervals=_intervals({"cdnv": cdnv_pairs(stats), "directional_cdnv": directional_pairs(stats)}),
+        intervals=_intervals(averaged),
         undefined=undefined,
-        pairs=closest,
+        pairs=_closest_pairs(stats, usable.classes, pairs),
         notes=tuple(notes),
     )
 
@@ -372,7 +374,6 @@ def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _unresolved(stats: ClassStatistics, classes: tuple[str, ...]) -> list[str]:
-    """The pairs that :func:`debiased_pairs` does not resolve."""
-    pairs = (~debiased_pairs(stats)[1]).triu(diagonal=1).nonzero().tolist()
-    return [f"{classes[a]!r}/{classes[b]!r}" for a, b in pairs]
+def _pairs_where(condition: torch.Tensor, classes: tuple[str, ...]) -> list[str]:
+    """The pairs of classes for which a symmetric ``(C, C)`` condition holds, by name."""
+    return [f"{classes[a]!r}/{classes[b]!r}" for a, b in condition.triu(diagonal=1).nonzero().tolist()]

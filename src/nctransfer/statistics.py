@@ -78,6 +78,10 @@ class ClassStatistics:
         centred = means - means.mean(dim=0)
         # not by the Gram matrix: close means far from mu_G would lose digits
         distances = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
+        # what is within the rounding of the means is nothing
+        rounding = 8 * torch.finfo(torch.float64).eps * means.norm(dim=1).max()
+        distances[distances <= rounding] = 0
+        centred[centred.norm(dim=1) <= rounding] = 0
 
         squares, correct = counts.new_zeros(classes), counts.new_zeros(classes)
         directional, within = (counts.new_zeros(classes, classes) for _ in range(2))

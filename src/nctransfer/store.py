@@ -411,43 +411,40 @@ class StoredSet:
             StoreError: A part is damaged; the message names it.
         """
         import numpy as np
+        import pyarrow as pa
+        from pyarrow import compute
 
         selection = selection or Selection()
         listed = self.listed()
         chosen = selection.apply(
             [row.id for row in listed], [row.label for row in listed], [row.split for row in listed]
         )
-        places: dict[str, list[int]] = {}
-        for place, index in enumerate(chosen.tolist()):
-            places.setdefault(listed[index].digest, []).append(place)
         if damaged := self.damaged():
             raise self._damage(*next(iter(damaged.items())))
-        matrix: NDArray[Any] | None = None
-        stored = np.zeros(len(chosen), dtype=bool)
-        for name in self.parts:
-            for batch in self._read_part(name, ["digest", "feature"]).to_batches():
-                values = vectors(_chunked(batch["feature"]), "feature")
-                pairs = [
-                    (place, row)
-                    for row, digest in enumerate(batch["digest"].to_pylist())
-                    for place in places.get(digest, ())
-                ]
-                if not pairs:
-                    continue
-                to, rows = (list(column) for column in zip(*pairs, strict=True))
-                if matrix is None:
-                    matrix = np.empty((len(chosen), values.shape[1]), np.float32)
-                matrix[to] = values[rows]
-                stored[to] = True
-        if matrix is None:
-            raise FeaturesError(f"nothing of what is wanted is stored in {self.id}", "run nctransfer extract")
-        kept = [listed[index] for index in chosen[stored].tolist()]
+        digests = [self._read_part(name, ["digest"])["digest"].combine_chunks() for name in self.parts]
+        if not digests:
+            raise self._nothing_wanted()
+        wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
+        found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
+        rows = found.fill_null(-1).to_numpy(zero_copy_only=False)  # of each wanted image, over all parts
+        kept = [listed[index] for index in chosen[rows >= 0].tolist()]
+        rows = rows[rows >= 0]
+        if not kept:
+            raise self._nothing_wanted()
+        matrix = np.empty((len(kept), next(iter(self.parts.values()))["dim"]), np.float32)
+        start = 0
+        for name, part in zip(self.parts, digests, strict=True):
+            here = (rows >= start) & (rows < start + len(part))
+            if here.any():
+                values = vectors(self._read_part(name, ["feature"])["feature"], "feature")
+                matrix[here] = values[rows[here] - start]
+            start += len(part)
         return FeatureSet.from_arrays(
-            matrix if stored.all() else matrix[stored],
-            [row.label for row in kept],
-            [row.id for row in kept],
-            self.info(selection),
+            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection)
         )
+
+    def _nothing_wanted(self) -> FeaturesError:
+        return FeaturesError(f"nothing of what is wanted is stored in {self.id}", "run nctransfer extract")
 
     def info(self, selection: Selection) -> FeatureInfo:
         """What the set is, for the head of a table."""
@@ -524,12 +521,6 @@ def _with_known_digest(row: Listed, known: Mapping[str, Listed]) -> Listed:
     old = known.get(row.id)
     same = old is not None and (old.size, old.mtime_ns) == (row.size, row.mtime_ns)
     return row._replace(digest=old.digest) if old and same else row
-
-
-def _chunked(array: pa.Array) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    return pa.chunked_array([array])
 
 
 # Files
