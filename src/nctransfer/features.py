@@ -54,11 +54,17 @@ class Selection:
     max_per_class: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.max_per_class is not None and self.max_per_class < 1:
+            raise FeaturesError(f"at most {self.max_per_class} samples a class leave none")
+        if self.classes is not None and not self.classes:
+            raise FeaturesError("an empty list of classes leaves none")
+
     def apply(self, ids: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> NDArray[np.intp]:
         """The positions of the wanted samples, ascending; the three columns are of length n.
 
         Raises:
-            FeaturesError: There is no such split or class; the message names those that there are.
+            FeaturesError: There is no such split or class (the hint names those that there are), or nothing is left.
         """
         import numpy as np
 
@@ -68,6 +74,8 @@ class Selection:
         if self.classes is not None:
             keep &= self._is_in(self.classes, labels, "class")
         wanted = np.flatnonzero(keep)
+        if len(ids) and not len(wanted):
+            raise FeaturesError(f"nothing is left of {len(ids):,} samples: {self}")
         if self.max_per_class is None:
             return wanted
         groups: dict[tuple[str, str], list[tuple[bytes, int]]] = {}
@@ -146,13 +154,11 @@ class FeatureSet:
         import numpy as np
         import torch
 
-        matrix = torch.as_tensor(features).detach().cpu()
-        if matrix.dtype not in (torch.float32, torch.float64):
-            matrix = matrix.float()
-        names = [str(label) for label in labels]
-        if matrix.ndim != 2 or len(matrix) != len(names) or matrix.numel() == 0:
+        matrix = _as_floats(features)
+        names = [str(label.item() if hasattr(label, "item") else label) for label in labels]
+        if matrix.ndim != 2 or len(matrix) != len(names) or matrix.size == 0:
             raise FeaturesError(
-                f"features of shape {tuple(matrix.shape)} do not go with {len(names):,} labels",
+                f"features of shape {matrix.shape} do not go with {len(names):,} labels",
                 "needed are a matrix of one row a sample and one label for each row, at least one",
             )
         width = len(str(len(names) - 1))
@@ -161,11 +167,11 @@ class FeatureSet:
             raise FeaturesError(f"{len(keys):,} ids do not go with {len(names):,} labels")
         classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
         order = np.lexsort((_ranks(keys), codes))
-        matrix = matrix[torch.from_numpy(order)]
+        rows = torch.from_numpy(np.take(matrix, order, axis=0))
         ordered = tuple(keys[i] for i in order.tolist())
-        _check_finite(matrix, ordered)
+        _check_finite(rows, ordered)
         return cls(
-            matrix,
+            rows,
             torch.from_numpy(codes[order].astype(np.int64)),
             tuple(classes.tolist()),
             ordered,
@@ -301,6 +307,23 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
     if len(widths) > 1:
         raise FeaturesError(f"the vectors of {name!r} are of unequal length: {widths[0]} to {widths[-1]}")
     return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
+
+
+def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
+    """As an array of float64 if it was that, else of float32."""
+    import numpy as np
+    import torch
+
+    if isinstance(features, torch.Tensor):
+        tensor = features.detach().cpu()
+        features = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    try:
+        matrix = np.asarray(features)
+    except ValueError as error:
+        raise FeaturesError("the features are no matrix: rows are of unequal length") from error
+    if matrix.dtype.kind not in "fiub":
+        raise FeaturesError(f"the features are of type {matrix.dtype}, not real numbers")
+    return matrix.astype(np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32)
 
 
 def _strings(column: pa.ChunkedArray, name: str) -> list[str]:

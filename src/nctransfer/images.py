@@ -128,8 +128,7 @@ class ImageFolder(ImageSource):
 
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`."""
-        top = sorted(_visible(self.root), key=lambda item: item.name)
-        folders = [item for item in top if _is_folder(item)]
+        folders = sorted(filter(_is_folder, _visible(self.root)), key=lambda item: item.name)
         has_splits = bool(folders) and all(
             item.name.lower() in SPLITS and any(_is_folder(child) for child in _visible(item.path)) for item in folders
         )
@@ -139,11 +138,16 @@ class ImageFolder(ImageSource):
             else [("", item) for item in folders]
         )
         self._paths, others, empty = {}, 0, []
+        beside = sum(
+            _is_image(item.name) and not _is_folder(item)
+            for folder in (str(self.root), *(item.path for item in folders if has_splits))
+            for item in _visible(folder)
+        )
         entries: list[ImageEntry] = []
         for split, folder in class_folders:
             before = len(entries)
             for path in _files_below(folder):
-                if path.suffix.lower() not in SUFFIXES:
+                if not _is_image(path.name):
                     others += 1
                     continue
                 name = _text(path.relative_to(self.root).as_posix())
@@ -152,7 +156,6 @@ class ImageFolder(ImageSource):
                 entries.append(ImageEntry(name, _text(folder.name), split, size, mtime_ns))
             if len(entries) == before:
                 empty.append(_text(folder.name))
-        beside = sum(Path(item.name).suffix.lower() in SUFFIXES for item in top)
         if not entries:
             raise self._nothing(beside, others, bool(folders))
         notes = []
@@ -223,13 +226,16 @@ def decode(content: bytes) -> Image.Image:
     try:
         Image.init()  # Pillow loads most of its decoders only then
         formats = [name for name in FORMATS if name in Image.OPEN]
-        return _to_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=formats)))
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=formats))
+        if image.mode != "F":
+            return _to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError("no image in a known format") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large to be safe: {error}") from None
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise ValueError(f"truncated or damaged: {error}") from None
+    raise ValueError("floating-point pixels have no agreed range")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -240,8 +246,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((wide // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -265,6 +269,10 @@ def _visible(path: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return [item for item in items if not item.name.startswith(".")]
     except OSError as error:
         raise DataError(f"the folder {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

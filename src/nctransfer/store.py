@@ -28,7 +28,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureKey", "FeatureStore", "Listed", "StoredSet", "load_features"]
 
+PART_FIELDS = {"rows", "dim", "bytes", "mtime_ns", "sha256"}
 FORMAT = 1  # of the rows; in the key, so that another format is another set
 
 
@@ -117,9 +118,10 @@ class FeatureStore:
 
     def resolve(self, name: str | os.PathLike[str]) -> StoredSet | None:
         """The stored set of that name, see :meth:`find`; ``None`` for a Parquet file or folder made elsewhere."""
-        path = Path(name).expanduser()
-        if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not self.holds(path)):
-            return None
+        with suppress(OSError, RuntimeError):  # not every name can be a path
+            path = Path(name).expanduser()
+            if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not self.holds(path)):
+                return None
         return self.find(os.fspath(name))
 
     def find(self, name: str) -> StoredSet:
@@ -144,9 +146,11 @@ class FeatureStore:
 
     def holds(self, path: Path) -> Path | None:
         """The folder of the set whose folder, or folder of rows, ``path`` is."""
-        path = path.expanduser().absolute()
-        path = path.parent if path.name == "rows" else path
-        return path if (path / "manifest.json").is_file() else None
+        with suppress(OSError, RuntimeError):  # not every name can be a path
+            path = path.expanduser().absolute()
+            path = path.parent if path.name == "rows" else path
+            return path if (path / "manifest.json").is_file() else None
+        return None
 
     def _at(self, path: Path) -> StoredSet | None:
         manifest = _read_json(path / "manifest.json")
@@ -166,7 +170,7 @@ class FeatureStore:
             chosen["classes"] = tuple(chosen["classes"]) if chosen["classes"] is not None else None
             stored = self._at(self.root / "features" / record["id"])
             return (stored, Selection(**chosen)) if stored else None
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError, FeaturesError):
             return None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
@@ -244,8 +248,12 @@ class StoredSet:
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
         """The part files by name: ``rows``, ``dim``, ``bytes``, ``mtime_ns``, ``sha256``."""
-        parts = self._manifest.get("parts", {})
-        return {name: part for name, part in parts.items() if name == Path(name).name}
+        parts = self._manifest.get("parts")
+        return {
+            name: part
+            for name, part in (parts.items() if isinstance(parts, dict) else ())
+            if name == Path(name).name and isinstance(part, dict) and PART_FIELDS.issubset(part)
+        }
 
     @property
     def rows(self) -> int:

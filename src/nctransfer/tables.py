@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
     from nctransfer.backbones import ModelInfo
     from nctransfer.evaluation import FewShotResult
     from nctransfer.extraction import ExtractionReport
@@ -67,11 +69,9 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
-def to_rich(sheet: Sheet) -> list[Table | Text]:
+def to_rich(sheet: Sheet) -> list[RenderableType]:
     """What Rich prints for a sheet. No cell is read as markup."""
-    from rich.box import SIMPLE_HEAD
-
-    parts: list[Table | Text] = [Text(plain(sheet.title), style="bold")]
+    parts: list[RenderableType] = [Text(plain(sheet.title), style="bold")]
     if sheet.facts:
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", no_wrap=True)
@@ -79,17 +79,51 @@ def to_rich(sheet: Sheet) -> list[Table | Text]:
         for name, value in sheet.facts.items():
             facts.add_row(Text(name), Text(plain(value)))
         parts.append(facts)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column, head in zip(sheet.columns, sheet.heads, strict=True):
-        number = column != head
-        table.add_column(Text(plain(head)), justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
     if sheet.rows:
-        parts += [Text(), table]
+        parts += [Text(), _Fitting(sheet)]
     if sheet.reading:
         parts += [Text(), Text(plain(sheet.reading), style="italic")]
     return parts
+
+
+class _Fitting:
+    """The rows of a sheet as a table; where that would cut a number, one below the other."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+        self._columns = list(zip(sheet.columns, sheet.heads, strict=True))
+        self._cells = [[Text(plain(cell)) for cell in row] for row in sheet.rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = [
+            max(map(len, cells)) if head != column else min(8, max(map(len, cells)))
+            for (column, head), *cells in zip(self._columns, *self._cells, strict=True)
+        ]
+        fits = sum(widths) + 3 * len(widths) <= options.max_width
+        yield self._table() if fits else self._list()
+
+    def _table(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column, head in self._columns:
+            is_number = column != head
+            table.add_column(
+                Text(plain(head)), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+            )
+        for row in self._cells:
+            table.add_row(*row)
+        return table
+
+    def _list(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(style="dim")
+        grid.add_column(overflow="fold")
+        for row in self._cells:
+            for (_, head), cell in zip(self._columns, row, strict=True):
+                grid.add_row(Text(plain(head)), cell)
+            grid.add_row()
+        return grid
 
 
 def to_markdown(sheet: Sheet) -> str:
@@ -139,10 +173,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
-    if not math.isfinite(value):
-        return "∞"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.{max(0, min(4, 4 - _digits(value)))}f}"
     return f"{value:.2e}"

@@ -1,0 +1,716 @@
+"""The command line end to end: every command, what it says on which stream, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import nctransfer as nct
+from conftest import Run, write_digits
+from nctransfer.cli import app
+
+VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
+SMALL = ("--ways", "2", "--queries", "3", "--episodes", "20")  # what fits six images a class
+COLOUR = re.compile(r"\x1b\[[\d;]*3\d")
+
+
+def cli(*arguments: object, charset: str = "utf-8", answer: str | None = None, **environment: str) -> Any:
+    """The command line in this process, where torch and timm are loaded but once."""
+    logger = logging.getLogger("nctransfer")
+    before = logger.propagate, logger.level
+    words = [str(argument) for argument in arguments]
+    environment = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nctransfer", *words])
+        try:
+            runner = CliRunner(charset=charset)
+            return runner.invoke(app, words, input=answer, env=environment, catch_exceptions=False)
+        finally:
+            logger.propagate = before[0]
+            logger.setLevel(before[1])
+
+
+def done(*arguments: object, **settings: Any) -> Any:
+    """A command that ends well."""
+    result = cli(*arguments, **settings)
+    assert (result.exit_code, result.stderr if result.exit_code else "") == (0, "")
+    return result
+
+
+def data_of(*arguments: object) -> dict[str, Any]:
+    """The JSON of a command, without anything that JSON does not know."""
+    found: dict[str, Any] = json.loads(done(*arguments, "--format", "json").stdout, parse_constant=pytest.fail)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``pets``, for the whole module."""
+    return write_digits(tmp_path_factory.mktemp("data") / "pets", {"zero": 0, "one": 1, "two": 2}, 6)
+
+
+@pytest.fixture(scope="module")
+def extracted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A cache that holds the pets, and their id."""
+    root = tmp_path_factory.mktemp("extracted")
+    return root, data_of("extract", *VIT, "--data", folder, "--cache-dir", root)["id"]
+
+
+@pytest.fixture
+def stored(extracted: tuple[Path, str], cache: Path) -> str:
+    """The id of the pets' features, which lie in this test's cache."""
+    shutil.copytree(extracted[0], cache)
+    return extracted[1]
+
+
+def parquet(path: Path, features: Any, labels: list[str], names: tuple[str, str] = ("label", "feature")) -> Path:
+    """Features made elsewhere: one file, vectors as lists."""
+    path.parent.mkdir(exist_ok=True)
+    rows = np.asarray(features, dtype="float32").tolist()
+    pq.write_table(pa.table({names[0]: labels, names[1]: rows}), path)
+    return path
+
+
+LINE = [[0.0], [2.0], [10.0], [12.0]]  # a, a, b, b: CDNV 0.01
+
+
+# The whole path
+
+
+def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, pets: Path) -> None:
+    first = run("extract", *VIT, "--data", pets)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    stored_id = re.search(r"^id +(test_vit-[0-9a-f]+/pets-[0-9a-f]+) *$", first.stdout, re.MULTILINE)[1]  # type: ignore[index]
+    assert re.search(r"^extracted +18 in ", first.stdout, re.MULTILINE)
+
+    second = run("collapse", "--format", "json")
+    assert second.returncode == 0, second.stderr
+    assert f"the set used last: {stored_id}\n" in second.stderr
+    found = json.loads(second.stdout)
+    assert found["features"]["id"] == stored_id
+    provenance = found["provenance"]
+    assert provenance["command"] == "nctransfer collapse --format json"
+    assert provenance["seed"] == 0
+    assert set(provenance["versions"]) == {"nctransfer", "timm", "torch"}
+    assert provenance["versions"]["nctransfer"] == nct.__version__
+
+    third = run("fewshot", *SMALL)
+    assert third.returncode == 0, third.stderr
+    assert third.stderr == f"the set used last: {stored_id}\n"
+    assert re.search(r"^ +2 +1 +\d+\.\d\d ± \d+\.\d\d +\d+\.\d\d ± \d+\.\d\d +50\.00$", third.stdout, re.MULTILINE)
+    for one in (first, second, third):
+        assert "\x1b" not in one.stdout + one.stderr
+        assert "\r" not in one.stdout + one.stderr
+
+
+def test_the_demo_runs_offline_and_the_second_time_from_the_cache(run: Run) -> None:
+    first = run("demo")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    assert re.search(r"^extracted +400 in ", first.stdout, re.MULTILINE)
+    for word in ("tf_efficientnet_lite0", "ImageNet-1k", "ncc_accuracy", "Few-shot accuracy"):
+        assert word in first.stdout
+
+    second = run("demo", "--format", "json")
+    assert second.returncode == 0, second.stderr
+    assert "all 400 images are in the cache: nothing to extract" in second.stderr
+    found = json.loads(second.stdout)
+    assert found["extract"]["reused"] == 400
+    assert found["collapse"]["metrics"]["ncc_accuracy"] > 0.6  # chance is 0.1
+    assert [row["accuracy"] > 0.5 for row in found["fewshot"]["results"]] == [True] * 4  # chance is 0.2
+
+
+def test_with_nothing_stored_and_nothing_said_the_default_is_extracted_and_said() -> None:
+    result = done("collapse", "--max-per-class", "2")
+    assert "tf_efficientnet_lite0" in result.stderr
+    assert "digits" in result.stderr
+    assert "digits: 20 samples, 10 classes" in result.stdout
+
+
+# Which features
+
+
+@pytest.mark.parametrize("command", ["collapse", "fewshot"])
+@pytest.mark.parametrize("form", ["id", "prefix", "folder", "rows", "relative", "backbone"])
+def test_features_are_found_by_any_name(
+    command: str, form: str, stored: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cache / "features" / stored
+    monkeypatch.chdir(here.parent)
+    name = {
+        "id": stored,
+        "prefix": stored[:10],
+        "folder": here,
+        "rows": here / "rows",
+        "relative": Path(here.name) / "rows",
+        "backbone": stored.partition("/")[0],
+    }[form]
+    result = done(command, name, *(SMALL if command == "fewshot" else ()), "--format", "json")
+    features = json.loads(result.stdout)["features"]
+    assert features == {
+        "id": stored,
+        "model": "test_vit",
+        "weights": features["weights"],
+        "data": features["data"],
+        "split": None,
+        "layer": "feature",
+        "path": str(here / "rows"),
+        "samples": 18,
+        "classes": 3,
+        "dim": 64,
+    }
+    assert "random, seed 0" in features["weights"]
+    assert "used last" not in result.stderr
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_features_made_elsewhere(in_folder: bool, tmp_path: Path) -> None:
+    file = parquet(tmp_path / "theirs" / "f.parquet", LINE, list("aabb"))
+    found = data_of("collapse", file.parent if in_folder else file)
+    assert found["metrics"]["cdnv"] == 0.01
+    assert found["features"]["samples"] == 4
+    assert found["features"]["model"] is None
+
+
+def test_columns_of_any_name(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "f.parquet", LINE, list("aabb"), ("y", "x"))
+    found = data_of("collapse", file, "--label-column", "y", "--feature-column", "x")
+    assert found["metrics"]["cdnv"] == 0.01
+    few = data_of(
+        "fewshot", file, "--label-column", "y", "--feature-column", "x", "-w", 2, "--queries", 1, "-e", 50, "-c", "ncc"
+    )
+    assert [row["accuracy"] for row in few["results"]] == [1.0]
+
+
+@pytest.mark.parametrize("command", ["collapse", "fewshot"])
+def test_model_and_data_are_extracted_first(command: str, folder: Path) -> None:
+    more = SMALL if command == "fewshot" else ()
+    first = done(command, *VIT, "--data", folder, *more)
+    assert len(nct.FeatureStore().sets()) == 1
+    second = done(command, *VIT, "--data", folder, *more)
+    assert second.stdout == first.stdout
+    assert "all 18 images are in the cache: nothing to extract" in second.stderr
+    assert "used last" not in second.stderr
+    assert f"the set used last: {nct.FeatureStore().sets()[0].id}" in done(command, *more).stderr
+
+
+def test_features_and_a_model_at_once_are_refused(stored: str) -> None:
+    result = cli("collapse", stored, "--model", "test_vit")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert stored in result.stderr
+    assert "--model" in result.stderr
+
+
+# Which samples
+
+
+def test_a_file_of_classes(stored: str, tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    names.write_text("two\n\n zero \n", encoding="utf-8")
+    result = done("collapse", "--classes", names, "--format", "json")
+    pair = json.loads(result.stdout)["pairs"][0]
+    assert (pair["class_a"], pair["class_b"]) == ("two", "zero")
+    assert "2 chosen classes" in result.stderr
+
+
+def test_at_most_so_many_a_class(stored: str) -> None:
+    few, again, others = (
+        data_of("collapse", stored, "--max-per-class", 3, "--seed", seed, "--pairs", 0) for seed in (0, 0, 1)
+    )
+    assert few["features"]["samples"] == 9
+    assert few["metrics"] == again["metrics"]
+    assert few["metrics"] != others["metrics"]
+    assert others["provenance"]["seed"] == 1
+
+
+def test_only_one_split(tmp_path: Path) -> None:
+    for split, each in (("train", 3), ("test", 2)):
+        write_digits(tmp_path / "split" / split, {"zero": 0, "one": 1}, each)
+    assert data_of("extract", *VIT, "--data", tmp_path / "split", "--split", "test")["extracted"] == 4
+    report = data_of("extract", *VIT, "--data", tmp_path / "split")
+    assert (report["samples"], report["reused"], report["extracted"]) == (10, 8, 2)  # four images are in both splits
+    for split, samples in (("train", 6), ("test", 4)):
+        features = data_of("collapse", "--split", split)["features"]
+        assert (features["samples"], features["classes"], features["split"]) == (samples, 2, split)
+    assert data_of("collapse")["features"]["samples"] == 10
+    wrong = cli("collapse", "--split", "val")
+    assert wrong.exit_code == 1
+    assert "'val'" in wrong.stderr
+    assert "'test', 'train'" in wrong.stderr
+
+
+def test_the_set_used_last_is_used_as_it_was(folder: Path) -> None:
+    done("extract", *VIT, "--data", folder, "--max-per-class", 2)
+    result = done("collapse", "--format", "json")
+    assert json.loads(result.stdout)["features"]["samples"] == 6
+    assert "at most 2 a class" in result.stderr
+
+
+def test_samples_that_are_wanted_and_not_stored_are_not_passed_over_in_silence(folder: Path) -> None:
+    done("extract", *VIT, "--data", folder, "--max-per-class", 3)
+    result = cli("collapse", "--max-per-class", 6, "--pairs", 0)
+    assert result.exit_code == 1 or "18 samples" in result.stdout or "warning" in result.stderr
+
+
+# Numbers
+
+
+def test_every_number_of_ways_and_shots_has_its_row(stored: str) -> None:
+    command = ("fewshot", stored, "--ways", "3,2", "--shots", "1,2", "--queries", 3, "--episodes", 20)
+    rows = data_of(*command)["results"]
+    tasks = [(row["ways"], row["shots"], row["classifier"]) for row in rows]
+    assert tasks == [(ways, shots, name) for ways in (2, 3) for shots in (1, 2) for name in ("ridge", "ncc")]
+    assert len(re.findall(r"^ +[23] +[12] +\d", done(*command).stdout, re.MULTILINE)) == 4
+
+
+def numbers(*arguments: object) -> list[float]:
+    return [row["accuracy"] for row in data_of("fewshot", *SMALL, *arguments)["results"]]
+
+
+def test_a_seed_decides_the_episodes(stored: str) -> None:
+    assert numbers(stored) == numbers(stored, "--seed", 0) != numbers(stored, "--seed", 1)
+
+
+@pytest.mark.parametrize("name", ["ridge", "ncc"])
+def test_one_classifier(name: str, stored: str) -> None:
+    assert [row["classifier"] for row in data_of("fewshot", stored, *SMALL, "-c", name)["results"]] == [name]
+
+
+def test_the_batch_size_changes_no_number(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for size, workers in ((1, 1), (32, 2)):
+        options = ("--batch-size", size, "--workers", workers, "--cache-dir", tmp_path / f"cache{size}")
+        found.append(data_of("collapse", *VIT, "--data", folder, *options))
+    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"], rel=1e-4)
+    assert found[0]["features"]["id"] == found[1]["features"]["id"]
+    assert found[0]["features"]["path"] != found[1]["features"]["path"]
+
+
+def test_pairs_are_those_closest_first(stored: str) -> None:
+    pairs = data_of("collapse", stored)["pairs"]
+    assert {(pair["class_a"], pair["class_b"]) for pair in pairs} == {("one", "two"), ("one", "zero"), ("two", "zero")}
+    assert [pair["cdnv"] for pair in pairs] == sorted((pair["cdnv"] for pair in pairs), reverse=True)
+    assert data_of("collapse", stored, "--pairs", 1)["pairs"] == pairs[:1]
+    assert data_of("collapse", stored, "--pairs", 0)["pairs"] == []
+
+
+# Formats
+
+ABOUT = {"id", "model", "weights", "data", "split", "layer", "samples", "classes", "dim"}
+ROW = {"ways", "shots", "queries", "episodes", "classifier", "seed", "accuracy", "ci95", "seconds"}
+KEYS = {
+    "extract": {"id", "path", "samples", "extracted", "reused", "failed", "seconds", "images_per_second"},
+    "collapse": {"features", "metrics", "intervals", "undefined", "pairs"},
+    "fewshot": {"features", "results"},
+    "models": {"models"},
+    "cache list": {"sets"},
+    "cache show": {"id", "path", "rows", "key"},
+    "cache verify": {"damaged", "sets"},
+}
+
+
+@pytest.fixture
+def command(request: pytest.FixtureRequest, stored: str, folder: Path) -> list[Any]:
+    """A command by its name, with what it needs."""
+    more = {
+        "extract": [*VIT, "--data", folder],
+        "fewshot": [stored, *SMALL],
+        "collapse": [stored],
+        "models": ["vit_base_patch16_224.*"],
+        "cache show": [stored],
+    }
+    return [*request.param.split(), *more.get(request.param, [])]
+
+
+each_command = pytest.mark.parametrize("command", KEYS, indirect=True)
+
+
+@pytest.mark.parametrize(("command", "keys"), KEYS.items(), indirect=["command"])
+def test_json_has_everything(command: list[Any], keys: set[str]) -> None:
+    found = data_of(*command)
+    assert found.keys() >= keys | {"provenance"}
+    assert found["provenance"]["command"].startswith("nctransfer ")
+
+
+def test_json_of_collapse(stored: str) -> None:
+    found = data_of("collapse", stored)
+    report = nct.collapse(nct.load_features(stored))
+    assert found["features"].keys() >= ABOUT
+    assert found["metrics"] == report.metrics  # to the last digit
+    assert found["intervals"] == {name: list(ends) for name, ends in report.intervals.items()}
+    assert found["undefined"] == {}
+    assert found["pairs"][0].keys() == {
+        "class_a",
+        "class_b",
+        "cdnv",
+        "directional_ab",
+        "directional_ba",
+        "distance",
+    }
+
+
+def test_json_of_fewshot(stored: str) -> None:
+    found = data_of("fewshot", stored, *SMALL)
+    result = nct.fewshot(nct.load_features(stored), 2, queries=3, episodes=20)
+    assert found["features"].keys() >= ABOUT
+    for row, expected in zip(found["results"], result.rows, strict=True):
+        assert row.keys() >= ROW
+        assert (row["accuracy"], row["ci95"]) == (expected.accuracy, expected.ci95)
+
+
+def test_what_is_infinite_or_not_defined(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "f.parquet", [[1.0], [2.0], [1.0], [2.0]], list("aabb"))
+    found = data_of("collapse", file)
+    assert found["metrics"]["cdnv"] == "inf"
+    assert found["metrics"]["nc1"] is None
+    assert found["undefined"]["nc1"] == "all class means coincide"
+    assert found["undefined"].keys() == {name for name, value in found["metrics"].items() if value is None}
+    shown = done("collapse", file, "--format", "csv").stdout
+    table = pd.read_csv(io.StringIO(shown), index_col="metric")
+    assert math.isinf(table.value["cdnv"])
+    assert math.isnan(table.value["nc1"])
+
+
+@each_command
+def test_csv_is_read_by_pandas(command: list[Any]) -> None:
+    shown = done(*command, "--format", "csv").stdout
+    table = pd.read_csv(io.StringIO(shown)) if shown.strip() else pd.DataFrame()
+    assert shown.strip() == "" or len(table.columns) > 1
+    assert len(table) or command[:2] == ["cache", "verify"]
+    assert not re.search(r"[{\[(]['\"]", shown), "a cell of CSV is no Python"
+
+
+def test_csv_is_exact(stored: str) -> None:
+    rows = csv.DictReader(io.StringIO(done("collapse", stored, "--format", "csv").stdout))
+    assert {row["metric"]: float(row["value"]) for row in rows} == data_of("collapse", stored)["metrics"]
+
+
+@each_command
+def test_markdown_is_a_table(command: list[Any]) -> None:
+    text = done(*command, "--format", "markdown").stdout
+    assert text.startswith("### ")
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert bool(tables) == (command[0] in {"collapse", "fewshot", "models"} or command[:2] == ["cache", "list"])
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+        assert re.fullmatch(r"\|( -{3}:? \|)+", lines[1])
+        assert len(lines) > 2
+
+
+@each_command
+def test_a_table_holds_the_result_and_nothing_else(command: list[Any]) -> None:
+    result = done(*command)
+    assert result.stdout.strip()
+    for note in ("warning", "in the cache", "used last", "hint"):
+        assert note not in result.stdout
+    assert not any(re.search(r"\d\.\d|Stored|Verif", line) for line in result.stderr.splitlines())
+
+
+@each_command
+def test_quiet_says_nothing_beside_the_result(command: list[Any]) -> None:
+    assert done(*command, "--quiet").stderr == ""
+
+
+def test_without_quiet_there_is_something_to_say(folder: Path, stored: str) -> None:
+    assert done("extract", *VIT, "--data", folder).stderr
+    assert done("collapse", stored).stderr
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown"])
+@pytest.mark.parametrize("command", ["collapse", "cache list"], indirect=True)
+def test_a_result_goes_into_a_file(command: list[Any], kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.txt"
+    file.write_text("old", encoding="utf-8")
+    result = done(*command, "--format", kind, "--output", file)
+    assert result.stdout == ""
+    written = file.read_text("utf-8")
+    shown = done(*command, "--format", kind).stdout
+    if kind == "json":
+        written, shown = (text.partition('"provenance"')[0] for text in (written, shown))
+    assert written == shown
+
+
+@pytest.mark.parametrize("place", ["missing/result.txt", "."])
+def test_a_file_that_cannot_be_written(place: str, stored: str, tmp_path: Path) -> None:
+    result = cli("collapse", stored, "--output", tmp_path / place, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{str(tmp_path / place)!r} cannot be written" in result.stderr
+    assert "--output" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["table", "markdown", "csv"])
+def test_a_stream_that_knows_ascii_only_is_no_reason_to_fail(kind: str, stored: str) -> None:
+    result = done("collapse", stored, "--format", kind, charset="ascii")
+    assert "ncc" in result.stdout
+
+
+def test_a_wide_table_in_a_pipe_is_not_folded(stored: str) -> None:
+    narrow, wide = (done("collapse", stored, COLUMNS=columns).stdout.splitlines() for columns in ("40", "200"))
+    assert [line for line in narrow if line.startswith(("cdnv", "ncc", "one"))] == [
+        line for line in wide if line.startswith(("cdnv", "ncc", "one"))
+    ]
+    assert any(line.startswith("cdnv_debiased ") for line in narrow)
+
+
+# The cache
+
+
+def test_the_option_beats_the_environment(stored: str, tmp_path: Path, cache: Path) -> None:
+    assert done("cache", "path").stdout == f"{cache}\n"
+    other = tmp_path / "other"
+    assert done("cache", "path", "--cache-dir", other).stdout == f"{other}\n"
+    assert data_of("cache", "list")["sets"][0]["id"] == stored
+    assert data_of("cache", "list", "--cache-dir", other)["sets"] == []
+    assert cli("collapse", stored, "--cache-dir", other).exit_code == 1
+
+
+def test_a_set_is_listed_and_shown(stored: str, folder: Path, cache: Path) -> None:
+    listed = data_of("cache", "list")["sets"]
+    shown = data_of("cache", "show", stored[:9])
+    del shown["provenance"]
+    assert listed == [shown]
+    rows = cache / "features" / stored / "rows"
+    assert (shown["id"], shown["rows"], shown["data"], shown["path"]) == (stored, 18, str(folder), str(rows))
+    assert shown["key"]["model"] == "test_vit"
+    assert shown["bytes"] == sum(path.stat().st_size for path in rows.iterdir())
+    assert len(pd.read_parquet(shown["path"])) == 18  # as any tool opens it
+    assert str(rows) in done("cache", "show", stored).stdout
+    assert stored in done("cache", "list").stdout
+
+
+def flip_a_bit(path: Path, keep_time: bool) -> None:
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+@pytest.mark.parametrize("which", [(), ("test_vit",)])
+def test_an_altered_byte_is_found_and_mended(
+    keep_time: bool, which: tuple[str, ...], stored: str, cache: Path, folder: Path
+) -> None:
+    assert data_of("cache", "verify", *which)["damaged"] == []
+    before = data_of("collapse", stored)["metrics"]
+    [part] = (cache / "features" / stored / "rows").iterdir()
+    flip_a_bit(part, keep_time)
+
+    found = cli("cache", "verify", *which, "--format", "json")
+    assert found.exit_code == 1
+    assert [(row["id"], row["part"]) for row in json.loads(found.stdout)["damaged"]] == [(stored, part.name)]
+    assert json.loads(found.stderr)["error"]["type"] == "StoreError"
+    assert "nctransfer extract" in json.loads(found.stderr)["error"]["hint"]
+
+    read = cli("collapse", stored)
+    assert (read.exit_code, read.stdout) == (1, "")
+    assert part.name in read.stderr
+
+    done("extract", *VIT, "--data", folder)  # as the hint says
+    assert data_of("cache", "verify", *which)["damaged"] == []
+    assert data_of("collapse", stored)["metrics"] == pytest.approx(before, rel=1e-4)
+
+
+def test_a_set_is_removed(stored: str, cache: Path) -> None:
+    result = done("cache", "remove", stored[:9], "--yes")
+    assert result.stdout == ""
+    assert stored in result.stderr
+    assert data_of("cache", "list")["sets"] == []
+    assert not (cache / "features" / stored).exists()
+
+
+@pytest.mark.parametrize(("answer", "kept"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
+def test_a_set_is_not_removed_unasked(answer: str, kept: bool, stored: str, cache: Path) -> None:
+    result = cli("cache", "remove", stored, answer=answer)
+    assert f"Delete {stored}, 18 rows?" in result.stderr
+    assert (cache / "features" / stored).exists() == kept
+    assert result.exit_code == kept
+
+
+# Models
+
+
+def test_without_a_pattern_the_bundled_model_is_at_hand() -> None:
+    models = {model["name"]: model for model in data_of("models")["models"]}
+    assert models["tf_efficientnet_lite0.in1k"]["at_hand"] is True
+    assert models["vit_base_patch16_224.augreg2_in21k_ft_in1k"]["aliases"] == ["vit_base"]
+    assert sum(model["at_hand"] for model in models.values()) < len(models)
+    [line] = (line for line in done("models").stdout.splitlines() if "tf_efficientnet_lite0.in1k" in line)
+    assert "at hand" in line
+
+
+@pytest.mark.parametrize("pattern", ["resnet50", "resnet50*"])
+def test_a_pattern_chooses_models(pattern: str) -> None:
+    names = [model["name"] for model in data_of("models", pattern)["models"]]
+    assert "resnet50.a1_in1k" in names
+    assert all("resnet50" in name for name in names)
+    assert any(not name.startswith("resnet50") for name in names) == ("*" not in pattern)
+
+
+# How it ends
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fewshot", "--nope"],
+        ["fewshot", "--shots", "x"],
+        ["fewshot", "--shots", "1.5"],
+        ["fewshot", "--ways", ""],
+        ["fewshot", "--queries", "0"],
+        ["fewshot", "--episodes", "1"],
+        ["collapse", "--pairs", "-1"],
+        ["collapse", "a", "b"],
+        ["collapse", "--format", "xml"],
+        ["extract", "--batch-size", "0"],
+        ["extract", "--max-per-class", "0"],
+        ["cache", "show"],
+        ["nothing"],
+        ["--nope"],
+    ],
+)
+def test_wrong_usage_ends_in_two(arguments: list[str], stored: str) -> None:
+    result = cli(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage: nctransfer" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ways", "1"], ["ways is 1", "at least 2"]),
+        (["--ways", "2,1"], ["ways is 1", "at least 2"]),
+        (["--shots", "0"], ["shots is 0", "at least 1"]),
+        (["--classifier", "svm"], ["'svm'", "ridge", "ncc"]),
+        (["--classifier", "ncc,"], ["''", "ridge", "ncc"]),
+    ],
+)
+def test_a_task_that_makes_no_sense(arguments: list[str], words: list[str], stored: str) -> None:
+    result = cli("fewshot", stored, *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [word for word in words if word not in result.stderr] == []
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = cli()
+    assert "nctransfer demo" in result.stdout + result.stderr
+    assert result.exit_code == 2
+
+
+# A terminal
+
+
+def on_terminal(
+    *arguments: object, react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None, **environment: str
+) -> tuple[int, str]:
+    """Exit code and screen of a command whose three streams are a terminal; ``react`` sees the screen as it grows."""
+    master, slave = pytest.importorskip("pty").openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nctransfer", *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
+    )
+    os.close(slave)
+    screen = b""
+    try:
+        while chunk := os.read(master, 65536):
+            screen += chunk
+            react(screen, process)
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    return process.wait(60), screen.decode()
+
+
+def test_a_terminal_shows_colour_and_progress() -> None:
+    code, screen = on_terminal("cache", "show", "nothing")
+    assert code == 1
+    assert COLOUR.search(screen)
+    assert "loading" in screen
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_no_color_is_honoured(value: str) -> None:
+    code, screen = on_terminal("cache", "show", "nothing", NO_COLOR=value)
+    assert code == 1
+    assert "nothing is stored yet" in screen
+    assert not COLOUR.search(screen)
+
+
+def test_quiet_draws_no_progress(cache: Path) -> None:
+    assert on_terminal("cache", "path", "--quiet") == (0, f"{cache}\r\n")
+
+
+def test_a_narrow_terminal_cuts_no_number(stored: str) -> None:
+    code, screen = on_terminal("fewshot", stored, *SMALL, "--quiet", COLUMNS="40", NO_COLOR="1")
+    assert code == 0
+    expected = done("fewshot", stored, *SMALL).stdout
+    accuracies = re.findall(r"\d+\.\d\d ± \d+\.\d\d", expected)
+    assert len(accuracies) == 2
+    assert all(accuracy in screen for accuracy in accuracies)
+
+
+def test_an_interruption_keeps_what_was_done() -> None:
+    command = ("extract", *VIT, "--data", "digits", "--max-per-class", "100", "--batch-size", "4", "--workers", "1")
+    sent = []
+
+    def interrupt(screen: bytes, process: subprocess.Popen[bytes]) -> None:
+        if not sent and re.search(rb"extracting.* [1-9]\d*/\d+", screen):
+            sent.append(process.send_signal(signal.SIGINT))
+
+    code, screen = on_terminal(*command, react=interrupt)
+    assert sent, screen
+    assert code == 130
+    assert "Traceback" not in screen
+    assert "interrupted: what was extracted is kept" in screen
+    [rows] = [kept.rows for kept in nct.FeatureStore().sets()]
+    assert 0 < rows < 1000
+    assert data_of("cache", "verify")["damaged"] == []
+    result = done(*command, "--format", "json")
+    report = json.loads(result.stdout)
+    assert (report["reused"], report["extracted"]) == (rows, 1000 - rows)
+    assert "are in the cache; extracting" in result.stderr
+
+
+def test_an_interrupted_question_ends_as_any_interruption(stored: str, cache: Path) -> None:
+    sent = []
+
+    def interrupt(screen: bytes, process: subprocess.Popen[bytes]) -> None:
+        if not sent and b"[y/N]" in screen:
+            sent.append(process.send_signal(signal.SIGINT))
+
+    code, screen = on_terminal("cache", "remove", stored, react=interrupt)
+    assert (cache / "features" / stored).exists()
+    assert "Traceback" not in screen
+    assert code == 130
+
+
+def test_a_question_is_not_part_of_the_result(run: Run, stored: str) -> None:
+    result = run("cache", "remove", stored)
+    assert (result.returncode, result.stdout) == (1, "")

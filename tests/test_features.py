@@ -1,0 +1,442 @@
+"""Features in memory are in one order and whole; features of others are read from any honest Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from nctransfer.errors import FeaturesError
+from nctransfer.features import FeatureInfo, FeatureSet, Selection, read_parquet
+
+F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
+LABELS = ["dog", "cat", "dog", "cat"]
+
+
+def write(path: Path, **columns: object) -> Path:
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+# In memory
+
+
+def test_classes_by_name_and_ids_sorted_within() -> None:
+    found = FeatureSet.from_arrays(F32, LABELS, ["z", "y", "a", "b"])
+    assert found.classes == ("cat", "dog")
+    assert found.ids == ("b", "y", "a", "z")
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.features.tolist() == F32[[3, 1, 2, 0]].tolist()
+    assert found.counts.tolist() == [2, 2]
+    assert (len(found), found.dim) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["10", "9", "2", "1"], ("1", "2", "9", "10")),
+        ([10, 9, 2, 1], ("1", "2", "9", "10")),
+        (["10", "9", "2", "a"], ("10", "2", "9", "a")),
+        (["02", "2", "1", "10"], ("1", "02", "2", "10")),
+        (None, ("0", "1", "2", "3")),
+    ],
+)
+def test_numeric_ids_by_their_value(ids: list[object] | None, expected: tuple[str, ...]) -> None:
+    assert FeatureSet.from_arrays(F32, [0, 0, 0, 0], ids).ids == expected
+
+
+def test_row_numbers_are_padded_so_that_they_sort() -> None:
+    ids = FeatureSet.from_arrays(np.ones((101, 1)), [0] * 101).ids
+    assert (ids[0], ids[9], ids[100]) == ("000", "009", "100")
+
+
+@given(st.permutations(range(6)))
+def test_order_of_the_rows_does_not_matter(order: list[int]) -> None:
+    matrix, labels, ids = np.arange(12.0).reshape(6, 2), list("abacab"), list("uvwxyz")
+    one = FeatureSet.from_arrays(matrix, labels, ids)
+    other = FeatureSet.from_arrays(matrix[order], [labels[i] for i in order], [ids[i] for i in order])
+    assert (one.ids, one.classes) == (other.ids, other.classes)
+    assert torch.equal(one.features, other.features)
+    assert torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        (np.float16, torch.float32),
+        (np.float32, torch.float32),
+        (np.float64, torch.float64),
+        (np.int64, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_float64_is_kept_and_the_rest_is_float32(dtype: object, kept: torch.dtype) -> None:
+    matrix = torch.ones(2, 3, dtype=dtype) if isinstance(dtype, torch.dtype) else np.ones((2, 3), dtype)
+    found = FeatureSet.from_arrays(matrix, ["a", "b"])
+    assert found.features.dtype == kept
+    assert found.features.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[1, 0], ["1", "0"], np.array([1, 0]), np.array([1, 0], np.uint8), np.array(["1", "0"]), torch.tensor([1, 0])],
+    ids=["int", "str", "int64", "uint8", "numpy str", "tensor"],
+)
+def test_labels_of_any_kind_name_classes(labels: object) -> None:
+    found = FeatureSet.from_arrays(F32[:2], labels)
+    assert found.classes == ("0", "1")
+    assert found.features.tolist() == F32[[1, 0]].tolist()
+
+
+def _read_only() -> np.ndarray:
+    matrix = F32.copy()
+    matrix.flags.writeable = False
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: F32.tolist(), id="lists"),
+        pytest.param(lambda: np.asfortranarray(F32), id="Fortran order"),
+        pytest.param(lambda: np.repeat(F32, 2, axis=0)[::2], id="every second row"),
+        pytest.param(lambda: torch.tensor(F32, requires_grad=True), id="with gradient"),
+        pytest.param(_read_only, id="read-only"),
+        pytest.param(lambda: F32[::-1].copy()[::-1], id="reversed"),
+        pytest.param(lambda: F32.astype(">f4"), id="big-endian"),
+    ],
+)
+def test_arrays_of_any_layout(make: Callable[[], object]) -> None:
+    found = FeatureSet.from_arrays(make(), [0, 0, 0, 0])
+    assert found.features.tolist() == F32.tolist()
+    assert not found.features.requires_grad
+
+
+def test_the_set_does_not_share_memory_with_the_array() -> None:
+    matrix = F32.copy()
+    found = FeatureSet.from_arrays(matrix, LABELS)
+    matrix[:] = -1
+    assert (found.features >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "message"),
+    [
+        (F32, ["a"], r"shape \(4, 3\) do not go with 1 labels"),
+        (F32[0], ["a"] * 3, r"shape \(3,\)"),
+        (F32[None], ["a"], r"shape \(1, 4, 3\)"),
+        (F32[:0], [], r"shape \(0, 3\)"),
+        (F32[:, :0], LABELS, r"shape \(4, 0\)"),
+    ],
+)
+def test_shapes_that_do_not_fit(features: np.ndarray, labels: list[str], message: str) -> None:
+    with pytest.raises(FeaturesError, match=message) as caught:
+        FeatureSet.from_arrays(features, labels)
+    assert "one label for each row" in caught.value.hint
+
+
+@pytest.mark.parametrize("features", [[[1.0, 2.0], [3.0]], [["a"], ["b"]], np.array([[1j], [2j]])])
+def test_what_is_no_matrix_of_reals(features: object) -> None:
+    with pytest.raises(FeaturesError):
+        FeatureSet.from_arrays(features, ["a", "b"])
+
+
+def test_number_of_ids_must_fit() -> None:
+    with pytest.raises(FeaturesError, match="3 ids do not go with 4 labels"):
+        FeatureSet.from_arrays(F32, LABELS, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("labels", [["a", "a", "a", "a"], ["a", "b", "c", "d"]])
+@pytest.mark.parametrize("ids", [["x", "y", "x", "z"], [1, 2, 1, 3]])
+def test_ids_must_differ_also_across_classes(labels: list[str], ids: list[object]) -> None:
+    with pytest.raises(FeaturesError, match=f"the id '{ids[0]}' stands for more than one sample"):
+        FeatureSet.from_arrays(F32, labels, ids)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_not_finite_are_counted_and_the_first_named(value: float) -> None:
+    matrix = F32.copy()
+    matrix[0, 1] = matrix[3, 2] = matrix[3, 0] = value
+    with pytest.raises(FeaturesError, match=r"2 of 4 rows .* the first is 'late'"):
+        FeatureSet.from_arrays(matrix, ["dog", "cat", "dog", "cat"], ["x", "y", "z", "late"])
+
+
+def test_only_classes_renumbers_them() -> None:
+    found = FeatureSet.from_arrays(F32, ["c", "a", "b", "c"], ["0", "1", "2", "3"]).only_classes(torch.tensor([0, 2]))
+    assert found.classes == ("a", "c")
+    assert found.labels.tolist() == [0, 1, 1]
+    assert found.ids == ("1", "0", "3")
+    assert found.features.tolist() == F32[[1, 0, 3]].tolist()
+
+
+def test_batches_are_the_set_in_order() -> None:
+    found = FeatureSet.from_arrays(F32, LABELS)
+    batches = list(found.batches(3))
+    assert [len(labels) for _, labels in batches] == [3, 1]
+    assert torch.equal(torch.cat([features for features, _ in batches]), found.features)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), found.labels)
+
+
+def test_to_dict_says_what_it_is() -> None:
+    found = FeatureSet.from_arrays(F32, LABELS, info=FeatureInfo("x", model="vit"))
+    wanted = {"id": "x", "model": "vit", "samples": 4, "classes": 2, "dim": 3}
+    assert wanted.items() <= found.to_dict().items()
+
+
+# Selections
+
+IDS = [f"{label}/{i}.png" for label in "abc" for i in range(20)]
+NAMES = [id_[0] for id_ in IDS]
+SPLITS = ["train" if i % 2 else "test" for i in range(60)]
+
+
+def chosen(selection: Selection, n: int = 60) -> set[str]:
+    rows = selection.apply(IDS[:n], NAMES[:n], SPLITS[:n])
+    assert (np.diff(rows) > 0).all()
+    return {IDS[row] for row in rows}
+
+
+def test_everything_is_wanted_by_default() -> None:
+    assert chosen(Selection()) == set(IDS)
+    assert str(Selection()) == ""
+
+
+def test_split_and_classes() -> None:
+    found = chosen(Selection("train", ("c", "a")))
+    assert found == {id_ for id_, split in zip(IDS, SPLITS, strict=True) if split == "train" and id_[0] in "ac"}
+
+
+def test_max_per_class_is_of_each_class_and_split() -> None:
+    rows = Selection(max_per_class=4).apply(IDS, NAMES, SPLITS)
+    groups = [(NAMES[row], SPLITS[row]) for row in rows]
+    assert {group: groups.count(group) for group in groups} == {(c, s): 4 for c in "abc" for s in ("train", "test")}
+    assert chosen(Selection("test", max_per_class=4)) == {IDS[row] for row in rows if SPLITS[row] == "test"}
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 2**32))
+def test_fewer_are_a_subset_of_more(few: int, further: int, seed: int) -> None:
+    less, more = (chosen(Selection(max_per_class=k, seed=seed)) for k in (few, few + further))
+    assert less <= more
+
+
+@given(st.integers(1, 60), st.integers(0, 9))
+def test_a_grown_set_keeps_its_draw_but_for_newcomers(n: int, seed: int) -> None:
+    """What is drawn of the grown set and was there before had been drawn before."""
+    selection = Selection(max_per_class=3, seed=seed)
+    assert chosen(selection) & set(IDS[:n]) <= chosen(selection, n)
+
+
+def test_another_seed_draws_others() -> None:
+    draws = {frozenset(chosen(Selection(max_per_class=3, seed=seed))) for seed in range(5)}
+    assert len(draws) == 5
+
+
+def test_the_draw_is_fixed_for_good() -> None:
+    """A stored subset is found again only as long as the draw does not change between versions."""
+    assert chosen(Selection("test", ("a",), max_per_class=3)) == {"a/12.png", "a/16.png", "a/18.png"}
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_less_than_one_of_a_class_is_refused(count: int) -> None:
+    with pytest.raises(FeaturesError):
+        chosen(Selection(max_per_class=count))
+
+
+def test_no_classes_at_all_are_refused() -> None:
+    with pytest.raises(FeaturesError):
+        chosen(Selection(classes=()))
+
+
+@pytest.mark.parametrize(
+    ("selection", "message", "hint"),
+    [
+        (Selection("dev"), "no split 'dev'", "the splits are: 'test', 'train'"),
+        (Selection(classes=("a", "x")), "no class 'x'", "the classes are: 'a', 'b', 'c'"),
+        (Selection(classes=("x", "y", "z")), "no class 'x' and 2 more", "the classes are: 'a', 'b', 'c'"),
+    ],
+)
+def test_unknown_names_are_answered_by_those_there_are(selection: Selection, message: str, hint: str) -> None:
+    with pytest.raises(FeaturesError, match=message) as caught:
+        chosen(selection)
+    assert caught.value.hint == hint
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    with pytest.raises(FeaturesError) as caught:
+        Selection(classes=("x",)).apply(IDS, IDS, SPLITS)
+    assert caught.value.hint.endswith(" …")
+    assert caught.value.hint.count(".png") == 10
+
+
+def test_data_without_splits_have_none() -> None:
+    with pytest.raises(FeaturesError) as caught:
+        Selection("train").apply(["1"], ["a"], [""])
+    assert caught.value.hint == "these data have no splits"
+
+
+def test_selection_in_words() -> None:
+    assert str(Selection("test", ("a", "b"), 5)) == "split test, 2 chosen classes, at most 5 a class"
+
+
+# Parquet made elsewhere
+
+
+def _extension(values: list[list[float]]) -> pa.Array:
+    kind = pa.fixed_shape_tensor(pa.float32(), [3])
+    return pa.ExtensionArray.from_storage(kind, pa.array(values, pa.list_(pa.float32(), 3)))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "dtype"),
+    [
+        (pa.array(F32.tolist(), pa.list_(pa.float32())), torch.float32),
+        (pa.array(F32.tolist(), pa.large_list(pa.float32())), torch.float32),
+        (pa.array(F32.tolist(), pa.list_(pa.float32(), 3)), torch.float32),
+        (pa.array(F32.astype(np.float16).tolist(), pa.list_(pa.float16())), torch.float32),
+        (pa.array(F32.tolist(), pa.list_(pa.float64())), torch.float64),
+        (pa.array(F32.tolist(), pa.list_(pa.float64(), 3)), torch.float64),
+        (pa.array(F32.astype(int).tolist(), pa.list_(pa.int32())), torch.float32),
+        (_extension(F32.tolist()), torch.float32),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_vectors_of_any_type(tmp_path: Path, vectors: pa.Array, dtype: torch.dtype) -> None:
+    found = read_parquet(write(tmp_path / "a.parquet", label=LABELS, feature=vectors))
+    assert found.features.dtype == dtype
+    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
+    assert found.classes == ("cat", "dog")
+
+
+def test_float64_is_read_to_the_last_digit(tmp_path: Path) -> None:
+    value = 1 + 2**-50
+    found = read_parquet(write(tmp_path / "a.parquet", label=["a"], feature=[[value]]))
+    assert found.features.item() == value
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array(["1", "0", "1", "0"]),
+        pa.array(["1", "0", "1", "0"], pa.large_string()),
+        pa.array(["1", "0", "1", "0"]).dictionary_encode(),
+        pa.array([1, 0, 1, 0]),
+        pa.array([1, 0, 1, 0], pa.uint8()),
+        pa.array([1, 0, 1, 0]).dictionary_encode(),
+    ],
+    ids=lambda value: str(value.type),
+)
+def test_labels_of_any_type(tmp_path: Path, labels: pa.Array) -> None:
+    found = read_parquet(write(tmp_path / "a.parquet", label=labels, feature=F32.tolist()))
+    assert found.classes == ("0", "1")
+    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
+
+
+def test_row_groups_and_slices_are_joined(tmp_path: Path) -> None:
+    table = pa.table({"label": LABELS, "feature": F32.tolist()}).slice(1)
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    assert read_parquet(tmp_path / "a.parquet").features.tolist() == F32[[1, 3, 2]].tolist()
+
+
+def test_class_is_preferred_to_label(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", label=[0, 1, 0, 1], feature=F32.tolist(), **{"class": LABELS})
+    assert read_parquet(path).classes == ("cat", "dog")
+    assert read_parquet(path, label_column="label").classes == ("0", "1")
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", species=LABELS, layer4=F32.tolist(), feature=[[0.0]] * 4)
+    found = read_parquet(path, "species", "layer4")
+    assert (found.dim, found.info.layer, found.info.path) == (3, "layer4", str(path))
+
+
+def test_ids_and_splits_are_used_if_there(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet", id=list("wxyz"), split=["a", "b", "b", "b"], label=LABELS, feature=F32.tolist()
+    )
+    assert read_parquet(path).ids == ("x", "z", "w", "y")
+    found = read_parquet(path, selection=Selection("b", ("cat",)))
+    assert (found.ids, found.classes, found.info.split) == (("x", "z"), ("cat",), "b")
+    assert found.features.tolist() == F32[[1, 3]].tolist()
+
+
+def test_selection_without_ids(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", label=LABELS, feature=F32.tolist())
+    assert read_parquet(path, selection=Selection(max_per_class=1)).counts.tolist() == [1, 1]
+
+
+def test_a_folder_of_files_is_one_set(tmp_path: Path) -> None:
+    for row in range(4):
+        write(tmp_path / f"{row}.parquet", label=LABELS[row : row + 1], feature=F32[row : row + 1].tolist())
+    found = read_parquet(tmp_path)
+    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
+
+
+def test_a_folder_whose_files_differ_in_width(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", label=["a"], feature=[[1.0]])
+    write(tmp_path / "b.parquet", label=["b"], feature=[[1.0, 2.0]])
+    with pytest.raises(FeaturesError, match="unequal length: 1 to 2"):
+        read_parquet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": ["a", "b"], "feature": [[1.0], [1.0, 2.0]]}, "unequal length: 1 to 2"),
+        ({"label": ["a", "b"], "feature": [[1.0], None]}, "'feature' holds nulls"),
+        ({"label": ["a", "b"], "feature": [[1.0, 2.0], [1.0, None]]}, "'feature' holds nulls"),
+        ({"label": ["a"], "feature": pa.array([None], pa.list_(pa.float32(), 2))}, "'feature' holds nulls"),
+        ({"label": ["a", None], "feature": [[1.0], [2.0]]}, "'label' holds 1 nulls"),
+        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", None]}, "'id' holds 1 nulls"),
+        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", "x"]}, "more than one sample"),
+        ({"label": [0.5], "feature": [[1.0]]}, "'label' holds double, not names"),
+        ({"label": ["a"], "feature": [1.0]}, "'feature' holds double, not vectors"),
+        ({"label": ["a"], "feature": ["1.0"]}, "'feature' holds string, not vectors"),
+        ({"label": ["a"], "feature": [["1.0"]]}, "vectors of string, not of numbers"),
+        ({"label": ["a"], "feature": [[[1.0]]]}, "vectors of list"),
+        ({"label": ["a"], "feature": [[float("nan")]]}, "1 of 1 rows hold NaN"),
+        ({"label": ["a", "b"], "feature": pa.array([[], []], pa.list_(pa.float32()))}, r"shape \(2, 0\)"),
+        ({"label": pa.array([], pa.string()), "feature": pa.array([], pa.list_(pa.float32()))}, "0 labels"),
+        ({"labels": ["a"], "feature": [[1.0]]}, "no column 'label'; it has 'labels', 'feature'"),
+        ({"label": ["a"], "vector": [[1.0]]}, "no column 'feature'; it has 'label', 'vector'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, columns: dict[str, object], message: str) -> None:
+    with pytest.raises(FeaturesError, match=message):
+        read_parquet(write(tmp_path / "a.parquet", **columns))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"label,feature\na,1\n", b"PAR1" + b"\0" * 64 + b"PAR1"])
+def test_what_is_not_parquet(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
+        read_parquet(tmp_path / "a.parquet")
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", label=LABELS, feature=F32.tolist())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
+        read_parquet(path)
+
+
+def test_neither_file_nor_rows(tmp_path: Path) -> None:
+    with pytest.raises(FeaturesError, match=r"absent\.parquet"):
+        read_parquet(tmp_path / "absent.parquet")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FeaturesError, match="folder"):
+        read_parquet(tmp_path / "folder")
+
+
+def test_a_selection_that_leaves_nothing_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", label=["a", "b"], split=["x", "y"], feature=[[1.0], [2.0]])
+    with pytest.raises(FeaturesError) as caught:
+        read_parquet(path, selection=Selection("x", ("b",)))
+    assert "shape" not in str(caught.value)

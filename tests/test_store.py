@@ -1,0 +1,582 @@
+"""The cache: parts that say what they are, that damage cannot hide in, and that any reader of Parquet opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import platformdirs
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import dataset, parquet
+from safetensors.torch import load_file
+
+from nctransfer.errors import FeaturesError, StoreError
+from nctransfer.features import Selection
+from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet, load_features
+
+KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})
+ABOUT = {"weights": "of nobody", "data": "pets"}
+DIM = 32
+
+
+def row(label: str, number: int, split: str = "") -> Listed:
+    name = f"{label}/{number}.png"
+    return Listed(name, label, split, 10, number, f"digest of {name}")
+
+
+ROWS = [
+    row(label, number, split) for label in ("cat", "dog") for number, split in enumerate(("train", "train", "test"))
+]
+
+
+def vectors(rows: Sequence[Listed], dtype: str = "float32") -> np.ndarray:
+    """The feature of an image follows from its digest, so that each row can be checked."""
+    seeds = [int.from_bytes(image.digest.encode()[-9:], "big") for image in rows]
+    return np.stack([np.random.default_rng(seed).normal(size=DIM) for seed in seeds]).astype(dtype)
+
+
+def fill(
+    store: FeatureStore,
+    rows: Sequence[Listed] = ROWS,
+    parts: int = 3,
+    key: FeatureKey = KEY,
+    source: str = "pets-1",
+    listing: Sequence[Listed] | None = None,
+) -> StoredSet:
+    store.save_listing(source, rows if listing is None else listing)
+    stored = store.open(key, source, ABOUT)
+    with stored.lock(lambda: None):
+        for part in np.array_split(np.arange(len(rows)), parts):
+            chosen = [rows[i] for i in part]
+            stored.append(chosen, vectors(chosen, key.store_dtype))
+    return stored
+
+
+@pytest.fixture
+def store() -> FeatureStore:
+    return FeatureStore()
+
+
+@pytest.fixture
+def stored(store: FeatureStore) -> StoredSet:
+    return fill(store)
+
+
+def part_files(stored: StoredSet) -> list[Path]:
+    """The part files, in the order in which they were written."""
+    return sorted(stored.rows_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def repair(stored: StoredSet) -> dict[str, str]:
+    with stored.lock(lambda: None):
+        return stored.repair()
+
+
+# Where it is
+
+
+def test_the_folder_of_the_environment(cache: Path) -> None:
+    assert FeatureStore().root == cache
+
+
+def test_the_folder_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCTRANSFER_CACHE")
+    assert FeatureStore().root == Path(platformdirs.user_cache_dir("nctransfer"))
+
+
+def test_the_folder_of_the_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert FeatureStore("~/x").root == FeatureStore(tmp_path / "x").root == FeatureStore("x").root == tmp_path / "x"
+
+
+def test_nothing_is_written_before_something_is_stored(cache: Path) -> None:
+    store = FeatureStore()
+    assert (store.sets(), store.last, store.listing("x"), store.recall({})) == ([], None, {}, {})
+    assert not cache.exists()
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "x"},
+        {"weights": "x"},
+        {"transform": {"input_size": (3, 8, 9), "crop_pct": 0.9}},
+        {"pool": "x"},
+        {"dtype": "bfloat16"},
+        {"store_dtype": "float16"},
+        {"model_kwargs": {"img_size": 8}},
+        {"format": 2},
+    ],
+)
+def test_every_field_of_the_key_is_in_its_digest(change: dict[str, object]) -> None:
+    assert set(change) <= set(asdict(KEY))
+    assert replace(KEY, **change).digest != KEY.digest
+
+
+def test_digest_of_the_key_survives_json() -> None:
+    assert re.fullmatch("[0-9a-f]{8}", KEY.digest)
+    assert FeatureKey(**json.loads(json.dumps(asdict(KEY)))).digest == KEY.digest
+    assert replace(KEY, transform=dict(reversed(KEY.transform.items()))).digest == KEY.digest
+
+
+@pytest.mark.parametrize("model", ["../../etc", "a/b", "", "..", "vit.\n"])
+def test_the_folder_of_a_set_stays_in_the_cache(store: FeatureStore, model: str) -> None:
+    path = store.open(replace(KEY, model=model), "pets-1", ABOUT).path.resolve()
+    assert path.parent.parent == (store.root / "features").resolve()
+
+
+# The part files
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_schema_of_a_part(store: FeatureStore, dtype: str) -> None:
+    stored = fill(store, key=replace(KEY, store_dtype=dtype))
+    schema = parquet.read_schema(part_files(stored)[0])
+    kind = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
+    assert dict(zip(schema.names, schema.types, strict=True)) == {
+        "id": pa.string(),
+        "class": pa.string(),
+        "label": pa.int32(),
+        "split": pa.string(),
+        "digest": pa.string(),
+        "feature": pa.list_(pa.field("item", kind, nullable=False), DIM),
+    }
+    assert not any(field.nullable for field in schema)
+
+
+def test_a_part_says_what_it_is(stored: StoredSet) -> None:
+    for path in part_files(stored):
+        metadata = parquet.read_schema(path).metadata
+        key = json.loads(metadata[b"nctransfer.key"])
+        assert FeatureKey(**key).digest == KEY.digest
+        assert key["format"] == KEY.format
+        assert json.loads(metadata[b"nctransfer.about"]) == ABOUT
+        versions = {name: version(name) for name in ("nctransfer", "timm", "torch")}
+        assert json.loads(metadata[b"nctransfer.versions"]) == versions
+
+
+def test_vectors_have_neither_dictionary_nor_statistics(stored: StoredSet) -> None:
+    group = parquet.ParquetFile(part_files(stored)[0]).metadata.row_group(0)
+    columns = {group.column(i).path_in_schema.partition(".")[0]: group.column(i) for i in range(group.num_columns)}
+    vector = columns["feature"]
+    assert not vector.is_stats_set
+    assert not any("DICTIONARY" in encoding for encoding in vector.encodings)
+    assert columns["class"].is_stats_set
+
+
+def test_the_rows_are_a_plain_dataset(stored: StoredSet) -> None:
+    assert all(re.fullmatch(r"part-[0-9a-f]{16}\.parquet", path.name) for path in stored.rows_path.iterdir())
+    assert len(part_files(stored)) == 3
+    for frame in (pd.read_parquet(stored.rows_path), dataset.dataset(stored.rows_path).to_table().to_pandas()):
+        frame = frame.set_index("id").loc[[image.id for image in ROWS]]
+        assert list(frame.columns) == ["class", "label", "split", "digest", "feature"]
+        assert frame["class"].tolist() == [image.label for image in ROWS]
+        assert frame["split"].tolist() == [image.split for image in ROWS]
+        assert frame["label"].tolist() == [0, 0, 0, 1, 1, 1]
+        np.testing.assert_array_equal(np.stack(frame["feature"]), vectors(ROWS))
+
+
+def test_label_codes_agree_between_parts_when_a_class_is_added(store: FeatureStore) -> None:
+    stored = fill(store, parts=2)
+    more = [row("ant", 0), row("cat", 7), row("eel", 0)]
+    with stored.lock(lambda: None):
+        stored.append(more, vectors(more))
+    table = dataset.dataset(stored.rows_path).to_table(["class", "label"])
+    codes = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    assert sorted(codes) == [("ant", 2), ("cat", 0), ("dog", 1), ("eel", 3)]
+
+
+def test_sizes_of_a_set(stored: StoredSet) -> None:
+    assert stored.rows == 6
+    assert stored.bytes == sum(path.stat().st_size for path in part_files(stored))
+    assert {part["dim"] for part in stored.parts.values()} == {DIM}
+    found = json.loads(json.dumps(stored.to_dict()))
+    assert found["id"] == stored.id == f"vit.tag-{KEY.digest}/pets-1"
+    assert (found["rows"], found["parts"], found["data"], found["key"]["model"]) == (6, 3, "pets", "vit.tag")
+
+
+# Reading
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_was_stored_is_read(store: FeatureStore, dtype: str) -> None:
+    found = fill(store, key=replace(KEY, store_dtype=dtype)).read()
+    assert found.ids == tuple(image.id for image in ROWS)
+    assert found.classes == ("cat", "dog")
+    assert found.features.dtype == torch.float32
+    np.testing.assert_array_equal(found.features.numpy(), vectors(ROWS, dtype).astype("float32"))
+    assert (found.info.model, found.info.data, found.info.path) == ("vit.tag", "pets", str(store.sets()[0].rows_path))
+    assert found.info.weights == "of nobody (digest wwwwwwww)"
+
+
+def test_a_selection_is_read(stored: StoredSet) -> None:
+    found = stored.read(Selection("train", ("dog",), 1))
+    assert (len(found), found.classes, found.info.split) == (1, ("dog",), "train")
+    np.testing.assert_array_equal(found.features.numpy(), vectors([image for image in ROWS if image.id in found.ids]))
+
+
+def test_names_are_those_of_the_listing(store: FeatureStore) -> None:
+    renamed = [image._replace(id=f"x{image.id}", label=image.label.upper()) for image in ROWS]
+    found = fill(store, listing=renamed).read()
+    assert found.classes == ("CAT", "DOG")
+    assert found.ids == tuple(image.id for image in renamed)
+    np.testing.assert_array_equal(found.features.numpy(), vectors(ROWS))
+
+
+def test_images_of_one_content_are_all_rows(store: FeatureStore) -> None:
+    twin = row("dog", 9)._replace(digest=ROWS[0].digest)
+    found = fill(store, listing=[*ROWS, twin]).read()
+    assert found.counts.tolist() == [3, 4]
+    np.testing.assert_array_equal(found.features[6].numpy(), vectors(ROWS[:1])[0])
+
+
+def test_what_is_not_stored_is_left_out(store: FeatureStore) -> None:
+    unread = row("cat", 8)._replace(digest="")
+    assert fill(store, listing=[*ROWS[:4], row("eel", 0), unread]).read().ids == tuple(image.id for image in ROWS[:4])
+
+
+def test_nothing_stored_is_wanted(store: FeatureStore) -> None:
+    with pytest.raises(FeaturesError, match="nothing of what is wanted is stored") as caught:
+        fill(store, listing=[*ROWS, row("eel", 0)]).read(Selection(classes=("eel",)))
+    assert "nctransfer extract" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage", b"PAR1garbagePAR1"])
+def test_without_a_listing_names_are_as_of_extraction(stored: StoredSet, content: bytes | None) -> None:
+    (listing,) = stored.store.root.glob("sources/*.parquet")
+    listing.unlink() if content is None else listing.write_bytes(content)
+    found = stored.read(Selection("train"))
+    wanted = [image for image in ROWS if image.split == "train"]
+    assert found.ids == tuple(image.id for image in wanted)
+    np.testing.assert_array_equal(found.features.numpy(), vectors(wanted))
+
+
+# Damage
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def alter(path: Path) -> None:
+    """Flip a bit in the vectors; the size stays."""
+    group = parquet.ParquetFile(path).metadata.row_group(0)
+    column = group.column(group.num_columns - 1)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+
+
+def alter_in_secret(path: Path) -> None:
+    """Bits that flip on the disk change no times."""
+    stat = path.stat()
+    alter(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, r"[\d,]+ bytes instead of [\d,]+"),
+        (alter, "its content was altered"),
+        (lambda path: path.write_bytes(b""), "0 bytes instead of"),
+        (Path.unlink, "No such file"),
+    ],
+    ids=["truncated", "altered", "emptied", "missing"],
+)
+def test_damage_is_found_and_named(stored: StoredSet, damage: Callable[[Path], object], reason: str) -> None:
+    path = part_files(stored)[1]
+    assert stored.damaged() == stored.damaged(thorough=True) == {}
+    damage(path)
+    ((name, found),) = stored.damaged().items()
+    assert name == path.name
+    assert re.match(reason, found)
+    with pytest.raises(StoreError, match=f"{path.name} of {re.escape(stored.id)} is damaged: {reason}") as caught:
+        stored.read()
+    assert "run the same nctransfer extract again" in caught.value.hint
+    assert list(repair(stored)) == [path.name]
+    assert not path.exists()
+    assert stored.damaged() == {}
+    assert stored.read().ids == tuple(image.id for image in (*ROWS[:2], *ROWS[4:]))
+
+
+def test_a_touched_part_is_whole(stored: StoredSet) -> None:
+    os.utime(part_files(stored)[0], ns=(5, 5))
+    assert stored.damaged() == repair(stored) == {}
+    assert len(stored.read()) == 6
+
+
+def test_damage_in_secret_is_never_read(stored: StoredSet) -> None:
+    path = part_files(stored)[1]
+    alter_in_secret(path)
+    assert stored.damaged() == {}
+    assert list(stored.damaged(thorough=True)) == [path.name]
+    with pytest.raises(StoreError, match=f"{path.name} .* is damaged.*CRC"):
+        stored.read()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b"null", b'{"key": {"model"', b'{"key": 1, "about": 2}'])
+def test_a_lost_manifest_is_rebuilt_of_whole_parts(stored: StoredSet, content: bytes | None) -> None:
+    manifest = stored.path / "manifest.json"
+    before = json.loads(manifest.read_bytes())
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    assert stored.store.sets() == []
+    truncate(part_files(stored)[2])
+    lost = part_files(stored)[2].name
+    assert list(repair(stored)) == [lost]
+    after = json.loads(manifest.read_bytes())
+    del before["parts"][lost]
+    assert after == before
+    assert len(stored.store.sets()[0].read()) == 4
+
+
+@pytest.mark.parametrize("parts", [[], {"part-x.parquet": 1}, {"part-x.parquet": {}}, {"../x": {}}])
+def test_a_manifest_with_nonsense_in_it_is_rebuilt(stored: StoredSet, parts: object) -> None:
+    manifest = stored.path / "manifest.json"
+    content = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({**content, "parts": parts}))
+    repair(stored)
+    assert json.loads(manifest.read_bytes()) == content
+    assert len(stored.read()) == 6
+
+
+def test_a_part_that_the_manifest_does_not_know_is_adopted(stored: StoredSet) -> None:
+    manifest = stored.path / "manifest.json"
+    known = manifest.read_bytes()
+    more = [row("eel", 0)]
+    with stored.lock(lambda: None):
+        stored.append(more, vectors(more))
+    whole = json.loads(manifest.read_bytes())
+    manifest.write_bytes(known)  # killed between the part and the manifest
+    assert stored.rows == 6
+    assert repair(stored) == {}
+    assert stored.rows == 7
+    assert json.loads(manifest.read_bytes()) == whole
+
+
+@pytest.mark.parametrize("kind", ["of another key", "truncated", "altered", "of somebody else"])
+def test_a_part_of_no_use_is_not_adopted(store: FeatureStore, stored: StoredSet, kind: str) -> None:
+    foreign = stored.rows_path / "part-0000000000000000.parquet"
+    other = fill(store, parts=1, key=replace(KEY, weights="x"), source="pets-2")
+    (path,) = part_files(other)
+    if kind == "of another key":
+        path.rename(foreign)
+    elif kind == "of somebody else":
+        parquet.write_table(pa.table({"feature": [[1.0]]}), foreign)
+    else:
+        foreign.write_bytes(part_files(stored)[0].read_bytes())
+        truncate(foreign) if kind == "truncated" else alter(foreign)
+    before = stored.parts
+    assert list(repair(stored)) == [foreign.name]
+    assert not foreign.exists()
+    assert stored.parts == before
+
+
+def test_leftovers_are_removed(stored: StoredSet) -> None:
+    (stored.path / "part-0.parquet.123.tmp").write_bytes(b"half")
+    assert repair(stored) == {}
+    assert sorted(path.name for path in stored.path.iterdir()) == [".lock", "manifest.json", "rows"]
+
+
+def test_a_write_that_fails_leaves_nothing(stored: StoredSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = sorted(stored.store.root.rglob("*"))
+    with pytest.raises(StoreError, match="cannot be written: No space left on device") as caught:
+        stored.append([row("eel", 0)], vectors([row("eel", 0)]))
+    assert "make room" in caught.value.hint
+    assert sorted(stored.store.root.rglob("*")) == before
+    assert len(stored.read()) == 6
+
+
+def test_a_cache_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        fill(FeatureStore(tmp_path / "file"))
+    assert "--cache-dir" in caught.value.hint
+
+
+# Finding
+
+
+def test_sets_are_found_by_what_stands_for_them(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, other = fill(store), fill(store, key=replace(KEY, model="resnet"))
+    assert [found.id for found in store.sets()] == sorted([stored.id, other.id])
+    monkeypatch.chdir(stored.path.parent)
+    for name in [stored.id, "vit", str(stored.path), str(stored.rows_path), "pets-1", "./pets-1/rows", stored.id[:-1]]:
+        assert store.find(name).path == stored.path, name
+
+
+def test_an_ambiguous_prefix_names_the_candidates(store: FeatureStore) -> None:
+    ids = [fill(store, key=replace(KEY, model=model)).id for model in ("vit_a", "vit_b", "resnet")]
+    with pytest.raises(FeaturesError, match="'vit' fits 2 stored sets") as caught:
+        store.find("vit")
+    assert ids[0] in str(caught.value)
+    assert ids[1] in str(caught.value)
+    assert ids[2] not in str(caught.value)
+    assert caught.value.hint == "give more letters"
+
+
+def test_an_id_that_begins_another_is_found(store: FeatureStore) -> None:
+    stored = fill(store)
+    fill(store, source="pets-12")
+    assert store.find(stored.id).id == stored.id
+
+
+@pytest.mark.parametrize("name", ["resnet", "/absent", "pets-1/x", "\0"])
+def test_unknown_names_are_answered_by_what_is_stored(store: FeatureStore, name: str) -> None:
+    with pytest.raises(FeaturesError, match="is neither a stored set nor") as caught:
+        store.find(name)
+    assert "nothing is stored yet" in caught.value.hint
+    stored = fill(store)
+    with pytest.raises(FeaturesError) as caught:
+        store.find(name)
+    assert stored.id in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/x"])
+def test_names_that_cannot_be_paths(name: str) -> None:
+    with pytest.raises(FeaturesError):
+        load_features(name)
+
+
+def test_a_removed_set_is_gone_and_others_stay(store: FeatureStore) -> None:
+    one, other = fill(store), fill(store, source="pets-2")
+    one.save_head({"weight": torch.zeros(2, DIM)})
+    one.remove()
+    assert [found.id for found in store.sets()] == [other.id]
+    assert not one.path.exists()
+    assert (other.path.parent / "head.safetensors").is_file()
+    other.remove()
+    assert store.sets() == []
+    assert not other.path.parent.exists()
+
+
+def test_features_by_name(stored: StoredSet, tmp_path: Path) -> None:
+    for name in (stored.id, "vit", stored.path, stored.rows_path, str(stored.rows_path)):
+        assert len(load_features(name)) == 6
+    assert load_features("vit", selection=Selection("test")).ids == ("cat/2.png", "dog/2.png")
+    assert load_features("vit", cache_dir=stored.store.root).info.id == stored.id
+    with pytest.raises(FeaturesError, match="neither"):
+        load_features("vit", cache_dir=tmp_path / "other")
+
+
+def test_parquet_made_elsewhere_by_its_path(stored: StoredSet, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    parquet.write_table(pa.table({"species": ["a", "b"], "x": [[1.0], [2.0]]}), folder / "a.parquet")
+    for path in (folder, folder / "a.parquet"):
+        assert load_features(path, label_column="species", feature_column="x").classes == ("a", "b")
+    copied = tmp_path / "copy.parquet"
+    copied.write_bytes(part_files(stored)[0].read_bytes())
+    assert load_features(copied).ids == tuple(image.id for image in ROWS[:2])
+
+
+# The set used last
+
+
+def test_the_set_used_last_is_remembered(store: FeatureStore, stored: StoredSet) -> None:
+    selection = Selection("train", ("cat",), 3, 4)
+    store.use(stored, selection)
+    found = FeatureStore().last
+    assert found is not None
+    assert (found[0].id, found[1]) == (stored.id, selection)
+    store.use(stored, Selection())
+    assert store.last is not None
+    assert store.last[1] == Selection()
+    stored.remove()
+    assert store.last is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", b"[]", b"{}", b'{"id": "x"}', b'{"id": 1, "selection": {}}', b'{"id": "x", "selection": "abc"}'],
+)
+def test_a_damaged_note_of_the_last_set_is_none(store: FeatureStore, stored: StoredSet, content: bytes) -> None:
+    store.use(stored, Selection())
+    (store.root / "last.json").write_bytes(content)
+    assert store.last is None
+
+
+# Keys and listings
+
+
+def test_answers_are_recalled_by_their_request(store: FeatureStore) -> None:
+    store.remember({"model": "a", "size": [1, 2]}, {"key": 1})
+    assert store.recall({"size": [1, 2], "model": "a"}) == {"key": 1}
+    assert store.recall({"size": [1, 3], "model": "a"}) == {}
+    (path,) = store.root.glob("keys/*.json")
+    path.write_bytes(b'{"key"')
+    assert store.recall({"size": [1, 2], "model": "a"}) == {}
+
+
+def test_a_listing_is_read_as_written(store: FeatureStore) -> None:
+    assert store.save_listing("x", ROWS) == {image.id: image for image in ROWS}
+    assert list(store.listing("x").values()) == ROWS
+    store.save_listing("x", ROWS[1:])
+    assert list(store.listing("x").values()) == ROWS[1:]
+    assert store.listing("y") == {}
+
+
+def test_digests_that_another_process_found_are_kept(store: FeatureStore) -> None:
+    store.save_listing("x", ROWS)
+    unread = [image._replace(digest="") for image in ROWS]
+    unread[1] = unread[1]._replace(mtime_ns=99)
+    unread[2] = unread[2]._replace(size=99)
+    found = [image.digest for image in store.save_listing("x", unread).values()]
+    assert found == [ROWS[0].digest, "", "", *(image.digest for image in ROWS[3:])]
+
+
+def test_an_unchanged_listing_is_not_written(store: FeatureStore) -> None:
+    store.save_listing("x", ROWS)
+    (path,) = store.root.glob("sources/*.parquet")
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    store.save_listing("x", [image._replace(digest="") for image in ROWS])
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+# Locks and heads
+
+
+def test_one_extracts_at_a_time_and_the_other_is_told(store: FeatureStore) -> None:
+    waits, entered = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with FeatureStore().open(KEY, "pets-1", ABOUT).lock(waits.set):
+            entered.set()
+
+    with store.open(KEY, "pets-1", ABOUT).lock(lambda: pytest.fail("nobody else is there")):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert waits.wait(20)
+        assert not entered.is_set()
+    thread.join(20)
+    assert entered.is_set()
+
+
+def test_a_head_is_stored_once(stored: StoredSet) -> None:
+    stored.save_head(None)
+    path = stored.path.parent / "head.safetensors"
+    assert not path.exists()
+    head = {"weight": torch.randn(3, DIM), "bias": torch.randn(3)}
+    stored.save_head(head)
+    stored.save_head({"weight": torch.zeros(1)})
+    found = load_file(path)
+    assert found.keys() == head.keys()
+    assert all(torch.equal(found[name], head[name]) for name in head)

@@ -1,0 +1,302 @@
+"""Results as tables, Markdown and JSON: nothing is interpreted, no number is cut."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from nctransfer import FeatureSet, collapse
+from nctransfer.backbones import ModelInfo
+from nctransfer.cli.terminal import _print
+from nctransfer.evaluation import FewShotResult, FewShotRow
+from nctransfer.measures import CollapseReport, PairCollapse
+from nctransfer.tables import (
+    Sheet,
+    _number,
+    collapse_sheets,
+    fewshot_sheet,
+    models_sheet,
+    plain,
+    sets_sheet,
+    to_json,
+    to_markdown,
+)
+
+
+def shown(sheet: Sheet, width: int = 80) -> str:
+    """What a terminal of this width shows, without the styles."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
+    _print(console, [sheet])
+    return re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line of a Markdown table, with their escapes."""
+    assert line.startswith("| ")
+    assert line.endswith(" |")
+    return [cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]]
+
+
+def table_of(markdown: str) -> list[list[str]]:
+    return [cells(line) for line in markdown.splitlines() if line.startswith("|")]
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cat", "cat"),
+        ("Müller 猫 😀", "Müller 猫 😀"),
+        ("a\nb", r"a\nb"),
+        ("a\tb\r", r"a\tb\r"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x00\x7f", r"\x00\x7f"),
+        ("\x9b31m", r"\x9b31m"),  # an 8-bit control sequence
+        ("abc\u202edef", r"abc\u202edef"),  # what follows would be read from right to left
+        ("\u2028", r"\u2028"),
+        ("\udcff", r"\udcff"),  # a byte of a file name that is no UTF-8
+        (5, "5"),
+        ("", ""),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_escaped(text: object, expected: str) -> None:
+    assert plain(text) == expected
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_is_printable_and_can_be_encoded(text: str) -> None:
+    assert plain(text).isprintable()
+    assert plain(text).encode().decode() == plain(text)
+
+
+NASTY = "[red]x[/red] [link=y]z :smile: \x1b[31m"
+VISIBLE = r"[red]x[/red] [link=y]z :smile: \x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        Sheet(NASTY, ["a"], [["1"]], {}),
+        Sheet("t", [NASTY], [["1"]], {}),
+        Sheet("t", [f">{NASTY}"], [["1"]], {}),
+        Sheet("t", ["a"], [[NASTY]], {}),
+        Sheet("t", ["a"], [], {"fact": NASTY}),
+        Sheet("t", ["a"], [], {}, NASTY),
+    ],
+    ids=["title", "head", "number head", "cell", "fact", "reading"],
+)
+def test_no_text_is_read_as_markup(sheet: Sheet) -> None:
+    assert VISIBLE in shown(sheet)
+
+
+def test_a_sheet_without_rows_has_no_table() -> None:
+    assert shown(Sheet("title", ["a", ">b"], [], {"x": "1"}, "read")).split() == ["title", "x", "1", "read"]
+
+
+@pytest.mark.parametrize("width", [80, 40, 20])
+@pytest.mark.parametrize("columns", [1, 2, 6])
+def test_no_number_is_cut_in_a_narrow_console(width: int, columns: int) -> None:
+    numbers = [f"{1234.5678 + number:.4f}" for number in range(columns)]
+    sheet = Sheet("t", ["name", *(f">number {i}" for i in range(columns))], [["a name " * 20, *numbers]], {})
+    assert [number for number in numbers if number not in shown(sheet, width)] == []
+
+
+@pytest.mark.parametrize("width", [60, 40])
+def test_no_accuracy_is_cut_in_a_narrow_console(width: int) -> None:
+    text = shown(fewshot_sheet(RESULT), width)
+    for number in ("55.00 ± 1.20", "61.25 ± 0.98", "70.00 ± 1.00", "50.00", "20.00"):
+        assert number in text
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_no_letter_of_a_name_is_lost_in_a_narrow_console(width: int) -> None:
+    name = "".join(chr(ord("a") + i % 26) for i in range(100))
+    lines = shown(Sheet("t", ["name", ">n"], [[name, "1"]], {}), width).splitlines()
+    assert "".join(line.split()[0] for line in lines if re.match(r"[a-z]{2}", line) and "name" not in line) == name
+
+
+# Markdown
+
+
+@pytest.mark.parametrize("text", ["a|b", "`x`", "a\nb", "<b>", "*a* _b_", "[a](b)", "a\\|b", "# a", NASTY])
+def test_markdown_shows_a_cell_as_it_is(text: str) -> None:
+    markdown = to_markdown(Sheet("t", ["name", ">n"], [[text, "1"]], {"fact": text}, "read"))
+    table = table_of(markdown)
+    assert [len(row) for row in table] == [2, 2, 2]
+    assert re.sub(r"\\([\\`*_\[\]<>|#])", r"\1", table[2][0]) == plain(text)
+    assert re.search(r"(?<!\\)(\\\\)*[`*<\[]", table[2][0]) is None
+    assert f"- fact: {table[2][0]}" in markdown.splitlines()
+
+
+def test_markdown_is_a_title_facts_a_table_and_how_to_read_it() -> None:
+    sheet = Sheet("A title", ["name", ">n"], [["x", "1"], ["y", "2"]], {"model": "m", "data": "d"}, "Read so.")
+    assert to_markdown(sheet) == (
+        "### A title\n\n- model: m\n- data: d\n\n| name | n |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n\nRead so.\n"
+    )
+
+
+def test_markdown_of_facts_alone_has_no_table() -> None:
+    assert to_markdown(Sheet("t", [], [], {"a": "1"})) == "### t\n\n- a: 1\n"
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (math.nan, None),
+        (0.1 + 0.2, 0.1 + 0.2),
+        (1e-300, 1e-300),
+        ((1, math.inf), [1, "inf"]),
+        ({"a": [{"b": math.inf}]}, {"a": [{"b": "inf"}]}),
+        ("naïve 😀 [red]\x1b", "naïve 😀 [red]\x1b"),
+        (None, None),
+        (True, True),
+    ],
+)
+def test_json_is_strict_and_exact(value: Any, expected: Any) -> None:
+    text = to_json({"x": value})
+    assert json.loads(text, parse_constant=pytest.fail) == {"x": expected}
+
+
+def test_json_is_readable() -> None:
+    assert to_json({"name": "naïve"}) == '{\n  "name": "naïve"\n}'
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "–"),
+        (math.inf, "∞"),
+        (-math.inf, "-∞"),
+        (math.nan, "–"),
+        (0.0, "0.0000"),
+        (1.0, "1.0000"),
+        (0.05, "0.0500"),
+        (-8.5309102, "-8.5309"),
+        (11.881900, "11.882"),
+        (123.456, "123.46"),
+        (9999.5, "9999.5"),
+        (12345.6, "12346"),
+        (0.001, "0.0010"),
+        (0.00099, "9.90e-04"),
+        (1e5, "1.00e+05"),
+        (-2.5e7, "-2.50e+07"),
+    ],
+)
+def test_a_number_has_five_figures_at_most(value: float | None, expected: str) -> None:
+    assert _number(value) == expected
+
+
+@settings(deadline=None)
+@given(st.floats(-1e300, 1e300))
+def test_a_number_is_short_and_near(value: float) -> None:
+    text = _number(value)
+    assert len(text) <= 10
+    assert float(text) == pytest.approx(value, rel=6e-3, abs=6e-5)
+
+
+# Results
+
+ABOUT = {"id": "x", "model": "m", "weights": "w", "data": "pets", "split": "test", "samples": 1200, "classes": 3}
+FEATURES = {**ABOUT, "layer": "feature", "path": None, "dim": 1280}
+ROW = FewShotRow(2, 1, 15, 10_000, "ridge", 7, 0.55, 0.012, 0.1)
+RESULT = FewShotResult(
+    FEATURES,
+    (
+        ROW,
+        replace(ROW, classifier="ncc", accuracy=0.6125, ci95=0.0098),
+        replace(ROW, ways=5, accuracy=0.7, ci95=0.01),
+        replace(ROW, ways=5, classifier="ncc", accuracy=0.7, ci95=0.01),
+    ),
+)
+
+
+def test_few_shot_results_have_a_row_a_task_and_a_column_a_classifier() -> None:
+    sheet = fewshot_sheet(RESULT)
+    assert sheet.heads == ["ways", "shots", "ridge", "ncc", "chance"]
+    assert sheet.rows == [
+        ["2", "1", "55.00 ± 1.20", "61.25 ± 0.98", "50.00"],
+        ["5", "1", "70.00 ± 1.00", "70.00 ± 1.00", "20.00"],
+    ]
+    assert sheet.facts["data"] == "pets, split test: 1,200 samples, 3 classes, width 1,280"
+    for word in ("10,000 episodes", "15 queries", "seed 7", "95% interval", "higher is better"):
+        assert word in sheet.reading
+
+
+@pytest.mark.parametrize("name", ["model", "weights"])
+def test_what_is_not_known_is_not_shown(name: str) -> None:
+    assert name not in fewshot_sheet(replace(RESULT, features={**FEATURES, name: None})).facts
+
+
+def report(values: list[list[float]], labels: str) -> CollapseReport:
+    return collapse(FeatureSet.from_arrays(values, labels), device="cpu")
+
+
+def test_collapse_shows_every_measure_and_how_to_read_it() -> None:
+    found = report([[0.0], [2.0], [10.0], [12.0], [30.0], [32.0]], "aabbcc")
+    measures, pairs = collapse_sheets(found)
+    assert [row[0] for row in measures.rows] == list(found.metrics)
+    assert measures.rows[0][1] == _number(found.metrics["cdnv"])
+    low, high = found.intervals["cdnv"]
+    assert measures.rows[0][2] == f"{_number(low)} to {_number(high)}"
+    assert {row[0]: row[3] for row in measures.rows} == {
+        name: "↑" if name == "ncc_accuracy" else "↓" for name in found.metrics
+    }
+    assert "100.0% of the samples" in measures.reading
+    assert [row[0] for row in pairs.rows] == ["a / b", "b / c", "a / c"]
+
+
+def test_what_is_not_defined_says_why_and_what_is_infinite_is_no_word() -> None:
+    found = report([[1.0], [2.0], [1.0], [2.0]], "aabb")
+    rows = {row[0]: row for row in collapse_sheets(found)[0].rows}
+    assert rows["cdnv"][1] == "∞"
+    assert rows["nc1"][1] == "–"
+    assert rows["nc1"][4] == "all class means coincide"
+    assert "infinite" in collapse_sheets(found)[0].reading
+
+
+def test_without_pairs_there_is_one_table() -> None:
+    found = report([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    assert len(collapse_sheets(replace(found, pairs=()))) == 1
+
+
+def test_names_of_classes_are_shown_as_they_are() -> None:
+    found = report([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    pair = PairCollapse("[red]a", "b\x1b[31m", 1.0, 1.0, 1.0, 1.0)
+    sheet = collapse_sheets(replace(found, pairs=(pair,)))[1]
+    assert r"[red]a / b\x1b[31m" in shown(sheet)
+
+
+def test_models_say_whether_their_weights_are_at_hand() -> None:
+    models = [ModelInfo("m.in1k", ("m_base", "m_b"), 224, "mit", "x", True), ModelInfo("n", (), 518, "", "", False)]
+    sheet = models_sheet(models)
+    assert [dict(zip(sheet.heads, row, strict=True)) for row in sheet.rows] == [
+        {"model": "m.in1k", "short name": "m_base, m_b", "size": "224", "licence": "mit", "weights": "at hand"},
+        {"model": "n", "short name": "", "size": "518", "licence": "", "weights": "download"},
+    ]
+    assert sheet.reading.startswith("2 models.")
+
+
+def test_an_empty_cache_says_what_to_do() -> None:
+    sheet = sets_sheet([], "/cache")
+    assert sheet.facts == {"cache": "/cache"}
+    assert "nctransfer extract" in sheet.reading
