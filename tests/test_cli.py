@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -637,6 +638,8 @@ def on_terminal(
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
     )
     os.close(slave)
+    limit = threading.Timer(120, process.kill)  # no test hangs
+    limit.start()
     screen = b""
     try:
         while chunk := os.read(master, 65536):
@@ -645,7 +648,9 @@ def on_terminal(
     except OSError:  # the other end is closed
         pass
     os.close(master)
-    return process.wait(60), screen.decode()
+    code = process.wait()
+    limit.cancel()
+    return code, screen.decode()
 
 
 def test_a_terminal_shows_colour_and_progress() -> None:
@@ -699,13 +704,15 @@ def test_an_interruption_keeps_what_was_done() -> None:
 
 
 def test_an_interrupted_question_ends_as_any_interruption(stored: str, cache: Path) -> None:
-    sent = []
+    sent: list[threading.Timer] = []
 
     def interrupt(screen: bytes, process: subprocess.Popen[bytes]) -> None:
         if not sent and b"[y/N]" in screen:
-            sent.append(process.send_signal(signal.SIGINT))
+            sent.append(threading.Timer(0.5, process.send_signal, [signal.SIGINT]))  # once it waits for the answer
+            sent[0].start()
 
     code, screen = on_terminal("cache", "remove", stored, react=interrupt)
+    assert sent, screen
     assert (cache / "features" / stored).exists()
     assert "Traceback" not in screen
     assert code == 130

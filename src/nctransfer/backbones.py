@@ -10,8 +10,8 @@ import contextlib
 import difflib
 import hashlib
 import importlib.util
+import io
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,7 +253,7 @@ def load(
     else:
         try:
             model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.path)})
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # a damaged or hostile file may raise anything
             raise WeightsError(f"the weights {weights.name} of {name} do not load: {error}") from error
     # weights of the user's own are not those of timm's tag
     known_as = name if weights.kind in ("bundled", "hub", "url") else request.model
@@ -352,7 +352,7 @@ def _hub_is_offline() -> bool:
 
 def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     repository, revision, filenames, url = _published(name)
     if not repository and not url:
@@ -379,10 +379,13 @@ def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
             torch.hub.download_url_to_file(url, str(path), progress=False)
             return Weights("url", url, path)
         for filename in filenames:
-            with contextlib.suppress(EntryNotFoundError):
+            try:
                 file = hf_hub_download(repository, filename, revision=revision, tqdm_class=_tqdm_class(progress))
                 return Weights("hub", repository, Path(file))
-    except (OSError, ValueError, RuntimeError) as error:  # the hub's errors are OSErrors
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # refused, not absent
+                    raise
+    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
         first = str(error).strip().partition("\n")[0]
         raise WeightsError(f"the weights of {name} could not be downloaded: {first}") from error
     raise WeightsError(f"{repository} holds none of {', '.join(filenames)}")
@@ -415,7 +418,7 @@ def _tqdm_class(progress: Progress | None) -> Any:
     class Reporter(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": False, "file": open(os.devnull, "w")})  # noqa: PTH123, SIM115
+            super().__init__(*args, **{**kwargs, "disable": False, "file": io.StringIO()})
 
         def display(self, *_: Any, **__: Any) -> None:
             if progress and self.total:

@@ -215,7 +215,10 @@ def _fill(
             if backbone.key.digest != stored.key.digest:
                 return None
             start = time.perf_counter()
-            failed += _run(backbone, source, missing, stored, runtime, tell)
+            reasons = {broken.id: broken.reason for broken in _run(backbone, source, missing, stored, runtime, tell)}
+            by_digest = {row.digest: reasons[row.id] for row in missing if row.id in reasons}
+            # files of the same content are run once, and broken alike
+            failed += [BrokenImage(row.id, by_digest[row.digest]) for row in wanted if row.digest in by_digest]
             seconds = time.perf_counter() - start
             have = stored.digests()
     new = {row.digest for row in missing}
@@ -387,15 +390,17 @@ def _run(
             stored.append(part, vectors)
         flushed = time.monotonic()
 
+    precision = f"in {backbone.key.dtype} (stored as {backbone.key.store_dtype})"
     tell("extracting", 0, len(missing))
     try:
         for batch, pixels in _batches(backbone, source, missing, runtime, unreadable):
-            vectors = backbone(pixels).numpy().astype(backbone.key.store_dtype)
+            with np.errstate(over="ignore"):  # of float16; what is not finite is reported
+                vectors = backbone(pixels).numpy().astype(backbone.key.store_dtype)
             if not done:
                 stored.save_head(backbone.head(vectors.shape[1]))
             finite = np.isfinite(vectors).all(axis=1)
             not_finite += [
-                BrokenImage(row.id, f"the backbone gives NaN or infinite features in {backbone.key.dtype}")
+                BrokenImage(row.id, f"NaN or infinite features {precision}")
                 for row in itertools.compress(batch, ~finite)
             ]
             rows += itertools.compress(batch, finite)
@@ -411,6 +416,7 @@ def _run(
         flush()
         raise
     flush()
+    tell("extracting", len(missing), len(missing))
     return unreadable + not_finite
 
 

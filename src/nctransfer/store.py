@@ -293,7 +293,7 @@ class StoredSet:
 
         To be called under :meth:`lock`.
         """
-        damaged = self.damaged()
+        damaged = self.damaged(thorough=True)
         parts = {name: part for name, part in self.parts.items() if name not in damaged}
         adopted = {}
         with _writing(self.path):
