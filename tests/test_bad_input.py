@@ -73,7 +73,7 @@ def test_images_without_class_folders(pets: Path) -> None:
 def test_class_folders_without_images(tmp_path: Path) -> None:
     (tmp_path / "data" / "cat").mkdir(parents=True)
     (tmp_path / "data" / "cat" / "notes.txt").write_text("no image")
-    assert "has no images (1 other files)" in refused("extract", *VIT, "--data", tmp_path / "data")
+    assert "has no images (1 other file)" in refused("extract", *VIT, "--data", tmp_path / "data")
 
 
 def test_a_file_in_place_of_a_folder(pets: Path) -> None:
@@ -144,7 +144,7 @@ def test_more_samples_than_there_are(shots: int, hint: str, tmp_path: Path) -> N
     [
         (None, ["classes.txt", "No such file"]),
         (b"zero\nonce\n", ["no class 'once'", "'one', 'two', 'zero'"]),
-        (b"\n \n", ["classes.txt"]),
+        (b"\n \n", ["empty", "classes"]),
         (b"\xff\xfe", ["classes.txt"]),
     ],
     ids=["missing", "unknown", "empty", "no text"],
@@ -309,8 +309,10 @@ def test_a_name_that_is_no_text(kind: str, tmp_path: Path) -> None:
     data = write_digits(tmp_path / os.fsdecode(b"p\xffts"), {os.fsdecode(b"\xfe"): 0, "one": 1}, 2)
     done("extract", *VIT, "--data", data, "--format", kind)
     result = done("collapse", "--format", kind)
+    done("collapse", "--format", kind, "--output", tmp_path / "result")
     if kind == "json":
-        assert json.loads(result.stdout)["pairs"][0]["class_b"] == r"\xfe"
+        for text in (result.stdout, (tmp_path / "result").read_text("utf-8")):
+            assert json.loads(text)["pairs"][0]["class_a"] == r"\xfe"
 
 
 # Models and weights

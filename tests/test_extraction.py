@@ -29,7 +29,15 @@ from safetensors.torch import load_file, save_file
 from conftest import write_digits
 from nctransfer import extraction
 from nctransfer.backbones import Backbone, BackboneRequest, find_weights, load
-from nctransfer.errors import BrokenImagesError, DataError, FeaturesError, NCTransferError, StoreError, WeightsError
+from nctransfer.errors import (
+    BrokenImagesError,
+    DataError,
+    DeviceError,
+    FeaturesError,
+    NCTransferError,
+    StoreError,
+    WeightsError,
+)
 from nctransfer.extraction import ExtractionReport, Runtime, extract_to_store
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.images import decode, open_source
@@ -303,6 +311,12 @@ def test_to_want_nothing_is_an_error(pets: Path, selection: dict[str, object]) -
         extract(pets, **selection)
 
 
+def test_an_absent_device_is_an_error_also_where_nothing_runs(pets: Path) -> None:
+    extract(pets)
+    with pytest.raises(DeviceError, match="no device 'tpu'"):
+        extract(pets, device="tpu")
+
+
 def test_unknown_classes_are_answered_by_those_there_are(pets: Path, ran: Callable[[], int]) -> None:
     with pytest.raises(FeaturesError) as caught:
         extract(pets, classes=["three"])
@@ -349,7 +363,7 @@ def test_it_is_said_what_is_done_and_why(pets: Path, caplog: pytest.LogCaptureFi
 def test_notes_of_the_source_are_passed_on(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
     (pets / "one" / "notes.txt").touch()
     extract(pets)
-    assert "1 files are no images" in caplog.text
+    assert "1 file without the suffix of an image left out" in caplog.text
 
 
 @pytest.mark.parametrize("broken", [(), ("one/0.png",), ("zero/9.png",), ("zero/8.png", "zero/9.png")])

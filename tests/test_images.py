@@ -100,19 +100,19 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
 def test_other_files_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "cat/Thumbs.db", "cat/a/labels.csv", "dog/2.png", "dog/png")
     assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "3 files are no images by their suffix and were left out"
+    assert notes(tmp_path) == "3 files without the suffix of an image left out"
 
 
 def test_images_beside_class_folders_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "2.png", "3.JPG", "README.md")
     assert listed(tmp_path) == [("cat/1.png", "cat", "")]
-    assert notes(tmp_path) == "2 images beside the class folders have no class and were left out"
+    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
 
 
 def test_images_beside_class_folders_are_counted_in_splits_too(tmp_path: Path) -> None:
     touch(tmp_path, "train/cat/1.png", "train/2.png", "test/cat/3.png", "test/4.png")
     assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "2 images beside the class folders have no class and were left out"
+    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
 
 
 def test_a_class_folder_named_like_an_image_is_a_class(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_empty_class_folder_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "owl/readme.txt")
     (tmp_path / "dog").mkdir()
     assert {label for _, label, _ in listed(tmp_path)} == {"cat"}
-    assert "2 class folders hold no image: 'dog', 'owl'" in notes(tmp_path)
+    assert "2 class folders without an image: 'dog', 'owl'" in notes(tmp_path)
 
 
 @pytest.mark.parametrize("splits", [("train", "val", "test"), ("Training", "validation"), ("test",)])

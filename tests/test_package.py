@@ -143,7 +143,7 @@ MAY_IMPORT = {
     "episodes": {"errors", "features"},
     "classifiers": {"errors"},
     "evaluation": {"classifiers", "devices", "episodes", "errors", "features"},
-    "tables": {"backbones", "evaluation", "extraction", "measures", "store"},
+    "tables": {"backbones", "errors", "evaluation", "extraction", "measures", "store"},
 }
 
 
@@ -159,7 +159,7 @@ def test_the_store_takes_no_more_of_the_images_than_a_name() -> None:
 
 @pytest.mark.parametrize("name", ["__init__", "tables"])
 def test_result_types_are_not_imported_before_they_are_needed(name: str) -> None:
-    assert own(imports(MODULES[name].read_text("utf-8"), lazy=False)) == set()
+    assert own(imports(MODULES[name].read_text("utf-8"), lazy=False)) <= {"errors"}
 
 
 @pytest.mark.parametrize("name", sorted(CLI_MODULES))

@@ -167,8 +167,9 @@ class Backbone:
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """An RGB image, resized and cropped as the model wants it: ``(3, height, width)`` uint8."""
-        pixels: NDArray[np.uint8] = self._transform(image)
-        return pixels
+        import numpy as np
+
+        return np.asarray(self._transform(image))
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pooled features before the classifier.
@@ -240,7 +241,7 @@ def load(
     weights = find_weights(request, offline, progress)
     if weights.kind == "random":
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
+            torch.default_generator.manual_seed(request.seed)  # of the CPU only
             model = timm.create_model(name)
     elif weights.kind in ("bundled", "checkpoint"):
         assert weights.path is not None
@@ -386,9 +387,12 @@ def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
                 if isinstance(error, LocalEntryNotFoundError):  # refused, not absent
                     raise
     except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
-        first = str(error).strip().partition("\n")[0]
-        raise WeightsError(f"the weights of {name} could not be downloaded: {first}") from error
+        raise WeightsError(f"the weights of {name} could not be downloaded: {_first_line(error)}") from error
     raise WeightsError(f"{repository} holds none of {', '.join(filenames)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _why_unreachable(url: str) -> str:
@@ -439,7 +443,8 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
-        reason = str(error).strip().partition("\n")[0]
+        is_pickle = "weights_only" in str(error)  # whose message advises to execute it
+        reason = "it holds pickled objects, which could run any code" if is_pickle else _first_line(error)
         raise WeightsError(
             f"the checkpoint {str(path)!r} cannot be read safely: {reason}",
             "needed is a state dict as .safetensors, or as .pth without pickled objects",

@@ -31,7 +31,17 @@ __all__ = [
     "NCTransferError",
     "StoreError",
     "WeightsError",
+    "counted",
 ]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, as messages say them.
+
+    >>> counted(1, "image"), counted(2000, "class", "classes")
+    ('1 image', '2,000 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 class NCTransferError(Exception):
@@ -61,9 +71,8 @@ class BrokenImagesError(DataError):
     """
 
     def __init__(self, broken: Sequence[BrokenImage], stored: int) -> None:
-        images = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
         super().__init__(
-            f"{images} could not be used; the features of the other {stored:,} are stored",
+            f"{counted(len(broken), 'image')} could not be used; the features of the other {stored:,} are stored",
             "mend or remove them and run again, or go on without them by --skip-broken",
         )
         self.broken = tuple(broken)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nctransfer import images
 from nctransfer.backbones import DEFAULT_MODEL, Backbone, BackboneRequest, Progress, Weights, load
 from nctransfer.devices import pick_device
-from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, StoreError
+from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, StoreError
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.store import FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
 
@@ -53,6 +54,11 @@ class Runtime:
     batch_size: int = 32
     workers: int | None = None
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise DeviceError(f"{name} is {given}; it must be at least 1")
 
     @property
     def threads(self) -> int:
@@ -148,7 +154,9 @@ def extract(
     """
     report = extract_to_store(
         FeatureStore(cache_dir),
-        BackboneRequest(model, Path(checkpoint) if checkpoint else None, random_init, seed, dtype, store_dtype),
+        BackboneRequest(
+            model, Path(checkpoint) if checkpoint is not None else None, random_init, seed, dtype, store_dtype
+        ),
         images.open_source(data),
         Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed),
         Runtime(device, batch_size, workers, offline),
@@ -378,38 +386,38 @@ def _run(
 
     unreadable: list[BrokenImage] = []
     not_finite: list[BrokenImage] = []
-    rows: list[Listed] = []
-    features: list[NDArray[np.generic]] = []
+    computed: list[tuple[list[Listed], NDArray[np.generic]]] = []
     flushed = time.monotonic()
     done = 0
 
     def flush() -> None:
-        nonlocal rows, features, flushed
-        if rows:
-            part, vectors, rows, features = rows, np.concatenate(features), [], []
-            stored.append(part, vectors)
+        nonlocal computed, flushed
+        batches, computed = computed, []
+        if rows := [row for batch, _ in batches for row in batch]:
+            stored.append(rows, np.concatenate([vectors for _, vectors in batches]))
         flushed = time.monotonic()
 
     precision = f"in {backbone.key.dtype} (stored as {backbone.key.store_dtype})"
     tell("extracting", 0, len(missing))
+    batches = _batches(backbone, source, missing, runtime, unreadable)
     try:
-        for batch, pixels in _batches(backbone, source, missing, runtime, unreadable):
-            with np.errstate(over="ignore"):  # of float16; what is not finite is reported
-                vectors = backbone(pixels).numpy().astype(backbone.key.store_dtype)
-            if not done:
-                stored.save_head(backbone.head(vectors.shape[1]))
-            finite = np.isfinite(vectors).all(axis=1)
-            not_finite += [
-                BrokenImage(row.id, f"NaN or infinite features {precision}")
-                for row in itertools.compress(batch, ~finite)
-            ]
-            rows += itertools.compress(batch, finite)
-            features.append(vectors[finite])
-            done += len(batch)
-            tell("extracting", done + len(unreadable), len(missing))
-            is_large = len(rows) * vectors.itemsize * vectors.shape[1] >= PART_BYTES
-            if is_large or time.monotonic() - flushed >= PART_SECONDS:
-                flush()
+        with contextlib.closing(batches):
+            for batch, pixels in batches:
+                with np.errstate(over="ignore"):  # of float16; what is not finite is reported
+                    vectors = backbone(pixels).numpy().astype(backbone.key.store_dtype)
+                if not done:
+                    stored.save_head(backbone.head(vectors.shape[1]))
+                finite = np.isfinite(vectors).all(axis=1)
+                not_finite += [
+                    BrokenImage(row.id, f"NaN or infinite features {precision}")
+                    for row in itertools.compress(batch, ~finite)
+                ]
+                computed.append((list(itertools.compress(batch, finite)), vectors[finite]))
+                done += len(batch)
+                tell("extracting", done + len(unreadable), len(missing))
+                is_large = sum(vectors.nbytes for _, vectors in computed) >= PART_BYTES
+                if is_large or time.monotonic() - flushed >= PART_SECONDS:
+                    flush()
     except StoreError:
         raise  # the disk is full, say: storing the rest would fail again
     except BaseException:  # Ctrl-C too: what has been computed is kept
@@ -426,7 +434,7 @@ def _batches(
     missing: Sequence[Listed],
     runtime: Runtime,
     failed: list[BrokenImage],
-) -> Iterator[tuple[list[Listed], torch.Tensor]]:
+) -> Generator[tuple[list[Listed], torch.Tensor], None, None]:
     """Decoded images a batch at a time, decoded by threads ahead of the backbone; broken ones go to ``failed``."""
     import numpy as np
     import torch

@@ -252,9 +252,13 @@ def read_parquet(
                     "name the columns by --label-column and --feature-column",
                 )
         extra = [name for name in ("id", "split") if name in names]
-        table = source.to_table(columns=[label_column, feature_column, *extra])
+        table = source.to_table(columns=list(dict.fromkeys([label_column, feature_column, *extra])))
     except (pa.ArrowException, OSError) as error:
-        raise FeaturesError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
+        reason = str(error).strip().rpartition("': ")[2]
+        raise FeaturesError(
+            f"{str(path)!r} cannot be read as Parquet: {reason}",
+            "needed is a Parquet file, or a folder of nothing but such files, with a label and a vector column",
+        ) from error
     labels = _strings(table[label_column], label_column)
     ids = _strings(table["id"], "id") if "id" in extra else None
     splits = _strings(table["split"], "split") if "split" in extra else [""] * len(labels)
@@ -362,5 +366,5 @@ def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:
         first = ids[int(bad.nonzero()[0])]
         raise FeaturesError(
             f"{count:,} of {len(matrix):,} rows hold NaN or infinite values; the first is {first!r}",
-            "extract them again with --dtype float32, or leave these samples out",
+            "leave these samples out, or mend what made them",
         )

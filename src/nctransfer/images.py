@@ -6,6 +6,7 @@ comes from, is bytes until :func:`decode` makes it RGB, so that a digest of the 
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -13,12 +14,13 @@ import importlib.util
 import io
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.errors import DataError
+from nctransfer.errors import DataError, counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -113,7 +115,7 @@ def _digits() -> list[tuple[bytes, int]]:
 class ImageFolder(ImageSource):
     """A folder with one folder a class, images at any depth below it.
 
-    If every folder on top is named like a split (``train``, ``val``, ``test`` …) and holds folders itself,
+    If every folder on top is named like a split (``train``, ``val``, ``test`` …) and one holds folders itself,
     the classes are the folders one level deeper. Files and folders whose name begins with a dot are
     passed over.
     """
@@ -129,8 +131,8 @@ class ImageFolder(ImageSource):
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`."""
         folders = sorted(filter(_is_folder, _visible(self.root)), key=lambda item: item.name)
-        has_splits = bool(folders) and all(
-            item.name.lower() in SPLITS and any(_is_folder(child) for child in _visible(item.path)) for item in folders
+        has_splits = all(item.name.lower() in SPLITS for item in folders) and any(
+            _is_folder(child) for item in folders for child in _visible(item.path)
         )
         class_folders = (
             [(split.name, item) for split in folders for item in _visible(split.path) if _is_folder(item)]
@@ -151,6 +153,8 @@ class ImageFolder(ImageSource):
                     others += 1
                     continue
                 name = _text(path.relative_to(self.root).as_posix())
+                if name in self._paths:
+                    raise DataError(f"two files are named {name!r} once undecodable bytes are escaped", "rename one")
                 size, mtime_ns = _stat(path)
                 self._paths[name] = path
                 entries.append(ImageEntry(name, _text(folder.name), split, size, mtime_ns))
@@ -160,23 +164,26 @@ class ImageFolder(ImageSource):
             raise self._nothing(beside, others, bool(folders))
         notes = []
         if beside:
-            notes.append(f"{beside:,} images beside the class folders have no class and were left out")
+            notes.append(f"{counted(beside, 'image')} beside the class folders left out: they have no class")
         if others:
-            notes.append(f"{others:,} files are no images by their suffix and were left out")
+            notes.append(f"{counted(others, 'file')} without the suffix of an image left out")
         if empty:
-            notes.append(f"{len(empty):,} class folders hold no image: {', '.join(map(repr, empty[:5]))}")
+            notes.append(f"{counted(len(empty), 'class folder')} without an image: {', '.join(map(repr, empty[:5]))}")
         self.notes = tuple(notes)
         return sorted(entries)
 
     def read(self, entry: ImageEntry) -> bytes:
         """See :meth:`ImageSource.read`."""
-        return self._paths[entry.id].read_bytes()
+        path = self._paths[entry.id]
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would never end
+            raise OSError(errno.EINVAL, "no regular file")
+        return path.read_bytes()
 
     def _nothing(self, beside: int, others: int, folders: bool) -> DataError:
         if beside:
-            found = f"has {beside:,} images but no class folders with images"
+            found = f"has {counted(beside, 'image')} but no class folders with images"
         elif others or folders:
-            found = f"has no images ({others:,} other files)"
+            found = f"has no images ({counted(others, 'other file')})"
         else:
             found = "is empty"
         return DataError(
@@ -194,6 +201,8 @@ def open_source(data: str | os.PathLike[str]) -> ImageSource:
     """
     if data == Digits.name:
         return Digits()
+    if not os.fspath(data):
+        raise DataError("the name of the data is empty")
     path = Path(data)
     hint = "give a folder that holds one folder of images a class, or 'digits', the built-in data"
     try:
@@ -293,8 +302,8 @@ def _files_below(folder: os.DirEntry[str]) -> Iterator[Path]:
     """Every visible file below ``folder``, symlinks followed, a loop refused."""
 
     def walk(item: os.DirEntry[str], above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-        stat = item.stat()
-        here = (stat.st_dev, stat.st_ino)
+        found = item.stat()
+        here = (found.st_dev, found.st_ino)
         if here in above:
             raise _loop(item.path)
         for child in _visible(item.path):
@@ -309,7 +318,7 @@ def _files_below(folder: os.DirEntry[str]) -> Iterator[Path]:
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:  # a dangling link: reading it will say so
         return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+    return found.st_size, found.st_mtime_ns

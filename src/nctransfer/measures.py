@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, counted
 from nctransfer.features import FeatureSet
 from nctransfer.statistics import ClassStatistics
 
@@ -283,11 +283,13 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
     notes = []
     usable = features
     if single := [name for name, n in zip(features.classes, features.counts.tolist(), strict=True) if n < 2]:
-        notes.append(f"{_classes(len(single))} of one sample left out: {_some(list(map(repr, single)))}")
+        notes.append(
+            f"{counted(len(single), 'class', 'classes')} of one sample left out: {_some(list(map(repr, single)))}"
+        )
         usable = features.only_classes((features.counts >= 2).nonzero()[:, 0])
-    if len(usable.classes) < 2:
+    if (left := len(usable.classes)) < 2:
         raise FeaturesError(
-            f"{_classes(len(usable.classes))} of {features.info.id} have 2 samples or more; collapse needs two",
+            f"{counted(left, 'class', 'classes')} of {features.info.id} have 2 samples or more; collapse needs two",
             "collapse compares classes: give data with at least two classes of two samples each",
         )
     stats = ClassStatistics.of(usable, device)
@@ -364,10 +366,6 @@ def _closest_pairs(stats: ClassStatistics, classes: tuple[str, ...], most: int |
         )
         for a, b in zip(first[order].tolist(), second[order].tolist(), strict=True)
     )
-
-
-def _classes(count: int) -> str:
-    return "1 class" if count == 1 else f"{count:,} classes"
 
 
 def _some(names: list[str], most: int = 5) -> str:

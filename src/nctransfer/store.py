@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FeatureKey", "FeatureStore", "Listed", "StoredSet", "load_features"]
+
+log = logging.getLogger(__name__)
 
 PART_FIELDS = {"rows", "dim", "bytes", "mtime_ns", "sha256"}
 FORMAT = 1  # of the rows; in the key, so that another format is another set
@@ -439,6 +442,8 @@ class StoredSet:
         rows = rows[rows >= 0]
         if not kept:
             raise self._nothing_wanted()
+        if len(kept) < len(chosen):
+            log.warning("%s of %s wanted images are stored in %s", f"{len(kept):,}", f"{len(chosen):,}", self.id)
         matrix = np.empty((len(kept), next(iter(self.parts.values()))["dim"]), np.float32)
         start = 0
         for name, part in zip(self.parts, digests, strict=True):

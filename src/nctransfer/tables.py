@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from nctransfer.errors import counted
+
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from nctransfer.backbones import ModelInfo
@@ -33,6 +36,7 @@ __all__ = [
     "plain",
     "set_sheet",
     "sets_sheet",
+    "to_frame",
     "to_json",
     "to_markdown",
     "to_rich",
@@ -144,9 +148,22 @@ def _in_markdown(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in plain(text))
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, ascii_only: bool = False) -> str:
     """JSON in full precision; infinite is ``"inf"``, what is not a number ``null``."""
-    return json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, of a file name that is no UTF-8
+        return to_json(value, ascii_only=True)
+    return text
+
+
+def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of JSON as a flat table: nested names joined by a point, lists by a space."""
+    import pandas as pd
+
+    frame = pd.json_normalize([dict(row) for row in rows])
+    return frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
 
 
 def _strict(value: Any) -> Any:
@@ -166,10 +183,6 @@ def _about(features: Mapping[str, Any]) -> dict[str, str]:
     size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
     facts = {"model": features["model"], "weights": features["weights"], "data": f"{data}{split}: {size}"}
     return {name: value for name, value in facts.items() if value}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _number(value: float | None) -> str:
@@ -294,7 +307,7 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
         ["short name", "model", ">size", "licence", "weights"],
         rows,
         {},
-        f"{_count(len(models), 'model')}. Any timm name goes with --model; nctransfer models '*' lists all, "
+        f"{counted(len(models), 'model')}. Any timm name goes with --model; nctransfer models '*' lists all, "
         "nctransfer models PATTERN some.",
     )
 
@@ -310,7 +323,7 @@ def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
         ["id", "data", ">rows", ">MiB"],
         rows,
         {"cache": root},
-        f"{_count(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
+        f"{counted(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
     )
 
 
@@ -325,7 +338,7 @@ def set_sheet(stored: StoredSet) -> Sheet:
         "data": stored.about.get("data", ""),
         "transform": transform,
         "computed": f"{key.dtype}, stored as {key.store_dtype}",
-        "rows": f"{stored.rows:,} in {_count(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
+        "rows": f"{stored.rows:,} in {counted(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
         "folder": str(stored.rows_path),
     }
     return Sheet(
@@ -346,5 +359,5 @@ def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str
         ["set", "part", "damage"],
         rows,
         {},
-        f"{_count(checked, 'part')} of {_count(len(sets), 'set')} checked, {len(rows)} damaged.",
+        f"{counted(checked, 'part')} of {counted(len(sets), 'set')} checked, {len(rows)} damaged.",
     )

@@ -80,13 +80,14 @@ def remove(
 ) -> None:
     """Delete a stored set."""
     with Terminal(output) as terminal:
+        from nctransfer.errors import StoreError
         from nctransfer.store import FeatureStore
 
         stored = FeatureStore(output.cache_dir).find(name)
-        terminal.pause()
-        if not yes:
-            typer.confirm(f"Delete {stored.id}, {stored.rows:,} rows?", abort=True, err=True)
-        stored.remove()
+        if yes or terminal.confirms(f"Delete {stored.id}, {stored.rows:,} rows?"):
+            stored.remove()
+        else:
+            raise StoreError(f"{stored.id} was not deleted", "answer y, or give --yes")
         log.info("deleted %s", stored.id)
 
 

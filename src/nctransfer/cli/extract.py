@@ -22,7 +22,7 @@ def extract(source: SourceOptions, chosen: SelectionOptions, output: OutputOptio
 
         report = run_extraction(source, chosen, output, terminal)
         data = report.to_dict()
-        terminal.show([extraction_sheet(report)], data, [data], chosen.seed)
+        terminal.show([extraction_sheet(report)], data, [{**data, "failed": len(report.failed)}], chosen.seed)
         if report.failed and not source.skip_broken:
             raise BrokenImagesError(report.failed, report.samples)
         for broken in report.failed:

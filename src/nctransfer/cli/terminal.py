@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,6 +35,9 @@ class Terminal:
 
     def __init__(self, options: OutputOptions) -> None:
         self._options = options
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # one that knows ASCII only, say
+                stream.reconfigure(errors="backslashreplace")
         self._errors = _console(stderr=True)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -81,6 +85,16 @@ class Terminal:
         console = self._progress.console if self._progress else self._errors
         console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
 
+    def confirms(self, question: str) -> bool:
+        """Ask on stderr; no answer is no."""
+        from rich.prompt import Confirm
+
+        self.pause()
+        try:
+            return Confirm.ask(question, console=self._errors, default=False)
+        except EOFError:
+            return False
+
     def show(
         self,
         sheets: Sequence[Sheet],
@@ -89,20 +103,19 @@ class Terminal:
         seed: int = 0,
     ) -> None:
         """Print a result in the format that was asked for: ``sheets``, or ``data`` as JSON, or ``rows`` as CSV."""
-        from nctransfer.tables import to_json, to_markdown
+        from nctransfer.tables import to_frame, to_json, to_markdown
 
         self.pause()
         if self._options.format is Format.table:
             self._print_tables(sheets)
             return
         if self._options.format is Format.json:
-            text = to_json({**data, "provenance": _provenance(seed)}) + "\n"
+            ascii_only = "utf" not in (sys.stdout.encoding or "").lower() and not self._options.output
+            text = to_json({**data, "provenance": _provenance(seed)}, ascii_only) + "\n"
         elif self._options.format is Format.markdown:
             text = "\n".join(map(to_markdown, sheets))
         else:
-            import pandas as pd
-
-            text = (rows() if callable(rows) else pd.DataFrame(rows)).to_csv(index=False)
+            text = (rows() if callable(rows) else to_frame(rows)).to_csv(index=False)
         if self._options.output:
             self._write(text)
         else:
