@@ -504,7 +504,9 @@ def test_no_pickle_of_the_hubs_cache_is_executed(hub: Path, tmp_path: Path) -> N
 
 
 def test_weights_that_are_not_at_hand_offline() -> None:
-    with pytest.raises(WeightsError, match=r"weights of test_vit\.r160_in1k are not at hand.*offline") as caught:
+    with pytest.raises(
+        WeightsError, match=r"weights of test_vit\.r160_in1k are not at hand.*HF_HUB_OFFLINE is set"
+    ) as caught:
         load(BackboneRequest("test_vit"))
     for word in ("--checkpoint", "--random-init", backbones.DEFAULT_MODEL):
         assert word in caught.value.hint
@@ -513,7 +515,7 @@ def test_weights_that_are_not_at_hand_offline() -> None:
 def test_offline_by_argument_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(backbones, "_why_unreachable", lambda _: pytest.fail("a server was asked"))
-    with pytest.raises(WeightsError, match="offline, as asked"):
+    with pytest.raises(WeightsError, match="--offline"):
         load(BackboneRequest("test_vit"), offline=True)
 
 

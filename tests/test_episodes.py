@@ -193,9 +193,9 @@ def test_many_classes_too_small_are_not_all_listed():
         check(classes_of(*[4] * 12), EpisodeSpec(2, 1, 9))
 
 
-@pytest.mark.parametrize(("counts", "usable", "small"), [((9, 1), 1, "'class 01'"), ((9,), 1, "none")])
+@pytest.mark.parametrize(("counts", "usable", "small"), [((9, 1), 1, "'class 01'"), ((9,), 1, "")])
 def test_fewer_than_two_usable_classes(counts: tuple[int, ...], usable: int, small: str):
-    with pytest.raises(EpisodeError, match=f"{usable} class(es)? of two samples or more; too small: {small}"):
+    with pytest.raises(EpisodeError, match=f"{usable} class(es)? of two samples or more.*{small}"):
         check(classes_of(*counts), EpisodeSpec(2, 1, 1))
 
 

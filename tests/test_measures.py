@@ -181,7 +181,7 @@ def test_classes_of_one_sample_are_left_out_and_named():
 
 @pytest.mark.parametrize(("counts", "usable"), [([5, 1], 1), ([1, 1, 1], 0), ([6], 1)])
 def test_fewer_than_two_usable_classes(counts: list[int], usable: int):
-    with pytest.raises(FeaturesError, match=f"{usable} class(es)? of .* have 2 samples") as caught:
+    with pytest.raises(FeaturesError, match=f"{usable} class(es)? of 2 samples or more") as caught:
         collapse(FeatureSet.from_arrays(*gaussian(counts, 3)))
     assert caught.value.hint
 

@@ -307,7 +307,7 @@ def find_weights(request: BackboneRequest, offline: bool = False, progress: Prog
     name = resolve_name(request.model)
     if weights := _weights_at_hand(name):
         return weights
-    return _download(name, offline or _hub_is_offline(), progress)
+    return _download(name, "--offline" if offline else _hub_is_offline(), progress)
 
 
 def _weights_at_hand(name: str) -> Weights | None:
@@ -345,13 +345,13 @@ def _url_file(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
-def _hub_is_offline() -> bool:
+def _hub_is_offline() -> str:
     from huggingface_hub import constants
 
-    return bool(constants.HF_HUB_OFFLINE)
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
 
 
-def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
+def _download(name: str, offline: str, progress: Progress | None) -> Weights:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -362,7 +362,7 @@ def _download(name: str, offline: bool, progress: Progress | None) -> Weights:
             "give a file by --checkpoint FILE, or --random-init for a control without training",
         )
     endpoint = constants.ENDPOINT if repository else url
-    reason = "offline, as asked" if offline else _why_unreachable(endpoint)
+    reason = offline or _why_unreachable(endpoint)
     if reason:
         where = f"the hub's cache ({constants.HF_HUB_CACHE})" if repository else f"{_url_file(url).parent}"
         raise WeightsError(
@@ -519,6 +519,12 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
     else:
         wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
         names = timm_names(wild, pretrained=True)
+        if not names:
+            near = difflib.get_close_matches(pattern, [*ALIASES, *timm_names()], 4, 0.5)
+            raise ModelError(
+                f"no pretrained model fits {pattern!r}",
+                f"nearest: {', '.join(near)}" if near else "give a part of a name, or wildcards as in 'vit_*'",
+            )
     return [_model_info(name, tuple(aliases.get(name, ()))) for name in names]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, counted
 from nctransfer.features import FeatureSet
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def check(features: FeatureSet, spec: EpisodeSpec) -> None:
     if int(usable.sum()) < 2:
         small = [features.classes[code] for code in (~usable).nonzero()[:, 0].tolist()]
         raise EpisodeError(
-            f"{features.info.id} has {int(usable.sum())} classes of two samples or more; too small: "
-            + (_listed(small) or "none"),
+            f"{features.info.id} has {counted(int(usable.sum()), 'class', 'classes')} of two samples or more"
+            + (f"; too small: {_listed(small)}" if small else ""),
             "episodes need at least two classes",
         )
     if spec.ways > len(features.classes):

@@ -192,8 +192,8 @@ class FeatureSet:
         """The number of samples of each class, ``(C,)`` int64."""
         return self.labels.bincount(minlength=len(self.classes))
 
-    def batches(self, rows: int = 8192) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Features and labels, ``rows`` at a time."""
+    def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Features and labels, ``rows`` at a time: few enough to stay in the cache of a core."""
         for start in range(0, len(self), rows):
             yield self.features[start : start + rows], self.labels[start : start + rows]
 
@@ -327,7 +327,8 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
         raise FeaturesError("the features are no matrix: rows are of unequal length") from error
     if matrix.dtype.kind not in "fiub":
         raise FeaturesError(f"the features are of type {matrix.dtype}, not real numbers")
-    return matrix.astype(np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32)
+    kept = np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32
+    return matrix.astype(kept, copy=False)
 
 
 def _strings(column: pa.ChunkedArray, name: str) -> list[str]:

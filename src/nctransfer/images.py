@@ -241,7 +241,7 @@ def decode(content: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise ValueError("no image in a known format") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"too large to be safe: {error}") from None
+        raise ValueError(f"too large to be safe: {str(error).partition(',')[0]}") from None
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise ValueError(f"truncated or damaged: {error}") from None
     raise ValueError("floating-point pixels have no agreed range")

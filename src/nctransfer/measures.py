@@ -289,7 +289,7 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
         usable = features.only_classes((features.counts >= 2).nonzero()[:, 0])
     if (left := len(usable.classes)) < 2:
         raise FeaturesError(
-            f"{counted(left, 'class', 'classes')} of {features.info.id} have 2 samples or more; collapse needs two",
+            f"{features.info.id} has {counted(left, 'class', 'classes')} of 2 samples or more; collapse needs two",
             "collapse compares classes: give data with at least two classes of two samples each",
         )
     stats = ClassStatistics.of(usable, device)

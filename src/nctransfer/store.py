@@ -128,7 +128,7 @@ class FeatureStore:
         return self.find(os.fspath(name))
 
     def find(self, name: str) -> StoredSet:
-        """The set with this id, unique prefix of an id, or folder.
+        """The set with this id, unique beginning of an id or of its source, or folder.
 
         Raises:
             FeaturesError: None or several fit; the message names them.
@@ -137,9 +137,11 @@ class FeatureStore:
             return stored
         every = {stored.id: stored for stored in self.sets()}
         fitting = [stored for key, stored in every.items() if key.startswith(name)]
+        fitting = fitting or [stored for stored in every.values() if stored.path.name.startswith(name)]
         if name in every or len(fitting) == 1:
             return every.get(name) or fitting[0]
-        names = "\n  ".join(stored.id for stored in fitting or every.values())
+        ids = [stored.id for stored in fitting or every.values()]
+        names = "\n  ".join(ids[:10] + ["…"] * (len(ids) > 10))
         if fitting:
             raise FeaturesError(f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give more letters")
         raise FeaturesError(

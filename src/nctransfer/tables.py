@@ -214,7 +214,7 @@ def collapse_sheets(report: CollapseReport) -> list[Sheet]:
                 _number(value),
                 f"{_number(ends[0])} to {_number(ends[1])}" if ends else "",
                 "↓" if measure.collapsed == "lower" else "↑",
-                report.undefined.get(name) or measure.meaning,
+                measure.meaning,
             ]
         )
     sheets = [
@@ -223,7 +223,8 @@ def collapse_sheets(report: CollapseReport) -> list[Sheet]:
             ["measure", ">value", ">95% interval", "", "meaning"],
             rows,
             _about(report.features),
-            f"↓ lower, ↑ higher is more collapsed. {_in_words(report)}",
+            f"↓ lower, ↑ higher is more collapsed. {_in_words(report)}"
+            + "".join(f" {name} is not defined: {reason}." for name, reason in report.undefined.items()),
         )
     ]
     if report.pairs:
@@ -236,8 +237,13 @@ def collapse_sheets(report: CollapseReport) -> list[Sheet]:
             ]
             for pair in report.pairs
         ]
-        sheets.append(Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {}))
+        sheets.append(
+            Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {}, PAIRS)
+        )
     return sheets
+
+
+PAIRS = "a towards b: the variance of a along the line to b over the squared distance."
 
 
 def _in_words(report: CollapseReport) -> str:
@@ -279,11 +285,14 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
     """What an extraction did, as facts."""
     rate = report.images_per_second
     facts = {
+        "model": report.stored.key.model,
+        "weights": report.stored.info(report.selection).weights or "",
+        "data": ", ".join(filter(None, [report.stored.about.get("data", ""), str(report.selection)])),
         "id": report.stored.id,
         "samples": f"{report.samples:,}",
         "extracted": f"{report.extracted:,}" + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
-        "reused": f"{report.reused:,}",
-        "rows": str(report.stored.rows_path),
+        "from cache": f"{report.reused:,}",
+        "folder": str(report.stored.rows_path),
     }
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
@@ -315,12 +324,12 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
 def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
     """What is stored."""
     rows = [
-        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**20:,.1f}"] for stored in sets
+        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**10:,.0f}"] for stored in sets
     ]
     total = sum(stored.bytes for stored in sets) / 2**20
     return Sheet(
         "Stored features",
-        ["id", "data", ">rows", ">MiB"],
+        ["id", "data", ">rows", ">KiB"],
         rows,
         {"cache": root},
         f"{counted(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",

@@ -17,7 +17,7 @@ FeaturesArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="FEATURES",
-        help="A stored set (its id or the beginning of it), or a Parquet file. Without: the set used last.",
+        help="A stored set (the beginning of its id will do), or a Parquet file or folder. Without: the set used last.",
         show_default=False,
     ),
 ]

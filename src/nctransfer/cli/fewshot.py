@@ -26,7 +26,7 @@ def fewshot(
     feature_column: FeatureColumn = "feature",
 ) -> None:
     """Measure n-way k-shot accuracy over many random episodes."""
-    all_ways, all_shots = numbers(ways), numbers(shots)
+    all_ways, all_shots = numbers(ways, "--ways"), numbers(shots, "--shots")
     with Terminal(output) as terminal:
         from nctransfer import evaluation
         from nctransfer.tables import fewshot_sheet

@@ -132,12 +132,12 @@ class OutputOptions:
     ] = False
 
 
-def numbers(text: str) -> list[int]:
+def numbers(text: str, option: str) -> list[int]:
     """A comma list of whole numbers, as in ``--shots 1,5``."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number or a comma list of such") from None
+        raise typer.BadParameter(f"{text!r} is not a whole number or a comma list of such", param_hint=option) from None
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:

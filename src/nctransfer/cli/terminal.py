@@ -58,7 +58,9 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.pause()
-        logging.getLogger("nctransfer").removeHandler(self._handler)
+        logger = logging.getLogger("nctransfer")
+        logger.removeHandler(self._handler)
+        logger.propagate = True
         if isinstance(error, NCTransferError):
             self._complain(error)
             raise typer.Exit(1) from error
