@@ -139,6 +139,8 @@ class FeatureSet:
         labels: Iterable[object],
         ids: Iterable[object] | None = None,
         info: FeatureInfo | None = None,
+        *,
+        copy: bool = True,
     ) -> FeatureSet:
         """A feature set of one's own arrays.
 
@@ -147,6 +149,7 @@ class FeatureSet:
             labels: n class names or codes.
             ids: n distinct sample names; the row number if absent.
             info: Where they came from.
+            copy: If false, an array whose rows already lie in order is kept as it is, and must not be changed.
 
         Raises:
             FeaturesError: Shapes do not fit, there is no row, or a value is NaN or infinite.
@@ -167,7 +170,8 @@ class FeatureSet:
             raise FeaturesError(f"{len(keys):,} ids do not go with {len(names):,} labels")
         classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
         order = np.lexsort((_ranks(keys), codes))
-        rows = torch.from_numpy(np.take(matrix, order, axis=0))
+        in_order = bool((order[:-1] < order[1:]).all())
+        rows = torch.from_numpy(matrix if in_order and not copy else np.take(matrix, order, axis=0))
         ordered = tuple(keys[i] for i in order.tolist())
         _check_finite(rows, ordered)
         return cls(
@@ -362,7 +366,9 @@ def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:
-    bad = ~matrix.isfinite().all(dim=1)
+    import torch
+
+    bad = torch.cat([~rows.isfinite().all(dim=1) for rows in torch.split(matrix, 4096)])
     if count := int(bad.sum()):
         first = ids[int(bad.nonzero()[0])]
         raise FeaturesError(

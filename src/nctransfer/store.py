@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -447,15 +448,16 @@ class StoredSet:
         if len(kept) < len(chosen):
             log.warning("%s of %s wanted images are stored in %s", f"{len(kept):,}", f"{len(chosen):,}", self.id)
         matrix = np.empty((len(kept), next(iter(self.parts.values()))["dim"]), np.float32)
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
         start = 0
-        for name, part in zip(self.parts, digests, strict=True):
-            here = (rows >= start) & (rows < start + len(part))
-            if here.any():
-                values = vectors(self._read_part(name, ["feature"])["feature"], "feature")
-                matrix[here] = values[rows[here] - start]
-            start += len(part)
+        for batch in itertools.chain.from_iterable(self._read_batches(name, ["feature"]) for name in self.parts):
+            first, last = np.searchsorted(ascending, (start, start + len(batch)))
+            values = vectors(pa.chunked_array([batch["feature"]]), "feature")
+            matrix[order[first:last]] = values[ascending[first:last] - start]
+            start += len(batch)
         return FeatureSet.from_arrays(
-            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection)
+            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection), copy=False
         )
 
     def _nothing_wanted(self) -> FeaturesError:
@@ -493,11 +495,17 @@ class StoredSet:
 
     def _read_part(self, name: str, columns: list[str]) -> pa.Table:
         import pyarrow as pa
+
+        return pa.Table.from_batches(self._read_batches(name, columns))
+
+    def _read_batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """A part, some rows at a time, so that it need not be in memory twice."""
+        import pyarrow as pa
         from pyarrow import parquet
 
         try:
             file = parquet.ParquetFile(self.rows_path / name, page_checksum_verification=True)
-            return file.read(columns)
+            yield from file.iter_batches(1024, columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise self._damage(name, str(error)) from error
 
