@@ -441,7 +441,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, name: str, content: bytes, messag
 
 def test_checkpoint_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.pth", tmp_path):
-        with pytest.raises(WeightsError, match="no checkpoint"):
+        with pytest.raises(WeightsError, match="is no file, or not there"):
             checkpoint(path)
 
 

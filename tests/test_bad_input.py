@@ -394,7 +394,7 @@ def test_a_checkpoint_of_another_model(pets: Path, tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_is_not_there(pets: Path, tmp_path: Path) -> None:
     complaint = refused("extract", "--model", "test_vit", "--checkpoint", tmp_path / "no.pth", "--data", pets)
-    assert "no checkpoint" in complaint
+    assert "is no file, or not there" in complaint
     assert "no.pth" in complaint
 
 

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestCentroid
 
 from nctransfer.classifiers import CLASSIFIERS, ncc, ridge
 from nctransfer.episodes import EpisodeSpec
-from nctransfer.evaluation import InnerProducts
+from nctransfer.evaluation import InnerProducts, fewshot
 from nctransfer.features import FeatureSet
 
 TIE = 1e-4  # of the spread of the scores: closer than that, float32 may see the other class in front
@@ -91,6 +91,13 @@ def test_predictions_are_those_of_sklearn(name: str, data, ways: int, shots: int
 @pytest.mark.parametrize("name", SKLEARN)
 def test_features_may_be_large_or_small(name: str, scale: float):
     assert disagreements(gaussian(scale), name, ways=5, shots=5) == 0
+
+
+def test_ridge_does_not_fail_on_the_longest_features():
+    rng = np.random.default_rng(0)
+    features = FeatureSet.from_arrays(rng.normal(size=(120, 32)) * 1e30, np.repeat(range(6), 20))
+    [row] = fewshot(features, 3, 1, queries=5, episodes=100, classifiers="ridge").rows
+    assert 0.2 < row.accuracy < 0.5  # nothing to be learnt: chance is a third
 
 
 def float64_episodes(ways: int, shots: int):

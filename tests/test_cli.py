@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.cli import app
+from nctransfer.cli.options import OutputOptions
+from nctransfer.cli.terminal import Terminal
 
 VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
 SMALL = ("--ways", "2", "--queries", "3", "--episodes", "20")  # what fits six images a class
@@ -721,3 +725,12 @@ def test_an_interrupted_question_ends_as_any_interruption(stored: str, cache: Pa
 def test_a_question_is_not_part_of_the_result(run: Run, stored: str) -> None:
     result = run("cache", "remove", stored)
     assert (result.returncode, result.stdout) == (1, "")
+
+
+def test_a_scheduler_that_ends_the_job_is_obeyed_as_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(typer.Exit) as caught, Terminal(OutputOptions()):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(signal.SIGTERM) == before

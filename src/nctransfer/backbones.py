@@ -302,7 +302,7 @@ def find_weights(request: BackboneRequest, offline: bool = False, progress: Prog
     if request.checkpoint:
         path = request.checkpoint.expanduser()
         if not path.is_file():
-            raise WeightsError(f"there is no checkpoint {str(request.checkpoint)!r}")
+            raise WeightsError(f"the checkpoint {str(request.checkpoint)!r} is no file, or not there")
         return Weights("checkpoint", path.name, path.absolute())
     name = resolve_name(request.model)
     if weights := _weights_at_hand(name):
@@ -366,7 +366,8 @@ def _download(name: str, offline: str, progress: Progress | None) -> Weights:
     if reason:
         where = f"the hub's cache ({constants.HF_HUB_CACHE})" if repository else f"{_url_file(url).parent}"
         raise WeightsError(
-            f"the weights of {name} are not at hand: not in {where}, and {endpoint} is not reachable ({reason})",
+            f"the weights of {name} are not at hand: not in {where}, and {endpoint} "
+            + (f"was not asked ({offline})" if offline else f"is not reachable ({reason})"),
             f"connect and run again, give a file by --checkpoint FILE, take --model {DEFAULT_MODEL} (at hand), "
             "or --random-init for a control without training",
         )
@@ -444,7 +445,11 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
         is_pickle = "weights_only" in str(error)  # whose message advises to execute it
-        reason = "it holds pickled objects, which could run any code" if is_pickle else _first_line(error)
+        reason = (
+            "it is damaged, or holds pickled objects, which could run any code"
+            if is_pickle
+            else f"{type(error).__name__}: {_first_line(error)}"
+        )
         raise WeightsError(
             f"the checkpoint {str(path)!r} cannot be read safely: {reason}",
             "needed is a state dict as .safetensors, or as .pth without pickled objects",

@@ -62,7 +62,9 @@ def ridge(support: torch.Tensor, cross: torch.Tensor, ways: int, penalty: float 
     rows = support.mean(dim=2, keepdim=True)  # (E, N, 1)
     total = rows.mean(dim=1, keepdim=True)  # (E, 1, 1)
     kernel = support - rows - rows.mT + total
-    kernel.diagonal(dim1=1, dim2=2).add_(penalty)
+    diagonal = kernel.diagonal(dim1=1, dim2=2)
+    # the second term is far below any penalty, but for features so long that their rounding exceeds it
+    diagonal.add_(penalty + 4 * torch.finfo(kernel.dtype).eps * diagonal.sum(dim=1, keepdim=True))
     k = cross - cross.mean(dim=2, keepdim=True) - rows.mT + total  # (E, Q, N)
     targets = torch.eye(ways, dtype=kernel.dtype, device=kernel.device).repeat_interleave(size // ways, dim=0)
     targets = (targets - 1 / ways).expand(len(kernel), -1, -1)  # (E, N, w), centred

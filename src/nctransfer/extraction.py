@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nctransfer import images
 from nctransfer.backbones import DEFAULT_MODEL, Backbone, BackboneRequest, Progress, Weights, load
 from nctransfer.devices import pick_device
-from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, StoreError
+from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, StoreError, counted
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.store import FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
 
@@ -371,6 +371,8 @@ def _say_what_is_done(
             f"{len(wanted):,}",
             f"{len(missing):,}",
         )
+    else:
+        log.info("extracting %s", counted(len(missing), "image"))
 
 
 def _run(

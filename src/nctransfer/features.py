@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,7 @@ class Selection:
         return ", ".join(filter(None, parts))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureSet:
     """Features and labels of n samples in C classes.
 
@@ -181,6 +181,10 @@ class FeatureSet:
             ordered,
             info or FeatureInfo("arrays"),
         )
+
+    def __repr__(self) -> str:
+        size = f"{len(self):,} samples, {counted(len(self.classes), 'class', 'classes')}, width {self.dim:,}"
+        return f"FeatureSet({self.info.id}: {size})"
 
     def __len__(self) -> int:
         """The number of samples, n."""

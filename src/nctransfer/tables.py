@@ -281,6 +281,9 @@ def fewshot_sheet(result: FewShotResult) -> Sheet:
     )
 
 
+NEXT = "next: nctransfer collapse, nctransfer fewshot"
+
+
 def extraction_sheet(report: ExtractionReport) -> Sheet:
     """What an extraction did, as facts."""
     rate = report.images_per_second
@@ -296,7 +299,7 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
     }
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
-    return Sheet("Features", [], [], facts, "next: nctransfer collapse, nctransfer fewshot")
+    return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
 
 
 def models_sheet(models: Sequence[ModelInfo]) -> Sheet:

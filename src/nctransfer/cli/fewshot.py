@@ -21,7 +21,7 @@ def fewshot(
     shots: Annotated[str, typer.Option("--shots", "-s", help="Support samples a class: 1, or 1,5.")] = "1",
     queries: Annotated[int, typer.Option("--queries", min=1, help="Query samples a class.")] = 15,
     episodes: Annotated[int, typer.Option("--episodes", "-e", min=2, help="Episodes of each task.")] = 10_000,
-    classifier: Annotated[str, typer.Option("--classifier", "-c", help="ridge, ncc, or both.")] = "ridge,ncc",
+    classifier: Annotated[str, typer.Option("--classifier", "-c", help="ridge, ncc, or ridge,ncc.")] = "ridge,ncc",
     label_column: LabelColumn = None,
     feature_column: FeatureColumn = "feature",
 ) -> None:

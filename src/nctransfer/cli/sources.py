@@ -81,6 +81,8 @@ def features_for(
         words = f" ({selection})" if str(selection) else ""
         log.info("the set used last: %s%s", stored.id, words)
         return stored.read(selection)
+    if not source.is_given:
+        log.info("nothing is stored yet: the built-in default is extracted first")
     report = run_extraction(source, chosen, output, terminal)
     if report.failed:
         broken = BrokenImagesError(report.failed, report.samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
@@ -44,6 +45,8 @@ class Terminal:
         self._handler = _Notes(self)
 
     def __enter__(self) -> Self:
+        # a scheduler that ends a job is obeyed like Ctrl-C: what has been computed is stored first
+        self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
         logger.propagate = False
         logger.setLevel(logging.ERROR if self._options.quiet else logging.INFO)
@@ -58,6 +61,7 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.pause()
+        signal.signal(signal.SIGTERM, self._on_terminate)
         logger = logging.getLogger("nctransfer")
         logger.removeHandler(self._handler)
         logger.propagate = True
