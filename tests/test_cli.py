@@ -729,8 +729,13 @@ def test_a_question_is_not_part_of_the_result(run: Run, stored: str) -> None:
 
 def test_a_scheduler_that_ends_the_job_is_obeyed_as_ctrl_c() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(typer.Exit) as caught, Terminal(OutputOptions()):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+
+    def ended_by_a_scheduler() -> None:
+        with Terminal(OutputOptions()):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(typer.Exit) as caught:
+        ended_by_a_scheduler()
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) == before
