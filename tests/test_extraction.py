@@ -264,7 +264,7 @@ def test_a_changed_checkpoint_is_another_set(pets: Path, tmp_path: Path, ran: Ca
     assert found[0].info.id == found[1].info.id == found[3].info.id != found[2].info.id
     assert not torch.equal(found[0].features, found[2].features)
     path.unlink()
-    with pytest.raises(WeightsError, match="no checkpoint"):
+    with pytest.raises(WeightsError, match="is no file, or not there"):
         extract(pets, checkpoint=path)
 
 
