@@ -104,7 +104,7 @@ LINE = [[0.0], [2.0], [10.0], [12.0]]  # a, a, b, b: CDNV 0.01
 def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, pets: Path) -> None:
     first = run("extract", *VIT, "--data", pets)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
+    assert first.stderr == "extracting 18 images\n"
     stored_id = re.search(r"^id +(test_vit-[0-9a-f]+/pets-[0-9a-f]+) *$", first.stdout, re.MULTILINE)[1]  # type: ignore[index]
     assert re.search(r"^extracted +18 in ", first.stdout, re.MULTILINE)
 
@@ -131,7 +131,7 @@ def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, pets: Pa
 def test_the_demo_runs_offline_and_the_second_time_from_the_cache(run: Run) -> None:
     first = run("demo")
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
+    assert first.stderr == "extracting 400 images\n"
     assert re.search(r"^extracted +400 in ", first.stdout, re.MULTILINE)
     for word in ("tf_efficientnet_lite0", "ImageNet-1k", "ncc_accuracy", "Few-shot accuracy"):
         assert word in first.stdout
