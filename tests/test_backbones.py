@@ -1,19 +1,13 @@
-"""Backbones: names, where weights come from, that they are the right ones, and pooled features in ``eval()``."""
+"""Backbones: what is asked for is what is run, in ``eval()``, and pooled as the model pools."""
 
 from __future__ import annotations
 
-import gc
-import http.server
-import io
-import os
-import pickle
-import socket
-import threading
-import time
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,19 +15,19 @@ import timm
 import torch
 from huggingface_hub import constants
 from PIL import Image
-from safetensors.torch import save_file
 
-from nctransfer import backbones
-from nctransfer.backbones import ALIASES, Backbone, BackboneRequest, find_weights, load, resolve_name
+from nctransfer.backbones import Backbone, BackboneRequest, load
 from nctransfer.devices import pick_device
 from nctransfer.errors import DeviceError, ModelError, WeightsError
-from nctransfer.images import Digits, decode
+from nctransfer.store import FEATURE
+from tiny import features, in_hub, near, pixels, random, state_of
 
-REPOSITORY = "timm/test_vit.r160_in1k"
+TINY = ("test_vit", "test_resnet", "test_efficientnet", "test_convnext")
+SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 16, "num_heads": [1, 2, 4, 8], "window_size": 2}
 
 
 @pytest.fixture(autouse=True)
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
     folder = tmp_path / "hf" / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
@@ -50,66 +44,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def random(model: str = "test_vit", **options: object) -> Backbone:
-    return load(BackboneRequest(model, random_init=True, **options))
-
-
-def pixels(backbone: Backbone, n: int = 4) -> torch.Tensor:
-    digits = Digits()
-    images = [decode(digits.read(entry)) for entry in digits.list()[:n]]
-    return torch.from_numpy(np.stack([np.asarray(backbone.preprocess(image)) for image in images]))
-
-
-def near(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The relative error."""
-    return float((one - other).norm() / other.norm())
-
-
-# Names
-
-
-@pytest.mark.parametrize("alias", ALIASES)
-def test_short_names_are_models_with_weights(alias: str) -> None:
-    name = resolve_name(alias)
-    assert name.partition(".")[0] == ALIASES[alias].partition(".")[0]
-    assert name in timm.list_models(f"{name}*", pretrained=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "full"),
-    [
-        ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k"),
-        ("test_vit", "test_vit.r160_in1k"),
-        ("test_vit.r160_in1k", "test_vit.r160_in1k"),
-        ("mae_base", "vit_base_patch16_224.mae"),
-    ],
-)
-def test_names_get_their_tag(name: str, full: str) -> None:
-    assert resolve_name(name) == full
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [("vit_bsae", "vit_base"), ("resnet5O", "resnet50"), ("efficientnet_lite_0", "efficientnet_lite0")],
-)
-def test_unknown_models_are_answered_by_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(ModelError, match=f"no model '{name}'") as caught:
-        resolve_name(name)
-    assert nearest in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "../test_vit", "timm/test_vit", "hf-hub:timm/test_vit", "local-dir:/tmp", "test_vit.x/../y", "\0"]
-)
-def test_names_of_places_are_no_models(name: str) -> None:
-    with pytest.raises(ModelError, match="there is no model"):
-        resolve_name(name)
-
-
-def test_unknown_tag_is_answered_by_those_there_are() -> None:
-    with pytest.raises(ModelError, match="test_vit has no weights tagged 'bogus'") as caught:
-        resolve_name("test_vit.bogus")
-    assert "r160_in1k" in caught.value.hint
+def normalised(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+    """What the model is given, from the transform as the key tells it."""
+    mean, std = (torch.tensor(backbone.key.transform[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return (images.float() / 255 - mean) / std
 
 
 # Requests
@@ -127,6 +65,59 @@ def test_unknown_dtypes_are_refused(field: str, value: str) -> None:
     with pytest.raises(DeviceError, match=f"no dtype '{value}'") as caught:
         BackboneRequest(**{field: value})
     assert "float32" in caught.value.hint
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": ()},
+        {"mean": (0.5, 0.5)},
+        {"mean": (0.5, NAN, 0.5)},
+        {"mean": (INF,)},
+        {"std": (0.5, 0.0, 0.5)},
+        {"std": (-1.0,)},
+        {"std": (NAN,)},
+        {"std": (0.5,) * 4},
+        {"crop_pct": 0.0},
+        {"crop_pct": -0.5},
+        {"crop_pct": 1.01},
+        {"crop_pct": NAN},
+        {"img_size": 0},
+        {"img_size": -5},
+        {"interpolation": "cubic"},
+        {"interpolation": ""},
+        {"layers": ""},
+        {"layers": "last-0"},
+        {"layers": "last"},
+        {"layers": "-1"},
+        {"layers": "1,"},
+        {"layers": "1.5"},
+        {"layers": "all,1"},
+    ],
+    ids=str,
+)
+def test_requests_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ModelError) as caught:
+        BackboneRequest(**wrong)
+    (value,) = wrong.values()
+    assert str(value) in caught.value.message
+
+
+def test_wrong_choices_are_answered_by_those_there_are() -> None:
+    with pytest.raises(ModelError) as caught:
+        BackboneRequest(interpolation="cubic")
+    assert "bicubic" in caught.value.hint
+    with pytest.raises(ModelError) as caught:
+        BackboneRequest(layers="last")
+    assert "last-N" in caught.value.hint
+
+
+def test_what_of_the_transform_is_asked_for() -> None:
+    assert BackboneRequest().transform == {}
+    assert BackboneRequest(mean=(0.5,), img_size=96).transform == {"mean": (0.5,), "img_size": 96}
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu", "cpu:1", "", "CPU", "cuda:x"])
@@ -161,13 +152,14 @@ def test_accelerators_by_number(name: str, there: bool, monkeypatch: pytest.Monk
 def test_features_are_pooled_and_before_the_classifier(model: str, dim: int) -> None:
     backbone = random(model)
     images = pixels(backbone)
-    found = backbone(images)
+    found = backbone(images)[FEATURE]
+    assert backbone.columns == (FEATURE,)
     assert found.shape == (4, dim)
     assert (found.dtype, found.device.type) == (torch.float32, "cpu")
     head = backbone.head(dim)
     assert head is not None
     with torch.inference_mode():
-        logits = backbone.model((images.float() - backbone._mean) / backbone._std)
+        logits = backbone.model(normalised(backbone, images))
     torch.testing.assert_close(found @ head["weight"].T + head["bias"], logits, rtol=1e-3, atol=1e-4)
 
 
@@ -177,8 +169,8 @@ def test_the_model_is_frozen_and_in_eval() -> None:
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
     images = pixels(backbone)
-    first = backbone(images)
-    assert torch.equal(backbone(images), first)
+    first = backbone(images)[FEATURE]
+    assert torch.equal(backbone(images)[FEATURE], first)
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.model.state_dict().items())
     assert any("running_mean" in name for name in before)
 
@@ -186,16 +178,15 @@ def test_the_model_is_frozen_and_in_eval() -> None:
 def test_features_do_not_depend_on_the_others_in_the_batch() -> None:
     backbone = random("test_resnet")
     images = pixels(backbone)
-    assert near(backbone(images[2:3]), backbone(images)[2:3]) < 1e-5
+    assert near(backbone(images[2:3])[FEATURE], backbone(images)[FEATURE][2:3]) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_is_used_and_near_float32(dtype: str) -> None:
     exact, rough = random(), random(dtype=dtype)
-    images = pixels(exact)
-    found = rough(images)
+    found = features(rough)
     assert found.dtype == torch.float32
-    assert 0 < near(found, exact(images)) < 0.03
+    assert 0 < near(found, features(exact)) < 0.03
     assert exact.key.digest != rough.key.digest
 
 
@@ -209,19 +200,9 @@ def test_maps_in_place_of_vectors_are_refused() -> None:
     backbone.model = SimpleNamespace(forward_features=lambda x: x, forward_head=lambda x, pre_logits: x)
     with pytest.raises(ModelError, match=r"test_vit gives \(4, 3, 160, 160\) for 4 images"):
         backbone(images)
-
-
-def test_too_little_memory_is_told() -> None:
-    backbone = random()
-    images = pixels(backbone)
-
-    def fail(_: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError
-
-    backbone.model = SimpleNamespace(forward_features=fail, forward_head=None)
-    with pytest.raises(DeviceError, match="too little memory for 4 images") as caught:
+    backbone.model.forward_features = lambda x: (x, x)
+    with pytest.raises(ModelError, match="test_vit gives tuple for 4 images"):
         backbone(images)
-    assert "--batch-size" in caught.value.hint
 
 
 # The key
@@ -235,19 +216,25 @@ def test_the_key_names_what_changes_a_number() -> None:
         random(seed=1).key,
         random(dtype="bfloat16").key,
         random(store_dtype="float16").key,
-        replace(key, transform={**key.transform, "crop_pct": 1.0}),
-        replace(key, pool="token"),
+        random(pool="avg").key,
+        random(img_size=96).key,
+        random(mean=(0.1,)).key,
+        random(std=(0.1,)).key,
+        random(crop_pct=0.5).key,
+        random(interpolation="nearest").key,
+        random(model_kwargs={"qkv_bias": False}).key,
+        replace(key, plugin="x"),
         replace(key, format=key.format + 1),
     ]
-    assert len({other.digest for other in [key, *others]}) == 7
+    assert len({other.digest for other in [key, *others]}) == 13
     assert random().key == key
+    assert random(layers="all").key == key  # layers are columns
 
 
 def test_random_weights_are_those_of_their_seed() -> None:
     one, same, other = random(seed=3), random(seed=3), random(seed=4)
-    images = pixels(one)
-    assert torch.equal(one(images), same(images))
-    assert near(other(images), one(images)) > 0.1
+    assert torch.equal(features(one), features(same))
+    assert near(features(other), features(one)) > 0.1
     assert one.weights.kind == "random"
     assert "3" in one.weights.name
 
@@ -266,7 +253,10 @@ def test_random_weights_of_a_short_name_are_those_of_the_model(name: str) -> Non
     assert random(name).key.model == "vit_tiny_patch16_224"
 
 
-# The bundled weights
+def test_what_a_short_name_stands_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nctransfer")
+    random("vit_tiny")
+    assert "vit_tiny is vit_tiny_patch16_224.augreg_in21k_ft_in1k" in caplog.text
 
 
 def test_bundled_weights_are_at_hand_and_always_the_same() -> None:
@@ -274,393 +264,7 @@ def test_bundled_weights_are_at_hand_and_always_the_same() -> None:
     assert one.weights.kind == "bundled"
     assert one.key == other.key
     assert one.key.model == "tf_efficientnet_lite0.in1k"
-    assert one(pixels(one, 2)).shape == (2, 1280)
-
-
-def test_bundled_weights_stand_in_the_order_of_the_model() -> None:
-    """Loaded by position, they must be of the same kind as well as of the same shape."""
-    path = find_weights(BackboneRequest()).path
-    stored = torch.load(path, weights_only=True)
-    backbone = load(BackboneRequest())
-    loaded = backbone.model.state_dict()
-    kinds = [name.rpartition(".")[2] for name in stored]
-    assert kinds == [name.rpartition(".")[2] for name in loaded]
-    assert all(torch.equal(a, b) for a, b in zip(stored.values(), loaded.values(), strict=True))
-
-
-# Checkpoints
-
-
-@pytest.fixture(scope="module")
-def state() -> dict[str, torch.Tensor]:
-    """Weights of a test_vit of one's own."""
-    return {name: tensor.contiguous() for name, tensor in random(seed=42).model.state_dict().items()}
-
-
-def checkpoint(path: Path, model: str = "test_vit") -> Backbone:
-    return load(BackboneRequest(model, checkpoint=path))
-
-
-def prefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"module.{name}": tensor for name, tensor in state.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "wrap"),
-    [
-        ("a.safetensors", lambda state: state),
-        ("a.pth", lambda state: state),
-        ("a.pt", lambda state: {"state_dict": state, "epoch": 3}),
-        ("a.bin", lambda state: {"model": state}),
-        ("a.pth", prefixed),
-        ("a.pth.tar", lambda state: {"state_dict": prefixed(state), "optimizer": {"lr": 0.1}}),
-        ("a", lambda state: state),
-    ],
-)
-def test_checkpoints_of_any_layout_are_one_key(
-    tmp_path: Path, state: dict[str, torch.Tensor], name: str, wrap: Callable[[dict[str, torch.Tensor]], object]
-) -> None:
-    content = wrap(state)
-    (save_file if name.endswith(".safetensors") else torch.save)(content, tmp_path / name)
-    backbone = checkpoint(tmp_path / name)
-    own = random(seed=42)
-    assert (backbone.weights.kind, backbone.weights.name) == ("checkpoint", name)
-    assert backbone.key.digest == own.key.digest
-    images = pixels(own)
-    assert torch.equal(backbone(images), own(images))
-
-
-def test_a_changed_tensor_is_another_key(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    changed = {name: tensor.clone() for name, tensor in state.items()}
-    changed["norm.bias"][-1] += 1e-6
-    save_file(changed, tmp_path / "a.safetensors")
-    assert checkpoint(tmp_path / "a.safetensors").key.weights != random(seed=42).key.weights
-
-
-def test_counters_of_training_steps_may_be_left_out(tmp_path: Path) -> None:
-    full = {name: tensor.contiguous() for name, tensor in random("test_resnet", seed=1).model.state_dict().items()}
-    counters = {name: torch.tensor(7) for name in full if name.endswith("num_batches_tracked")}
-    lean = {name: tensor for name, tensor in full.items() if name not in counters}
-    assert counters
-    full.update(counters)
-    for name, content in (("full", full), ("lean", lean)):
-        save_file(content, tmp_path / f"{name}.safetensors")
-    one, other = (checkpoint(tmp_path / f"{name}.safetensors", "test_resnet") for name in ("full", "lean"))
-    assert one.key == other.key
-    images = pixels(one)
-    assert torch.equal(one(images), other(images))
-
-
-def test_home_folder_in_the_path_of_a_checkpoint(
-    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    save_file(state, tmp_path / "a.safetensors")
-    assert checkpoint(Path("~/a.safetensors")).weights.path == tmp_path / "a.safetensors"
-
-
-def test_checkpoint_of_another_architecture_is_counted(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    torch.save(state, tmp_path / "a.pth")
-    needed = len(random("test_resnet").model.state_dict())
-    with pytest.raises(WeightsError, match=rf"a\.pth' does not fit test_resnet.*: \d+ of {needed} missing") as caught:
-        checkpoint(tmp_path / "a.pth", "test_resnet")
-    assert "conv1" in str(caught.value)
-    assert f"{len(state)} unexpected (" in str(caught.value)
-    assert "cls_token" in str(caught.value)
-
-
-def test_checkpoint_with_gaps_and_surplus_names_them(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    content = {name: tensor for name, tensor in state.items() if name != "norm.bias"}
-    torch.save({**content, "extra": torch.ones(1)}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"1 of \d+ missing \(norm\.bias\); 1 unexpected \(extra\)") as caught:
-        checkpoint(tmp_path / "a.pth")
-    assert "--model" in caught.value.hint
-
-
-def test_checkpoint_of_another_number_of_classes_names_the_shapes(
-    tmp_path: Path, state: dict[str, torch.Tensor]
-) -> None:
-    content = {**state, "head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}
-    save_file(content, tmp_path / "a.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"2 of \d+ of another shape \(head\.weight \(10, 64\) instead of \(1000, 64\)"
-    ):
-        checkpoint(tmp_path / "a.safetensors")
-
-
-class Bomb:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.marker),)
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_no_pickle_is_executed(tmp_path: Path, save: Callable[[object, Path], object]) -> None:
-    marker, path = tmp_path / "marker", tmp_path / "a.pth"
-    save({"state_dict": {}, "x": Bomb(marker)}, path)
-    with pytest.raises(WeightsError, match="cannot be read safely") as caught:
-        checkpoint(path)
-    assert not marker.exists()
-    assert ".safetensors" in caught.value.hint
-    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
-    assert marker.exists()  # it would have gone off
-
-
-def _pickled(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.safetensors", b"", "cannot be read safely"),
-        ("a.safetensors", b"garbage" * 99, "cannot be read safely"),
-        ("a.safetensors", (1 << 62).to_bytes(8, "little") + b"{}", "cannot be read safely"),
-        ("a.pth", b"", "cannot be read safely"),
-        ("a.pth", b"garbage" * 99, "cannot be read safely"),
-        ("a.pth", _pickled({"a": torch.ones(9)})[:-40], "cannot be read safely"),
-        ("a.pth", _pickled({}), "is no state dict"),
-        ("a.pth", _pickled({"epoch": 3}), "is no state dict"),
-        ("a.pth", _pickled({"state_dict": None}), "cannot be read safely|is no state dict"),
-        ("a.pth", _pickled([torch.ones(1)]), "cannot be read safely|is no state dict"),
-        ("a.pth", _pickled(torch.ones(1)), "cannot be read safely|is no state dict"),
-    ],
-)
-def test_what_is_no_checkpoint(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(WeightsError, match=message) as caught:
-        checkpoint(tmp_path / name)
-    assert name in str(caught.value)
-
-
-def test_checkpoint_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.pth", tmp_path):
-        with pytest.raises(WeightsError, match="is no file, or not there"):
-            checkpoint(path)
-
-
-# The hub's cache
-
-
-def cached(hub: Path, content: Callable[[Path], object], name: str = "model.safetensors") -> Path:
-    """A file in the cache of the hub, as a download leaves it."""
-    root = hub / f"models--{REPOSITORY.replace('/', '--')}"
-    path = root / "snapshots" / "abc123" / name
-    path.parent.mkdir(parents=True)
-    (root / "refs").mkdir()
-    (root / "refs" / "main").write_text("abc123")
-    content(path)
-    return path
-
-
-def test_weights_of_the_hubs_cache_are_taken(hub: Path, state: dict[str, torch.Tensor]) -> None:
-    path = cached(hub, lambda path: save_file(state, path))
-    backbone, own = load(BackboneRequest("test_vit")), random(seed=42)
-    assert backbone.weights == backbones.Weights("hub", REPOSITORY, path)
-    assert backbone.key.model == "test_vit.r160_in1k"
-    assert backbone.key.weights == own.key.weights
-    images = pixels(own)
-    assert torch.equal(backbone(images), own(images))
-
-
-def test_weights_of_the_hubs_cache_as_pickle(hub: Path, state: dict[str, torch.Tensor]) -> None:
-    path = cached(hub, lambda path: torch.save(state, path), "pytorch_model.bin")
-    backbone = load(BackboneRequest("test_vit"))
-    assert backbone.weights.path == path
-    assert backbone.key.weights == random(seed=42).key.weights
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("model.safetensors", b""),
-        ("model.safetensors", b"garbage" * 99),
-        ("pytorch_model.bin", b""),
-        ("pytorch_model.bin", b"garbage" * 99),
-        ("pytorch_model.bin", _pickled({"cls_token": torch.ones(1)})),
-    ],
-)
-def test_damaged_weights_in_the_hubs_cache(hub: Path, name: str, content: bytes) -> None:
-    cached(hub, lambda path: path.write_bytes(content), name)
-    with pytest.raises(WeightsError, match=REPOSITORY):
-        load(BackboneRequest("test_vit"))
-
-
-def test_no_pickle_of_the_hubs_cache_is_executed(hub: Path, tmp_path: Path) -> None:
-    marker = tmp_path / "marker"
-    cached(hub, lambda path: torch.save({"x": Bomb(marker)}, path), "pytorch_model.bin")
-    with pytest.raises(WeightsError):
-        load(BackboneRequest("test_vit"))
-    assert not marker.exists()
-
-
-# The hub itself
-
-
-def test_weights_that_are_not_at_hand_offline() -> None:
-    with pytest.raises(
-        WeightsError, match=r"weights of test_vit\.r160_in1k are not at hand.*HF_HUB_OFFLINE is set"
-    ) as caught:
-        load(BackboneRequest("test_vit"))
-    for word in ("--checkpoint", "--random-init", backbones.DEFAULT_MODEL):
-        assert word in caught.value.hint
-
-
-def test_offline_by_argument_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(backbones, "_why_unreachable", lambda _: pytest.fail("a server was asked"))
-    with pytest.raises(WeightsError, match="--offline"):
-        load(BackboneRequest("test_vit"), offline=True)
-
-
-def test_models_without_weights_say_so() -> None:
-    name = next(name for name in timm.list_models("test_*") + timm.list_models() if not timm.is_model_pretrained(name))
-    with pytest.raises(WeightsError, match="no published weights") as caught:
-        find_weights(BackboneRequest(name))
-    assert "--random-init" in caught.value.hint
-
-
-def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-@pytest.mark.parametrize("answers", [False, True], ids=["refused", "silent"])
-def test_a_hub_that_is_not_reachable_is_given_up_soon(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        if answers:
-            server.listen()  # connections are taken, and nothing is ever said
-        point_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
-        start = time.monotonic()
-        with pytest.raises(WeightsError, match="is not reachable") as caught:
-            find_weights(BackboneRequest("test_vit"))
-        assert time.monotonic() - start < 10
-    assert "--checkpoint" in caught.value.hint
-
-
-def test_a_name_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes no notice of the timeout of a request."""
-    end = threading.Event()
-    point_at(monkeypatch, "http://hub.invalid")
-    monkeypatch.setattr(backbones, "HUB_SECONDS", 0.1)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
-    start = time.monotonic()
-    with pytest.raises(WeightsError, match="no answer within"):
-        find_weights(BackboneRequest("test_vit"))
-    assert time.monotonic() - start < 10
-    end.set()
-
-
-class FakeHub(http.server.ThreadingHTTPServer):
-    """A hub on this machine that serves some files of one repository."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHubHandler)
-        self.files: dict[str, bytes] = {}
-        self.status = 404  # of every other file
-        self.cut = False  # close the connection in the middle of a file
-        self.asked: list[str] = []
-
-
-class FakeHubHandler(http.server.BaseHTTPRequestHandler):
-    server: FakeHub
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        self.server.asked.append(f"{self.command} {self.path}")
-        content = self.server.files.get(self.path.removeprefix(f"/{REPOSITORY}/resolve/main/"))
-        if self.path == "/":
-            content = b"hub"
-        self.send_response(200 if content is not None else self.server.status)
-        if content is None and self.server.status == 404:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("ETag", '"0123456789"')
-        self.send_header("X-Repo-Commit", "abc123")
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        if body and content:
-            self.wfile.write(content[: len(content) // 2] if self.server.cut else content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with FakeHub() as server:
-        point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-    gc.collect()  # what the client left open is told here, not in some later test
-
-
-def _bytes(state: dict[str, torch.Tensor], path: Path) -> bytes:
-    save_file(state, path)
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_weights_are_downloaded_once_with_progress(
-    fake_hub: FakeHub, state: dict[str, torch.Tensor], tmp_path: Path, hub: Path, name: str
-) -> None:
-    content = _pickled(state) if name.endswith("bin") else _bytes(state, tmp_path / "x.safetensors")
-    fake_hub.files[name] = content
-    told: list[tuple[str, int, int]] = []
-    backbone = load(BackboneRequest("test_vit"), progress=lambda *event: told.append(event))
-    assert backbone.key.weights == random(seed=42).key.weights
-    assert backbone.weights.path is not None
-    assert backbone.weights.path.is_relative_to(hub)
-    assert told[-1] == ("downloading weights", len(content), len(content))
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    fake_hub.asked.clear()
-    assert load(BackboneRequest("test_vit")).key == backbone.key
-    assert fake_hub.asked == []
-
-
-def test_a_repository_without_weights_is_told(fake_hub: FakeHub) -> None:
-    with pytest.raises(WeightsError, match=f"{REPOSITORY} holds none of model.safetensors, pytorch_model.bin"):
-        find_weights(BackboneRequest("test_vit"))
-
-
-@pytest.mark.parametrize("status", [401, 403, 500, 503])
-def test_a_hub_that_refuses_is_not_a_repository_without_weights(
-    fake_hub: FakeHub, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
-    fake_hub.status = status
-    with pytest.raises(WeightsError, match="could not be downloaded"):
-        find_weights(BackboneRequest("test_vit"))
-
-
-def test_a_download_that_breaks_off(
-    fake_hub: FakeHub, state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
-    fake_hub.files["model.safetensors"] = _bytes(state, tmp_path / "x.safetensors")
-    fake_hub.cut = True
-    with pytest.raises(WeightsError, match=r"weights of test_vit\.r160_in1k"):
-        find_weights(BackboneRequest("test_vit"))
-    fake_hub.cut = False
-    assert load(BackboneRequest("test_vit")).key.weights == random(seed=42).key.weights
+    assert features(one, 2).shape == (2, 1280)
 
 
 # Preprocessing
@@ -668,7 +272,444 @@ def test_a_download_that_breaks_off(
 
 @pytest.mark.parametrize("size", [(8, 8), (300, 200), (20, 500), (1, 1)])
 def test_images_of_any_size_fit_the_model(size: tuple[int, int]) -> None:
-    found = np.asarray(random().preprocess(Image.new("RGB", size, (10, 20, 30))))
+    found = random().preprocess(Image.new("RGB", size, (10, 20, 30)))
     assert found.shape == (3, 160, 160)
     assert found.dtype == np.uint8
     assert found.reshape(3, -1).mean(axis=1).tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("size", [(1, 201), (60_000, 2)])
+def test_images_that_resizing_would_blow_up_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"too elongated: {size[0]}×{size[1]} pixels"):
+        random().preprocess(Image.new("RGB", size))
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "value"),
+    [
+        ({"mean": (0.1, 0.2, 0.3)}, "mean", (0.1, 0.2, 0.3)),
+        ({"mean": (0.1,)}, "mean", (0.1, 0.1, 0.1)),
+        ({"std": (0.2, 0.3, 0.4)}, "std", (0.2, 0.3, 0.4)),
+        ({"std": (0.2,)}, "std", (0.2, 0.2, 0.2)),
+        ({"crop_pct": 0.5}, "crop_pct", 0.5),
+        ({"crop_pct": 1.0}, "crop_pct", 1.0),
+        ({"interpolation": "nearest"}, "interpolation", "nearest"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet"])
+def test_a_transform_of_ones_own_is_in_the_key_and_used(
+    model: str, change: dict[str, Any], name: str, value: object
+) -> None:
+    plain, own = random(model), random(model, **change)
+    assert own.key.transform[name] == value != plain.key.transform[name]
+    assert {**own.key.transform, name: None} == {**plain.key.transform, name: None}
+    assert near(features(own), features(plain)) > 1e-4
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet"])
+def test_pixels_are_normalised_by_mean_and_std_of_ones_own(model: str) -> None:
+    backbone = random(model, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    images = pixels(backbone)
+    with torch.inference_mode():
+        model_ = backbone.model
+        wanted = model_.forward_head(model_.forward_features(normalised(backbone, images)), pre_logits=True)
+    assert near(backbone(images)[FEATURE], wanted) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_every_interpolation_that_is_named_works(kind: str) -> None:
+    assert random(interpolation=kind).preprocess(Image.new("RGB", (9, 9))).shape == (3, 160, 160)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("test_vit", {}),
+        ("vit_tiny_patch16_224", {"model_kwargs": {"depth": 1}}),
+        ("swin_tiny_patch4_window7_224", {"model_kwargs": SWIN}),
+        ("test_resnet", {}),
+        ("test_convnext", {}),
+    ],
+)
+def test_images_of_another_size(model: str, options: dict[str, Any]) -> None:
+    backbone = random(model, img_size=64, **options)
+    images = pixels(backbone, 2)
+    assert images.shape == (2, 3, 64, 64)
+    assert backbone.key.transform["input_size"] == (3, 64, 64)
+    found = backbone(images)[FEATURE]
+    assert found.ndim == 2
+    assert bool(found.isfinite().all())
+
+
+def test_published_weights_at_another_image_size(hub_cache: Path) -> None:
+    in_hub(hub_cache, state_of())
+    plain, small = load(BackboneRequest("test_vit")), load(BackboneRequest("test_vit", img_size=96))
+    assert small.model.pos_embed.shape == (1, 37, 64)
+    assert plain.model.pos_embed.shape == (1, 101, 64)
+    assert features(small).shape == (4, 64)
+
+
+# Arguments of the model
+
+
+def test_arguments_of_the_model_change_its_features() -> None:
+    plain, same = (random("mobilenetv1_100", img_size=64, model_kwargs=kwargs) for kwargs in ({}, {"pad_type": "same"}))
+    assert plain.key.weights == same.key.weights
+    assert near(features(same, 2), features(plain, 2)) > 1e-3
+    assert dict(same.key.model_kwargs) == {"pad_type": "same"}
+    assert plain.key.digest != same.key.digest
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong"),
+    [
+        ("test_vit", {"bogus": 1}),
+        ("test_vit", {"act_layer": "bogus"}),
+        ("test_vit", {"norm_layer": "bogus"}),
+        ("test_vit", {"embed_dim": -1}),
+        ("test_vit", {"num_heads": 0}),
+        ("test_vit", {"class_token": False}),
+        ("test_resnet", {"block": "bogus"}),
+        ("test_resnet", {"output_stride": 3}),
+    ],
+    ids=str,
+)
+def test_arguments_that_no_model_takes(model: str, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ModelError, match=f"{model} cannot be built with {name}=") as caught:
+        random(model, model_kwargs=wrong)
+    assert "--model-kwargs" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, torch.ones(1), len])
+def test_arguments_that_a_key_cannot_hold(value: object) -> None:
+    with pytest.raises(ModelError, match="plain values"):
+        BackboneRequest(model_kwargs={"a": value})
+
+
+# Pooling
+
+
+def pooled_by_hand(model: Any, pool: str, images: torch.Tensor) -> torch.Tensor:
+    """From the last map, by definition."""
+    tokens = model.forward_features(images)
+    if tokens.ndim == 3:
+        first, places = tokens[:, 0], tokens[:, model.num_prefix_tokens :]
+    else:
+        first, places = tokens[:, 0], tokens.flatten(2).transpose(1, 2)
+    kinds: dict[str, Callable[[], torch.Tensor]] = {
+        "cls": lambda: first,
+        "avg": lambda: places.mean(1),
+        "max": lambda: places.amax(1),
+        "avgmax": lambda: (places.mean(1) + places.amax(1)) / 2,
+        "catavgmax": lambda: torch.cat([places.mean(1), places.amax(1)], dim=1),
+    }
+    return kinds[pool]()
+
+
+@pytest.mark.parametrize(
+    ("model", "pool"),
+    [
+        *(("test_vit", pool) for pool in ("cls", "avg", "max", "avgmax")),
+        *(("test_resnet", pool) for pool in ("avg", "max", "avgmax", "catavgmax")),
+        *(("test_efficientnet", pool) for pool in ("avg", "max", "avgmax", "catavgmax")),
+    ],
+)
+def test_pooling_is_what_its_name_says(model: str, pool: str) -> None:
+    backbone = random(model, pool=pool)
+    images = pixels(backbone)
+    found = backbone(images)[FEATURE]
+    with torch.inference_mode():
+        wanted = pooled_by_hand(backbone.model, pool, normalised(backbone, images))
+    assert near(found, wanted) < 1e-5
+    assert backbone.head(found.shape[1]) is None
+    assert backbone.key.pool == pool
+    assert backbone.key.weights == random(model).key.weights
+
+
+def test_the_pooling_of_a_model_itself_is_one_of_them() -> None:
+    assert torch.equal(features(random(pool="cls")), features(random()))
+    assert near(features(random(pool="avg")), features(random())) > 0.01
+    assert near(features(random("test_resnet", pool="avg")), features(random("test_resnet"))) < 1e-6
+    assert random(pool="cls").key.digest != random().key.digest  # it has no head
+
+
+@pytest.mark.parametrize(
+    ("model", "pool"), [("test_vit", "bogus"), ("test_vit", "catavgmax"), ("test_resnet", "cls"), ("test_resnet", "x")]
+)
+def test_poolings_that_a_family_does_not_have(model: str, pool: str) -> None:
+    with pytest.raises(ModelError, match=f"has no pooling '{pool}'") as caught:
+        random(model, pool=pool)
+    assert "ViTs have cls, avg" in caught.value.hint
+
+
+# Layers
+
+
+def layers_by_hand(backbone: Backbone, images: torch.Tensor, pool: str) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        maps = backbone.model.forward_intermediates(
+            normalised(backbone, images),
+            intermediates_only=True,
+            output_fmt="NCHW",
+            **({"return_prefix_tokens": True} if pool == "cls" else {}),
+        )
+    return [layer[1][:, 0] if pool == "cls" else layer.mean((2, 3)) for layer in maps]
+
+
+@pytest.mark.parametrize(
+    ("model", "pool", "count"),
+    [
+        ("test_vit", "cls", 6),
+        ("test_resnet", "avg", 5),
+        ("test_efficientnet", "avg", 5),
+        ("test_convnext", "avg", 4),
+        ("test_vit4", "avg", 9),  # a ViT without a class token
+        ("test_vit_relpos", "avg", 4),  # for which timm cannot give prefix tokens
+    ],
+)
+def test_all_layers_beside_the_feature(model: str, pool: str, count: int) -> None:
+    plain, backbone = random(model), random(model, layers="all")
+    images = pixels(backbone, 2)
+    found = backbone(images)
+    wanted = layers_by_hand(backbone, images, pool)
+    assert len(wanted) == count
+    assert backbone.layers == tuple(range(count))
+    assert list(found) == list(backbone.columns) == [FEATURE, *(f"layer_{index}" for index in range(count))]
+    assert near(found[FEATURE], plain(images)[FEATURE]) < 1e-5
+    for index, layer in enumerate(wanted):
+        assert near(found[f"layer_{index}"], layer) < 1e-5
+    assert len({float(found[column].norm()) for column in backbone.columns}) == count + 1 - (pool == "last")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "layers"),
+    [
+        ("last-2", (4, 5)),
+        ("last-1", (5,)),
+        ("last-99", (0, 1, 2, 3, 4, 5)),
+        ("0,3", (0, 3)),
+        ("3,0,3", (0, 3)),
+        ("5", (5,)),
+    ],
+)
+def test_some_layers(wanted: str, layers: tuple[int, ...]) -> None:
+    backbone, every = random(layers=wanted), random(layers="all")
+    assert backbone.layers == layers
+    images = pixels(backbone, 2)
+    found, all_of_them = backbone(images), every(images)
+    assert list(found) == [FEATURE, *(f"layer_{index}" for index in layers)]
+    assert all(torch.equal(found[column], all_of_them[column]) for column in found)
+
+
+@pytest.mark.parametrize("wanted", ["6", "0,6", "99"])
+def test_layers_that_are_not_there_are_answered_by_those_that_are(wanted: str) -> None:
+    with pytest.raises(ModelError, match=f"test_vit has no layer {wanted.rpartition(',')[2]}") as caught:
+        random(layers=wanted)
+    assert caught.value.hint == "its layers are 0 to 5"
+
+
+@pytest.mark.parametrize(
+    ("model", "pool", "by_hand"),
+    [
+        ("test_vit", "avg", lambda places: places.mean(2)),
+        ("test_vit", "max", lambda places: places.amax(2)),
+        ("test_resnet", "avgmax", lambda places: (places.mean(2) + places.amax(2)) / 2),
+        ("test_resnet", "catavgmax", lambda places: torch.cat([places.mean(2), places.amax(2)], dim=1)),
+    ],
+)
+def test_layers_are_pooled_as_the_last(model: str, pool: str, by_hand: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    backbone = random(model, pool=pool, layers="last-2")
+    images = pixels(backbone, 2)
+    with torch.inference_mode():
+        maps = backbone.model.forward_intermediates(normalised(backbone, images), 2, intermediates_only=True)
+    for column, layer in zip(backbone.columns[1:], maps, strict=True):
+        assert near(backbone(images)[column], by_hand(layer.flatten(2))) < 1e-5
+
+
+def test_a_model_that_does_not_give_its_layers() -> None:
+    name = next(
+        name
+        for name in ("coat_tiny", "visformer_tiny", "ghostnet_100", "dla34")
+        if not hasattr(timm.create_model(name), "forward_intermediates")
+    )
+    with pytest.raises(ModelError, match="does not give the outputs of its layers") as caught:
+        random(name, layers="all")
+    assert "--layers" in caught.value.hint
+
+
+# Memory
+
+
+class Full:
+    """A model that has room for some images only."""
+
+    def __init__(self, model: Any, room: int, error: Callable[[], Exception]) -> None:
+        self.model, self.room, self.error = model, room, error
+        self.asked: list[int] = []
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(images))
+        if len(images) > self.room:
+            raise self.error()
+        found: torch.Tensor = self.model.forward_features(images)
+        return found
+
+    def forward_head(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        found: torch.Tensor = self.model.forward_head(*arguments, **options)
+        return found
+
+
+def full(backbone: Backbone, room: int, error: Callable[[], Exception] = torch.OutOfMemoryError) -> Full:
+    backbone.model = Full(backbone.model, room, error)
+    return backbone.model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError,
+        lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
+        lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        lambda: RuntimeError("MPS backend out of memory"),
+        lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
+)
+def test_a_batch_too_large_for_the_memory_is_halved(
+    error: Callable[[], Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone = random("test_resnet")
+    images = pixels(backbone, 10)
+    wanted = backbone(images)[FEATURE]
+    model = full(backbone, 3, error)
+    assert near(backbone(images)[FEATURE], wanted) < 1e-5
+    assert model.asked == [10, 5, 3, 3, 3, 1]
+    assert backbone.batch_limit == 3
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        "cpu has too little memory for 10 images at once: 5 now",
+        "cpu has too little memory for 5 images at once: 3 now",
+    ]
+
+
+def test_what_memory_was_found_to_allow_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    backbone = random("test_resnet")
+    images = pixels(backbone, 8)
+    assert backbone.batch_limit is None
+    model = full(backbone, 4)
+    first = backbone(images)[FEATURE]
+    model.asked.clear()
+    caplog.clear()
+    assert torch.equal(backbone(images)[FEATURE], first)
+    assert model.asked == [4, 4]
+    assert caplog.text == ""
+
+
+def test_memory_for_each_layer_too() -> None:
+    backbone = random("test_resnet", layers="last-2")
+    images = pixels(backbone, 5)
+    wanted = backbone(images)
+    inner = backbone.model.forward_intermediates
+
+    def limited(images: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError
+        return inner(images, *arguments, **options)
+
+    backbone.model.forward_intermediates = limited
+    found = backbone(images)
+    assert list(found) == list(wanted)
+    assert all(near(found[column], wanted[column]) < 1e-5 for column in wanted)
+
+
+def test_too_little_memory_for_a_single_image_is_told() -> None:
+    backbone = random()
+    images = pixels(backbone)
+    full(backbone, 0)
+    with pytest.raises(DeviceError, match="cpu has too little memory for a single image"):
+        backbone(images)
+
+
+def test_other_errors_are_not_of_memory() -> None:
+    backbone = random()
+    images = pixels(backbone)
+    model = full(backbone, 0, lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        backbone(images)
+    assert model.asked == [4]
+    assert backbone.batch_limit is None
+
+
+# Compiling
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes that kernels are asked for; nothing is compiled."""
+    shapes: list[tuple[int, ...]] = []
+
+    def compile_(function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+        assert dynamic is False
+
+        def call(images: torch.Tensor) -> Any:
+            shapes.append(tuple(images.shape))
+            return function(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return shapes
+
+
+@pytest.mark.parametrize("layers", [None, "last-1"])
+def test_smaller_batches_are_filled_up_for_compiled_kernels(
+    compiled: list[tuple[int, ...]], layers: str | None
+) -> None:
+    backbone = random("test_resnet", layers=layers)
+    images = pixels(backbone, 8)
+    wanted = backbone(images)
+    backbone.compile(6)
+    for batch in (images[:6], images[6:], images[:1]):
+        found = backbone(batch)
+        start = 6 if len(batch) == 2 else 0
+        for column in backbone.columns:
+            assert found[column].shape == (len(batch), wanted[column].shape[1])
+            assert near(found[column], wanted[column][start : start + len(batch)]) < 1e-5
+    assert set(compiled) == {(6, 3, 160, 160)}
+    assert len(compiled) == 3
+
+
+def test_compiled_batches_are_halved_too(compiled: list[tuple[int, ...]]) -> None:
+    backbone = random("test_resnet")
+    images = pixels(backbone, 8)
+    wanted = backbone(images)[FEATURE]
+    backbone.compile(8)
+    full(backbone, 2)
+    assert near(backbone(images)[FEATURE], wanted) < 1e-5
+    assert [shape[0] for shape in compiled] == [8, 4, 2, 2, 2, 2]
+    assert near(backbone(images[:1])[FEATURE], wanted[:1]) < 1e-5
+    assert compiled[-1][0] == 2
+
+
+# Variants
+
+
+def test_a_variant_computes_otherwise_and_leaves_the_original(compiled: list[tuple[int, ...]]) -> None:
+    backbone = random("test_resnet")
+    images = pixels(backbone)
+    wanted = backbone(images)[FEATURE]
+    digest = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    backbone.compile(4)
+    exact = backbone.variant(torch.float64)
+    assert {parameter.dtype for parameter in exact.model.parameters()} == {torch.float64}
+    assert 0 < near(exact(images)[FEATURE], wanted) < 1e-4
+    assert 1e-4 < near(backbone.variant(torch.bfloat16)(images)[FEATURE], wanted) < 0.1
+    first = backbone.variant(memory_format=torch.contiguous_format)
+    assert first.model.conv1[0].weight.is_contiguous()
+    assert backbone.model.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert near(first(images)[FEATURE], wanted) < 1e-5
+    assert compiled == []
+    assert all(torch.equal(digest[name], tensor) for name, tensor in backbone.model.state_dict().items())
+    assert backbone.dtype == torch.float32

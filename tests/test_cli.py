@@ -104,7 +104,7 @@ LINE = [[0.0], [2.0], [10.0], [12.0]]  # a, a, b, b: CDNV 0.01
 def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, pets: Path) -> None:
     first = run("extract", *VIT, "--data", pets)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == "extracting 18 images\n"
+    assert first.stderr == f"{pets}: folder of class folders, 18 images\nextracting 18 images\n"
     stored_id = re.search(r"^id +(test_vit-[0-9a-f]+/pets-[0-9a-f]+) *$", first.stdout, re.MULTILINE)[1]  # type: ignore[index]
     assert re.search(r"^extracted +18 in ", first.stdout, re.MULTILINE)
 
@@ -131,7 +131,7 @@ def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, pets: Pa
 def test_the_demo_runs_offline_and_the_second_time_from_the_cache(run: Run) -> None:
     first = run("demo")
     assert first.returncode == 0, first.stderr
-    assert first.stderr == "extracting 400 images\n"
+    assert first.stderr == "digits: built-in digits, 1,797 images\nextracting 400 images\n"
     assert re.search(r"^extracted +400 in ", first.stdout, re.MULTILINE)
     for word in ("tf_efficientnet_lite0", "ImageNet-1k", "ncc_accuracy", "Few-shot accuracy"):
         assert word in first.stdout
@@ -560,9 +560,9 @@ def test_a_set_is_not_removed_unasked(answer: str, kept: bool, stored: str, cach
 
 def test_without_a_pattern_the_bundled_model_is_at_hand() -> None:
     models = {model["name"]: model for model in data_of("models")["models"]}
-    assert models["tf_efficientnet_lite0.in1k"]["at_hand"] is True
+    assert models["tf_efficientnet_lite0.in1k"]["at_hand"] == "package"
     assert models["vit_base_patch16_224.augreg2_in21k_ft_in1k"]["aliases"] == ["vit_base"]
-    assert sum(model["at_hand"] for model in models.values()) < len(models)
+    assert sum(bool(model["at_hand"]) for model in models.values()) < len(models)
     [line] = (line for line in done("models").stdout.splitlines() if "tf_efficientnet_lite0.in1k" in line)
     assert "at hand" in line
 

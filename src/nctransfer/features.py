@@ -1,4 +1,4 @@
-"""Features with their labels, in memory, and read from any Parquet file.
+"""Features with their labels, in memory.
 
 A :class:`FeatureSet` is always in one order, classes by name and samples by id, so that nothing computed
 from it depends on where a row lay in a file.
@@ -10,18 +10,16 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FeatureInfo", "FeatureSet", "Selection", "read_parquet"]
+__all__ = ["FeatureInfo", "FeatureSet", "Selection"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Selection:
     Attributes:
         split: Only this split.
         classes: Only these class names.
+        exclude_classes: Not these class names.
         max_per_class: At most so many samples of a class (and split), drawn by ``seed``. The draw orders samples
             by a digest of seed and id, so that fewer samples are a subset of more, also of a grown set.
         seed: See ``max_per_class``.
@@ -53,6 +52,7 @@ class Selection:
     classes: tuple[str, ...] | None = None
     max_per_class: int | None = None
     seed: int = 0
+    exclude_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_per_class is not None and self.max_per_class < 1:
@@ -73,6 +73,8 @@ class Selection:
             keep &= self._is_in((self.split,), splits, "split")
         if self.classes is not None:
             keep &= self._is_in(self.classes, labels, "class")
+        if self.exclude_classes:
+            keep &= ~self._is_in(self.exclude_classes, labels, "class")
         wanted = np.flatnonzero(keep)
         if len(ids) and not len(wanted):
             raise FeaturesError(f"nothing is left of {len(ids):,} samples: {self}")
@@ -105,6 +107,7 @@ class Selection:
         parts = [
             f"split {self.split}" if self.split else "",
             f"{len(self.classes)} chosen classes" if self.classes else "",
+            f"without {len(self.exclude_classes)} classes" if self.exclude_classes else "",
             f"at most {self.max_per_class} a class" if self.max_per_class else "",
         ]
         return ", ".join(filter(None, parts))
@@ -228,99 +231,6 @@ class FeatureSet:
         }
 
 
-def read_parquet(
-    path: str | Path,
-    label_column: str | None = None,
-    feature_column: str = "feature",
-    selection: Selection | None = None,
-) -> FeatureSet:
-    """Features made elsewhere: a Parquet file, or a folder of them.
-
-    Args:
-        path: The file or folder.
-        label_column: Class names or codes; by default ``class`` if there is such a column, else ``label``.
-        feature_column: Vectors as list, fixed-size list or tensor, of any float type.
-        selection: Which rows are wanted. Columns ``id`` and ``split`` are used if they are there.
-
-    Raises:
-        FeaturesError: No such file or column, rows of unequal length, nulls, or values not finite.
-    """
-    import numpy as np
-    import pyarrow as pa
-    from pyarrow import dataset
-
-    try:
-        source = dataset.dataset(path, format="parquet")
-        names = source.schema.names
-        label_column = label_column or ("class" if "class" in names else "label")
-        for column in (label_column, feature_column):
-            if column not in names:
-                raise FeaturesError(
-                    f"{str(path)!r} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}",
-                    "name the columns by --label-column and --feature-column",
-                )
-        extra = [name for name in ("id", "split") if name in names]
-        table = source.to_table(columns=list(dict.fromkeys([label_column, feature_column, *extra])))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).strip().rpartition("': ")[2]
-        raise FeaturesError(
-            f"{str(path)!r} cannot be read as Parquet: {reason}",
-            "needed is a Parquet file, or a folder of nothing but such files, with a label and a vector column",
-        ) from error
-    labels = _strings(table[label_column], label_column)
-    ids = _strings(table["id"], "id") if "id" in extra else None
-    splits = _strings(table["split"], "split") if "split" in extra else [""] * len(labels)
-    matrix = vectors(table[feature_column], feature_column)
-    info = FeatureInfo(str(path), data=Path(path).name, path=str(path), layer=feature_column)
-    if selection is None or not labels:
-        return FeatureSet.from_arrays(matrix, labels, ids, info)
-    numbers = [str(i) for i in range(len(labels))]
-    rows = selection.apply(ids or numbers, labels, splits)
-    return FeatureSet.from_arrays(
-        matrix[rows],
-        np.array(labels, dtype=object)[rows],
-        [(ids or numbers)[i] for i in rows.tolist()],
-        replace(info, split=selection.split),
-    )
-
-
-def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    """A column of vectors as a matrix ``(n, d)``, float64 if it was that, else float32.
-
-    Raises:
-        FeaturesError: It holds no vectors, a null, or rows of unequal length.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    chunks = []
-    for chunk in column.chunks:
-        if isinstance(chunk, pa.ExtensionArray):
-            chunk = chunk.storage
-        kind = chunk.type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise FeaturesError(f"the column {name!r} holds {kind}, not vectors")
-        values = chunk.flatten()
-        if chunk.null_count or values.null_count:
-            raise FeaturesError(f"the column {name!r} holds nulls")
-        if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-            raise FeaturesError(f"the column {name!r} holds vectors of {values.type}, not of numbers")
-        if len(chunk) == 0:
-            continue
-        if not pa.types.is_fixed_size_list(kind):
-            lengths = chunk.value_lengths().to_numpy(zero_copy_only=False)
-            if (lengths != lengths[0]).any():
-                raise FeaturesError(
-                    f"the vectors of {name!r} are of unequal length: {lengths.min()} to {lengths.max()}"
-                )
-        kept = np.float64 if values.type == pa.float64() else np.float32
-        chunks.append(values.to_numpy(zero_copy_only=False).astype(kept, copy=False).reshape(len(chunk), -1))
-    widths = sorted({chunk.shape[1] for chunk in chunks})
-    if len(widths) > 1:
-        raise FeaturesError(f"the vectors of {name!r} are of unequal length: {widths[0]} to {widths[-1]}")
-    return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
-
-
 def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
     """As an array of float64 if it was that, else of float32."""
     import numpy as np
@@ -337,17 +247,6 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
         raise FeaturesError(f"the features are of type {matrix.dtype}, not real numbers")
     kept = np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32
     return matrix.astype(kept, copy=False)
-
-
-def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
-    import pyarrow as pa
-
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise FeaturesError(f"the column {name!r} holds {kind}, not names or whole numbers")
-    if column.null_count:
-        raise FeaturesError(f"the column {name!r} holds {column.null_count:,} nulls")
-    return [str(value) for value in column.to_pylist()]
 
 
 def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:

@@ -29,7 +29,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features import FeatureInfo, FeatureSet, Selection, read_parquet, vectors
+from nctransfer.features import FeatureInfo, FeatureSet, Selection
+from nctransfer.foreign import read_features, vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +50,9 @@ __all__ = ["FeatureKey", "FeatureStore", "Listed", "StoredSet", "load_features"]
 
 log = logging.getLogger(__name__)
 
-PART_FIELDS = {"rows", "dim", "bytes", "mtime_ns", "sha256"}
-FORMAT = 1  # of the rows; in the key, so that another format is another set
+FEATURE = "feature"  # the column of the pooled output
+PART_FIELDS = {"rows", "columns", "bytes", "mtime_ns", "sha256"}
+FORMAT = 2  # of the rows; in the key, so that another format is another set
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class FeatureKey:
         dtype: What it was computed in.
         store_dtype: What it is stored in.
         model_kwargs: Further arguments of the model.
+        plugin: Digest of the file that registers the architecture, if it is not timm's.
         format: Version of the rows and of the decoding of images.
     """
 
@@ -75,6 +78,7 @@ class FeatureKey:
     dtype: str = "float32"
     store_dtype: str = "float32"
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str = ""
     format: int = FORMAT
 
     @property
@@ -172,11 +176,12 @@ class FeatureStore:
         """The set used last and what was selected of it, if it is still there."""
         record = _read_json(self.root / "last.json")
         try:
-            chosen = dict(record["selection"])
-            chosen["classes"] = tuple(chosen["classes"]) if chosen["classes"] is not None else None
+            chosen: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in record["selection"].items()
+            }
             stored = self._at(self.root / "features" / record["id"])
             return (stored, Selection(**chosen)) if stored else None
-        except (KeyError, TypeError, ValueError, FeaturesError):
+        except (KeyError, TypeError, ValueError, AttributeError, FeaturesError):
             return None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
@@ -253,13 +258,18 @@ class StoredSet:
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
-        """The part files by name: ``rows``, ``dim``, ``bytes``, ``mtime_ns``, ``sha256``."""
+        """The part files by name: ``rows``, ``columns`` with the width of each, ``bytes``, ``mtime_ns``, ``sha256``."""
         parts = self._manifest.get("parts")
         return {
             name: part
             for name, part in (parts.items() if isinstance(parts, dict) else ())
-            if name == Path(name).name and isinstance(part, dict) and PART_FIELDS.issubset(part)
+            if name == Path(name).name and _is_part(part)
         }
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """The columns of vectors that any part has, and their widths."""
+        return {name: dim for part in self.parts.values() for name, dim in part["columns"].items()}
 
     @property
     def rows(self) -> int:
@@ -327,54 +337,87 @@ class StoredSet:
         metadata = table.schema.metadata or {}
         if metadata.get(b"nctransfer.key") != json.dumps(_plain(asdict(self.key))).encode():
             return None
-        return _part_record(path, len(table), table.schema.field("feature").type.list_size)
+        kinds = {column.name: column.type for column in table.schema}
+        columns = {name: kind.list_size for name, kind in kinds.items() if pa.types.is_fixed_size_list(kind)}
+        return _part_record(path, len(table), columns)
 
     def _write_manifest(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
         manifest = {"key": asdict(self.key), "about": self.about, "parts": parts}
         _write_json(self.path / "manifest.json", manifest)
 
-    def digests(self) -> set[str]:
-        """The digests of the stored images."""
-        tables = (self._read_part(name, ["digest"]) for name in self.parts)
+    def digests(self, columns: Iterable[str] = ()) -> set[str]:
+        """The digests of the images that are stored with these columns."""
+        tables = (self._read_part(name, ["digest"]) for name in self._parts_with(columns))
         return {digest for table in tables for digest in table["digest"].to_pylist()}
 
-    def append(self, images: Sequence[Listed], features: NDArray[np.generic]) -> None:
-        """Store one part: n images and their features ``(n, d)``. To be called under :meth:`lock`."""
+    def _parts_with(self, columns: Iterable[str]) -> list[str]:
+        wanted = set(columns)
+        return [name for name, part in self.parts.items() if wanted <= part["columns"].keys()]
+
+    def drop_superseded(self) -> None:
+        """Delete rows that another part holds with more columns. To be called under :meth:`lock`."""
         import pyarrow as pa
-        from pyarrow import parquet
+        from pyarrow import compute
+
+        parts = self.parts
+        digests = {name: set(self._read_part(name, ["digest"])["digest"].to_pylist()) for name in parts}
+        columns = {name: frozenset(part["columns"]) for name, part in parts.items()}
+        wider = {
+            few: set[str]().union(*(digests[name] for name, many in columns.items() if many > few))
+            for few in set(columns.values())
+        }
+        for name in digests:
+            held = digests[name] & wider[columns[name]]
+            if not held:
+                continue
+            table = self._read_part(name, None)
+            is_held = compute.is_in(table["digest"], pa.array(sorted(held), pa.string()))
+            widths = parts.pop(name)["columns"]
+            rest = table.filter(compute.invert(is_held))
+            if len(rest):
+                parts |= self._write_part(rest, widths)
+            self._write_manifest(parts)
+            with _writing(self.path):
+                (self.rows_path / name).unlink(missing_ok=True)
+
+    def append(self, images: Sequence[Listed], features: Mapping[str, NDArray[np.generic]]) -> None:
+        """Store one part: n images, and of each column their vectors ``(n, d)``. To be called under :meth:`lock`."""
+        import pyarrow as pa
 
         classes = self._label_codes(images)
-        vector = pa.FixedSizeListArray.from_arrays(
-            pa.array(features.reshape(-1)),
-            type=pa.list_(pa.field("item", pa.from_numpy_dtype(features.dtype), False), features.shape[1]),
-        )
         columns: dict[str, Any] = {
             "id": [image.id for image in images],
             "class": [image.label for image in images],
             "label": pa.array([classes[image.label] for image in images], pa.int32()),
             "split": [image.split for image in images],
             "digest": [image.digest for image in images],
-            "feature": vector,
+            **{name: _vectors(matrix) for name, matrix in features.items()},
         }
         table = pa.table(columns)
         schema = pa.schema([column.with_nullable(False) for column in table.schema], self._metadata())
-        name = f"part-{_digest([image.digest for image in images], 16)}.parquet"
+        new = self._write_part(table.cast(schema), {name: matrix.shape[1] for name, matrix in features.items()})
+        self._write_manifest({**self.parts, **new})
+
+    def _write_part(self, table: pa.Table, columns: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Write a file of rows; returns its record for the manifest, by its name."""
+        from pyarrow import parquet
+
+        name = f"part-{_digest([sorted(columns), table['digest'].to_pylist()], 16)}.parquet"
         path = self.rows_path / name
         with _writing(path):
             _replace(
                 path,
                 lambda file: parquet.write_table(
-                    table.cast(schema),
+                    table,
                     file,
-                    compression={name: "zstd" for name in columns if name != "feature"},
+                    compression={name: "zstd" for name in table.column_names if name not in columns},
                     use_dictionary=["class", "split"],
                     write_statistics=["id", "class", "label", "split"],
                     write_page_checksum=True,
                 ),
                 self.path,
             )
-            record = _part_record(path, len(images), features.shape[1])
-            self._write_manifest({**self.parts, name: record})
+            return {name: _part_record(path, len(table), columns)}
 
     def save_head(self, head: Mapping[str, torch.Tensor] | None) -> None:
         """Store the backbone's linear classifier beside its sets, once."""
@@ -415,13 +458,17 @@ class StoredSet:
                 rows[id_] = Listed(id_, label, split, 0, 0, digest)
         return list(rows.values())
 
-    def read(self, selection: Selection | None = None) -> FeatureSet:
+    def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
         """The features of the wanted images, with labels and ids as listed now.
 
         Listed images that are not stored are left out: the set is what has been extracted.
 
+        Args:
+            selection: Which images are wanted; by default all.
+            column: ``feature``, or a layer as ``layer_3``.
+
         Raises:
-            FeaturesError: Nothing stored is wanted, or a value is not finite.
+            FeaturesError: Nothing stored is wanted, there is no such column, or a value is not finite.
             StoreError: A part is damaged; the message names it.
         """
         import numpy as np
@@ -435,7 +482,13 @@ class StoredSet:
         )
         if damaged := self.damaged():
             raise self._damage(*next(iter(damaged.items())))
-        digests = [self._read_part(name, ["digest"])["digest"].combine_chunks() for name in self.parts]
+        parts = self._parts_with([column])
+        if self.parts and not parts:
+            there = ", ".join(self.columns)
+            raise FeaturesError(
+                f"{self.id} has no column {column!r}", f"it has {there}; nctransfer extract --layers adds layers"
+            )
+        digests = [self._read_part(name, ["digest"])["digest"].combine_chunks() for name in parts]
         if not digests:
             raise self._nothing_wanted()
         wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
@@ -447,23 +500,23 @@ class StoredSet:
             raise self._nothing_wanted()
         if len(kept) < len(chosen):
             log.warning("%s of %s wanted images are stored in %s", f"{len(kept):,}", f"{len(chosen):,}", self.id)
-        matrix = np.empty((len(kept), next(iter(self.parts.values()))["dim"]), np.float32)
+        matrix = np.empty((len(kept), self.columns[column]), np.float32)
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         start = 0
-        for batch in itertools.chain.from_iterable(self._read_batches(name, ["feature"]) for name in self.parts):
+        for batch in itertools.chain.from_iterable(self._read_batches(name, [column]) for name in parts):
             first, last = np.searchsorted(ascending, (start, start + len(batch)))
-            values = vectors(pa.chunked_array([batch["feature"]]), "feature")
+            values = vectors(pa.chunked_array([batch[column]]), column)
             matrix[order[first:last]] = values[ascending[first:last] - start]
             start += len(batch)
         return FeatureSet.from_arrays(
-            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection), copy=False
+            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection, column), copy=False
         )
 
     def _nothing_wanted(self) -> FeaturesError:
         return FeaturesError(f"nothing of what is wanted is stored in {self.id}", "run nctransfer extract")
 
-    def info(self, selection: Selection) -> FeatureInfo:
+    def info(self, selection: Selection, column: str = FEATURE) -> FeatureInfo:
         """What the set is, for the head of a table."""
         return FeatureInfo(
             id=self.id,
@@ -471,6 +524,7 @@ class StoredSet:
             weights=f"{self.about.get('weights', 'unknown')} (digest {self.key.weights[:8]})",
             data=self.about.get("data"),
             split=selection.split,
+            layer=column,
             path=str(self.rows_path),
         )
 
@@ -481,6 +535,7 @@ class StoredSet:
             "path": str(self.rows_path),
             **self.about,
             "rows": self.rows,
+            "columns": self.columns,
             "parts": len(self.parts),
             "bytes": self.bytes,
             "key": asdict(self.key),
@@ -493,12 +548,12 @@ class StoredSet:
             if not any(child.is_dir() for child in self.path.parent.iterdir()):
                 shutil.rmtree(self.path.parent)
 
-    def _read_part(self, name: str, columns: list[str]) -> pa.Table:
+    def _read_part(self, name: str, columns: list[str] | None) -> pa.Table:
         import pyarrow as pa
 
         return pa.Table.from_batches(self._read_batches(name, columns))
 
-    def _read_batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def _read_batches(self, name: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         """A part, some rows at a time, so that it need not be in memory twice."""
         import pyarrow as pa
         from pyarrow import parquet
@@ -516,11 +571,27 @@ class StoredSet:
         )
 
 
-def _part_record(path: Path, rows: int, dim: int) -> dict[str, Any]:
+def _is_part(record: Any) -> bool:
+    """Whether it is what :func:`_part_record` gives."""
+    if not (isinstance(record, dict) and PART_FIELDS.issubset(record) and isinstance(record["columns"], dict)):
+        return False
+    numbers = (record["rows"], record["bytes"], record["mtime_ns"], *record["columns"].values())
+    return all(isinstance(number, int) for number in numbers)
+
+
+def _vectors(matrix: NDArray[np.generic]) -> pa.FixedSizeListArray:
+    """A matrix ``(n, d)`` as a column of vectors."""
+    import pyarrow as pa
+
+    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(matrix.dtype), False), matrix.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=kind)
+
+
+def _part_record(path: Path, rows: int, columns: Mapping[str, int]) -> dict[str, Any]:
     stat = path.stat()
     return {
         "rows": rows,
-        "dim": dim,
+        "columns": dict(columns),
         "bytes": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
         "sha256": _sha256(path),
@@ -636,16 +707,20 @@ def load_features(
     *,
     selection: Selection | None = None,
     label_column: str | None = None,
-    feature_column: str = "feature",
+    feature_column: str | None = None,
+    class_names: Sequence[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> FeatureSet:
-    """Features by name: a stored set's id or a unique prefix of it, or a Parquet file or folder made elsewhere.
+    """Features by name: a stored set's id or a unique prefix of it, or a file of features made elsewhere.
+
+    Such a file is Parquet (or a folder of it), ``.npz`` or ``.safetensors``.
 
     Args:
         name: The id, prefix or path.
         selection: Which samples are wanted; by default all.
-        label_column: Of a Parquet file made elsewhere; by default ``class``, else ``label``.
-        feature_column: Likewise.
+        label_column: Of a file made elsewhere: class names or codes; by default ``class``, else ``label``.
+        feature_column: Of a stored set, a layer such as ``layer_3``; of a file made elsewhere, the vectors.
+        class_names: Of a file made elsewhere: names of labels 0, 1, …
         cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
 
     Raises:
@@ -653,5 +728,5 @@ def load_features(
     """
     stored = FeatureStore(cache_dir).resolve(name)
     if stored is None:
-        return read_parquet(Path(name).expanduser(), label_column, feature_column, selection)
-    return stored.read(selection)
+        return read_features(Path(name).expanduser(), label_column, feature_column, selection, class_names)
+    return stored.read(selection, feature_column or FEATURE)

@@ -21,18 +21,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from nctransfer.backbones import ModelInfo
+    from nctransfer.catalogue import ModelInfo
     from nctransfer.evaluation import FewShotResult
     from nctransfer.extraction import ExtractionReport
+    from nctransfer.inventory import Copy, DataReport, Overlap
     from nctransfer.measures import CollapseReport
+    from nctransfer.numerics import NumericsReport
     from nctransfer.store import StoredSet
 
 __all__ = [
     "Sheet",
     "collapse_sheets",
+    "data_sheets",
     "extraction_sheet",
     "fewshot_sheet",
     "models_sheet",
+    "numerics_sheet",
     "plain",
     "set_sheet",
     "sets_sheet",
@@ -181,7 +185,13 @@ def _about(features: Mapping[str, Any]) -> dict[str, str]:
     data = features["data"] or features["id"]
     split = f", split {features['split']}" if features["split"] else ""
     size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
-    facts = {"model": features["model"], "weights": features["weights"], "data": f"{data}{split}: {size}"}
+    layer = features["layer"] if features["layer"] != "feature" and features["model"] else ""
+    facts = {
+        "model": features["model"],
+        "weights": features["weights"],
+        "layer": layer,
+        "data": f"{data}{split}: {size}",
+    }
     return {name: value for name, value in facts.items() if value}
 
 
@@ -303,25 +313,77 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
 
 
 def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
-    """Models and whether their weights are at hand."""
+    """Models and whether their weights are at hand; with their size where that is known."""
+    measured = any(model.parameters for model in models)
+    named = any(model.aliases for model in models)
     rows = [
         [
-            ", ".join(model.aliases),
             model.name,
+            *([", ".join(model.aliases)] if named else []),
             str(model.image_size),
+            *([_millions(model.parameters), _count(model.width), _count(model.megabytes)] if measured else []),
             model.licence,
-            "at hand" if model.at_hand else "download",
+            f"here ({model.at_hand})" if model.at_hand else "hub" if model.source.count("/") == 1 else "download",
         ]
         for model in models
     ]
+    short = ["short name"] if named else []
+    sizes = [">params", ">width", ">MB"] if measured else []
     return Sheet(
         "timm models",
-        ["short name", "model", ">size", "licence", "weights"],
+        ["model", *short, ">size", *sizes, "licence", "weights"],
         rows,
         {},
-        f"{counted(len(models), 'model')}. Any timm name goes with --model; nctransfer models '*' lists all, "
-        "nctransfer models PATTERN some.",
+        f"{counted(len(models), 'model')}. Weights that are here need no network. Any timm name goes with --model; "
+        "nctransfer models '*' lists all, nctransfer models PATTERN some, few of them with their sizes.",
     )
+
+
+def _millions(number: int | None) -> str:
+    return f"{number / 1e6:,.1f}M" if number else "–"
+
+
+def _count(number: float | None) -> str:
+    return f"{number:,.0f}" if number else "–"
+
+
+def numerics_sheet(report: NumericsReport, data: str) -> Sheet:
+    """What the features are like, and what they depend on."""
+    rows = [
+        [
+            difference.way,
+            _number(difference.largest),
+            _number(difference.median),
+            "–" if difference.same_neighbour is None else f"{difference.same_neighbour:.1%}",
+            difference.reason or _verdict(difference.largest),
+        ]
+        for difference in report.differences
+    ]
+    facts = {
+        "model": report.model,
+        "weights": report.weights,
+        "images": f"{report.images} of {data}, on {report.device}",
+        "features": f"width {report.width:,}; {report.dead:,} the same for every image",
+        "norms": f"{_number(report.smallest_norm)} to {_number(report.largest_norm)}; "
+        f"largest value {_number(report.largest_value)}",
+        "cosine": f"{_number(report.alike)} on average between two images",
+        "NaN or infinite": counted(report.not_finite, "image"),
+    }
+    return Sheet(
+        "Numerics",
+        ["run otherwise", ">largest", ">median", ">same neighbour", ""],
+        rows,
+        facts,
+        "Relative difference |f' - f| / |f| of an image's feature to the plain run: float32, one batch, channels last. "
+        "Same neighbour: images whose nearest other image stays the same.",
+    )
+
+
+def _verdict(difference: float | None) -> str:
+    if difference is None or math.isnan(difference):
+        return "not finite"
+    limits = ((0.0, "equal"), (1e-4, "rounding"), (1e-2, "small"))
+    return next((word for limit, word in limits if difference <= limit), "large")
 
 
 def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
@@ -349,7 +411,10 @@ def set_sheet(stored: StoredSet) -> Sheet:
         "weights": f"{stored.about.get('weights', 'unknown')} (digest {key.weights})",
         "data": stored.about.get("data", ""),
         "transform": transform,
+        "pool": key.pool,
+        **({"arguments": ", ".join(f"{k}={v}" for k, v in key.model_kwargs.items())} if key.model_kwargs else {}),
         "computed": f"{key.dtype}, stored as {key.store_dtype}",
+        "columns": ", ".join(f"{name} ({dim})" for name, dim in stored.columns.items()),
         "rows": f"{stored.rows:,} in {counted(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
         "folder": str(stored.rows_path),
     }
@@ -372,4 +437,129 @@ def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str
         rows,
         {},
         f"{counted(checked, 'part')} of {counted(len(sets), 'set')} checked, {len(rows)} damaged.",
+    )
+
+
+LISTED = 50  # broken images in a table; JSON has all
+
+
+def data_sheets(report: DataReport, overlap: Overlap | None = None) -> list[Sheet]:
+    """What a data source holds, what is wrong with it, and what it shares with another."""
+    sheets = [Sheet("Data", [], [], _data_facts(report), _data_in_words(report))]
+    if report.broken:
+        more = len(report.broken) - LISTED
+        sheets.append(
+            Sheet(
+                "Broken images",
+                ["image", "reason"],
+                [list(broken) for broken in report.broken[:LISTED]],
+                {},
+                f"… and {more:,} more (all of them: --format json)." if more > 0 else "",
+            )
+        )
+    found = [*report.across_splits.first, *report.across_classes.first]
+    if rows := [[_same(copies)] for copies in dict.fromkeys(found)]:
+        sheets.append(Sheet("Same image, another class or split", ["images"], rows, {}))
+    if overlap:
+        sheets.append(_overlap_sheet(overlap))
+    return sheets
+
+
+def _data_facts(report: DataReport) -> dict[str, str]:
+    facts = {
+        "data": ", ".join(filter(None, [report.name, report.selection])),
+        "kind": report.kind,
+        "images": f"{report.images:,}, {_size(report.file_bytes)}",
+        "classes": f"{len(report.classes):,}",
+        "splits": ", ".join(f"{name} {number:,}" for name, number in report.splits.items()),
+        "class sizes": _class_sizes(report),
+        "image sizes": _image_sizes(report),
+        "modes": _shares(report.modes),
+        "formats": _shares(report.formats),
+        "broken": f"{len(report.broken):,}" + (" by their headers alone" if report.headers_only else ""),
+        "duplicates": ", ".join(
+            f"{counted(duplicates.images, 'image')} {where}"
+            for duplicates, where in (
+                (report.across_splits, "across splits"),
+                (report.across_classes, "across classes"),
+                (report.within_class, "within a class (harmless)"),
+            )
+            if duplicates.images
+        )
+        or "none",
+        "left out": "; ".join(report.notes),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _class_sizes(report: DataReport) -> str:
+    (least, fewest), (largest, most) = report.smallest_class, report.largest_class
+    if fewest == most:
+        return f"{counted(most, 'image')} each"
+    return f"{fewest:,} ({least}) to {most:,} ({largest}), median {report.median_class:,g}"
+
+
+def _image_sizes(report: DataReport) -> str:
+    if (sizes := report.sizes) is None:
+        return ""
+    smallest, median, largest = (f"{width}×{height}" for width, height in (sizes.smallest, sizes.median, sizes.largest))
+    if sizes.different == 1:
+        return f"{largest} each"
+    return f"{smallest} to {largest}, median {median}; {sizes.different:,} different"
+
+
+def _shares(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:,.1f} MiB" if number >= 2**20 else f"{number / 2**10:,.1f} KiB"
+
+
+def _data_in_words(report: DataReport) -> str:
+    """What someone should know before a transfer study on these data."""
+    (_, fewest), (_, most) = report.smallest_class, report.largest_class
+    words = []
+    if fewest == most:
+        words.append("The classes are balanced.")
+    elif most > 2 * fewest:
+        words.append(f"The largest class has {most / fewest:,.1f} times the images of the smallest.")
+    least = min(report.usable.values())
+    where = ", over all splits" if len(report.splits) > 1 else ""
+    words.append(f"An episode of all classes has room for {least:,} shots and queries of each{where}.")
+    if report.broken:
+        words.append("Broken images end an extraction in an error, unless --skip-broken leaves them out.")
+    if report.across_splits.images:
+        words.append("What stands in several splits leaks: an accuracy on one split is not that of unseen images.")
+    if report.across_classes.images:
+        words.append("What stands in several classes has at most one right label.")
+    if report.headers_only:
+        words.append("Only the headers were read: truncated images are not found.")
+    return " ".join(words)
+
+
+def _same(copies: Sequence[Copy]) -> str:
+    return " = ".join(_named(copy) for copy in copies[:4]) + (" = …" if len(copies) > 4 else "")
+
+
+def _named(copy: Copy) -> str:
+    return f"{copy.id} ({', '.join(filter(None, [copy.label, copy.split]))})"
+
+
+def _overlap_sheet(overlap: Overlap) -> Sheet:
+    share = f" ({overlap.share:.2%})" if overlap.share is not None else ""
+    names = ", ".join(overlap.classes[:10]) + (" …" if len(overlap.classes) > 10 else "")
+    facts = {
+        "data": overlap.name,
+        "other": overlap.other,
+        "images in both": f"{overlap.images:,} of {overlap.of:,}{share}, by their content",
+        "classes in both": f"{len(overlap.classes):,}" + (f": {names}" if names else ""),
+    }
+    rows = [[_named(one), _named(other)] for one, other in overlap.examples]
+    return Sheet(
+        "Overlap",
+        ["image", "the same in the other"],
+        rows,
+        facts,
+        "Only files of the same bytes are found: an image that was encoded anew is another.",
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions
-from nctransfer.cli.sources import run_extraction
+from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.sources import Wanted, run_extraction
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 def demo(output: OutputOptions) -> None:
     """Run the whole path, offline: a pretrained backbone on 400 handwritten digits."""
     with Terminal(output) as terminal:
-        from nctransfer import evaluation, images, measures
-        from nctransfer.backbones import DEFAULT_MODEL
+        from nctransfer import evaluation, measures
+        from nctransfer.catalogue import DEFAULT_MODEL
+        from nctransfer.sources import Digits
         from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheet
 
         report = run_extraction(
-            SourceOptions(model=DEFAULT_MODEL, data=images.Digits.name, offline=True),
-            SelectionOptions(max_per_class=40),
+            Wanted(
+                BackboneOptions(model=DEFAULT_MODEL),
+                SourceOptions(data=Digits.name, offline=True),
+                ReadingFlags(),
+                SelectionOptions(max_per_class=40),
+            ),
             output,
             terminal,
         )

