@@ -186,7 +186,6 @@ def test_content_that_is_not_as_expected_is_not_used() -> None:
     assert found[1].pixels is not None
 
 
-@pytest.mark.xfail(reason="only ValueError and OSError of preprocess are caught", strict=True)
 @pytest.mark.parametrize("error", [OverflowError("signed integer is greater than maximum"), MemoryError()])
 def test_an_image_that_cannot_be_resized_is_broken_alone(error: Exception) -> None:
     """As Pillow does for one that is a pixel wide and 80 million high."""

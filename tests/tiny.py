@@ -33,6 +33,11 @@ def state_of(model: str = "test_vit", seed: int = 42, **options: Any) -> State:
     return {name: tensor.clone().contiguous() for name, tensor in state.items()}
 
 
+def with_classes(state: State, classes: int, classifier: str = "head") -> State:
+    """The same weights with another number of classes."""
+    return {name: tensor[:classes].clone() if name.startswith(classifier) else tensor for name, tensor in state.items()}
+
+
 def pixels(backbone: Backbone, n: int = 4) -> torch.Tensor:
     """The first images of the digits, as the backbone wants them."""
     digits = Digits()

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer import weights as weights_of
-from nctransfer.catalogue import ALIASES, DEFAULT_MODEL, RESERVED, ModelSpec, check_transform, import_plugin, resolve
+from nctransfer.catalogue import (
+    ALIASES,
+    DEFAULT_MODEL,
+    ModelSpec,
+    check_transform,
+    import_plugin,
+    resolve,
+    why_reserved,
+)
 from nctransfer.devices import pick_device
 from nctransfer.errors import DeviceError, ModelError, WeightsError
 from nctransfer.folding import fold_batch_norms
@@ -91,8 +99,8 @@ class BackboneRequest:
         if self.layers is not None and not LAYERS.fullmatch(self.layers):
             raise ModelError(f"{self.layers!r} names no layers", "give all, last-N, or indices as in 0,3,11")
         for name in self.model_kwargs:
-            if name in RESERVED:
-                raise ModelError(f"{name} is not for --model-kwargs", RESERVED[name])
+            if reason := why_reserved(name):
+                raise ModelError(f"{name} is not for --model-kwargs", reason)
         try:
             json.dumps(dict(self.model_kwargs))
         except TypeError as error:  # the key of the features could not hold it
@@ -378,7 +386,7 @@ def load(
     chosen = pick_device(device)
     plugin = import_plugin(request.plugin) if request.plugin else ""
     spec = resolve(request.model, offline, progress)
-    if request.model not in (spec.name, spec.architecture):
+    if request.model not in (spec.name, spec.architecture) and not spec.folder:
         log.info("%s is %s", request.model, spec.name)
     if request.random_init:
         weights = Weights("random", f"random, seed {request.seed}")

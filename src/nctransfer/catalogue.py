@@ -34,6 +34,7 @@ __all__ = [
     "list_models",
     "plugin_file",
     "resolve",
+    "why_reserved",
 ]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
@@ -97,6 +98,15 @@ RESERVED = {
     "dtype": "give --dtype",
     "cache_dir": "set HF_HOME",
 }
+
+
+DESCRIBED = ("global_pool", "img_size", "in_chans")  # of those, what a model's own description may say
+
+
+def why_reserved(argument: str) -> str:
+    """Why an argument of timm's ``create_model`` is not to be given, or ""."""
+    whole = "weights are loaded whole, or not at all" if argument.startswith("pretrained_") else ""
+    return RESERVED.get(argument, whole)
 
 
 @dataclass(frozen=True)
@@ -202,10 +212,11 @@ def _described(name: str, path: Path, repository: str, folder: Path | None) -> M
     config = {key: value for key, value in config.items() if key in known}
     if arguments.get("in_chans", 3) != 3:
         raise ModelError(f"{name} takes {arguments['in_chans']} channels", RESERVED["in_chans"])
-    if refused := arguments.keys() & (RESERVED.keys() - {"global_pool", "img_size", "in_chans"}):
+    if refused := [key for key in arguments if key not in DESCRIBED and why_reserved(key)]:
         raise ModelError(f"{name} asks for {', '.join(sorted(refused))}, which a description may not set")
     check_transform(name, config)
-    return ModelSpec(name, architecture, config, arguments, repository, WEIGHT_FILES, folder=folder)
+    known_as = f"local-dir:{folder.resolve().name}" if folder else name  # wherever it lies
+    return ModelSpec(known_as, architecture, config, arguments, repository, WEIGHT_FILES, folder=folder)
 
 
 def check_transform(what: str, given: Mapping[str, Any]) -> None:

@@ -241,7 +241,8 @@ def _fill(stored: StoredSet, columns: Sequence[str], backbones: _LazyBackbone, t
             # of equal content one is run; all are broken with it, unless it was the file that could not be read
             reasons = {row.id: work.broken.get(row.id) or work.broken.get(row.digest) for row in listing.wanted(broken)}
             broken |= {id_: reason for id_, reason in reasons.items() if reason}
-            missing = listing.missing(have, broken)
+            before, missing = missing, listing.missing(have, broken)
+            assert missing != before, "each image that is run is stored, or there is a reason"
         if stored.rows > len(stored.digests()):  # some have been stored again, with more columns
             stored.drop_superseded()
     wanted = listing.wanted(broken)
@@ -291,7 +292,8 @@ class _LazyBackbone:
         except (KeyError, TypeError):
             holds = False
         if holds:
-            if known.key.model.partition(".")[0] != self._request.model.partition(".")[0]:
+            asked = self._request.model
+            if ":" not in asked and known.key.model.partition(".")[0] != asked.partition(".")[0]:
                 log.info("%s is %s", self._request.model, known.key.model)
             return known
         backbone = self._load(self._request)

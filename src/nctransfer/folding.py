@@ -39,7 +39,7 @@ def fold_batch_norms(model: nn.Module, run: Callable[[], torch.Tensor]) -> int:
     scale = before.abs().max().clamp_min(torch.finfo(before.dtype).tiny)
     if bool(((after - before).abs().max() / scale) <= TOLERANCE):
         return len(undo)
-    for step in undo:
+    for step in reversed(undo):
         step()
     return 0
 
@@ -73,8 +73,12 @@ def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Mo
     finally:
         for handle in handles:
             handle.remove()
-    names = [name for name, _ in calls]
-    return {name: conv for name, conv in calls if conv is not None and runs[conv] == 1 and names.count(name) == 1}
+    names, convolutions = (list(column) for column in zip(*calls, strict=True)) if calls else ([], [])
+    return {
+        name: conv
+        for name, conv in calls
+        if conv is not None and runs[conv] == 1 and names.count(name) == convolutions.count(conv) == 1
+    }
 
 
 def _fold(model: nn.Module, conv: Any, name: str) -> Callable[[], None]:

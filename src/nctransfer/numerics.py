@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones import Backbone
-from nctransfer.errors import DataError, ModelError
+from nctransfer.errors import DataError, ModelError, counted
 from nctransfer.images import ImageSource, decode
 from nctransfer.store import FEATURE
 
@@ -102,7 +102,7 @@ def check(backbone: Backbone, source: ImageSource, images: int = 32) -> Numerics
 
     def compare(way: str, run: Callable[[], torch.Tensor]) -> Difference:
         try:
-            return _difference(way, features, run())
+            return _difference(way, good, run()[finite])
         except (RuntimeError, NotImplementedError, TypeError) as error:  # whatever the device lacks
             return Difference(way, None, reason=str(error).strip().partition("\n")[0])
 
@@ -166,9 +166,11 @@ def _pixels(backbone: Backbone, source: ImageSource, images: int) -> torch.Tenso
 def _difference(way: str, plain: torch.Tensor, other: torch.Tensor) -> Difference:
     import torch
 
+    if lost := int((~other.isfinite().all(dim=1)).sum()):
+        return Difference(way, None, reason=f"NaN or infinite for {counted(lost, 'image')}")
     relative = (other - plain).norm(dim=1) / plain.norm(dim=1).clamp_min(torch.finfo(plain.dtype).tiny)
     same = (_neighbours(plain) == _neighbours(other)).double().mean()
-    return Difference(way, relative.max().item(), relative.nanmedian().item(), same.item())
+    return Difference(way, relative.max().item(), relative.median().item(), same.item())
 
 
 def _neighbours(features: torch.Tensor) -> torch.Tensor:
