@@ -450,11 +450,11 @@ def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.
             model: nn.Module = timm.create_model(spec.architecture, pretrained_cfg=config, **pretrained, **arguments)
     except Exception as error:  # each architecture refuses in its own way
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        if pretrained or not given:
+        if pretrained:  # then it may be the weights
             raise
         size = spec.config.get("input_size", (0,))[-1]
         raise ModelError(
-            f"{spec.architecture} cannot be built with {given}: {type(error).__name__}: {error}",
+            f"{spec.architecture} cannot be built with {given or 'what describes it'}: {type(error).__name__}: {error}",
             f"without --img-size it takes {size}; --model-kwargs must be what its timm constructor takes",
         ) from error
     return model

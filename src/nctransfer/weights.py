@@ -25,7 +25,8 @@ __all__ = ["Weights", "find", "fit", "fit_by_position", "left_at_random", "rando
 
 log = logging.getLogger(__name__)
 
-INNER = ("teacher", "student", "model_state_dict", "net", "network")  # beside those that timm looks for
+# where a checkpoint may hold its state dict, beside the names that timm looks for
+INNER = ("teacher", "target_encoder", "student", "encoder", "model_state_dict", "net", "network")
 
 
 @dataclass(frozen=True)
