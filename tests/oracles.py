@@ -126,15 +126,105 @@ def ncc_accuracy(classes):
     return float(np.mean(ncc_accuracies(classes)))
 
 
+def total(classes):
+    within = sum(covariance(rows) for rows in classes) / len(classes)
+    return within, within + sum(np.outer(m, m) for m in centred_means(classes)) / len(classes)
+
+
+def separation_fuzziness(classes):
+    return len(classes) * nc1(classes)
+
+
+def variance_ratio(classes):
+    within, both = total(classes)
+    return float(np.trace(within) / np.trace(both - within))
+
+
+def variability_collapse_index(classes):
+    """``None`` where Sigma_T is singular."""
+    within, both = total(classes)
+    if np.linalg.matrix_rank(both, tol=1e-12 * np.linalg.norm(both, 2)) < len(both):
+        return None
+    explained = np.trace(np.linalg.inv(both) @ (both - within))
+    return float(1 - explained / min(len(both), len(classes) - 1))
+
+
+def vci_noise_level(classes):
+    n, d = sum(map(len, classes)), classes[0].shape[1]
+    return 1 - d / (n - 1) if n > d else None
+
+
+def maximal_angle(classes):
+    return float(np.mean([abs(cosine + 1 / (len(classes) - 1)) for cosine in cosines(classes)]))
+
+
+def etf_error(classes):
+    C, m = len(classes), np.array(centred_means(classes))
+    if C - 1 > m.shape[1]:
+        return None
+    gram = m @ m.T
+    return float(np.linalg.norm(gram / np.linalg.norm(gram) - (np.eye(C) - np.ones((C, C)) / C) / math.sqrt(C - 1)))
+
+
+def mean_uniformity(classes):
+    m = [row / np.linalg.norm(row) for row in centred_means(classes)]
+    return float(np.mean([-math.log(np.linalg.norm(m[i] - m[j])) for i, j in unordered_pairs(classes)]))
+
+
+def effective_rank(classes):
+    rows = np.concatenate(classes)
+    values = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)
+    shares = [value / values.sum() for value in values if value > 1e-9 * values[0]]
+    return math.exp(-sum(share * math.log(share) for share in shares))
+
+
+def participation(matrix):
+    return float(np.trace(matrix) ** 2 / np.trace(matrix @ matrix))
+
+
+def participation_ratio(classes):
+    return participation(total(classes)[1])
+
+
+def within_participation_ratio(classes):
+    return participation(total(classes)[0])
+
+
+def self_duality(classes, weight):
+    w, m = weight - weight.mean(axis=0), np.array(centred_means(classes))
+    return float(np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)))
+
+
+def ncc_agreement(classes, weight, bias):
+    means = [mean(rows) for rows in classes]
+    agree = [
+        np.argmax(weight @ row + bias) == np.argmin([np.linalg.norm(row - centre) for centre in means])
+        for rows in classes
+        for row in rows
+    ]
+    return float(np.mean(agree))
+
+
 MEASURES = {
     "cdnv": cdnv,
     "cdnv_debiased": cdnv_debiased,
     "directional_cdnv": directional_cdnv,
     "nc1": nc1,
+    "separation_fuzziness": separation_fuzziness,
+    "variance_ratio": variance_ratio,
+    "variability_collapse_index": variability_collapse_index,
+    "vci_noise_level": vci_noise_level,
     "equinorm": equinorm,
     "equiangularity": equiangularity,
+    "maximal_angle": maximal_angle,
+    "etf_error": etf_error,
+    "mean_uniformity": mean_uniformity,
     "ncc_accuracy": ncc_accuracy,
+    "effective_rank": effective_rank,
+    "participation_ratio": participation_ratio,
+    "within_participation_ratio": within_participation_ratio,
 }
+"""Of the classes alone; those of a head need its weights."""
 
 
 def jackknife(measure, classes):

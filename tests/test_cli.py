@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import math
 import os
 import re
@@ -25,46 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from typer.testing import CliRunner
 
 import nctransfer as nct
 from conftest import Run, write_digits
-from nctransfer.cli import app
 from nctransfer.cli.options import OutputOptions
 from nctransfer.cli.terminal import Terminal
+from terminal import SMALL, VIT, cli, data_of, done
 
-VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
-SMALL = ("--ways", "2", "--queries", "3", "--episodes", "20")  # what fits six images a class
 COLOUR = re.compile(r"\x1b\[[\d;]*3\d")
-
-
-def cli(*arguments: object, charset: str = "utf-8", answer: str | None = None, **environment: str) -> Any:
-    """The command line in this process, where torch and timm are loaded but once."""
-    logger = logging.getLogger("nctransfer")
-    before = logger.propagate, logger.level
-    words = [str(argument) for argument in arguments]
-    environment = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["nctransfer", *words])
-        try:
-            runner = CliRunner(charset=charset)
-            return runner.invoke(app, words, input=answer, env=environment, catch_exceptions=False)
-        finally:
-            logger.propagate = before[0]
-            logger.setLevel(before[1])
-
-
-def done(*arguments: object, **settings: Any) -> Any:
-    """A command that ends well."""
-    result = cli(*arguments, **settings)
-    assert (result.exit_code, result.stderr if result.exit_code else "") == (0, "")
-    return result
-
-
-def data_of(*arguments: object) -> dict[str, Any]:
-    """The JSON of a command, without anything that JSON does not know."""
-    found: dict[str, Any] = json.loads(done(*arguments, "--format", "json").stdout, parse_constant=pytest.fail)
-    return found
 
 
 @pytest.fixture(scope="module")

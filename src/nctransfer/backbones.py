@@ -104,7 +104,9 @@ class BackboneRequest:
         try:
             json.dumps(dict(self.model_kwargs))
         except TypeError as error:  # the key of the features could not hold it
-            raise ModelError(f"--model-kwargs are plain values: {error}") from None
+            raise ModelError(
+                f"--model-kwargs are plain values: {error}", "give numbers, text, True, False, or tuples as (1,2)"
+            ) from None
 
     @property
     def transform(self) -> dict[str, Any]:
@@ -261,8 +263,13 @@ class Backbone:
         images = images.contiguous(memory_format=self.memory_format)
         if self.dtype == torch.float64:
             images = images.double()
-        with torch.inference_mode(), self._autocast():
-            outputs = (self._compiled or self._forward)(images)
+        try:
+            with torch.inference_mode(), self._autocast():
+                outputs = (self._compiled or self._forward)(images)
+        except Exception as error:  # each model refuses in its own way
+            if isinstance(error, ModelError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
+                raise
+            raise self._cannot_run(error) from error
         for output in outputs:
             if not isinstance(output, torch.Tensor) or output.ndim != 2:
                 shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -271,6 +278,13 @@ class Backbone:
                     "take a model with pooled features, as nctransfer models lists them",
                 )
         return [output[:count].float() for output in outputs]
+
+    def _cannot_run(self, error: Exception) -> ModelError:
+        size = "×".join(map(str, self._size[1:]))
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return ModelError(
+            f"{self.key.model} cannot run images of {size}: {reason}", "try without --img-size and --compile"
+        )
 
     def _forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The pooled output, and that of the layers, in one pass."""
@@ -315,6 +329,8 @@ class Backbone:
             raise ModelError(
                 f"{self.key.model} does not give the outputs of its layers", "leave out --layers"
             ) from error
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise self._cannot_run(error) from error
         if wanted == "all":
             return tuple(range(count))
         if wanted.startswith("last-"):

@@ -5,6 +5,7 @@ A name leads to a :class:`ModelSpec` without building anything.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -75,6 +76,7 @@ ALIASES = {
 ``efficientnet_b0`` and ``regnety_016`` are timm's own and need none."""
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+MOST_PIXELS = 4096  # a side
 SOURCES = ("hf-hub", "local-dir")  # as timm takes them, before a colon
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -232,10 +234,13 @@ def check_transform(what: str, given: Mapping[str, Any]) -> None:
     for name in ("mean", "std"):
         values = given.get(name, (1.0,))
         if not _are_numbers(values) or len(values) not in (1, 3) or (name == "std" and min(values) <= 0):
-            raise ModelError(f"{what}: {name} {values} is not one number, or three for red, green and blue")
+            raise ModelError(
+                f"{what}: {name} cannot be {values}",
+                f"needed is one {'number above 0' if name == 'std' else 'number'}, or three for red, green and blue",
+            )
     size = given.get("input_size", (3, 1, 1))
-    if not _are_numbers(size) or len(size) != 3 or size[0] != 3 or min(size) < 1:
-        raise ModelError(f"{what}: {size} is no size of images", "needed is a height and width of at least 1 pixel")
+    if not _are_numbers(size) or len(size) != 3 or size[0] != 3 or not 1 <= min(size) <= max(size) <= MOST_PIXELS:
+        raise ModelError(f"{what}: {size} is no size of images", f"needed are 1 to {MOST_PIXELS:,} pixels a side")
     crop = given.get("crop_pct", 1.0)
     if not _are_numbers((crop,)) or not 0 < crop <= 1:
         raise ModelError(f"{what}: the central crop cannot keep {crop} of an image", "give a share up to 1")
@@ -347,16 +352,20 @@ def import_plugin(plugin: str) -> str:
         return digest
     try:
         if name == plugin:
-            importlib.import_module(name)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+                importlib.import_module(name)
         else:
             found = importlib.util.spec_from_file_location(name, path)
             assert found is not None
             assert found.loader is not None
             sys.modules[name] = module = importlib.util.module_from_spec(found)
-            found.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+            with contextlib.redirect_stdout(sys.stderr):
+                found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         sys.modules.pop(name, None)
-        raise ModelError(f"the plugin {plugin!r} fails: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"the plugin {plugin!r} fails: {type(error).__name__}: {error}", "mend it, and try it by python alone"
+        ) from error
     return digest
 
 

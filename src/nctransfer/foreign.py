@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features import FeatureInfo, FeatureSet, Selection
+from nctransfer.features import FeatureInfo, Features, FeatureSet, FeatureStream, Selection, coded
 
 if TYPE_CHECKING:
     import zipfile
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["read_features", "read_npz", "read_parquet", "read_safetensors", "vectors"]
+__all__ = ["read_features", "read_npz", "read_parquet", "read_safetensors", "stream_features", "vectors"]
 
 FEATURES = ("feature", "features", "x", "X", "embeddings")
 LABELS = ("label", "labels", "y", "targets")
@@ -112,7 +112,7 @@ class _Contents(NamedTuple):
     """What a file gives, in the order of its rows."""
 
     names: tuple[str, str]  # of the columns or arrays of features and of labels
-    matrix: NDArray[Any]
+    matrix: NDArray[Any] | None  # None if it is streamed
     labels: Sequence[str]
     are_codes: bool
     class_names: Sequence[str] | None
@@ -121,21 +121,25 @@ class _Contents(NamedTuple):
 
     def selected(self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None) -> FeatureSet:
         """The wanted rows as a set; ``class_names`` go before those of the file."""
+        assert self.matrix is not None
+        labels, chosen, info = self.chosen(path, selection, class_names)
+        if selection is None or not labels:
+            return FeatureSet.from_arrays(self.matrix, labels, self.ids, info)
+        ids = self.ids or [str(i) for i in range(len(labels))]
+        return FeatureSet.from_arrays(self.matrix[chosen], [labels[i] for i in chosen], [ids[i] for i in chosen], info)
+
+    def chosen(
+        self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None
+    ) -> tuple[Sequence[str], list[int], FeatureInfo]:
+        """The class names of all rows, the rows that are wanted, and what they are."""
         feature, label = self.names
         names = self.class_names if class_names is None else class_names
         labels = self.labels if names is None else _decoded(self.labels, self.are_codes, names, label)
         info = FeatureInfo(str(path), data=Path(path).name, path=str(path), layer=feature)
         if selection is None or not labels:
-            return FeatureSet.from_arrays(self.matrix, labels, self.ids, info)
+            return labels, list(range(len(labels))), info
         ids = self.ids or [str(i) for i in range(len(labels))]
-        rows = selection.apply(ids, labels, self.splits)
-        chosen = rows.tolist()
-        return FeatureSet.from_arrays(
-            self.matrix[rows],
-            [labels[i] for i in chosen],
-            [ids[i] for i in chosen],
-            replace(info, split=selection.split),
-        )
+        return labels, selection.apply(ids, labels, self.splits).tolist(), replace(info, split=selection.split)
 
 
 def _decoded(labels: Sequence[str], are_codes: bool, names: Sequence[str], column: str) -> list[str]:
@@ -179,35 +183,92 @@ def read_parquet(
     Raises:
         FeaturesError: No such file or column, rows of unequal length, nulls, or values not finite.
     """
-    import pyarrow as pa
+    table = _parquet_table(path, label_column, feature_column, ("id", "split"), with_features=True)
+    return table.contents(vectors(table.columns[table.feature], table.feature)).selected(path, selection, class_names)
+
+
+def stream_features(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str | None = None,
+    selection: Selection | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Features:
+    """As :func:`read_features`, but Parquet is not held in memory: its rows are read a batch at a time, each time."""
+    import torch
+
+    if _format(Path(path)) != "Parquet":
+        return read_features(path, label_column, feature_column, selection, class_names)
+    extra = ("id", "split") if selection and selection.max_per_class else ("split",)
+    table = _parquet_table(path, label_column, feature_column, extra, with_features=False)
+    contents = table.contents(None)
+    labels, chosen, info = contents.chosen(path, selection, class_names)
+    codes, classes = coded([labels[i] for i in chosen])
+    if not len(codes):
+        raise FeaturesError(f"{str(path)!r} has no rows")
+    of_rows = torch.full((len(labels),), -1)
+    of_rows[torch.tensor(chosen)] = codes
+
+    def read() -> Iterator[NDArray[Any]]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        with _reading(path, "Parquet", "it may have changed while it was being read"):
+            for file in table.files:
+                with parquet.ParquetFile(file) as opened:
+                    for batch in opened.iter_batches(1024, columns=[table.feature]):
+                        yield vectors(pa.chunked_array([batch.column(0)]), table.feature)
+
+    first = next(iter(read()))
+    return FeatureStream(of_rows, classes, first.shape[1], info, read)
+
+
+class _Table(NamedTuple):
+    """The columns of a Parquet file or folder that were asked for."""
+
+    feature: str
+    label: str
+    columns: pa.Table
+    files: list[str]
+
+    def contents(self, matrix: NDArray[Any] | None) -> _Contents:
+        import pyarrow as pa
+
+        column = self.columns[self.label]
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        extra = {
+            name: _strings(self.columns[name], name) for name in ("id", "split") if name in self.columns.column_names
+        }
+        return _Contents(
+            (self.feature, self.label),
+            matrix,
+            _strings(column, self.label),
+            pa.types.is_integer(kind),
+            None,
+            extra.get("id"),
+            extra.get("split") or [""] * len(self.columns),
+        )
+
+
+def _parquet_table(
+    path: str | Path, label: str | None, feature: str | None, extra: Sequence[str], with_features: bool
+) -> _Table:
     from pyarrow import dataset
 
     needed = "needed is a Parquet file, or a folder of nothing but such files, with a label and a vector column"
-    feature_column = feature_column or "feature"
+    feature = feature or "feature"
     with _reading(path, "Parquet", needed):
         source = dataset.dataset(path, format="parquet")
         names = source.schema.names
-        label_column = label_column or ("class" if "class" in names else "label")
-        for column in (label_column, feature_column):
+        label = label or ("class" if "class" in names else "label")
+        for column in (label, feature):
             if column not in names:
                 raise FeaturesError(
                     f"{str(path)!r} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}",
                     "name the columns by --label-column and --feature-column",
                 )
-        extra = [name for name in ("id", "split") if name in names]
-        table = source.to_table(columns=list(dict.fromkeys([label_column, feature_column, *extra])))
-    column = table[label_column]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    contents = _Contents(
-        (feature_column, label_column),
-        vectors(table[feature_column], feature_column),
-        _strings(column, label_column),
-        pa.types.is_integer(kind),
-        None,
-        _strings(table["id"], "id") if "id" in extra else None,
-        _strings(table["split"], "split") if "split" in extra else [""] * len(table),
-    )
-    return contents.selected(path, selection, class_names)
+        wanted = [label, *([feature] if with_features else []), *(name for name in extra if name in names)]
+        return _Table(feature, label, source.to_table(columns=list(dict.fromkeys(wanted))), list(source.files))
 
 
 def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:

@@ -187,11 +187,14 @@ class DataReport:
             "counts": self._rows(),
         }
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a class and split: class, split, images, broken, bytes."""
+    def to_frame(self, overlap: Overlap | None = None) -> pd.DataFrame:
+        """One row a class and split: class, split, images, broken, bytes; and how many are in the other source."""
         import pandas as pd
 
-        return pd.DataFrame(self._rows())
+        frame = pd.DataFrame(self._rows())
+        if overlap is not None:
+            frame["in_other"] = [overlap.counts.get((count.label, count.split), 0) for count in self.counts]
+        return frame
 
     def _rows(self) -> list[dict[str, Any]]:
         return [dict(zip(("class", *ClassCount._fields[1:]), count, strict=True)) for count in self.counts]
@@ -208,6 +211,9 @@ class Overlap:
         of: Images of the one that could be read.
         examples: The first of them: one image of each source.
         classes: The class names that both have.
+        counts: How many of the images are of each class and split of the one.
+        other_images: Images of the other.
+        other_broken: Those of them that could not be read.
     """
 
     name: str
@@ -216,6 +222,9 @@ class Overlap:
     of: int
     examples: tuple[tuple[Copy, Copy], ...]
     classes: tuple[str, ...]
+    counts: Mapping[tuple[str, str], int]
+    other_images: int
+    other_broken: int
 
     @property
     def share(self) -> float | None:
@@ -232,6 +241,8 @@ class Overlap:
             "share": self.share,
             "examples": [{"image": one.to_dict(), "same_as": other.to_dict()} for one, other in self.examples],
             "classes": list(self.classes),
+            "other_images": self.other_images,
+            "other_broken": self.other_broken,
         }
 
 
@@ -309,6 +320,9 @@ def compare(report: DataReport, other: DataReport) -> Overlap:
             (_copy(report.entries[i]), _copy(other.entries[where[report.digests[i]]])) for i in both[:NAMED]
         ),
         classes=tuple(name for name in report.classes if name in theirs),
+        counts=collections.Counter((report.entries[i].label, report.entries[i].split) for i in both),
+        other_images=other.images,
+        other_broken=len(other.broken),
     )
 
 

@@ -1,21 +1,22 @@
 """Collapse measures: how tightly the classes of a feature set cluster, and how their means lie.
 
 One quantity is one function of :class:`~nctransfer.statistics.ClassStatistics`. The papers are Galanti, György, Hutter
-(ICLR 2022, arXiv 2112.15121; "G22" below), Papyan, Han, Donoho (PNAS 2020; "P20"), and Luthra, Yang, Galanti
-(arXiv 2506.04411; "L25"). ``v_c`` has divisor n_c; averages over pairs run over ordered pairs i ≠ j with equal
+(ICLR 2022, arXiv 2112.15121; "G22" below), Papyan, Han, Donoho (PNAS 2020; "P20"), Zhu et al. (2105.02375; "Z21"), He,
+Su (PNAS 2023; "H23"), Xu, Liu (ICML 2023; "X23"), Jiang et al. (2310.05351; "J24"), and Luthra, Yang, Galanti
+(2506.04411; "L25"). ``v_c`` has divisor n_c; averages over pairs run over ordered pairs i ≠ j with equal
 weight; standard deviations are the population's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features import FeatureSet
-from nctransfer.statistics import ClassStatistics
+from nctransfer.features import Features, FeatureSet  # noqa: F401 - FeatureSet is for the examples
+from nctransfer.statistics import ClassStatistics, LinearHead, ncc_accuracies, with_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,17 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEASURES",
+    "ClassCollapse",
+    "CollapseComparison",
     "CollapseReport",
     "Measure",
     "PairCollapse",
-    "cdnv",
-    "cdnv_debiased",
     "collapse",
-    "directional_cdnv",
-    "equiangularity",
-    "equinorm",
-    "nc1",
-    "ncc_accuracy",
+    "compare_layers",
+    "compare_samples",
+    "compare_sets",
+    "jackknife",
 ]
 
 
@@ -131,17 +131,76 @@ def nc1(stats: ClassStatistics) -> float:
     >>> round(nc1(ClassStatistics.of(two)), 6)  # Sigma_W = 1, Sigma_B = 25
     0.02
     """
+    return separation_fuzziness(stats) / len(stats.counts)
+
+
+def separation_fuzziness(stats: ClassStatistics) -> float:
+    """Within-class covariance in units of that between classes: ``tr(Sigma_W Sigma_B⁺)`` (H23).
+
+    Computed from the eigenvectors of ``M Mᵀ`` or of ``MᵀM``, whichever is smaller. Range 0 to ∞; lower is more
+    collapsed. Across the layers of a trained network its logarithm falls about linearly.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(separation_fuzziness(ClassStatistics.of(two)), 6)
+    0.04
+    """
     import torch
 
     means = stats.centred_means
-    values, vectors = torch.linalg.eigh(means @ means.T)  # ascending
-    cutoff = values[-1] * max(means.shape) * torch.finfo(values.dtype).eps
-    kept = values > cutoff
+    by_class = len(means) <= means.shape[1]
+    values, vectors = torch.linalg.eigh(means @ means.T if by_class else means.T @ means)  # ascending
+    kept = values > values[-1] * max(means.shape) * torch.finfo(values.dtype).eps
     if not bool(kept.any()):
         raise Undefined("all class means coincide")
-    within = ((vectors.T @ stats.projected_within) * vectors.T).sum(dim=1)  # uᵀ M Sigma_W Mᵀ u
-    # Sigma_B⁺ = C (MᵀM)⁺; the C cancels the one of the definition
-    return float((within[kept] / values[kept].square()).sum())
+    values, vectors = values[kept], vectors[:, kept]
+    directions = means.T @ vectors / values.sqrt() if by_class else vectors  # (d, k), of unit length
+    return float(((stats.within @ directions) * directions).sum(dim=0) @ (len(means) / values))
+
+
+def variance_ratio(stats: ClassStatistics) -> float:
+    """Within-class over between-class variance: ``tr Sigma_W / tr Sigma_B`` (Tirer et al.).
+
+    Range 0 to ∞; lower is more collapsed.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> variance_ratio(ClassStatistics.of(two))
+    0.04
+    """
+    between = float(stats.centred_means.square().sum()) / len(stats.counts)
+    if between == 0:
+        raise Undefined("all class means coincide")
+    return float(stats.within.diagonal().sum()) / between
+
+
+def variability_collapse_index(stats: ClassStatistics) -> float:
+    """Share of the variance that classes do not explain: ``1 − tr(Sigma_T⁺ Sigma_B) / min(d, C−1)`` (X23).
+
+    Range 0 to 1; lower is more collapsed. With few samples a width even noise gives about
+    :func:`vci_noise_level`. Not defined where ``Sigma_T`` is singular.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(variability_collapse_index(ClassStatistics.of(two)), 6)  # 1 − 25/26
+    0.038462
+    """
+    classes, dim = stats.centred_means.shape
+    if stats.rank < dim:
+        raise Undefined(f"the features span {stats.rank:,} of {dim:,} dimensions, so that Sigma_T is singular")
+    values, vectors = stats.spectrum
+    explained = (stats.centred_means @ vectors).square().sum(dim=0) / classes / values
+    return 1 - float(explained.sum()) / min(dim, classes - 1)
+
+
+def vci_noise_level(stats: ClassStatistics) -> float:
+    """What :func:`variability_collapse_index` is about for pure noise: ``1 − d/(n−1)``.
+
+    >>> four = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(vci_noise_level(ClassStatistics.of(four)), 6)
+    0.666667
+    """
+    samples, dim = int(stats.counts.sum()), stats.centred_means.shape[1]
+    if samples - 1 < dim:
+        raise Undefined(f"{samples:,} samples are fewer than {dim + 1:,}")
+    return 1 - dim / (samples - 1)
 
 
 def equinorm(stats: ClassStatistics) -> float:
@@ -168,14 +227,148 @@ def equiangularity(stats: ClassStatistics) -> float:
     >>> equiangularity(ClassStatistics.of(two))
     0.0
     """
+    return float(_cosines(stats).std(correction=0))
+
+
+def maximal_angle(stats: ClassStatistics) -> float:
+    """How far the class means are from the widest angle that all can have: mean of ``|cos + 1/(C−1)|`` (P20).
+
+    Range 0 to 2; 0 in collapse.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> maximal_angle(ClassStatistics.of(two))
+    0.0
+    """
+    return float((_cosines(stats) + 1 / (len(stats.counts) - 1)).abs().mean())
+
+
+def etf_error(stats: ClassStatistics) -> float:
+    """Distance of the class means from a simplex: ``‖ MMᵀ/‖MMᵀ‖_F − (I − 11ᵀ/C)/√(C−1) ‖_F`` (Z21).
+
+    Range 0 to 2; 0 in collapse. Not defined where ``C − 1 > d``: there is no simplex of C vertices.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(etf_error(ClassStatistics.of(two)), 6)
+    0.0
+    """
     import torch
 
-    lengths = stats.centred_means.norm(dim=1, keepdim=True)
+    classes, dim = stats.centred_means.shape
+    if classes - 1 > dim:
+        raise Undefined(f"{classes:,} classes make no simplex in {dim:,} dimensions: read mean_uniformity")
+    gram = stats.centred_means @ stats.centred_means.T
+    if float(gram.abs().max()) == 0:
+        raise Undefined("all class means coincide")
+    simplex = (torch.eye(classes, dtype=gram.dtype) - 1 / classes) / math.sqrt(classes - 1)
+    return float((gram / gram.norm() - simplex).norm())
+
+
+def mean_uniformity(stats: ClassStatistics) -> float:
+    """How unevenly the directions of the class means are spread: mean over pairs of ``log(1/‖m_i − m_j‖)`` (J24).
+
+    m are the unit-length rows of M. Lower is more even; of two opposite directions it is −log 2. The one to read where
+    ``C − 1 > d``.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(mean_uniformity(ClassStatistics.of(two)), 6)
+    -0.693147
+    """
+    import torch
+
+    unit = _directions(stats)
+    apart = torch.nn.functional.pdist(unit)
+    return float(-apart.log().mean())
+
+
+def _directions(stats: ClassStatistics) -> torch.Tensor:
+    """The class means about their centre, of unit length: ``(C, d)``."""
+    lengths: torch.Tensor = stats.centred_means.norm(dim=1, keepdim=True)
     if float(lengths.min()) == 0:
         raise Undefined("a class mean lies on the centre of all, and has no direction")
-    unit = stats.centred_means / lengths
+    return stats.centred_means / lengths
+
+
+def _cosines(stats: ClassStatistics) -> torch.Tensor:
+    """The cosines of the class means about their centre, one for each pair."""
+    import torch
+
+    unit = _directions(stats)
     pairs = torch.triu_indices(len(unit), len(unit), offset=1)
-    return float((unit @ unit.T)[pairs[0], pairs[1]].std(correction=0))
+    return (unit @ unit.T)[pairs[0], pairs[1]]
+
+
+def self_duality(stats: ClassStatistics) -> float:
+    """Distance between a head's weights and the class means: ``‖ W/‖W‖_F − M/‖M‖_F ‖_F`` (NC3 in P20).
+
+    W are the head's rows for the same classes, centred like M. Range 0 to 2; 0 in collapse.
+    """
+    if stats.head is None:
+        raise Undefined(NO_HEAD)
+    weight = stats.head.weight.double()
+    weight = weight - weight.mean(dim=0)
+    norms = float(weight.norm()), float(stats.centred_means.norm())
+    if min(norms) == 0:
+        raise Undefined("all class means, or all rows of the head, coincide")
+    return float((weight / norms[0] - stats.centred_means / norms[1]).norm())
+
+
+def ncc_agreement(stats: ClassStatistics) -> float:
+    """Share of samples on which a head and the nearest class centre agree (NC4 in P20).
+
+    Range 0 to 1; higher is more collapsed.
+    """
+    if stats.agreement is None:
+        raise Undefined(NO_HEAD)
+    return stats.agreement
+
+
+NO_HEAD = "no classifier: --head takes the backbone's own, --fit-head ridge fits one"
+
+
+def effective_rank(stats: ClassStatistics) -> float:
+    """Width that the features use: exponential of the entropy of their normalised singular values.
+
+    Range 1 to d. The features are centred on their mean.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(effective_rank(ClassStatistics.of(two)), 6)
+    1.0
+    """
+    import torch
+
+    values = torch.linalg.eigvalsh(stats.covariance)
+    values = values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
+    if not len(values):
+        raise Undefined("all features are equal")
+    shares = values.sqrt() / values.sqrt().sum()
+    return math.exp(-float((shares * shares.log()).sum()))
+
+
+def participation_ratio(stats: ClassStatistics) -> float:
+    """Width over which the variance is spread: ``(tr Sigma_T)² / tr(Sigma_T²)``.
+
+    Range 1 to d.
+
+    >>> square = FeatureSet.from_arrays([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]], "aabb")
+    >>> participation_ratio(ClassStatistics.of(square))
+    2.0
+    """
+    return _participation(stats.within + stats.between)
+
+
+def within_participation_ratio(stats: ClassStatistics) -> float:
+    """The same within classes: ``(tr Sigma_W)² / tr(Sigma_W²)``.
+
+    Range 1 to d.
+    """
+    return _participation(stats.within)
+
+
+def _participation(covariance: torch.Tensor) -> float:
+    squared = float(covariance.square().sum())
+    if squared == 0:
+        raise Undefined("nothing varies")
+    return float(covariance.diagonal().sum()) ** 2 / squared
 
 
 def ncc_accuracy(stats: ClassStatistics) -> float:
@@ -192,21 +385,49 @@ def ncc_accuracy(stats: ClassStatistics) -> float:
 
 
 class Measure(NamedTuple):
-    """A quantity of the collapse report, and how to read it."""
+    """A quantity of the collapse report, and how to read it.
 
-    function: Any
+    Attributes:
+        function: Of :class:`~nctransfer.statistics.ClassStatistics`; its docstring is the definition.
+        meaning: In a few words.
+        collapsed: Which way is collapsed: ``lower``, ``higher``, or "" for a width.
+        range: Of its values.
+        aspect: NC1 to NC4, or the width.
+        is_usual: Whether it is shown unless all are asked for.
+    """
+
+    function: Callable[[ClassStatistics], float]
     meaning: str
-    collapsed: str  # which way is collapsed
+    collapsed: str
+    range: str
+    aspect: str
+    is_usual: bool = True
 
 
 MEASURES: Mapping[str, Measure] = {
-    "cdnv": Measure(cdnv, "variance over distance²", "lower"),
-    "cdnv_debiased": Measure(cdnv_debiased, "corrected for few samples", "lower"),
-    "directional_cdnv": Measure(directional_cdnv, "along the line to the other", "lower"),
-    "nc1": Measure(nc1, "within over between classes", "lower"),
-    "equinorm": Measure(equinorm, "spread of mean lengths", "lower"),
-    "equiangularity": Measure(equiangularity, "spread of mean angles", "lower"),
-    "ncc_accuracy": Measure(ncc_accuracy, "nearest class centre", "higher"),
+    "cdnv": Measure(cdnv, "variance over distance²", "lower", "0 to ∞", "NC1"),
+    "cdnv_debiased": Measure(cdnv_debiased, "corrected for few samples", "lower", "0 to ∞", "NC1"),
+    "directional_cdnv": Measure(directional_cdnv, "along the line to the other", "lower", "0 to ∞", "NC1"),
+    "nc1": Measure(nc1, "within over between classes", "lower", "0 to ∞", "NC1"),
+    "separation_fuzziness": Measure(separation_fuzziness, "C times nc1", "lower", "0 to ∞", "NC1", False),
+    "variance_ratio": Measure(variance_ratio, "ratio of the variances", "lower", "0 to ∞", "NC1", False),
+    "variability_collapse_index": Measure(
+        variability_collapse_index, "variance left unexplained", "lower", "0 to 1", "NC1", False
+    ),
+    "vci_noise_level": Measure(vci_noise_level, "the same of pure noise", "", "0 to 1", "NC1", False),
+    "equinorm": Measure(equinorm, "spread of mean lengths", "lower", "0 to ∞", "NC2"),
+    "equiangularity": Measure(equiangularity, "spread of mean angles", "lower", "0 to 1", "NC2"),
+    "maximal_angle": Measure(maximal_angle, "distance to widest angles", "lower", "0 to 2", "NC2", False),
+    "etf_error": Measure(etf_error, "distance to a simplex", "lower", "0 to 2", "NC2", False),
+    "mean_uniformity": Measure(mean_uniformity, "uneven directions of means", "lower", "−log 2 to ∞", "NC2", False),
+    "self_duality": Measure(self_duality, "head against class means", "lower", "0 to 2", "NC3", False),
+    "ncc_agreement": Measure(ncc_agreement, "head and nearest centre", "higher", "0 to 1", "NC4", False),
+    "ncc_accuracy": Measure(ncc_accuracy, "nearest class centre", "higher", "0 to 1", "NC4"),
+    "effective_rank": Measure(effective_rank, "width used", "", "1 to d", "width"),
+    "participation_ratio": Measure(participation_ratio, "width of the variance", "", "1 to d", "width", False),
+    "within_participation_ratio": Measure(
+        within_participation_ratio, "the same within classes", "", "1 to d", "width", False
+    ),
 }
 """Every measure by name, in the order of the tables."""
 
@@ -222,6 +443,15 @@ class PairCollapse(NamedTuple):
     distance: float
 
 
+class ClassCollapse(NamedTuple):
+    """A class: its size, its variance ``v_c``, and the share of its samples that lie nearest to its own centre."""
+
+    name: str
+    samples: int
+    variance: float
+    ncc_accuracy: float
+
+
 @dataclass(frozen=True)
 class CollapseReport:
     """The collapse of one feature set.
@@ -232,6 +462,7 @@ class CollapseReport:
         intervals: 95% intervals of averages over pairs: delete-one-class jackknife, for 3 classes and more.
         undefined: The reason for each ``None``.
         pairs: Pairs of classes, those of highest CDNV first.
+        classes: The widest first.
         notes: What the reader should know: classes left out, pairs not resolved.
     """
 
@@ -240,6 +471,7 @@ class CollapseReport:
     intervals: dict[str, tuple[float, float]]
     undefined: dict[str, str]
     pairs: tuple[PairCollapse, ...]
+    classes: tuple[ClassCollapse, ...]
     notes: tuple[str, ...]
 
     def __getattr__(self, name: str) -> float | None:
@@ -257,6 +489,7 @@ class CollapseReport:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "undefined": self.undefined,
             "pairs": [pair._asdict() for pair in self.pairs],
+            "classes": [one._asdict() for one in self.classes],
             "notes": list(self.notes),
         }
 
@@ -269,17 +502,40 @@ class CollapseReport:
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 
-def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto") -> CollapseReport:
+def collapse(
+    features: Features,
+    *,
+    pairs: int | None = 5,
+    device: str = "auto",
+    head: LinearHead | Literal["ridge"] | None = None,
+    head_names: Sequence[str] | None = None,
+) -> CollapseReport:
     """How collapsed the classes of a feature set are.
 
     Args:
         features: The feature set.
         pairs: How many of the closest pairs of classes to list; ``None`` for all.
         device: Where to compute.
+        head: A linear classifier for NC3 and NC4; ``"ridge"`` fits one on these features.
+        head_names: What the head's classes are called; see :meth:`~nctransfer.statistics.LinearHead.of_classes`.
 
     Raises:
-        FeaturesError: There are fewer than two classes of two samples.
+        FeaturesError: There are fewer than two classes of two samples, or the head is of other classes.
     """
+    usable, notes = _usable(features)
+    stats = ClassStatistics.of(usable, device)
+    if head is not None:
+        if isinstance(head, str):
+            head = LinearHead.ridge(stats, "these features themselves")
+        else:
+            head = head.of_classes(usable.classes, head_names)
+        notes = [*notes, f"self_duality and ncc_agreement are those of a head: {head.origin}"]
+        stats = with_head(stats, usable, head, device)
+    return _report(stats, usable, notes, pairs)
+
+
+def _usable(features: Features) -> tuple[Features, list[str]]:
+    """The classes of at least 2 samples, and a note on the others."""
     notes = []
     usable = features
     if single := [name for name, n in zip(features.classes, features.counts.tolist(), strict=True) if n < 2]:
@@ -292,7 +548,11 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
             f"{features.info.id} has {counted(left, 'class', 'classes')} of 2 samples or more; collapse needs two",
             "collapse compares classes: give data with at least two classes of two samples each",
         )
-    stats = ClassStatistics.of(usable, device)
+    return usable, notes
+
+
+def _report(stats: ClassStatistics, features: Features, notes: Sequence[str], pairs: int | None) -> CollapseReport:
+    classes = features.classes
     metrics: dict[str, float | None] = {}
     undefined = {}
     for name, measure in MEASURES.items():
@@ -301,24 +561,165 @@ def collapse(features: FeatureSet, *, pairs: int | None = 5, device: str = "auto
         except Undefined as reason:
             metrics[name], undefined[name] = None, str(reason)
     debiased, resolved = debiased_pairs(stats)
-    if unresolved := _pairs_where(~resolved, usable.classes):
-        count = "1 pair is" if len(unresolved) == 1 else f"{len(unresolved):,} pairs are"
-        notes.append(
-            f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
-        )
-    if same := _pairs_where(stats.distances == 0, usable.classes):
-        notes.append(f"the same mean, and so an infinite CDNV, have {_some(same)}")
+    unresolved = _pairs_where(~resolved, classes)
     averaged = {"cdnv": cdnv_pairs(stats), "directional_cdnv": directional_pairs(stats)}
     if not unresolved:  # the closed form needs every pair
         averaged["cdnv_debiased"] = debiased.fill_diagonal_(0)
     return CollapseReport(
-        features=usable.to_dict(),
+        features=features.to_dict(),
         metrics=metrics,
         intervals=_intervals(averaged),
         undefined=undefined,
-        pairs=_closest_pairs(stats, usable.classes, pairs),
-        notes=tuple(notes),
+        pairs=_closest_pairs(stats, classes, pairs),
+        classes=_widest_classes(stats, classes),
+        notes=(*notes, *_oddities(stats, classes, unresolved)),
     )
+
+
+def _oddities(stats: ClassStatistics, classes: tuple[str, ...], unresolved: list[str]) -> Iterator[str]:
+    """What in the data a reader of the numbers should know."""
+    if unresolved:
+        count = "1 pair is" if len(unresolved) == 1 else f"{len(unresolved):,} pairs are"
+        yield f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
+    if same := _pairs_where(stats.distances == 0, classes):
+        yield f"the same mean, and so an infinite CDNV, have {_some(same)}"
+    if still := [name for name, variance in zip(classes, stats.variances.tolist(), strict=True) if variance == 0]:
+        yield f"all samples equal in {counted(len(still), 'class', 'classes')}: {_some(list(map(repr, still)))}"
+    if constant := int((stats.covariance.diagonal() == 0).sum()):
+        yield f"{counted(constant, 'feature')} of {len(stats.covariance):,} the same for every sample"
+    if stats.duplicates:
+        yield f"{counted(stats.duplicates, 'sample')} with the same features as an earlier one"
+
+
+def _widest_classes(stats: ClassStatistics, classes: tuple[str, ...]) -> tuple[ClassCollapse, ...]:
+    columns = (stats.counts.long(), stats.variances, stats.ncc_accuracies)
+    rows = [ClassCollapse(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
+    return tuple(sorted(rows, key=lambda row: -row.variance))
+
+
+@dataclass(frozen=True)
+class CollapseComparison:
+    """Several feature sets side by side.
+
+    Attributes:
+        reports: One a set, by its name in the table.
+        ratios: Of the measures of two sets, by "numerator/denominator"; empty where sets are not in such a relation.
+        fit: Of the layers of a network: how separation grows with depth; empty for other sets.
+    """
+
+    reports: dict[str, CollapseReport]
+    ratios: dict[str, dict[str, float | None]]
+    fit: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        sets = [{"name": name, **report.to_dict()} for name, report in self.reports.items()]
+        return {"sets": sets, "ratios": self.ratios, "fit": self.fit}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a set and measure: ``set``, ``metric``, ``value``, ``low``, ``high``."""
+        import pandas as pd
+
+        return pd.concat(
+            [report.to_frame().assign(set=name) for name, report in self.reports.items()], ignore_index=True
+        )[["set", "metric", "value", "low", "high"]]
+
+
+def compare_sets(sets: Mapping[str, Features], *, pairs: int | None = 5, device: str = "auto") -> CollapseComparison:
+    """Several feature sets side by side: backbones, checkpoints, data.
+
+    Raises:
+        FeaturesError: See :func:`collapse`.
+    """
+    reports = {name: collapse(features, pairs=pairs, device=device) for name, features in sets.items()}
+    return CollapseComparison(reports, {}, {})
+
+
+def compare_samples(
+    target: Features,
+    source_train: Features,
+    source_test: Features,
+    *,
+    pairs: int | None = 5,
+    device: str = "auto",
+) -> CollapseComparison:
+    """The paper's claim: collapse on the training samples, on new samples of their classes, and on new classes (G22).
+
+    ``ncc_accuracy`` of the source's test samples uses the class centres of its training samples.
+
+    Args:
+        target: Classes that the backbone was not trained on.
+        source_train: Samples that it was trained on.
+        source_test: Other samples of the same classes.
+        pairs: See :func:`collapse`.
+        device: Where to compute.
+
+    Raises:
+        FeaturesError: See :func:`collapse`; or the two samples of the source are not of the same classes.
+    """
+    trained, train_notes = _usable(source_train)
+    tested, test_notes = _usable(source_test)
+    if trained.classes != tested.classes:
+        odd = sorted(set(trained.classes) ^ set(tested.classes))
+        raise FeaturesError(
+            f"source-train and source-test are not of the same classes: {len(odd)} are in one only ({odd[0]!r}, …)",
+            "give two samples of the same classes, with at least 2 images of each",
+        )
+    stats = ClassStatistics.of(trained, device)
+    train = _report(stats, trained, train_notes, pairs)
+    test = _report(ClassStatistics.of(tested, device), tested, test_notes, pairs)
+    test.metrics["ncc_accuracy"] = float(ncc_accuracies(tested, stats, device).mean())
+    reports = {"source-train": train, "source-test": test, "target": collapse(target, pairs=pairs, device=device)}
+    ratios = {
+        f"{over}/{under}": {
+            name: _ratio(reports[over].metrics[name], reports[under].metrics[name]) for name in MEASURES
+        }
+        for over, under in (("source-test", "source-train"), ("target", "source-test"))
+    }
+    return CollapseComparison(reports, ratios, {})
+
+
+def _ratio(over: float | None, under: float | None) -> float | None:
+    return over / under if over is not None and under and math.isfinite(under) else None
+
+
+def compare_layers(
+    layers: Mapping[str, Features], *, pairs: int | None = 5, device: str = "auto"
+) -> CollapseComparison:
+    """The layers of one network, the first first: how collapse grows with depth.
+
+    ``fit`` holds the law of data separation, ``D_l = D_0 ρ^l`` with D the separation fuzziness (H23), fitted by least
+    squares to its logarithm: ``rho`` and ``r_squared``; and ``saturated``, the first layer whose ``ncc_accuracy`` no
+    later one exceeds by more than chance (1.96 standard errors of that accuracy).
+
+    Raises:
+        FeaturesError: See :func:`collapse`.
+    """
+    import numpy as np
+
+    compared = compare_sets(layers, pairs=pairs, device=device)
+    reports = list(compared.reports.values())
+    fuzziness = np.array([report.separation_fuzziness or math.nan for report in reports], dtype=np.float64)
+    fit: dict[str, Any] = {"saturated": _saturated(compared.reports)}
+    depth = np.arange(len(fuzziness))
+    kept = np.isfinite(fuzziness) & (fuzziness > 0)
+    if kept.sum() >= 3:
+        x, y = depth[kept], np.log(fuzziness[kept])
+        slope, intercept = np.polyfit(x, y, 1)
+        spread = ((y - y.mean()) ** 2).sum()
+        left = ((y - slope * x - intercept) ** 2).sum()
+        fit |= {"rho": math.exp(slope), "r_squared": 1 - left / spread if spread else None}
+    return CollapseComparison(compared.reports, {}, fit)
+
+
+def _saturated(reports: Mapping[str, CollapseReport]) -> str:
+    names = list(reports)
+    for place, name in enumerate(names):
+        accuracy, samples = reports[name].ncc_accuracy or 0.0, reports[name].features["samples"]
+        error = math.sqrt(accuracy * (1 - accuracy) / samples)
+        if all((reports[later].ncc_accuracy or 0.0) <= accuracy + 1.96 * error for later in names[place + 1 :]):
+            return name
+    raise AssertionError("the last layer has none after it")
 
 
 def _intervals(matrices: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones import Backbone
 from nctransfer.errors import DataError, ModelError, counted
+from nctransfer.features import Selection
 from nctransfer.images import ImageSource, decode
 from nctransfer.store import FEATURE
 
@@ -76,13 +77,16 @@ class NumericsReport:
         return {**vars(self), "differences": [vars(difference) for difference in self.differences]}
 
 
-def check(backbone: Backbone, source: ImageSource, images: int = 32) -> NumericsReport:
+def check(
+    backbone: Backbone, source: ImageSource, images: int = 32, selection: Selection | None = None
+) -> NumericsReport:
     """Run some images in every way that matters, and compare.
 
     Args:
         backbone: As loaded for float32; it is not changed.
         source: Where images are taken from, evenly over its listing.
         images: How many, at least 2.
+        selection: Which of the source's may be taken.
 
     Raises:
         DataError: The source has fewer than 2 images, or one cannot be decoded.
@@ -92,7 +96,7 @@ def check(backbone: Backbone, source: ImageSource, images: int = 32) -> Numerics
 
     if images < 2:
         raise ModelError(f"{images} images leave nothing to compare", "give --images 2 or more")
-    pixels = _pixels(backbone, source, images)
+    pixels = _pixels(backbone, source, images, selection or Selection())
     plain = backbone.variant(torch.float32)
     features = plain(pixels)[FEATURE]
     finite = features.isfinite().all(dim=1)
@@ -144,11 +148,13 @@ def check(backbone: Backbone, source: ImageSource, images: int = 32) -> Numerics
     )
 
 
-def _pixels(backbone: Backbone, source: ImageSource, images: int) -> torch.Tensor:
+def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Selection) -> torch.Tensor:
     import numpy as np
     import torch
 
     entries = source.list()
+    columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
+    entries = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
     if len(entries) < 2:
         raise DataError(f"{source.name} has a single image", "give --data with more")
     chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, images).astype(int)).tolist()]

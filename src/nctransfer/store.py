@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features import FeatureInfo, FeatureSet, Selection
+from nctransfer.features import FeatureInfo, FeatureSet, FeatureStream, Selection, coded
 from nctransfer.foreign import read_features, vectors
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class FeatureStore:
         if fitting:
             raise FeaturesError(f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give more letters")
         raise FeaturesError(
-            f"{name!r} is neither a stored set nor a Parquet file or folder",
+            f"{name!r} is neither a stored set nor a file of features (Parquet, .npz, .safetensors)",
             f"stored are:\n  {names}" if every else "nothing is stored yet: run nctransfer extract",
         )
 
@@ -429,6 +429,24 @@ class StoredSet:
             with _writing(path):
                 _replace(path, lambda file: file.write(content))
 
+    def head(self) -> dict[str, torch.Tensor] | None:
+        """The backbone's linear classifier, ``weight`` ``(K, d)`` and perhaps ``bias`` ``(K,)``, if it has one.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.path.parent / "head.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            tensors: dict[str, torch.Tensor] = load_file(path)
+            return tensors
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{str(path)!r} is damaged: {error}", "delete it, and extract again") from error
+
     def _label_codes(self, images: Sequence[Listed]) -> dict[str, int]:
         """A code for each class name; those given out earlier stay, as parts are never rewritten."""
         codes: dict[str, int] = {}
@@ -472,46 +490,93 @@ class StoredSet:
             StoreError: A part is damaged; the message names it.
         """
         import numpy as np
+
+        selection = selection or Selection()
+        kept, rows = self._located(selection, {column})
+        matrix = np.empty((len(kept), self.columns[column]), np.float32)
+        order = np.argsort(rows, kind="stable")
+        start = 0
+        for found in self._gather(rows[order], column, {column}):
+            matrix[order[start : start + len(found)]] = found
+            start += len(found)
+        return FeatureSet.from_arrays(
+            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection, column), copy=False
+        )
+
+    def stream(
+        self, selection: Selection | None = None, column: str = FEATURE, beside: Iterable[str] = ()
+    ) -> FeatureStream:
+        """As :meth:`read`, but nothing is held in memory: the rows are read a batch at a time, each time.
+
+        Args:
+            selection: Which images are wanted; by default all.
+            column: ``feature``, or a layer as ``layer_3``.
+            beside: Only rows that have these columns too, so that layers are compared on the same images.
+
+        Raises:
+            FeaturesError: See :meth:`read`.
+            StoreError: Likewise.
+        """
+        import numpy as np
+        import torch
+
+        selection = selection or Selection()
+        columns = {column, *beside}
+        kept, rows = self._located(selection, columns)
+        codes, classes = coded([row.label for row in kept])
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        return FeatureStream(
+            codes[torch.from_numpy(order)],
+            classes,
+            self.columns[column],
+            self.info(selection, column),
+            lambda: self._gather(ascending, column, columns),
+        )
+
+    def _located(self, selection: Selection, columns: set[str]) -> tuple[list[Listed], NDArray[np.int64]]:
+        """The wanted images that are stored, and the row of each, over all parts that have the columns."""
         import pyarrow as pa
         from pyarrow import compute
 
-        selection = selection or Selection()
         listed = self.listed()
         chosen = selection.apply(
             [row.id for row in listed], [row.label for row in listed], [row.split for row in listed]
         )
         if damaged := self.damaged():
             raise self._damage(*next(iter(damaged.items())))
-        parts = self._parts_with([column])
+        parts = self._parts_with(columns)
         if self.parts and not parts:
             there = ", ".join(self.columns)
+            absent = next(iter(sorted(columns - self.columns.keys()) or sorted(columns)))
             raise FeaturesError(
-                f"{self.id} has no column {column!r}", f"it has {there}; nctransfer extract --layers adds layers"
+                f"{self.id} has no column {absent!r}", f"it has {there}; nctransfer extract --layers adds layers"
             )
         digests = [self._read_part(name, ["digest"])["digest"].combine_chunks() for name in parts]
         if not digests:
             raise self._nothing_wanted()
         wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
         found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
-        rows = found.fill_null(-1).to_numpy(zero_copy_only=False)  # of each wanted image, over all parts
+        rows = found.fill_null(-1).to_numpy(zero_copy_only=False)
         kept = [listed[index] for index in chosen[rows >= 0].tolist()]
-        rows = rows[rows >= 0]
         if not kept:
             raise self._nothing_wanted()
         if len(kept) < len(chosen):
             log.warning("%s of %s wanted images are stored in %s", f"{len(kept):,}", f"{len(chosen):,}", self.id)
-        matrix = np.empty((len(kept), self.columns[column]), np.float32)
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
+        return kept, rows[rows >= 0].astype("int64")
+
+    def _gather(self, ascending: NDArray[np.int64], column: str, columns: set[str]) -> Iterator[NDArray[Any]]:
+        """One column of some rows, ascending, over all parts that have the columns; some at a time."""
+        import numpy as np
+        import pyarrow as pa
+
         start = 0
+        parts = self._parts_with(columns)
         for batch in itertools.chain.from_iterable(self._read_batches(name, [column]) for name in parts):
             first, last = np.searchsorted(ascending, (start, start + len(batch)))
-            values = vectors(pa.chunked_array([batch[column]]), column)
-            matrix[order[first:last]] = values[ascending[first:last] - start]
+            if first < last:
+                yield vectors(pa.chunked_array([batch[column]]), column)[ascending[first:last] - start]
             start += len(batch)
-        return FeatureSet.from_arrays(
-            matrix, [row.label for row in kept], [row.id for row in kept], self.info(selection, column), copy=False
-        )
 
     def _nothing_wanted(self) -> FeaturesError:
         return FeaturesError(f"nothing of what is wanted is stored in {self.id}", "run nctransfer extract")

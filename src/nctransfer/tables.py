@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from nctransfer.evaluation import FewShotResult
     from nctransfer.extraction import ExtractionReport
     from nctransfer.inventory import Copy, DataReport, Overlap
-    from nctransfer.measures import CollapseReport
+    from nctransfer.measures import CollapseComparison, CollapseReport
     from nctransfer.numerics import NumericsReport
     from nctransfer.store import StoredSet
 
 __all__ = [
     "Sheet",
     "collapse_sheets",
+    "comparison_sheets",
     "data_sheets",
+    "explanation_sheet",
     "extraction_sheet",
     "fewshot_sheet",
     "models_sheet",
@@ -210,23 +212,19 @@ def _digits(value: float) -> int:
     return max(0, math.floor(math.log10(abs(value)))) if value else 0
 
 
-def collapse_sheets(report: CollapseReport) -> list[Sheet]:
-    """The measures, and the closest pairs of classes."""
+WIDEST = 5  # classes that are shown
+
+
+def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int | None = None) -> list[Sheet]:
+    """The measures, the closest pairs of classes, and the widest classes."""
     from nctransfer.measures import MEASURES
 
+    names = _shown(report.metrics, every)
     rows = []
-    for name, value in report.metrics.items():
-        measure = MEASURES[name]
-        ends = report.intervals.get(name)
-        rows.append(
-            [
-                name,
-                _number(value),
-                f"{_number(ends[0])} to {_number(ends[1])}" if ends else "",
-                "↓" if measure.collapsed == "lower" else "↑",
-                measure.meaning,
-            ]
-        )
+    for name in names:
+        measure, ends = MEASURES[name], report.intervals.get(name)
+        interval = f"{_number(ends[0])} to {_number(ends[1])}" if ends else ""
+        rows.append([name, _number(report.metrics[name]), interval, ARROWS.get(measure.collapsed, ""), measure.meaning])
     sheets = [
         Sheet(
             "Neural collapse",
@@ -234,23 +232,106 @@ def collapse_sheets(report: CollapseReport) -> list[Sheet]:
             rows,
             _about(report.features),
             f"↓ lower, ↑ higher is more collapsed. {_in_words(report)}"
-            + "".join(f" {name} is not defined: {reason}." for name, reason in report.undefined.items()),
+            + _reasons({name: report.undefined[name] for name in names if name in report.undefined}),
         )
     ]
-    if report.pairs:
-        pairs = [
+    if pairs := report.pairs[:most_pairs]:
+        cells = [
             [
                 f"{pair.class_a} / {pair.class_b}",
                 _number(pair.cdnv),
                 _number(pair.directional_ab),
                 _number(pair.directional_ba),
             ]
-            for pair in report.pairs
+            for pair in pairs
         ]
-        sheets.append(
-            Sheet("Closest pairs of classes", ["a / b", ">cdnv", ">a towards b", ">b towards a"], pairs, {}, PAIRS)
-        )
+        heads = ["a / b", ">cdnv", ">a towards b", ">b towards a"]
+        sheets.append(Sheet("Closest pairs of classes", heads, cells, {}, PAIRS))
+    if every:
+        cells = [
+            [one.name, f"{one.samples:,}", _number(one.variance), f"{one.ncc_accuracy:.1%}"]
+            for one in report.classes[:WIDEST]
+        ]
+        sheets.append(Sheet("Widest classes", ["class", ">samples", ">variance", ">nearest to own centre"], cells, {}))
     return sheets
+
+
+def _reasons(undefined: Mapping[str, str]) -> str:
+    """Why measures have no value, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in undefined.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "".join(f" {', '.join(names)}: {reason}." for reason, names in by_reason.items())
+
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+def _shown(metrics: Mapping[str, float | None], every: bool) -> list[str]:
+    """The usual measures, or all; those of a head wherever there is one."""
+    from nctransfer.measures import MEASURES
+
+    of_heads = [name for name in metrics if MEASURES[name].aspect in ("NC3", "NC4") and metrics[name] is not None]
+    return [name for name in metrics if every or MEASURES[name].is_usual or name in of_heads]
+
+
+def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> list[Sheet]:
+    """Several sets side by side: a column a set, or a row a layer."""
+    from nctransfer.measures import MEASURES
+
+    reports = comparison.reports
+    first = next(iter(reports.values()))
+    if comparison.fit:
+        names = ("cdnv", "ncc_accuracy", "separation_fuzziness", "effective_rank")
+        rows = [[layer, *(_number(report.metrics[name]) for name in names)] for layer, report in reports.items()]
+        about = {name: value for name, value in _about(first.features).items() if name != "layer"}
+        return [Sheet("Collapse by layer", ["layer", *(f">{name}" for name in names)], rows, about, _fit(comparison))]
+    columns = {name: report.metrics for name, report in reports.items()} | comparison.ratios
+    rows = [
+        [name, *(_number(metrics[name]) for metrics in columns.values()), ARROWS.get(MEASURES[name].collapsed, "")]
+        for name in _shown(first.metrics, every)
+    ]
+    facts = {name: _in_line(report.features) for name, report in reports.items()}
+    return [
+        Sheet(
+            "Neural collapse",
+            ["measure", *(f">{name}" for name in columns), ""],
+            rows,
+            facts,
+            "↓ lower, ↑ higher is more collapsed."
+            + (" ncc_accuracy of source-test uses the class centres of source-train." if comparison.ratios else ""),
+        )
+    ]
+
+
+def _in_line(features: Mapping[str, Any]) -> str:
+    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
+    return ", ".join(filter(None, [features["data"] or features["id"], features["split"], size]))
+
+
+def _fit(comparison: CollapseComparison) -> str:
+    fit = comparison.fit
+    law = ""
+    if "rho" in fit:
+        quality = f" (R² {fit['r_squared']:.3f})" if fit["r_squared"] is not None else ""
+        law = f"Separation fuzziness changes by a factor of {fit['rho']:.3f} a layer{quality}. "
+    return f"{law}From {fit['saturated']} on ncc_accuracy rises no more than by chance."
+
+
+def explanation_sheet(every: bool = True) -> Sheet:
+    """What each measure means."""
+    from nctransfer.measures import MEASURES
+
+    rows = [
+        [name, measure.aspect, measure.range, measure.collapsed or "–", _first_sentence(measure.function.__doc__ or "")]
+        for name, measure in MEASURES.items()
+        if every or measure.is_usual
+    ]
+    return Sheet("What the measures mean", ["measure", "aspect", "range", "collapsed", "definition"], rows, {})
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.partition("\n\n")[0].split()).replace("``", "")
 
 
 PAIRS = "a towards b: the variance of a along the line to b over the squared distance."

@@ -60,7 +60,9 @@ def find(
     if checkpoint:
         path = checkpoint.expanduser()
         if not path.is_file():
-            raise WeightsError(f"the checkpoint {str(checkpoint)!r} is no file, or not there")
+            raise WeightsError(
+                f"the checkpoint {str(checkpoint)!r} is no file, or not there", "give a .safetensors or .pth file"
+            )
         return Weights("checkpoint", path.name, path.absolute())
     if there := catalogue.at_hand(spec):
         kind, path = there

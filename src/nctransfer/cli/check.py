@@ -21,11 +21,11 @@ def check(
         str | None,
         typer.Option("--data", "-d", rich_help_panel="Data", help="Images to try, as for extract."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", rich_help_panel="Data", help="Which a timm reader opens.")
-    ] = None,
+    split: Annotated[str | None, typer.Option("--split", rich_help_panel="Data", help="Only this split.")] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=2, help="How many.")] = 32,
-    seed: Annotated[int, typer.Option("--seed", rich_help_panel="How to run", min=0, help="Of random weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", rich_help_panel="How to run", min=0, max=2**63 - 1, help="Of random weights.")
+    ] = 0,
     offline: Annotated[
         bool,
         typer.Option("--offline", rich_help_panel="How to run", help="Never ask a server.", show_default=False),
@@ -36,13 +36,14 @@ def check(
         from nctransfer import numerics
         from nctransfer.backbones import load
         from nctransfer.catalogue import DEFAULT_MODEL
+        from nctransfer.features import Selection
         from nctransfer.sources import Digits, open_source
         from nctransfer.tables import numerics_sheet
 
         if backbone.model is None:
             log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)
-        source = open_source(data or Digits.name, reading.reading(split, offline))
+        source = open_source(Digits.name if data is None else data, reading.reading(split, offline))
         loaded = load(backbone.request(seed), output.device, offline, terminal.progress)
-        report = numerics.check(loaded, source, images)
+        report = numerics.check(loaded, source, images, Selection(split))
         shown = report.to_dict()
         terminal.show([numerics_sheet(report, source.name)], shown, shown["differences"], seed)

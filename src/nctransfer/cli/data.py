@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
 from nctransfer.cli.options import OutputOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.terminal import Terminal
+
+log = logging.getLogger("nctransfer.cli")
 
 
 def data(
@@ -47,12 +50,15 @@ def data(
     These are findings, not errors: the exit code is 0. The options choose images of D alone.
     """
     with Terminal(output) as terminal:
+        from nctransfer.errors import counted
         from nctransfer.inventory import compare, inspect
         from nctransfer.sources import open_source
         from nctransfer.tables import data_sheets
 
         source = open_source(name, reading.reading(chosen.split, offline))
-        another = open_source(other, reading.reading(None, offline)) if other else None  # a wrong name is said early
+        another = (
+            open_source(other, reading.reading(None, offline)) if other is not None else None
+        )  # a wrong name is said early
         report = inspect(
             source,
             selection=chosen.selection(),
@@ -63,6 +69,11 @@ def data(
         overlap = None
         if another:
             # for its digests alone: headers are enough
-            overlap = compare(report, inspect(another, headers_only=True, workers=workers, progress=terminal.progress))
+            theirs = inspect(another, headers_only=True, workers=workers, progress=terminal.progress)
+            overlap = compare(report, theirs)
+            for note in theirs.notes:
+                log.warning("%s: %s", another.name, note)
+            if theirs.broken:
+                log.warning("%s: %s could not be read", another.name, counted(len(theirs.broken), "image"))
         shown = report.to_dict() | ({"overlap": overlap.to_dict()} if overlap else {})
-        terminal.show(data_sheets(report, overlap), shown, report.to_frame, chosen.seed)
+        terminal.show(data_sheets(report, overlap), shown, lambda: report.to_frame(overlap), chosen.seed)

@@ -66,12 +66,13 @@ class SelectionOptions:
     max_per_class: Annotated[
         int | None, _option("--max-per-class", panel=_DATA, min=1, help="At most so many images a class.")
     ] = None
-    seed: Annotated[int, _option("--seed", panel=_RUN, min=0, help="Of every random draw.")] = 0
+    seed: Annotated[int, _option("--seed", panel=_RUN, min=0, max=2**63 - 1, help="Of every random draw.")] = 0
 
     @property
     def is_given(self) -> bool:
         """Whether anything is to be left out."""
-        return bool(self.split or self.classes or self.exclude_classes or self.max_per_class)
+        names = ("split", "classes", "exclude_classes", "max_per_class")
+        return any(getattr(self, name) is not None for name in names)
 
     def selection(self) -> Selection:
         """As the library has it.
@@ -83,10 +84,10 @@ class SelectionOptions:
 
         return Selection(
             self.split,
-            _lines(self.classes) if self.classes else None,
+            _lines(self.classes) if self.classes is not None else None,
             self.max_per_class,
             self.seed,
-            _lines(self.exclude_classes) if self.exclude_classes else (),
+            _lines(self.exclude_classes) if self.exclude_classes is not None else (),
         )
 
 
@@ -97,7 +98,8 @@ def _lines(path: Path) -> tuple[str, ...]:
     try:
         lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the file of classes {str(path)!r} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise DataError(f"the names in {str(path)!r} cannot be read: {reason}", "needed is one name a line") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -132,7 +134,17 @@ class ReadingFlags:
         Raises:
             DataError: Their file cannot be read.
         """
-        return _lines(self.class_names) if self.class_names else None
+        from nctransfer.errors import DataError
+
+        if self.class_names is None:
+            return None
+        names = _lines(self.class_names)
+        lines = len(self.class_names.expanduser().read_text(encoding="utf-8-sig").strip().splitlines())
+        if len(set(names)) < lines:  # each stands for a code, so none may be empty, or another's
+            twice = next((name for name in names if names.count(name) > 1), None)
+            wrong = f"the name {twice!r} twice" if twice else "an empty line between names"
+            raise DataError(f"{str(self.class_names)!r} holds {wrong}", "needed is a name of its own for each code")
+        return names
 
     def reading(self, split: str | None, offline: bool) -> ReadingOptions:
         """As the library has it."""
@@ -221,7 +233,7 @@ class BackboneOptions:
         from nctransfer.catalogue import DEFAULT_MODEL
 
         values = dataclasses.asdict(self) | {
-            "model": self.model or DEFAULT_MODEL,
+            "model": DEFAULT_MODEL if self.model is None else self.model,
             "mean": decimals(self.mean, "--mean"),
             "std": decimals(self.std, "--std"),
             "model_kwargs": _arguments(self.model_kwargs or []),

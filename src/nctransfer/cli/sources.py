@@ -14,9 +14,21 @@ from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from nctransfer.extraction import ExtractionReport
-    from nctransfer.features import FeatureSet
+    from nctransfer.features import Features, FeatureSet, Selection
+    from nctransfer.store import StoredSet
 
-__all__ = ["FeatureColumn", "FeaturesArgument", "Wanted", "features_for", "run_extraction"]
+    Found = Path | tuple[StoredSet, Selection]
+
+__all__ = [
+    "FeatureColumn",
+    "FeaturesArgument",
+    "Wanted",
+    "features_for",
+    "find_set",
+    "run_extraction",
+    "stream_for",
+    "streamed",
+]
 
 log = logging.getLogger("nctransfer.cli")
 
@@ -52,7 +64,7 @@ class Wanted:
     @property
     def is_given(self) -> bool:
         """Whether a backbone or data are named."""
-        return bool(self.backbone.is_given or self.source.data)
+        return self.backbone.is_given or self.source.data is not None
 
 
 def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) -> ExtractionReport:
@@ -70,7 +82,8 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
         FeatureStore(output.cache_dir),
         wanted.backbone.request(wanted.chosen.seed),
         open_source(
-            wanted.source.data or Digits.name, wanted.reading.reading(wanted.chosen.split, wanted.source.offline)
+            Digits.name if wanted.source.data is None else wanted.source.data,
+            wanted.reading.reading(wanted.chosen.split, wanted.source.offline),
         ),
         wanted.chosen.selection(),
         wanted.source.runtime(output.device),
@@ -79,35 +92,81 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
 
 
 def features_for(
-    name: str | None, wanted: Wanted, column: str | None, output: OutputOptions, terminal: Terminal
+    name: str | None,
+    wanted: Wanted,
+    column: str | None,
+    output: OutputOptions,
+    terminal: Terminal,
 ) -> FeatureSet:
-    """The features that a command is about.
+    """The features that a command is about, in memory; see :func:`find_set`."""
+    from nctransfer.foreign import read_features
+    from nctransfer.store import FEATURE
 
-    In this order: those named; those of ``--model`` and ``--data``, extracted if need be; the set used last; the
+    found = find_set(name, wanted, output, terminal)
+    if isinstance(found, Path):
+        selection = wanted.chosen.selection()
+        return read_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
+    stored, selection = found
+    return stored.read(selection, column or FEATURE)
+
+
+def stream_for(
+    name: str | None, wanted: Wanted, column: str | None, output: OutputOptions, terminal: Terminal
+) -> Features:
+    """The features that a command is about, read in passes; see :func:`find_set`."""
+    found = find_set(name, wanted, output, terminal)
+    return streamed(found, wanted, column)
+
+
+def streamed(found: Found, wanted: Wanted, column: str | None) -> Features:
+    """What :func:`find_set` found, read in passes."""
+    from nctransfer.foreign import stream_features
+    from nctransfer.store import FEATURE
+
+    if isinstance(found, Path):
+        selection = wanted.chosen.selection()
+        return stream_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
+    stored, selection = found
+    return stored.stream(selection, column or FEATURE)
+
+
+def _refuse(name: str, given: ReadingFlags, *useless: str) -> None:
+    from nctransfer.errors import FeaturesError
+
+    for option in useless:
+        if getattr(given, option) is not None:
+            flag = f"--{option.replace('_', '-')}"
+            raise FeaturesError(f"the features {name!r} have no use for {flag}", f"leave out {flag}")
+
+
+def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: Terminal) -> Found:
+    """A stored set and what is wanted of it, or the file of features made elsewhere.
+
+    In this order: what is named; what ``--model`` and ``--data`` say, extracted if need be; the set used last; the
     built-in default.
     """
     from nctransfer.errors import BrokenImagesError, FeaturesError
-    from nctransfer.foreign import read_features
-    from nctransfer.store import FEATURE, FeatureStore
+    from nctransfer.store import FeatureStore
 
     store = FeatureStore(output.cache_dir)
-    layer = column or FEATURE
     if name is not None:
         if wanted.is_given:
             raise FeaturesError(f"features {name!r} were named, and --model or --data too", "give one or the other")
-        selection = wanted.chosen.selection()
+        if not name:
+            raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
         if (named := store.resolve(name)) is None:
-            path = Path(name).expanduser()
-            return read_features(path, wanted.reading.label_column, column, selection, wanted.reading.names)
-        store.use(named, selection)
-        return named.read(selection, layer)
+            _refuse(name, wanted.reading, "image_column", "image_root", "data_dir")
+            return Path(name).expanduser()
+        _refuse(name, wanted.reading, *(field.name for field in dataclasses.fields(ReadingFlags)))
+        store.use(named, wanted.chosen.selection())
+        return named, wanted.chosen.selection()
     if not wanted.is_given and (last := store.last):
         stored, selection = last
         if wanted.chosen.is_given:
             selection = wanted.chosen.selection()
         words = f" ({selection})" if str(selection) else ""
         log.info("the set used last: %s%s", stored.id, words)
-        return stored.read(selection, layer)
+        return stored, selection
     if not wanted.is_given:
         log.info("nothing is stored yet: the built-in default is extracted first")
     report = run_extraction(wanted, output, terminal)
@@ -116,4 +175,4 @@ def features_for(
         if not wanted.source.skip_broken:
             raise broken
         log.warning("%s", broken.message)
-    return report.stored.read(report.selection, layer)
+    return report.stored, report.selection

@@ -35,7 +35,7 @@ def named(code: int, names: Sequence[str] | None, where: str) -> str:
         return str(code)
     if not 0 <= code < len(names):
         raise DataError(
-            f"{where}: the label is {code}, but there are {counted(len(names), 'class name')}",
+            f"{where}: the label is {code}, with {counted(len(names), 'class name')}",
             "needed is a name for each code, in the order 0, 1, …",
         )
     return names[code]

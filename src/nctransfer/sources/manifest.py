@@ -59,6 +59,8 @@ class Manifest(ImageSource):
 
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`; in order of the paths."""
+        if not Path(self._root).is_dir():
+            raise DataError(f"the folder {self._root!r} is not there", "needed is the folder that the paths lie in")
         entries: dict[str, ImageEntry] = {}
         again = 0
         rows = self._rows()
