@@ -182,12 +182,14 @@ def variability_collapse_index(stats: ClassStatistics) -> float:
     >>> round(variability_collapse_index(ClassStatistics.of(two)), 6)  # 1 − 25/26
     0.038462
     """
+    import torch
+
     classes, dim = stats.centred_means.shape
-    if stats.rank < dim:
-        raise Undefined(f"the features span {stats.rank:,} of {dim:,} dimensions, so that Sigma_T is singular")
-    values, vectors = stats.spectrum
-    explained = (stats.centred_means @ vectors).square().sum(dim=0) / classes / values
-    return 1 - float(explained.sum()) / min(dim, classes - 1)
+    if (rank := len(stats.spectrum)) < dim:  # the same as that of Sigma_T, which weights the classes otherwise
+        raise Undefined(f"the features span {rank:,} of {dim:,} dimensions, so that Sigma_T is singular")
+    root = torch.linalg.cholesky(stats.total)
+    explained = torch.linalg.solve_triangular(root, stats.centred_means.T, upper=False).square().sum() / classes
+    return 1 - float(explained) / min(dim, classes - 1)
 
 
 def vci_noise_level(stats: ClassStatistics) -> float:
@@ -334,13 +336,9 @@ def effective_rank(stats: ClassStatistics) -> float:
     >>> round(effective_rank(ClassStatistics.of(two)), 6)
     1.0
     """
-    import torch
-
-    values = torch.linalg.eigvalsh(stats.covariance)
-    values = values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
-    if not len(values):
+    if not len(stats.spectrum):
         raise Undefined("all features are equal")
-    shares = values.sqrt() / values.sqrt().sum()
+    shares = stats.spectrum.sqrt() / stats.spectrum.sqrt().sum()
     return math.exp(-float((shares * shares.log()).sum()))
 
 
@@ -353,7 +351,7 @@ def participation_ratio(stats: ClassStatistics) -> float:
     >>> participation_ratio(ClassStatistics.of(square))
     2.0
     """
-    return _participation(stats.within + stats.between)
+    return _participation(stats.total)
 
 
 def within_participation_ratio(stats: ClassStatistics) -> float:

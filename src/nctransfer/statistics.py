@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ from nctransfer.features import Features
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["ClassStatistics", "LinearHead", "Means", "Moments", "ncc_accuracies", "with_head"]
 
@@ -53,13 +55,11 @@ class Means:
         counts = torch.zeros(len(features.classes), dtype=torch.float64, device=device)
         sums = torch.zeros(len(features.classes), features.dim, dtype=torch.float64, device=device)
         prints = []
-        odd = torch.randint(-(2**62), 2**62, (2 * features.dim,), generator=torch.Generator().manual_seed(1)) * 2 + 1
         for rows, labels in features.batches():
             labels = labels.to(device)
             sums.index_add_(0, labels, rows.to(device, torch.float64))
             counts += labels.bincount(minlength=len(counts))
-            words = rows.contiguous().view(torch.int32)
-            prints.append((words * odd[: words.shape[1]]).sum(dim=1))  # modulo 2⁶⁴
+            prints.append(torch.tensor([_print(row) for row in rows.numpy()], dtype=torch.int64))
         return cls(counts, sums, prints)
 
     def __add__(self, other: Means) -> Means:
@@ -73,6 +73,10 @@ class Means:
 
         prints = torch.cat(self.prints)
         return len(prints) - len(torch.unique(prints))
+
+
+def _print(row: NDArray[Any]) -> int:
+    return int.from_bytes(hashlib.blake2b(row.data, digest_size=8).digest(), signed=True)
 
 
 @dataclass(eq=False)
@@ -208,21 +212,18 @@ class ClassStatistics:
         """``Sigma_B``, ``(d, d)``."""
         return self.centred_means.T @ self.centred_means / len(self.counts)
 
-    @functools.cached_property
-    def spectrum(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eigenvalues, ascending, and eigenvectors of ``Sigma_T = Sigma_W + Sigma_B``."""
-        import torch
-
-        values, vectors = torch.linalg.eigh(self.within + self.between)
-        return values, vectors
-
     @property
-    def rank(self) -> int:
-        """The numerical rank of ``Sigma_T``."""
+    def total(self) -> torch.Tensor:
+        """``Sigma_T = Sigma_W + Sigma_B``, ``(d, d)``."""
+        return self.within + self.between
+
+    @functools.cached_property
+    def spectrum(self) -> torch.Tensor:
+        """The eigenvalues of the covariance of all samples that are not zero but for rounding, ``(rank,)``."""
         import torch
 
-        values = self.spectrum[0]
-        return int((values > values[-1] * len(values) * torch.finfo(values.dtype).eps).sum())
+        values = torch.linalg.eigvalsh(self.covariance)
+        return values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
 
     @classmethod
     def of(cls, features: Features, device: str = "auto") -> ClassStatistics:

@@ -1,0 +1,94 @@
+"""Time and peak memory of the collapse report on features that are streamed from Parquet, against the floor.
+
+    python tests/benchmarks/collapse.py [SAMPLESxWIDTHxCLASSES …]      by default 50000x1280x100 200000x768x1000
+
+The floor is what cannot be avoided: reading and decoding the vectors twice, and n·d·C + n·d² multiply-adds in
+float64 at the rate of a plain matrix product. Memory is what the report adds to a process that has imported torch.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+
+SIZES = ((50_000, 1280, 100), (200_000, 768, 1000))
+
+
+def generate(path: Path, samples: int, dim: int, classes: int) -> None:
+    """Gaussian classes in random order, written a row group at a time."""
+    generator = np.random.default_rng(0)
+    means = generator.standard_normal((classes, dim), dtype=np.float32)
+    schema = pa.schema({"label": pa.int32(), "feature": pa.list_(pa.float32(), dim)})
+    with parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
+        for start in range(0, samples, 10_000):
+            rows = min(10_000, samples - start)
+            labels = generator.integers(0, classes, rows).astype(np.int32)
+            values = means[labels] + 2 * generator.standard_normal((rows, dim), dtype=np.float32)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim)
+            writer.write_table(pa.table({"label": labels, "feature": vectors}, schema=schema))
+
+
+def peak() -> float:
+    """Peak memory of this process in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(path: str) -> None:
+    """In a process of its own: seconds of the report, and what it adds to the memory."""
+    from nctransfer.foreign import stream_features
+    from nctransfer.measures import collapse
+
+    torch.zeros(8, 8).double() @ torch.zeros(8, 8).double()
+    before, start = peak(), time.perf_counter()
+    collapse(stream_features(path))
+    print(time.perf_counter() - start, peak() - before)
+
+
+def floor(path: Path, samples: int, dim: int, classes: int) -> tuple[float, float]:
+    """Seconds of reading the vectors twice, and of the multiply-adds."""
+    start = time.perf_counter()
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(1024, columns=["feature"]):
+            batch.column(0).flatten().to_numpy()
+    reading = 2 * (time.perf_counter() - start)
+    a, b = torch.randn(4096, dim, dtype=torch.float64), torch.randn(dim, max(dim, classes), dtype=torch.float64)
+    a @ b
+    start = time.perf_counter()
+    for _ in range(5):
+        a @ b
+    rate = 5 * a.shape[0] * b.numel() / (time.perf_counter() - start)
+    return reading, samples * dim * (classes + dim) / rate
+
+
+def main() -> None:
+    """Measure and print."""
+    sizes = [tuple(map(int, word.split("x"))) for word in sys.argv[1:]] or SIZES
+    for samples, dim, classes in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "features.parquet")
+            generate(path, samples, dim, classes)
+            reading, computing = floor(path, samples, dim, classes)
+            run = subprocess.run(
+                [sys.executable, __file__, "--measure", str(path)], capture_output=True, text=True, check=True
+            )
+            seconds, memory = map(float, run.stdout.split())
+        total = reading + computing
+        print(
+            f"{samples:,} x {dim:,} in {classes:,} classes: {seconds:.1f} s, {memory:,.0f} MiB; floor {total:.1f} s "
+            f"(reading {reading:.1f}, multiplying {computing:.1f}), {seconds / total:.2f} times",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(sys.argv[2])
+    else:
+        main()
