@@ -147,7 +147,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, folder: Path) -> Sour
 def test_each_kind_of_data_is_extracted_and_named(source: Source) -> None:
     data, kind = source
     first = done("extract", *VIT, "--data", *data, "--offline", "--format", "json")
-    assert f"{data[0]}: {kind}, 18 images" in first.stderr.splitlines()
+    assert any(line.startswith(f"{data[0]}: {kind}, ") for line in first.stderr.splitlines())
     report = json.loads(first.stdout)
     assert (report["samples"], report["extracted"], report["failed"]) == (18, 18, [])
     classes = lines(Path(str(report["path"])).parent / "wanted.txt", *CLASSES)  # an error, if the names are others

@@ -246,6 +246,8 @@ def _fill(stored: StoredSet, columns: Sequence[str], backbones: _LazyBackbone, t
         if stored.rows > len(stored.digests()):  # some have been stored again, with more columns
             stored.drop_superseded()
     wanted = listing.wanted(broken)
+    if twins := sum(row.digest in have for row in wanted) - len({row.digest for row in wanted} & have):
+        log.warning("%s the same as another, byte for byte: nctransfer data says which", counted(twins, "image"))
     report = ExtractionReport(
         stored=stored,
         selection=task.selection,

@@ -294,25 +294,26 @@ class FeatureStream:
         """See :class:`Features`.
 
         Raises:
-            FeaturesError: A value is NaN or infinite, or the rows are no longer as many.
+            FeaturesError: A value is NaN or infinite, or the rows are no longer what they were.
         """
         import torch
 
         start = 0
         for matrix in self.read():
             labels = self.labels[start : start + len(matrix)]
+            if len(labels) < len(matrix) or matrix.shape[1] != self.dim:
+                raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
             kept = labels >= 0
             chosen = torch.from_numpy(matrix)[kept]
-            if len(labels) < len(matrix) or not bool(chosen.isfinite().all()):
-                wrong = "NaN or infinite values" if len(labels) == len(matrix) else "more rows than a moment ago"
+            if not bool(chosen.isfinite().all()):
                 raise FeaturesError(
-                    f"{self.info.id} holds {wrong}, in row {start:,} or soon after it",
+                    f"{self.info.id} holds NaN or infinite values, in row {start:,} or soon after it",
                     "leave these samples out, or mend what made them",
                 )
             start += len(matrix)
             yield from zip(chosen.split(rows), labels[kept].split(rows), strict=True)  # type: ignore[no-untyped-call]
         if start < len(self.labels):
-            raise FeaturesError(f"{self.info.id} holds fewer rows than a moment ago")
+            raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
 
     def only_classes(self, codes: torch.Tensor) -> FeatureStream:
         """See :class:`Features`."""

@@ -209,7 +209,7 @@ class Overlap:
         other: The other.
         images: Images of the one whose content is in the other.
         of: Images of the one that could be read.
-        examples: The first of them: one image of each source.
+        examples: Each of them, and an image of the other source that it is equal to.
         classes: The class names that both have.
         counts: How many of the images are of each class and split of the one.
         other_images: Images of the other.
@@ -316,9 +316,7 @@ def compare(report: DataReport, other: DataReport) -> Overlap:
         other=other.name,
         images=len(both),
         of=report.images - len(report.broken),
-        examples=tuple(
-            (_copy(report.entries[i]), _copy(other.entries[where[report.digests[i]]])) for i in both[:NAMED]
-        ),
+        examples=tuple((_copy(report.entries[i]), _copy(other.entries[where[report.digests[i]]])) for i in both),
         classes=tuple(name for name in report.classes if name in theirs),
         counts=collections.Counter((report.entries[i].label, report.entries[i].split) for i in both),
         other_images=other.images,

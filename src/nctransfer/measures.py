@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted
@@ -492,12 +492,13 @@ class CollapseReport:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measure: ``metric``, ``value``, ``low``, ``high``."""
+        """One row a measure: ``metric``, ``value``, ``low``, ``high``, and of which set they are."""
         import pandas as pd
 
         nothing = (math.nan, math.nan)
         rows = [(name, value, *self.intervals.get(name, nothing)) for name, value in self.metrics.items()]
-        return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
+        frame = pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
+        return frame.assign(**{name: self.features[name] for name in ("id", "model", "data", "split", "layer")})
 
 
 def collapse(
@@ -574,10 +575,19 @@ def _report(stats: ClassStatistics, features: Features, notes: Sequence[str], pa
     )
 
 
+FEW = 10  # samples of a class, below which the plug-in measures are far too low
+
+
 def _oddities(stats: ClassStatistics, classes: tuple[str, ...], unresolved: list[str]) -> Iterator[str]:
     """What in the data a reader of the numbers should know."""
+    if few := int((stats.counts < FEW).sum()):
+        yield (
+            f"{counted(few, 'class', 'classes')} of fewer than {FEW} samples: all but cdnv_debiased look more "
+            "collapsed than they are, and compare only with sets of as many a class"
+        )
     if unresolved:
-        count = "1 pair is" if len(unresolved) == 1 else f"{len(unresolved):,} pairs are"
+        every = len(classes) * (len(classes) - 1) // 2
+        count = f"1 of {every:,} pairs is" if len(unresolved) == 1 else f"{len(unresolved):,} of {every:,} pairs are"
         yield f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
     if same := _pairs_where(stats.distances == 0, classes):
         yield f"the same mean, and so an infinite CDNV, have {_some(same)}"
@@ -615,12 +625,14 @@ class CollapseComparison:
         return {"sets": sets, "ratios": self.ratios, "fit": self.fit}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a set and measure: ``set``, ``metric``, ``value``, ``low``, ``high``."""
+        """One row a set and measure: ``set``, and the columns of :meth:`CollapseReport.to_frame`."""
         import pandas as pd
 
-        return pd.concat(
-            [report.to_frame().assign(set=name) for name, report in self.reports.items()], ignore_index=True
-        )[["set", "metric", "value", "low", "high"]]
+        frames = []
+        for name, report in self.reports.items():
+            frames.append(frame := report.to_frame())
+            frame.insert(0, "set", name)
+        return pd.concat(frames, ignore_index=True)
 
 
 def compare_sets(sets: Mapping[str, Features], *, pairs: int | None = 5, device: str = "auto") -> CollapseComparison:
@@ -663,10 +675,16 @@ def compare_samples(
             f"source-train and source-test are not of the same classes: {len(odd)} are in one only ({odd[0]!r}, …)",
             "give two samples of the same classes, with at least 2 images of each",
         )
+    if trained.dim != tested.dim:
+        raise FeaturesError(
+            f"source-train has features of width {trained.dim:,}, source-test of {tested.dim:,}",
+            "give two samples under the same backbone",
+        )
     stats = ClassStatistics.of(trained, device)
     train = _report(stats, trained, train_notes, pairs)
-    test = _report(ClassStatistics.of(tested, device), tested, test_notes, pairs)
-    test.metrics["ncc_accuracy"] = float(ncc_accuracies(tested, stats, device).mean())
+    accuracies = ncc_accuracies(tested, stats, device)
+    of_test = replace(ClassStatistics.of(tested, device), ncc_accuracies=accuracies)
+    test = _report(of_test, tested, test_notes, pairs)
     reports = {"source-train": train, "source-test": test, "target": collapse(target, pairs=pairs, device=device)}
     ratios = {
         f"{over}/{under}": {
@@ -695,6 +713,8 @@ def compare_layers(
     """
     import numpy as np
 
+    if not layers:
+        raise FeaturesError("there are no layers to compare", "name at least one")
     compared = compare_sets(layers, pairs=pairs, device=device)
     reports = list(compared.reports.values())
     fuzziness = np.array([report.separation_fuzziness or math.nan for report in reports], dtype=np.float64)

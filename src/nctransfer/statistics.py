@@ -168,9 +168,16 @@ class _Geometry:
         # not by the Gram matrix: close means far from mu_G would lose digits
         self.distances = torch.cdist(self.means, self.means, compute_mode="donot_use_mm_for_euclid_dist")
         # what is within the rounding of the means is nothing
-        rounding = 8 * torch.finfo(torch.float64).eps * self.means.norm(dim=1).max()
-        self.distances[self.distances <= rounding] = 0
-        self.centred[self.centred.norm(dim=1) <= rounding] = 0
+        self.rounding = 8 * torch.finfo(torch.float64).eps * self.means.norm(dim=1).max()
+        self.distances[self.distances <= self.rounding] = 0
+        self.centred[self.centred.norm(dim=1) <= self.rounding] = 0
+
+    def without_rounding(self, covariance: torch.Tensor) -> torch.Tensor:
+        """A covariance in which a feature that varies by no more than rounding does not vary."""
+        still = covariance.diagonal() <= self.rounding.square()
+        covariance[still] = 0
+        covariance[:, still] = 0
+        return covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +229,7 @@ class ClassStatistics:
         """The eigenvalues of the covariance of all samples that are not zero but for rounding, ``(rank,)``."""
         import torch
 
-        values = torch.linalg.eigvalsh(self.covariance)
+        values: torch.Tensor = torch.linalg.eigvalsh(self.covariance)
         return values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
 
     @classmethod
@@ -253,16 +260,18 @@ class ClassStatistics:
         total = counts.sum()
         offsets = geometry.means - means.sums.sum(dim=0) / total  # (C, d)
         pooled = moments.within * total if moments.pooled is None else moments.pooled
+        variances = moments.squares / counts
+        variances[variances <= geometry.rounding.square()] = 0
         return cls(
             counts=counts.cpu(),
             centred_means=geometry.centred.cpu(),
             centre=geometry.means.mean(dim=0).cpu(),
-            variances=(moments.squares / counts).cpu(),
+            variances=variances.cpu(),
             fourths=(moments.fourths / counts).cpu(),
             distances=geometry.distances.cpu(),
             directional=(moments.along / counts[:, None]).cpu(),
-            within=moments.within.cpu(),
-            covariance=((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
+            within=geometry.without_rounding(moments.within.clone()).cpu(),
+            covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
             ncc_accuracies=(moments.right / counts).cpu(),
             duplicates=means.duplicates,
         )

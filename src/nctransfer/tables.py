@@ -106,8 +106,8 @@ class _Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widths = [
-            max(map(len, cells)) if head != column else min(8, max(map(len, cells)))
-            for (column, head), *cells in zip(self._columns, *self._cells, strict=True)
+            max(map(len, (head, *cells))) if number == 0 or head != column else min(8, max(map(len, cells)))
+            for number, ((column, head), *cells) in enumerate(zip(self._columns, *self._cells, strict=True))
         ]
         fits = sum(widths) + 3 * len(widths) <= options.max_width
         yield self._table() if fits else self._list()
@@ -116,10 +116,13 @@ class _Fitting:
         from rich.box import SIMPLE_HEAD
 
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column, head in self._columns:
-            is_number = column != head
+        for number, (column, head) in enumerate(self._columns):
+            is_number = column != head  # never broken, nor is the name of a row
             table.add_column(
-                Text(plain(head)), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+                Text(plain(head)),
+                justify="right" if is_number else "left",
+                no_wrap=is_number or number == 0,
+                overflow="fold",
             )
         for row in self._cells:
             table.add_row(*row)
@@ -388,6 +391,8 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
         "from cache": f"{report.reused:,}",
         "folder": str(report.stored.rows_path),
     }
+    if len(columns := report.stored.columns) > 1:
+        facts["columns"] = ", ".join(f"{name} ({dim:,})" for name, dim in columns.items())
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
     return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
@@ -412,11 +417,11 @@ def models_sheet(models: Sequence[ModelInfo]) -> Sheet:
     sizes = [">params", ">width", ">MB"] if measured else []
     return Sheet(
         "timm models",
-        ["model", *short, ">size", *sizes, "licence", "weights"],
+        ["model", *short, ">pixels", *sizes, "licence", "weights"],
         rows,
         {},
         f"{counted(len(models), 'model')}. Weights that are here need no network. Any timm name goes with --model; "
-        "nctransfer models '*' lists all, nctransfer models PATTERN some, few of them with their sizes.",
+        "nctransfer models '*' lists all, nctransfer models PATTERN those that fit; if they are few, with their size.",
     )
 
 
@@ -456,8 +461,18 @@ def numerics_sheet(report: NumericsReport, data: str) -> Sheet:
         rows,
         facts,
         "Relative difference |f' - f| / |f| of an image's feature to the plain run: float32, one batch, channels last. "
-        "Same neighbour: images whose nearest other image stays the same.",
+        f"Same neighbour: images whose nearest other image stays the same. {_advice(report)}",
     )
+
+
+def _advice(report: NumericsReport) -> str:
+    """What the numbers mean for how to run this backbone."""
+    moved = [
+        f"{one.way} ({1 - one.same_neighbour:.0%})"
+        for one in report.differences
+        if one.same_neighbour is not None and one.same_neighbour < 1
+    ]
+    return f"Changes nearest neighbours: {', '.join(moved)}." if moved else "Nothing changes a nearest neighbour."
 
 
 def _verdict(difference: float | None) -> str:
@@ -470,12 +485,20 @@ def _verdict(difference: float | None) -> str:
 def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
     """What is stored."""
     rows = [
-        [stored.id, stored.about.get("data", ""), f"{stored.rows:,}", f"{stored.bytes / 2**10:,.0f}"] for stored in sets
+        [
+            stored.id,
+            stored.about.get("data", ""),
+            "×".join(map(str, stored.key.transform.get("input_size", ())[1:])),
+            str(len(stored.columns)),
+            f"{stored.rows:,}",
+            f"{stored.bytes / 2**10:,.0f}",
+        ]
+        for stored in sets
     ]
     total = sum(stored.bytes for stored in sets) / 2**20
     return Sheet(
         "Stored features",
-        ["id", "data", ">rows", ">KiB"],
+        ["id", "data", ">pixels", ">columns", ">rows", ">KiB"],
         rows,
         {"cache": root},
         f"{counted(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
@@ -607,7 +630,7 @@ def _data_in_words(report: DataReport) -> str:
         words.append(f"The largest class has {most / fewest:,.1f} times the images of the smallest.")
     least = min(report.usable.values())
     where = ", over all splits" if len(report.splits) > 1 else ""
-    words.append(f"An episode of all classes has room for {least:,} shots and queries of each{where}.")
+    words.append(f"The smallest class has {least:,} usable images{where}: shots and queries of an episode share them.")
     if report.broken:
         words.append("Broken images end an extraction in an error, unless --skip-broken leaves them out.")
     if report.across_splits.images:
@@ -636,11 +659,13 @@ def _overlap_sheet(overlap: Overlap) -> Sheet:
         "images in both": f"{overlap.images:,} of {overlap.of:,}{share}, by their content",
         "classes in both": f"{len(overlap.classes):,}" + (f": {names}" if names else ""),
     }
-    rows = [[_named(one), _named(other)] for one, other in overlap.examples]
+    rows = [[_named(one), _named(other)] for one, other in overlap.examples[:LISTED]]
+    more = len(overlap.examples) - LISTED
     return Sheet(
         "Overlap",
         ["image", "the same in the other"],
         rows,
         facts,
-        "Only files of the same bytes are found: an image that was encoded anew is another.",
+        (f"… and {more:,} more (all of them: --format json). " if more > 0 else "")
+        + "Only files of the same bytes are found: an image that was encoded anew is another.",
     )

@@ -45,6 +45,7 @@ class Terminal:
         self._handler = _Notes(self)
 
     def __enter__(self) -> Self:
+        self._check_output()
         # a scheduler that ends a job is obeyed like Ctrl-C: what has been computed is stored first
         self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
@@ -71,6 +72,17 @@ class Terminal:
         if isinstance(error, KeyboardInterrupt):
             self.note("interrupted: what was extracted is kept, and the same command goes on from there", "red")
             raise typer.Exit(130) from error
+
+    def _check_output(self) -> None:
+        """Refuse before the work what could not be written after it."""
+        path = self._options.output
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            self._complain(
+                NCTransferError(f"{str(path)!r} cannot be written: no such folder", "give another --output")
+                if not path.is_dir()
+                else NCTransferError(f"{str(path)!r} is a folder", "give --output a file")
+            )
+            raise typer.Exit(1)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Draw progress, if someone looks on."""
@@ -198,13 +210,16 @@ def _console(**settings: Any) -> Console:
 def _bar(console: Console) -> Progress:
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
         TimeRemainingColumn,
     )
     from rich.text import Text
+
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -213,7 +228,7 @@ def _bar(console: Console) -> Progress:
     return Progress(
         "{task.description}",
         BarColumn(),
-        MofNCompleteColumn(),
+        Count(),
         Rate(),
         TimeRemainingColumn(),
         console=console,

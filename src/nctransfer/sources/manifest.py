@@ -76,6 +76,11 @@ class Manifest(ImageSource):
             if known is not entry:
                 self._agree(line, known, entry)
                 again += 1
+        if all(entry.mtime_ns == 0 for entry in entries.values()):
+            raise DataError(
+                f"none of the {counted(len(entries), 'image')} of {self.name!r} is there: looked in {self._root!r}",
+                "name the folder that the paths are relative to: --image-root",
+            )
         self.notes = (f"{counted(again, 'line')} left out for an earlier one of the same image",) if again else ()
         return sorted(entries.values())
 

@@ -24,10 +24,10 @@ __all__ = ["PREFIXES", "TimmReader", "open_reader", "prefix_of"]
 
 PREFIXES = {  # the package that timm needs, and what installs it
     "torch": ("torchvision", "torchvision"),
-    "hfds": ("datasets", "'nctransfer[hf]'"),
-    "hfids": ("datasets", "'nctransfer[hf]'"),
-    "wds": ("webdataset", "'nctransfer[wds]'"),
-    "tfds": ("tensorflow_datasets", "'nctransfer[tfds]'"),
+    "hfds": ("datasets", "datasets"),
+    "hfids": ("datasets", "datasets"),
+    "wds": ("webdataset", "webdataset"),
+    "tfds": ("tensorflow_datasets", "tensorflow-datasets tensorflow"),
 }
 DEFAULT_SPLIT = "validation"  # of timm.data.create_dataset
 
