@@ -9,6 +9,7 @@ import itertools
 import math
 
 import numpy as np
+import scipy.linalg
 import scipy.stats
 
 
@@ -83,15 +84,28 @@ def directional_cdnv(classes):
 
 
 def cdnv_debiased(classes):
+    """``None`` where no pair is resolved."""
     values = [debiased_pair(classes, i, j) for i, j in ordered_pairs(classes)]
-    return float(np.mean([value for value in values if value is not None]))
+    resolved = [value for value in values if value is not None]
+    return float(np.mean(resolved)) if resolved else None
+
+
+def within(classes):
+    return sum(covariance(rows) for rows in classes) / len(classes)
+
+
+def between(classes):
+    return sum(np.outer(m, m) for m in centred_means(classes)) / len(classes)
+
+
+def total(classes):
+    return within(classes) + between(classes)
 
 
 def nc1(classes):
-    within = sum(covariance(rows) for rows in classes) / len(classes)
-    between = sum(np.outer(m, m) for m in centred_means(classes)) / len(classes)
     # the cutoff is above the rounding of the means, which an offset of 1000 lifts above NumPy's default
-    return float(np.trace(within @ np.linalg.pinv(between, rcond=1e-12, hermitian=True))) / len(classes)
+    inverse = np.linalg.pinv(between(classes), rcond=1e-12, hermitian=True)
+    return float(np.trace(within(classes) @ inverse)) / len(classes)
 
 
 def equinorm(classes):
@@ -126,32 +140,27 @@ def ncc_accuracy(classes):
     return float(np.mean(ncc_accuracies(classes)))
 
 
-def total(classes):
-    within = sum(covariance(rows) for rows in classes) / len(classes)
-    return within, within + sum(np.outer(m, m) for m in centred_means(classes)) / len(classes)
-
-
 def separation_fuzziness(classes):
     return len(classes) * nc1(classes)
 
 
 def variance_ratio(classes):
-    within, both = total(classes)
-    return float(np.trace(within) / np.trace(both - within))
+    return float(np.trace(within(classes)) / np.trace(between(classes)))
 
 
 def variability_collapse_index(classes):
     """``None`` where Sigma_T is singular."""
-    within, both = total(classes)
-    if np.linalg.matrix_rank(both, tol=1e-12 * np.linalg.norm(both, 2)) < len(both):
+    both = total(classes)
+    if np.linalg.matrix_rank(both, hermitian=True) < len(both):
         return None
-    explained = np.trace(np.linalg.inv(both) @ (both - within))
+    explained = np.trace(scipy.linalg.solve(both, between(classes), assume_a="pos"))
     return float(1 - explained / min(len(both), len(classes) - 1))
 
 
 def vci_noise_level(classes):
+    """``None`` where Sigma_T is singular for want of samples."""
     n, d = sum(map(len, classes)), classes[0].shape[1]
-    return 1 - d / (n - 1) if n > d else None
+    return 1 - d / (n - 1) if n - 1 >= d else None
 
 
 def maximal_angle(classes):
@@ -159,8 +168,9 @@ def maximal_angle(classes):
 
 
 def etf_error(classes):
+    """``None`` where there is no simplex of C vertices."""
     C, m = len(classes), np.array(centred_means(classes))
-    if C - 1 > m.shape[1]:
+    if m.shape[1] < C - 1:
         return None
     gram = m @ m.T
     return float(np.linalg.norm(gram / np.linalg.norm(gram) - (np.eye(C) - np.ones((C, C)) / C) / math.sqrt(C - 1)))
@@ -168,7 +178,8 @@ def etf_error(classes):
 
 def mean_uniformity(classes):
     m = [row / np.linalg.norm(row) for row in centred_means(classes)]
-    return float(np.mean([-math.log(np.linalg.norm(m[i] - m[j])) for i, j in unordered_pairs(classes)]))
+    apart = [float(np.linalg.norm(m[i] - m[j])) for i, j in unordered_pairs(classes)]
+    return float(np.mean([math.log(1 / one) if one > 0 else math.inf for one in apart]))
 
 
 def effective_rank(classes):
@@ -183,11 +194,11 @@ def participation(matrix):
 
 
 def participation_ratio(classes):
-    return participation(total(classes)[1])
+    return participation(total(classes))
 
 
 def within_participation_ratio(classes):
-    return participation(total(classes)[0])
+    return participation(within(classes))
 
 
 def self_duality(classes, weight):
@@ -195,14 +206,21 @@ def self_duality(classes, weight):
     return float(np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)))
 
 
+def nearest(row, centres):
+    """The first of the nearest."""
+    return int(np.argmin([np.linalg.norm(row - centre) for centre in centres]))
+
+
 def ncc_agreement(classes, weight, bias):
     means = [mean(rows) for rows in classes]
-    agree = [
-        np.argmax(weight @ row + bias) == np.argmin([np.linalg.norm(row - centre) for centre in means])
-        for rows in classes
-        for row in rows
-    ]
+    agree = [np.argmax(weight @ row + bias) == nearest(row, means) for rows in classes for row in rows]
     return float(np.mean(agree))
+
+
+def ncc_accuracies_by(classes, others):
+    """Of each class the accuracy of the nearest of the class centres of another set."""
+    means = [mean(rows) for rows in others]
+    return [float(np.mean([nearest(row, means) == own for row in rows])) for own, rows in enumerate(classes)]
 
 
 MEASURES = {

@@ -268,12 +268,17 @@ def test_one_classifier(name: str, stored: str) -> None:
     assert [row["classifier"] for row in data_of("fewshot", stored, *SMALL, "-c", name)["results"]] == [name]
 
 
+def defined(found: dict[str, Any]) -> dict[str, float]:
+    """The metrics that have a value."""
+    return {name: value for name, value in found["metrics"].items() if value is not None}
+
+
 def test_the_batch_size_changes_no_number(folder: Path, tmp_path: Path) -> None:
     found = []
     for size, workers in ((1, 1), (32, 2)):
         options = ("--batch-size", size, "--workers", workers, "--cache-dir", tmp_path / f"cache{size}")
         found.append(data_of("collapse", *VIT, "--data", folder, *options))
-    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"], rel=1e-4)
+    assert defined(found[0]) == pytest.approx(defined(found[1]), rel=1e-4)
     assert found[0]["features"]["id"] == found[1]["features"]["id"]
     assert found[0]["features"]["path"] != found[1]["features"]["path"]
 
@@ -330,7 +335,7 @@ def test_json_of_collapse(stored: str) -> None:
     assert found["features"].keys() >= ABOUT
     assert found["metrics"] == report.metrics  # to the last digit
     assert found["intervals"] == {name: list(ends) for name, ends in report.intervals.items()}
-    assert found["undefined"] == {}
+    assert found["undefined"] == report.undefined
     assert found["pairs"][0].keys() == {
         "class_a",
         "class_b",
@@ -374,7 +379,8 @@ def test_csv_is_read_by_pandas(command: list[Any]) -> None:
 
 def test_csv_is_exact(stored: str) -> None:
     rows = csv.DictReader(io.StringIO(done("collapse", stored, "--format", "csv").stdout))
-    assert {row["metric"]: float(row["value"]) for row in rows} == data_of("collapse", stored)["metrics"]
+    values = {row["metric"]: float(row["value"]) if row["value"] else None for row in rows}
+    assert values == data_of("collapse", stored)["metrics"]
 
 
 @each_command
@@ -487,7 +493,7 @@ def test_an_altered_byte_is_found_and_mended(
     keep_time: bool, which: tuple[str, ...], stored: str, cache: Path, folder: Path
 ) -> None:
     assert data_of("cache", "verify", *which)["damaged"] == []
-    before = data_of("collapse", stored)["metrics"]
+    before = defined(data_of("collapse", stored))
     [part] = (cache / "features" / stored / "rows").iterdir()
     flip_a_bit(part, keep_time)
 
@@ -503,7 +509,7 @@ def test_an_altered_byte_is_found_and_mended(
 
     done("extract", *VIT, "--data", folder)  # as the hint says
     assert data_of("cache", "verify", *which)["damaged"] == []
-    assert data_of("collapse", stored)["metrics"] == pytest.approx(before, rel=1e-4)
+    assert defined(data_of("collapse", stored)) == pytest.approx(before, rel=1e-4)
 
 
 def test_a_set_is_removed(stored: str, cache: Path) -> None:
@@ -531,7 +537,7 @@ def test_without_a_pattern_the_bundled_model_is_at_hand() -> None:
     assert models["vit_base_patch16_224.augreg2_in21k_ft_in1k"]["aliases"] == ["vit_base"]
     assert sum(bool(model["at_hand"]) for model in models.values()) < len(models)
     [line] = (line for line in done("models").stdout.splitlines() if "tf_efficientnet_lite0.in1k" in line)
-    assert "at hand" in line
+    assert "here (package)" in line
 
 
 @pytest.mark.parametrize("pattern", ["resnet50", "resnet50*"])
@@ -555,7 +561,6 @@ def test_a_pattern_chooses_models(pattern: str) -> None:
         ["fewshot", "--queries", "0"],
         ["fewshot", "--episodes", "1"],
         ["collapse", "--pairs", "-1"],
-        ["collapse", "a", "b"],
         ["collapse", "--format", "xml"],
         ["extract", "--batch-size", "0"],
         ["extract", "--max-per-class", "0"],

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import nctransfer as nct
 from conftest import write_digits
-from terminal import SMALL, VIT, cli, data_of, done, misused, refused
+from terminal import SMALL, VIT, cli, data_of, done, known, misused, refused
 
 CLASSES = ("one", "two", "zero")
 EACH = 6
@@ -179,7 +179,7 @@ def test_equal_images_from_an_archive_give_equal_numbers(folder: Path, tmp_path:
     of_folder, of_archive = (
         data_of("collapse", *VIT, "--data", data) for data in (folder, packed(tmp_path / "p.tar", folder))
     )
-    assert of_archive["metrics"] == pytest.approx(of_folder["metrics"], rel=1e-4)
+    assert known(of_archive) == pytest.approx(known(of_folder), rel=1e-3)
     assert of_archive["features"]["id"] != of_folder["features"]["id"]
 
 
@@ -324,7 +324,7 @@ def test_an_option_of_no_use_is_no_option(
         ("-", "'-' is not there"),
         ("null\0character", r"'null\x00character' is not there"),
         ("*.parquet", "has no Parquet files"),
-        ("tfds/pets", "needs the package tensorflow_datasets\nhint: pip install 'nctransfer[tfds]'"),
+        ("tfds/pets", "needs the package tensorflow_datasets\nhint: pip install tensorflow-datasets tensorflow"),
         ("torch/mnist", "needs a folder\nhint: name where it lies, or is downloaded to: --data-dir"),
         ("wds/pets", "needs the folder of its shards"),
         ("/dev/null", "'/dev/null' is no file or folder"),
@@ -346,14 +346,12 @@ def test_files_that_are_no_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--classes", "--exclude-classes", "--class-names"])
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no hint, and the number of an error of the system")
 def test_a_file_of_names_that_is_not_there(option: str, folder: Path, tmp_path: Path) -> None:
     complaint = refused("data", folder, option, tmp_path / "nothing")
     assert str(tmp_path / "nothing") in complaint
     assert "Errno" not in complaint
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="two classes become one in silence")
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_name_that_stands_for_two_codes(kind: str, folder: Path, tmp_path: Path) -> None:
     csv_ = [manifest(tmp_path / "m.csv", folder, codes=True), "--image-root", folder]
@@ -363,10 +361,9 @@ def test_a_name_that_stands_for_two_codes(kind: str, folder: Path, tmp_path: Pat
     assert result.exit_code == 1 or json.loads(result.stdout)["classes"] == 3
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="every later code has the next name, in silence")
 def test_a_blank_line_among_the_names_of_codes(folder: Path, tmp_path: Path) -> None:
     data = of_images(tmp_path / "p.parquet", folder, codes=True)
-    assert "line 2" in refused("data", data, "--class-names", lines(tmp_path / "names", "one", "", "two", "zero"))
+    assert "empty line" in refused("data", data, "--class-names", lines(tmp_path / "names", "one", "", "two", "zero"))
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="the library of the reader draws a bar")
@@ -376,7 +373,6 @@ def test_a_reader_is_quiet(tmp_path: Path, folder: Path) -> None:
     assert done("extract", *VIT, "--data", *data, "--quiet").stderr == ""
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an empty name counts as none that was given")
 @pytest.mark.parametrize("arguments", [["data", "{}", ""], ["collapse", ""], ["check", *VIT, "-n", "2", "--data", ""]])
 def test_an_empty_name_is_not_taken_for_none(
     arguments: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -481,7 +477,7 @@ def test_data_of_nothing_but_broken_images(tmp_path: Path) -> None:
         (tmp_path / "x" / name / "1.png").write_bytes(b"no image")
     found = data_of("data", tmp_path / "x")
     assert (found["images"], len(found["broken"]), found["sizes"], found["modes"]) == (2, 2, None, {})
-    assert "room for 0 shots" in done("data", tmp_path / "x").stdout
+    assert "0 usable images" in done("data", tmp_path / "x").stdout
     for more in ([], ["--skip-broken"]):
         result = cli("extract", *VIT, "--data", tmp_path / "x", *more)
         assert (result.exit_code, result.stdout) == (1, "")
@@ -556,24 +552,34 @@ def test_what_is_chosen_is_chosen_of_the_first_alone(folder: Path, leaking: Path
 
 
 def test_a_source_overlaps_with_itself(folder: Path, tmp_path: Path) -> None:
-    found = data_of("data", manifest(tmp_path / "m.jsonl", folder), packed(tmp_path / "p.zip", folder))
-    assert found["overlap"]["share"] is None  # no image lies beside the manifest
-    assert len(found["broken"]) == 18
-    whole = data_of("data", packed(tmp_path / "p.tar", folder), folder)["overlap"]
-    assert (whole["share"], whole["classes"]) == (1.0, list(CLASSES))
+    found = data_of("data", packed(tmp_path / "p.tar", folder), folder)["overlap"]
+    assert (found["images"], found["share"], found["classes"]) == (18, 1.0, list(CLASSES))
+
+
+def test_images_that_are_not_there_overlap_with_nothing(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "x" / "one" / "1.png"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no image")
+    found = data_of("data", tmp_path / "x", folder)
+    assert len(found["broken"]) == 1
+    assert (found["overlap"]["of"], found["overlap"]["share"]) == (0, None)
+
+
+@pytest.mark.parametrize("root", [[], ["--image-root", "nothing"]])
+def test_a_manifest_of_images_that_are_elsewhere(root: list[str], folder: Path, tmp_path: Path) -> None:
+    complaint = refused("data", manifest(tmp_path / "m.jsonl", folder), *root)
+    assert ("is not there" if root else "--image-root") in complaint
 
 
 def test_a_second_source_that_is_not_there(folder: Path) -> None:
     assert "'nothing' is not there" in refused("data", folder, "nothing")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="CSV has the counts alone")
 def test_a_leak_is_in_csv_too(folder: Path, leaking: Path) -> None:
     with_other = done("data", folder, leaking, "--format", "csv").stdout
     assert with_other != done("data", folder, "--format", "csv").stdout
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="only the digests of the second source are used")
 def test_what_could_not_be_compared_is_said(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     png(other / "a" / "1.png")
@@ -622,7 +628,7 @@ def test_features_of_any_file_give_the_same_numbers(name: str, tmp_path: Path) -
     file = WRITERS[name](tmp_path / name)
     found = data_of("collapse", file)
     own = nct.FeatureSet.from_arrays(clouds()[0], [CLASSES[code] for code in clouds()[1]])
-    assert found["metrics"] == pytest.approx(nct.collapse(own).metrics, rel=1e-6)
+    assert known(found) == pytest.approx(known(nct.collapse(own).to_dict()), rel=1e-6)
     about = found["features"]
     assert (about["id"], about["data"], about["model"]) == (str(file), name, None)
     assert (about["samples"], about["classes"], about["dim"]) == (24, 3, 5)
@@ -658,7 +664,8 @@ def test_names_of_coded_features(tmp_path: Path) -> None:
     few = refused("collapse", tmp_path / "f.npz", "--class-names", lines(tmp_path / "few", "x"))
     assert "the label 1" in few
     twice = refused("collapse", tmp_path / "f.npz", "--class-names", lines(tmp_path / "twice", "x", "x", "y"))
-    assert "'x' stands for two codes" in twice
+    assert "'x'" in twice
+    assert "each code" in twice
     file = parquet(tmp_path / "f.parquet")
     assert "no whole numbers" in refused("collapse", file, "--class-names", names)
 
@@ -703,15 +710,11 @@ def test_features_and_data_at_once_are_refused(folder: Path, tmp_path: Path) -> 
     assert "--data too\nhint: give one or the other" in refused("collapse", file, "--data", folder)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="what is of no use to features is passed over in silence")
 @pytest.mark.parametrize("option", ["--image-column", "--image-root", "--data-dir"])
 def test_an_option_of_no_use_to_features(option: str, tmp_path: Path) -> None:
     assert option in refused("collapse", npz(tmp_path / "f.npz"), option, "x")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="what is of no use to a stored set is passed over in silence"
-)
 @pytest.mark.parametrize("option", ["--label-column", "--class-names", "--image-root"])
 def test_an_option_of_no_use_to_a_stored_set(option: str, folder: Path, tmp_path: Path) -> None:
     stored = data_of("extract", *VIT, "--data", folder)["id"]

@@ -393,7 +393,7 @@ def test_what_is_wrong_is_said() -> None:
 def test_what_is_not_wrong_is_not_said() -> None:
     (sheet,) = data_sheets(inspect(Given(("a", "", png(1)), ("b", "", png(2)))))
     assert sheet.reading == (
-        "The classes are balanced. An episode of all classes has room for 1 shots and queries of each."
+        "The classes are balanced. The smallest class has 1 usable images: shots and queries of an episode share them."
     )
     assert sheet.facts["class sizes"] == "1 image each"
 

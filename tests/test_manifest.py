@@ -72,7 +72,7 @@ def test_codes_become_names(tmp_path: Path) -> None:
     assert source.id == open_source(path).id
 
 
-@pytest.mark.parametrize(("label", "message"), [("2", "the label is 2, but there are 2 class names"), ("x", "no code")])
+@pytest.mark.parametrize(("label", "message"), [("2", "the label is 2, with 2 class names"), ("x", "no code")])
 def test_what_is_no_code(tmp_path: Path, label: str, message: str) -> None:
     path = manifest(tmp_path, f"path,label\nimg/0.png,{label}\n")
     with pytest.raises(DataError, match=f"line 2 of .*{message}"):
@@ -102,6 +102,7 @@ def test_a_path_that_leaves_the_folder_is_an_error(tmp_path: Path, given: str) -
 
 
 def test_a_name_that_begins_with_dots_is_inside(tmp_path: Path) -> None:
+    (tmp_path / "..x.png").write_bytes(png(0, 0, 0))
     assert labelled(open_source(manifest(tmp_path, "path,label\n..x.png,cat\n")))[0][0] == "..x.png"
 
 

@@ -156,7 +156,7 @@ MAY_IMPORT = {
     "folding": set(),
     "backbones": {"catalogue", "devices", "errors", "folding", "hub", "store", "weights"},
     "loader": {"errors", "images"},
-    "numerics": {"backbones", "errors", "images", "store"},
+    "numerics": {"backbones", "errors", "features", "images", "store"},
     "inventory": {"errors", "features", "images", "loader"},
     "extraction": {
         *{"backbones", "catalogue", "devices", "errors", "features", "hub"},

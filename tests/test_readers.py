@@ -324,7 +324,12 @@ def test_arrays_become_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "install"),
-    [("hfds/x", "'nctransfer[hf]'"), ("hfids/x", "'nctransfer[hf]'"), ("wds/x", "'nctransfer[wds]'"), ("tfds/x", "")],
+    [
+        ("hfds/x", "pip install datasets"),
+        ("hfids/x", "pip install datasets"),
+        ("wds/x", "pip install webdataset"),
+        ("tfds/x", ""),
+    ],
 )
 def test_a_missing_package_is_named(name: str, install: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

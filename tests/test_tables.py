@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nctransfer import FeatureSet, collapse
-from nctransfer.backbones import ModelInfo
+from nctransfer.catalogue import ModelInfo
 from nctransfer.cli.terminal import _print
 from nctransfer.evaluation import FewShotResult, FewShotRow
-from nctransfer.measures import CollapseReport, PairCollapse
+from nctransfer.measures import MEASURES, CollapseReport, PairCollapse
 from nctransfer.tables import (
     Sheet,
     _number,
@@ -124,7 +124,8 @@ def test_no_accuracy_is_cut_in_a_narrow_console(width: int) -> None:
 def test_no_letter_of_a_name_is_lost_in_a_narrow_console(width: int) -> None:
     name = "".join(chr(ord("a") + i % 26) for i in range(100))
     lines = shown(Sheet("t", ["name", ">n"], [[name, "1"]], {}), width).splitlines()
-    assert "".join(line.split()[0] for line in lines if re.match(r"[a-z]{2}", line) and "name" not in line) == name
+    words = [word for line in lines for word in line.split() if re.fullmatch(r"[a-z]{2,}", word) and word != "name"]
+    assert "".join(words) == name
 
 
 # Markdown
@@ -253,14 +254,17 @@ def report(values: list[list[float]], labels: str) -> CollapseReport:
 
 def test_collapse_shows_every_measure_and_how_to_read_it() -> None:
     found = report([[0.0], [2.0], [10.0], [12.0], [30.0], [32.0]], "aabbcc")
-    measures, pairs = collapse_sheets(found)
+    measures, pairs, _ = collapse_sheets(found, every=True)
     assert [row[0] for row in measures.rows] == list(found.metrics)
     assert measures.rows[0][1] == _number(found.metrics["cdnv"])
     low, high = found.intervals["cdnv"]
     assert measures.rows[0][2] == f"{_number(low)} to {_number(high)}"
+    arrows = {"higher": "↑", "lower": "↓", "": ""}
     assert {row[0]: row[3] for row in measures.rows} == {
-        name: "↑" if name == "ncc_accuracy" else "↓" for name in found.metrics
+        name: arrows[MEASURES[name].collapsed] for name in found.metrics
     }
+    usual = collapse_sheets(found)[0].rows
+    assert [row[0] for row in usual] == [name for name, measure in MEASURES.items() if measure.is_usual]
     assert "100.0% of the samples" in measures.reading
     assert [row[0] for row in pairs.rows] == ["a / b", "b / c", "a / c"]
 
@@ -270,7 +274,7 @@ def test_what_is_not_defined_says_why_and_what_is_infinite_is_no_word() -> None:
     rows = {row[0]: row for row in collapse_sheets(found)[0].rows}
     assert rows["cdnv"][1] == "∞"
     assert rows["nc1"][1] == "–"
-    assert "nc1 is not defined: all class means coincide." in collapse_sheets(found)[0].reading
+    assert "nc1, equinorm: all class means coincide." in collapse_sheets(found)[0].reading
     assert "infinite" in collapse_sheets(found)[0].reading
 
 
@@ -287,11 +291,11 @@ def test_names_of_classes_are_shown_as_they_are() -> None:
 
 
 def test_models_say_whether_their_weights_are_at_hand() -> None:
-    models = [ModelInfo("m.in1k", ("m_base", "m_b"), 224, "mit", "x", True), ModelInfo("n", (), 518, "", "", False)]
+    models = [ModelInfo("m.in1k", ("m_base", "m_b"), 224, "mit", "x", "cache"), ModelInfo("n", (), 518, "", "", "")]
     sheet = models_sheet(models)
     assert [dict(zip(sheet.heads, row, strict=True)) for row in sheet.rows] == [
-        {"model": "m.in1k", "short name": "m_base, m_b", "size": "224", "licence": "mit", "weights": "at hand"},
-        {"model": "n", "short name": "", "size": "518", "licence": "", "weights": "download"},
+        {"model": "m.in1k", "short name": "m_base, m_b", "pixels": "224", "licence": "mit", "weights": "here (cache)"},
+        {"model": "n", "short name": "", "pixels": "518", "licence": "", "weights": "download"},
     ]
     assert sheet.reading.startswith("2 models.")
 

@@ -305,9 +305,11 @@ class FeatureStream:
                 raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
             kept = labels >= 0
             chosen = torch.from_numpy(matrix)[kept]
-            if not bool(chosen.isfinite().all()):
+            finite = chosen.isfinite().all(dim=1)
+            if not bool(finite.all()):
+                first = start + int(kept.nonzero()[int((~finite).nonzero()[0])])
                 raise FeaturesError(
-                    f"{self.info.id} holds NaN or infinite values, in row {start:,} or soon after it",
+                    f"{self.info.id} holds NaN or infinite values; the first are in row {first:,}",
                     "leave these samples out, or mend what made them",
                 )
             start += len(matrix)

@@ -185,9 +185,10 @@ def variability_collapse_index(stats: ClassStatistics) -> float:
     import torch
 
     classes, dim = stats.centred_means.shape
-    if (rank := len(stats.spectrum)) < dim:  # the same as that of Sigma_T, which weights the classes otherwise
-        raise Undefined(f"the features span {rank:,} of {dim:,} dimensions, so that Sigma_T is singular")
-    root = torch.linalg.cholesky(stats.total)
+    rank = len(stats.spectrum)  # but for rounding that of Sigma_T, which weights the classes otherwise
+    root, failed = torch.linalg.cholesky_ex(stats.total)
+    if rank < dim or bool(failed):
+        raise Undefined(f"the features span {min(rank, dim - 1):,} of {dim:,} dimensions, so that Sigma_T is singular")
     explained = torch.linalg.solve_triangular(root, stats.centred_means.T, upper=False).square().sum() / classes
     return 1 - float(explained) / min(dim, classes - 1)
 
@@ -498,7 +499,9 @@ class CollapseReport:
         nothing = (math.nan, math.nan)
         rows = [(name, value, *self.intervals.get(name, nothing)) for name, value in self.metrics.items()]
         frame = pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
-        return frame.assign(**{name: self.features[name] for name in ("id", "model", "data", "split", "layer")})
+        for name in ("id", "model", "data", "split", "layer"):  # as objects: a path may hold what is no text
+            frame[name] = pd.Series([self.features[name]] * len(frame), dtype=object)
+        return frame
 
 
 def collapse(

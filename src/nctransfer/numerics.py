@@ -107,8 +107,9 @@ def check(
     def compare(way: str, run: Callable[[], torch.Tensor]) -> Difference:
         try:
             return _difference(way, good, run()[finite])
-        except (RuntimeError, NotImplementedError, TypeError) as error:  # whatever the device lacks
-            return Difference(way, None, reason=str(error).strip().partition("\n")[0])
+        except (ModelError, RuntimeError, NotImplementedError, TypeError) as error:  # whatever the device lacks
+            reason = error.__cause__ or error
+            return Difference(way, None, reason=str(reason).strip().partition("\n")[0])
 
     def folded() -> torch.Tensor:
         other = backbone.variant(torch.float32)

@@ -54,13 +54,15 @@ class Means:
 
         counts = torch.zeros(len(features.classes), dtype=torch.float64, device=device)
         sums = torch.zeros(len(features.classes), features.dim, dtype=torch.float64, device=device)
-        prints = []
+        prints, done = torch.empty(len(features), dtype=torch.int64), 0
         for rows, labels in features.batches():
             labels = labels.to(device)
             sums.index_add_(0, labels, rows.to(device, torch.float64))
             counts += labels.bincount(minlength=len(counts))
-            prints.append(torch.tensor([_print(row) for row in rows.numpy()], dtype=torch.int64))
-        return cls(counts, sums, prints)
+            # into one tensor: a small one kept from each batch would pin the memory of all others
+            prints[done : done + len(rows)] = torch.tensor([_print(row) for row in rows.contiguous().numpy()])
+            done += len(rows)
+        return cls(counts, sums, [prints])
 
     def __add__(self, other: Means) -> Means:
         """Of two parts of one set."""

@@ -148,7 +148,9 @@ class FeatureStore:
         ids = [stored.id for stored in fitting or every.values()]
         names = "\n  ".join(ids[:10] + ["…"] * (len(ids) > 10))
         if fitting:
-            raise FeaturesError(f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give the id from its beginning")
+            raise FeaturesError(
+                f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give the id from its beginning"
+            )
         raise FeaturesError(
             f"{name!r} is neither a stored set nor a file of features (Parquet, .npz, .safetensors)",
             f"stored are:\n  {names}" if every else "nothing is stored yet: run nctransfer extract",

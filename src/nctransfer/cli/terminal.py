@@ -78,9 +78,10 @@ class Terminal:
         path = self._options.output
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             self._complain(
-                NCTransferError(f"{str(path)!r} cannot be written: no such folder", "give another --output")
-                if not path.is_dir()
-                else NCTransferError(f"{str(path)!r} is a folder", "give --output a file")
+                NCTransferError(
+                    f"{str(path)!r} cannot be written: it {'is a folder' if path.is_dir() else 'lies in no folder'}",
+                    "give another --output",
+                )
             )
             raise typer.Exit(1)
 
@@ -133,7 +134,8 @@ class Terminal:
         elif self._options.format is Format.markdown:
             text = "\n".join(map(to_markdown, sheets))
         else:
-            text = (rows() if callable(rows) else to_frame(rows)).to_csv(index=False)
+            frame = rows() if callable(rows) else to_frame(rows)
+            text = frame.to_csv(index=False, errors="backslashreplace")  # half a character, of a file name
         if self._options.output:
             self._write(text)
         else:
