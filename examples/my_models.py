@@ -8,6 +8,7 @@ timm builds (``timm.models.ResNet`` with other arguments, say) has it already.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class Conv4(nn.Module):
     def __init__(self, num_classes: int = 64, width: int = 64) -> None:
         super().__init__()
         channels = (3, width, width, width, width)
-        self.blocks = nn.Sequential(*(self._block(*pair) for pair in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(self._block(*pair) for pair in itertools.pairwise(channels)))
         self.fc: nn.Module = nn.Linear(width, num_classes)
         self.width = width
         # the transform: image size, crop and colours; what is left out is as for ImageNet
@@ -51,6 +52,8 @@ class Conv4(nn.Module):
         self, images: torch.Tensor, indices: list[int] | None = None, output_fmt: str = "NCHW"
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The last feature map, and those of the blocks that are asked for (``--layers``)."""
+        if output_fmt != "NCHW":
+            raise ValueError(f"the maps are NCHW, not {output_fmt}")
         maps = []
         for block in self.blocks:
             images = block(images)
@@ -69,4 +72,6 @@ class Conv4(nn.Module):
 @register_model
 def conv4(pretrained: bool = False, num_classes: int = 64, width: int = 64, **_: Any) -> Conv4:
     """``--model conv4``; ``--model-kwargs width=128`` reaches it too."""
+    if pretrained:
+        raise ValueError("conv4 has no published weights")
     return Conv4(num_classes, width)

@@ -153,7 +153,8 @@ def variability_collapse_index(classes):
     both = total(classes)
     if np.linalg.matrix_rank(both, hermitian=True) < len(both):
         return None
-    explained = np.trace(scipy.linalg.solve(both, between(classes), assume_a="pos"))
+    # m by m: the rounding of Sigma_B is large beside a small variance
+    explained = sum(m @ scipy.linalg.solve(both, m, assume_a="pos") for m in centred_means(classes)) / len(classes)
     return float(1 - explained / min(len(both), len(classes) - 1))
 
 

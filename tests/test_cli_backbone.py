@@ -262,7 +262,6 @@ def test_layers_are_added_to_what_is_stored(data: tuple[object, ...]) -> None:
     assert [found["features"]["layer"] for found in sets] == ["layer_1", "layer_2", "feature"]
 
 
-@pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason="they are not checked as extract does")
 @pytest.mark.parametrize("layers", ["last-x", "", "x"])
 def test_layers_that_cannot_be_named(layers: str, data: tuple[object, ...]) -> None:
     stored = data_of("extract", *VIT, *data, "--layers", "0")["id"]

@@ -366,7 +366,6 @@ def test_a_blank_line_among_the_names_of_codes(folder: Path, tmp_path: Path) -> 
     assert "empty line" in refused("data", data, "--class-names", lines(tmp_path / "names", "one", "", "two", "zero"))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the library of the reader draws a bar")
 def test_a_reader_is_quiet(tmp_path: Path, folder: Path) -> None:
     pytest.importorskip("datasets")
     data, _ = SOURCES["hfds"](tmp_path, folder)

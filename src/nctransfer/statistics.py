@@ -39,11 +39,13 @@ class Means:
 
     Attributes:
         counts: Samples of each class, ``(C,)``.
-        sums: Of their features, ``(C, d)``.
+        shift: Some feature, ``(d,)``: around it, sums lose no digits.
+        sums: Of the features of each class less the shift, ``(C, d)``.
         prints: A number for each row that equal rows share, ``(n,)`` int64, in pieces.
     """
 
     counts: torch.Tensor
+    shift: torch.Tensor
     sums: torch.Tensor
     prints: list[torch.Tensor]
 
@@ -54,19 +56,23 @@ class Means:
 
         counts = torch.zeros(len(features.classes), dtype=torch.float64, device=device)
         sums = torch.zeros(len(features.classes), features.dim, dtype=torch.float64, device=device)
+        shift = torch.zeros(features.dim, dtype=torch.float64, device=device)
         prints, done = torch.empty(len(features), dtype=torch.int64), 0
         for rows, labels in features.batches():
-            labels = labels.to(device)
-            sums.index_add_(0, labels, rows.to(device, torch.float64))
+            labels, values = labels.to(device), rows.to(device, torch.float64)
+            if not done and len(rows):
+                shift = values[0].clone()
+            sums.index_add_(0, labels, values - shift)
             counts += labels.bincount(minlength=len(counts))
             # into one tensor: a small one kept from each batch would pin the memory of all others
             prints[done : done + len(rows)] = torch.tensor([_print(row) for row in rows.contiguous().numpy()])
             done += len(rows)
-        return cls(counts, sums, [prints])
+        return cls(counts, shift, sums, [prints])
 
     def __add__(self, other: Means) -> Means:
         """Of two parts of one set."""
-        return Means(self.counts + other.counts, self.sums + other.sums, self.prints + other.prints)
+        moved = other.sums + other.counts[:, None] * (other.shift - self.shift)
+        return Means(self.counts + other.counts, self.shift, self.sums + moved, self.prints + other.prints)
 
     @property
     def duplicates(self) -> int:
@@ -165,7 +171,7 @@ class _Geometry:
         import torch
 
         self.counts = means.counts
-        self.means = means.sums / means.counts[:, None]
+        self.means = means.shift + means.sums / means.counts[:, None]
         self.centred = self.means - self.means.mean(dim=0)
         # not by the Gram matrix: close means far from mu_G would lose digits
         self.distances = torch.cdist(self.means, self.means, compute_mode="donot_use_mm_for_euclid_dist")
@@ -260,7 +266,7 @@ class ClassStatistics:
         geometry = _Geometry(means)
         counts = means.counts
         total = counts.sum()
-        offsets = geometry.means - means.sums.sum(dim=0) / total  # (C, d)
+        offsets = geometry.means - (means.shift + means.sums.sum(dim=0) / total)  # (C, d)
         pooled = moments.within * total if moments.pooled is None else moments.pooled
         variances = moments.squares / counts
         variances[variances <= geometry.rounding.square()] = 0
@@ -339,7 +345,7 @@ class LinearHead:
         shares = stats.counts / stats.counts.sum()
         means = stats.centred_means + stats.centre
         mean = shares @ means
-        strength = penalty * stats.covariance.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+        strength = penalty * float(stats.covariance.diagonal().mean()) or 1.0  # of features that do not vary, any
         covariance = stats.covariance + strength * torch.eye(len(mean), dtype=mean.dtype)
         weight = torch.linalg.solve(covariance, (shares[:, None] * (means - mean)).T).T
         return cls(weight, shares - weight @ mean, f"ridge, fitted on {origin}")

@@ -153,9 +153,12 @@ def _compare(
     pairs: int | None,
 ) -> CollapseComparison:
     from nctransfer import measures
+    from nctransfer.errors import FeaturesError
 
     settings: dict[str, Any] = {"pairs": pairs, "device": output.device}
-    if wanted.backbone.layers:
+    if wanted.backbone.layers is not None:
+        if column is not None:
+            raise FeaturesError("--layers and --feature-column were given at once", "give one of them")
         return measures.compare_layers(_layers(names[0], wanted, output, terminal), **settings)
     sets = [stream_for(name, wanted, column, output, terminal) for name in names]
     if source_train is not None and source_test is not None:
@@ -173,7 +176,7 @@ def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: T
     """The layers that are asked for, as far as they are stored; the pooled output last."""
     from nctransfer.errors import FeaturesError
 
-    asked = wanted.backbone.layers
+    asked = wanted.backbone.request(0).layers  # checked
     plain = dataclasses.replace(wanted, backbone=dataclasses.replace(wanted.backbone, layers=None))
     found = find_set(name, wanted if plain.is_given else plain, output, terminal)
     if isinstance(found, Path):
@@ -194,8 +197,10 @@ def _head(found: Any, heads: HeadOptions) -> Any:
     from nctransfer.statistics import LinearHead
 
     if heads.fit_head is not None:
-        if heads.fit_head != "ridge" or heads.head:
-            raise FeaturesError(f"a head cannot be {heads.fit_head!r}", "give --fit-head ridge, or --head")
+        if heads.head:
+            raise FeaturesError("two heads were asked for at once", "give --fit-head ridge, or --head")
+        if heads.fit_head != "ridge":
+            raise FeaturesError(f"a head cannot be {heads.fit_head!r}", "give --fit-head ridge")
         return "ridge"
     if not heads.head:
         return None
@@ -229,7 +234,9 @@ def _save_pairs(path: Path | None, reports: dict[str, CollapseReport]) -> None:
     try:
         pd.DataFrame(rows).to_parquet(path, index=False)
     except OSError as error:
-        raise NCTransferError(f"{str(path)!r} cannot be written: {error}", "give another --save-pairs") from error
+        raise NCTransferError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}", "give another --save-pairs"
+        ) from error
 
 
 def _show(terminal: Terminal, found: CollapseComparison, show: ShowOptions, seed: int) -> None:

@@ -151,7 +151,9 @@ def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: 
     store = FeatureStore(output.cache_dir)
     if name is not None:
         if wanted.is_given:
-            raise FeaturesError(f"features {name!r} were named, and --model or --data too", "give one or the other")
+            raise FeaturesError(
+                f"features {name!r} were named, and options of a backbone or --data too", "give one or the other"
+            )
         if not name:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
         if (named := store.resolve(name)) is None:

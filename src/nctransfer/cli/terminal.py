@@ -135,7 +135,7 @@ class Terminal:
             text = "\n".join(map(to_markdown, sheets))
         else:
             frame = rows() if callable(rows) else to_frame(rows)
-            text = frame.to_csv(index=False, errors="backslashreplace")  # half a character, of a file name
+            text = frame.to_csv(index=False)
         if self._options.output:
             self._write(text)
         else:
@@ -155,7 +155,7 @@ class Terminal:
         path = self._options.output
         assert path is not None
         try:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise NCTransferError(
                 f"{str(path)!r} cannot be written: {error.strerror}", "give another --output"

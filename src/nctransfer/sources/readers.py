@@ -113,7 +113,7 @@ class TimmReader(ImageSource):
     def _timm(self) -> Iterator[None]:
         """Silence on stdout, and one kind of error whatever a reader raises."""
         try:
-            with contextlib.redirect_stdout(io.StringIO()), _offline_hub(self._offline):
+            with contextlib.redirect_stdout(io.StringIO()), _offline_hub(self._offline), _no_bars(self.name):
                 yield
         except DataError:
             raise
@@ -122,6 +122,22 @@ class TimmReader(ImageSource):
                 f"{self.name!r} cannot be read, split {self.split!r}: {_why(error)}",
                 "--split names another split, --data-dir the folder where it lies or is downloaded to",
             ) from error
+
+
+@contextlib.contextmanager
+def _no_bars(name: str) -> Iterator[None]:
+    """Without the progress bars of Hugging Face's libraries, which know nothing of --quiet."""
+    libraries = (
+        ("huggingface_hub.utils", "datasets") if name.startswith("hf") and importlib.util.find_spec("datasets") else ()
+    )
+    drawing = [found for found in map(importlib.import_module, libraries) if not found.are_progress_bars_disabled()]
+    for library in drawing:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library in drawing:
+            library.enable_progress_bars()
 
 
 class _Torch(TimmReader):

@@ -1,0 +1,441 @@
+"""Features in passes: streams give what sets give, parts what the whole gives, and nothing is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from nctransfer.errors import FeaturesError
+from nctransfer.features import FeatureInfo, Features, FeatureSet, FeatureStream, Selection
+from nctransfer.foreign import read_features, stream_features
+from nctransfer.measures import collapse
+from nctransfer.statistics import ClassStatistics, Means, Moments
+from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet
+
+COUNTS = (4, 9, 12, 20)
+CPU = torch.device("cpu")
+
+
+def a_set(counts: Sequence[int] = COUNTS, d: int = 6, seed: int = 0, offset: float = 10) -> FeatureSet:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([f"class {c}" for c in range(len(counts))], counts)
+    means = np.repeat(rng.normal(size=(len(counts), d)), counts, axis=0)
+    return FeatureSet.from_arrays(rng.normal(size=(len(labels), d)) + means + offset, labels)
+
+
+def streamed(features: FeatureSet, order: np.ndarray | None = None, rows: int = 7) -> FeatureStream:
+    """The rows of a set in any order, so many at a time."""
+    order = np.arange(len(features)) if order is None else order
+    matrix = features.features.numpy()[order]
+    return FeatureStream(
+        features.labels[torch.from_numpy(order)],
+        features.classes,
+        features.dim,
+        features.info,
+        lambda: (matrix[start : start + rows] for start in range(0, len(matrix), rows)),
+    )
+
+
+def agree(one: Features, other: Features, rel: float = 1e-10) -> None:
+    """All that is reported is the same but for rounding."""
+    assert (one.classes, one.dim, len(one), one.counts.tolist()) == (
+        other.classes,
+        other.dim,
+        len(other),
+        other.counts.tolist(),
+    )
+    first, second = (flat(collapse(features, head="ridge", pairs=None).to_dict()) for features in (one, other))
+    assert second.keys() == first.keys()
+    for name, value in first.items():
+        expected = pytest.approx(value, rel=rel, abs=1e-12) if isinstance(value, float) else value
+        assert second[name] == expected, name
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dictionaries and lists by the path of each value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {name: value}
+    return {path: one for key, inner in items for path, one in flat(inner, f"{name}/{key}").items()}
+
+
+def same_statistics(one: ClassStatistics, other: ClassStatistics, rel: float = 1e-12) -> None:
+    for field in dataclasses.fields(ClassStatistics):
+        found, expected = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(expected, torch.Tensor):
+            scale = float(expected.abs().max())
+            torch.testing.assert_close(found, expected, rtol=rel, atol=rel * scale, msg=field.name)
+        else:
+            assert found == expected, field.name
+
+
+# Parts
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.integers(2, 3), st.booleans())
+def test_parts_of_a_set_add_up_to_it(seed: int, number: int, is_balanced: bool):
+    rng = np.random.default_rng(seed)
+    whole = a_set((6,) * 4 if is_balanced else rng.integers(2, 12, size=4), seed=seed)
+    part_of = torch.from_numpy(rng.integers(number, size=len(whole)))
+    part_of[whole.labels == 0] = 0  # the other parts have no row of that class
+    parts = [
+        dataclasses.replace(whole, features=whole.features[part_of == k], labels=whole.labels[part_of == k])
+        for k in range(number)
+    ]
+    means = [Means.of(part, CPU) for part in parts]
+    total = means[0] + means[1] if number == 2 else means[0] + (means[1] + means[2])
+    moments = [Moments.of(part, total) for part in parts]
+    both = moments[0] + moments[1] if number == 2 else (moments[2] + moments[0]) + moments[1]
+    same_statistics(ClassStatistics.from_passes(total, both), ClassStatistics.of(whole, "cpu"))
+    assert (both.pooled is None) == (len(set(whole.counts.tolist())) == 1)
+
+
+def test_a_part_without_a_row():
+    whole = a_set()
+    nothing = dataclasses.replace(whole, features=whole.features[:0], labels=whole.labels[:0])
+    means = Means.of(nothing, CPU) + Means.of(whole, CPU)
+    moments = Moments.of(whole, means) + Moments.of(nothing, means)
+    same_statistics(ClassStatistics.from_passes(means, moments), ClassStatistics.of(whole, "cpu"))
+
+
+def test_equal_rows_in_two_parts_are_counted():
+    whole = a_set((6, 6))
+    means = Means.of(whole, CPU)
+    assert (means.duplicates, (means + means).duplicates, (means + means + means).duplicates) == (0, 12, 24)
+
+
+def test_adding_changes_neither_part():
+    whole = a_set()
+    means = Means.of(whole, CPU)
+    moments = Moments.of(whole, means)
+    before = [means.counts.clone(), means.sums.clone(), moments.within.clone(), moments.squares.clone()]
+    _ = means + means, moments + moments
+    assert len(torch.cat(means.prints)) == len(whole)
+    for old, new in zip(before, [means.counts, means.sums, moments.within, moments.squares], strict=True):
+        assert torch.equal(old, new)
+
+
+# Streams
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from([1, 7, 44, 45, 46, 1024]))
+def test_any_order_and_any_batches(seed: int, rows: int):
+    features = a_set(seed=seed)
+    order = np.random.default_rng(seed).permutation(len(features))
+    agree(features, streamed(features, order, rows))
+
+
+def test_batches_are_no_larger_than_asked_for():
+    features = a_set()
+    for rows in (1, 7, 1024):
+        found = list(streamed(features, rows=1000).batches(rows))
+        assert [len(matrix) for matrix, _ in found] == [rows] * (45 // rows) + [45 % rows] * (45 % rows > 0)
+        torch.testing.assert_close(torch.cat([matrix for matrix, _ in found]), features.features)
+        assert torch.equal(torch.cat([labels for _, labels in found]), features.labels)
+
+
+def test_some_classes_of_a_stream():
+    features, order = a_set(), np.random.default_rng(0).permutation(45)
+    codes = torch.tensor([0, 2, 3])
+    stream = streamed(features, order).only_classes(codes)
+    agree(features.only_classes(codes), stream)
+    assert len(stream) == 36
+    assert stream.classes == ("class 0", "class 2", "class 3")
+    # once more: what was passed over already stays so
+    agree(features.only_classes(torch.tensor([2, 3])), stream.only_classes(torch.tensor([1, 2])))
+
+
+def test_classes_of_one_sample_are_left_out_of_a_stream_too():
+    features = a_set((1, 5, 1, 8, 3))
+    stream = streamed(features, np.random.default_rng(0).permutation(18))
+    agree(features, stream)
+    assert collapse(stream).notes[0] == "2 classes of one sample left out: 'class 0', 'class 2'"
+
+
+def test_a_class_none_of_whose_rows_is_read_is_left_out():
+    features = a_set((5, 6, 4))
+    stream = streamed(features)
+    labels = torch.where(stream.labels == 1, -1, stream.labels)
+    found = collapse(dataclasses.replace(stream, labels=labels))
+    assert found.metrics == pytest.approx(collapse(features.only_classes(torch.tensor([0, 2]))).metrics, rel=1e-12)
+    assert (found.features["samples"], found.features["classes"]) == (9, 2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_a_stream_is_named(bad: float):
+    features = a_set()
+    features.features[30, 2] = bad
+    with pytest.raises(FeaturesError, match=r"^arrays holds NaN or infinite values; .* row 30$") as caught:
+        collapse(streamed(features))
+    assert caught.value.hint
+
+
+def test_what_is_not_finite_may_be_passed_over():
+    features = a_set()
+    features.features[30, 2] = np.nan  # of the last class
+    stream = streamed(features).only_classes(torch.tensor([0, 1, 2]))
+    agree(features.only_classes(torch.tensor([0, 1, 2])), stream)
+
+
+def test_the_row_that_is_named_counts_those_passed_over():
+    features = a_set()
+    features.features[30, 2] = np.nan
+    with pytest.raises(FeaturesError, match=r"row 30$"):
+        collapse(streamed(features).only_classes(torch.tensor([1, 3])))
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "fewer rows": lambda x: x[:-1],
+    "no row": lambda x: x[:0],
+    "more rows": lambda x: np.concatenate([x, x[:1]]),
+    "twice the rows": lambda x: np.concatenate([x, x]),
+    "another width": lambda x: x[:, :-1],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("calm", [0, 1])
+def test_rows_that_change_before_or_between_the_passes(change: str, calm: int):
+    stream, x, passes = streamed(a_set()), a_set().features.numpy(), []
+
+    def read() -> Iterator[np.ndarray]:
+        passes.append(1)
+        yield x if len(passes) <= calm else CHANGES[change](x)
+
+    with pytest.raises(FeaturesError, match="arrays changed while it was being read"):
+        collapse(dataclasses.replace(stream, read=read))
+    assert len(passes) == calm + 1
+
+
+# Parquet files
+
+
+def table(features: FeatureSet, kind: pa.DataType, extra: dict[str, Any] | None = None) -> pa.Table:
+    rows = [row.tolist() for row in features.features.numpy().astype(np.float64)]
+    names = [features.classes[label] for label in features.labels.tolist()]
+    return pa.table({"feature": pa.array(rows, kind), "label": names, "id": list(features.ids), **(extra or {})})
+
+
+KINDS = {
+    "float32": pa.list_(pa.float32()),
+    "float64": pa.list_(pa.float64()),
+    "fixed": pa.list_(pa.float32(), 6),
+    "float16": pa.list_(pa.float32(), 6),
+    "large": pa.large_list(pa.float64()),
+}
+
+
+@pytest.fixture
+def mixed() -> pa.Table:
+    """Rows in no order, of two splits."""
+    features = a_set((9, 12, 2, 20, 7))
+    order = np.random.default_rng(0).permutation(len(features))
+    return table(features, KINDS["float64"], {"split": ["train", "test"] * 25}).take(order)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parquet_file(tmp_path: Path, kind: str):
+    features = a_set((9, 12, 1, 20))
+    order = np.random.default_rng(0).permutation(len(features))
+    parquet.write_table(table(features, KINDS[kind]).take(order), tmp_path / "f.parquet", row_group_size=10)
+    found = stream_features(tmp_path / "f.parquet")
+    assert isinstance(found, FeatureStream)
+    agree(read_features(tmp_path / "f.parquet"), found)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(split="train"),
+        Selection(classes=("class 1", "class 3")),
+        Selection(exclude_classes=("class 1",)),
+        Selection(max_per_class=3),
+        Selection(split="test", max_per_class=2, seed=5, exclude_classes=("class 2",)),
+    ],
+)
+def test_a_selection_of_a_folder_of_parquet_files(tmp_path: Path, mixed: pa.Table, selection: Selection):
+    for number in range(3):
+        parquet.write_table(mixed.slice(17 * number, 17), tmp_path / f"{number}.parquet")
+    found = stream_features(tmp_path, selection=selection)
+    assert isinstance(found, FeatureStream)
+    assert len(found) < 50
+    agree(read_features(tmp_path, selection=selection), found)
+
+
+def test_codes_with_names(tmp_path: Path):
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    parquet.write_table(pa.table({"vec": x.tolist(), "y": [1, 0] * 6}), tmp_path / "f.parquet")
+    options = {"label_column": "y", "feature_column": "vec", "class_names": ["zebra", "ant"]}
+    found = stream_features(tmp_path / "f.parquet", **options)
+    assert (found.classes, found.info.layer) == (("ant", "zebra"), "vec")
+    agree(read_features(tmp_path / "f.parquet", **options), found)
+
+
+def test_other_files_are_read_whole(tmp_path: Path):
+    features = a_set()
+    labels = [features.classes[label] for label in features.labels.tolist()]
+    np.savez(tmp_path / "f.npz", features=features.features.numpy(), labels=labels)
+    found = stream_features(tmp_path / "f.npz", selection=Selection(classes=("class 1", "class 2")))
+    assert isinstance(found, FeatureSet)
+    agree(read_features(tmp_path / "f.npz", selection=Selection(classes=("class 1", "class 2"))), found)
+
+
+def test_a_file_without_rows(tmp_path: Path):
+    parquet.write_table(table(a_set(), KINDS["fixed"]).slice(0, 0), tmp_path / "f.parquet")
+    with pytest.raises(FeaturesError, match="has no rows"):
+        stream_features(tmp_path / "f.parquet")
+
+
+def test_not_finite_in_a_file(tmp_path: Path, mixed: pa.Table):
+    rows = mixed["feature"].to_pylist()
+    rows[33][0] = float("nan")
+    path = tmp_path / "f.parquet"
+    parquet.write_table(mixed.set_column(0, "feature", pa.array(rows, KINDS["float64"])), path)
+    with pytest.raises(FeaturesError, match=r"f\.parquet holds NaN or infinite values; .* row 33$"):
+        collapse(stream_features(path))
+
+
+def test_nulls_in_a_file(tmp_path: Path, mixed: pa.Table):
+    rows = mixed["feature"].to_pylist()
+    rows[33] = None
+    path = tmp_path / "f.parquet"
+    parquet.write_table(mixed.set_column(0, "feature", pa.array(rows, KINDS["float64"])), path)
+    with pytest.raises(FeaturesError, match="'feature' holds nulls"):
+        collapse(stream_features(path))
+
+
+def test_a_file_that_is_not_the_same_any_more(tmp_path: Path, mixed: pa.Table):
+    path = tmp_path / "f.parquet"
+    parquet.write_table(mixed, path)
+    stream = stream_features(path)
+    for other in (mixed.slice(1), pa.concat_tables([mixed, mixed])):
+        parquet.write_table(other, path)
+        with pytest.raises(FeaturesError, match=r"f\.parquet changed while it was being read"):
+            collapse(stream)
+    parquet.write_table(mixed.drop_columns("feature"), path)
+    with pytest.raises(FeaturesError, match=r"f\.parquet"):
+        collapse(stream)
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(FeaturesError, match=r"f\.parquet' cannot be read as Parquet") as caught:
+        collapse(stream)
+    assert "changed" in caught.value.hint
+    path.unlink()
+    with pytest.raises(FeaturesError, match=r"f\.parquet' cannot be read"):
+        collapse(stream)
+
+
+# Stored sets
+
+
+def listed(label: str, number: int, content: str, split: str = "") -> Listed:
+    return Listed(f"{label}/{number:02d}.png", label, split, 10, number, content)
+
+
+def a_stored_set(parts: int = 3, layers: Sequence[str] = ("feature",)) -> tuple[StoredSet, list[Listed]]:
+    """Three classes of nine; two contents are listed under two names, one of them in another class."""
+    rng = np.random.default_rng(0)
+    rows = [
+        listed(label, number, f"{label} {number}", ("train", "test")[number % 3 == 0])
+        for label in ("cat", "ant", "bee")
+        for number in range(9)
+    ]
+    again = [listed("cat", 10, "cat 3"), listed("ant", 10, "bee 4"), listed("bee", 11, "bee 5")]
+    store = FeatureStore()
+    store.save_listing("pets-1", [*again[:2], *rows, *again[2:]])
+    stored = store.open(FeatureKey("vit.tag", "w" * 32, {}), "pets-1", {"weights": "of nobody", "data": "pets"})
+    order = rng.permutation(len(rows))
+    with stored.lock(lambda: None):
+        for part in np.array_split(order, parts):
+            chosen = [rows[i] for i in part]
+            vectors = {
+                name: (rng.normal(size=(len(chosen), 5 + place)) + 3).astype(np.float32)
+                for place, name in enumerate(layers)
+            }
+            stored.append(chosen, vectors)
+    return stored, rows
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize(
+    "selection",
+    [None, Selection(split="train"), Selection(exclude_classes=("bee",)), Selection(max_per_class=4, seed=3)],
+)
+def test_a_stored_set(parts: int, selection: Selection | None):
+    stored, _ = a_stored_set(parts)
+    found = stored.stream(selection)
+    agree(stored.read(selection), found)
+    if selection is None:
+        assert found.counts.tolist() == [10, 10, 10]
+        assert "3 samples with the same features as an earlier one" in collapse(found).notes
+
+
+def test_a_layer_of_a_stored_set():
+    stored, rows = a_stored_set(layers=("feature", "layer_0"))
+    more = [listed("dog", number, f"dog {number}") for number in range(5)]
+    stored.store.save_listing("pets-1", [*rows, *more])
+    with stored.lock(lambda: None):
+        stored.append(more, {"feature": np.random.default_rng(1).normal(size=(5, 5)).astype(np.float32)})
+    agree(stored.read(column="layer_0"), stored.stream(column="layer_0"))
+    agree(stored.read(), stored.stream())
+    assert stored.stream().classes == ("ant", "bee", "cat", "dog")
+    # beside a layer, only rows that have it
+    beside = stored.stream(beside=["layer_0"])
+    assert beside.classes == ("ant", "bee", "cat")
+    agree(stored.read(Selection(exclude_classes=("dog",))), dataclasses.replace(beside))
+
+
+def test_a_stored_set_that_changes_between_the_passes():
+    stored, _ = a_stored_set()
+    stream = stored.stream()
+    for path in sorted(stored.rows_path.iterdir())[:1]:
+        path.unlink()
+    with pytest.raises(Exception, match="vit.tag") as caught:
+        collapse(stream)
+    assert type(caught.value).__module__ == "nctransfer.errors"
+
+
+# Memory
+
+
+def resident() -> int:
+    """MiB of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_of_a_stream_is_kept(dtype: type):
+    block = np.random.default_rng(0).normal(size=(2048, 256)).astype(dtype)
+    labels, times, sizes = torch.arange(2048) % 4, 2**30 // 4 // block.nbytes, []  # 256 MiB, if they were kept
+
+    def read(number: int) -> Iterator[np.ndarray]:
+        for _ in range(number):
+            sizes.append(resident())
+            yield block.copy()
+
+    def stream(number: int) -> FeatureStream:
+        return FeatureStream(labels.repeat(number), tuple("abcd"), 256, FeatureInfo("s"), lambda: read(number))
+
+    once = ClassStatistics.of(stream(1), "cpu")
+    sizes.clear()
+    found = ClassStatistics.of(stream(times), "cpu")
+    assert len(sizes) == 2 * times
+    assert max(sizes) - sizes[0] < 48
+    # the same rows so many times over
+    assert found.duplicates == 2048 * (times - 1)
+    torch.testing.assert_close(found.within, once.within)
+    torch.testing.assert_close(found.directional, once.directional)
+    torch.testing.assert_close(found.fourths, once.fourths)
