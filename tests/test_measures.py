@@ -16,7 +16,7 @@ from scipy.stats import ortho_group
 import oracles
 from nctransfer.errors import FeaturesError
 from nctransfer.features import FeatureSet
-from nctransfer.measures import MEASURES, CollapseReport, Undefined, collapse, debiased_pairs
+from nctransfer.measures import MEASURES, CollapseReport, Undefined, cdnv, cdnv_debiased, collapse, debiased_pairs
 from nctransfer.statistics import ClassStatistics, LinearHead, with_head
 
 OF_HEADS = {"self_duality", "ncc_agreement"}
@@ -360,8 +360,11 @@ def test_debiased_is_nearer_the_truth_than_plug_in():
     off = ~np.eye(8, dtype=bool)
     truth = float(((v[:, None] + v)[off] / (2 * squared[off])).mean())
     labels = np.repeat(range(8), 5)
-    draws = [measure(means[labels] + sigma[labels, None] * rng.normal(size=(40, 64)), labels) for _ in range(40)]
-    plug_in, debiased = (np.array([draw[name] for draw in draws]) - truth for name in ("cdnv", "cdnv_debiased"))
+    draws = [
+        ClassStatistics.of(FeatureSet.from_arrays(means[labels] + sigma[labels, None] * noise, labels))
+        for noise in rng.normal(size=(40, 40, 64))
+    ]
+    plug_in, debiased = (np.array([one(draw) for draw in draws]) - truth for one in (cdnv, cdnv_debiased))
     assert plug_in.max() < -0.1 * truth  # biased low, always
     assert abs(debiased.mean()) < 0.03 * truth
     assert (abs(debiased) < abs(plug_in)).mean() > 0.95

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from nctransfer.evaluation import FewShotResult, fewshot
     from nctransfer.extraction import extract
     from nctransfer.features import FeatureSet
-    from nctransfer.measures import CollapseReport, collapse
+    from nctransfer.inventory import inspect
+    from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
+    from nctransfer.sources import ReadingOptions, open_source
     from nctransfer.store import FeatureStore, load_features
 
 __version__ = "0.1.0"
@@ -29,10 +31,16 @@ _HOMES = {
     "FeatureStore": "store",
     "FewShotResult": "evaluation",
     "NCTransferError": "errors",
+    "ReadingOptions": "sources",
     "collapse": "measures",
+    "compare_layers": "measures",
+    "compare_samples": "measures",
+    "compare_sets": "measures",
     "extract": "extraction",
     "fewshot": "evaluation",
+    "inspect": "inventory",
     "load_features": "store",
+    "open_source": "sources",
 }
 
 __all__ = [
@@ -41,11 +49,17 @@ __all__ = [
     "FeatureStore",
     "FewShotResult",
     "NCTransferError",
+    "ReadingOptions",
     "__version__",
     "collapse",
+    "compare_layers",
+    "compare_samples",
+    "compare_sets",
     "extract",
     "fewshot",
+    "inspect",
     "load_features",
+    "open_source",
 ]
 
 
