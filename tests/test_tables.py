@@ -254,7 +254,7 @@ def report(values: list[list[float]], labels: str) -> CollapseReport:
 
 def test_collapse_shows_every_measure_and_how_to_read_it() -> None:
     found = report([[0.0], [2.0], [10.0], [12.0], [30.0], [32.0]], "aabbcc")
-    measures, pairs, _ = collapse_sheets(found, every=True)
+    measures, pairs, along, widest = collapse_sheets(found, every=True)
     assert [row[0] for row in measures.rows] == list(found.metrics)
     assert measures.rows[0][1] == _number(found.metrics["cdnv"])
     low, high = found.intervals["cdnv"]
@@ -266,7 +266,8 @@ def test_collapse_shows_every_measure_and_how_to_read_it() -> None:
     usual = collapse_sheets(found)[0].rows
     assert [row[0] for row in usual] == [name for name, measure in MEASURES.items() if measure.is_usual]
     assert "100.0% of the samples" in measures.reading
-    assert [row[0] for row in pairs.rows] == ["a / b", "b / c", "a / c"]
+    assert [row[0] for row in pairs.rows] == [row[0] for row in along.rows] == ["a / b", "b / c", "a / c"]
+    assert [row[0] for row in widest.rows] == ["a", "b", "c"]
 
 
 def test_what_is_not_defined_says_why_and_what_is_infinite_is_no_word() -> None:

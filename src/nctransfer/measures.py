@@ -461,6 +461,7 @@ class CollapseReport:
         intervals: 95% intervals of averages over pairs: delete-one-class jackknife, for 3 classes and more.
         undefined: The reason for each ``None``.
         pairs: Pairs of classes, those of highest CDNV first.
+        pairs_along: The same by directional CDNV, the higher of the two directions first.
         classes: The widest first.
         notes: What the reader should know: classes left out, pairs not resolved.
     """
@@ -470,6 +471,7 @@ class CollapseReport:
     intervals: dict[str, tuple[float, float]]
     undefined: dict[str, str]
     pairs: tuple[PairCollapse, ...]
+    pairs_along: tuple[PairCollapse, ...]
     classes: tuple[ClassCollapse, ...]
     notes: tuple[str, ...]
 
@@ -488,6 +490,7 @@ class CollapseReport:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "undefined": self.undefined,
             "pairs": [pair._asdict() for pair in self.pairs],
+            "pairs_along": [pair._asdict() for pair in self.pairs_along],
             "classes": [one._asdict() for one in self.classes],
             "notes": list(self.notes),
         }
@@ -572,7 +575,8 @@ def _report(stats: ClassStatistics, features: Features, notes: Sequence[str], pa
         metrics=metrics,
         intervals=_intervals(averaged),
         undefined=undefined,
-        pairs=_closest_pairs(stats, classes, pairs),
+        pairs=_closest_pairs(stats, classes, cdnv_pairs(stats), pairs),
+        pairs_along=_closest_pairs(stats, classes, directional_pairs(stats), pairs),
         classes=_widest_classes(stats, classes),
         notes=(*notes, *_oddities(stats, classes, unresolved)),
     )
@@ -771,12 +775,15 @@ def jackknife(pairs: torch.Tensor) -> tuple[float, float]:
     return average - reach, average + reach
 
 
-def _closest_pairs(stats: ClassStatistics, classes: tuple[str, ...], most: int | None) -> tuple[PairCollapse, ...]:
+def _closest_pairs(
+    stats: ClassStatistics, classes: tuple[str, ...], by: torch.Tensor, most: int | None
+) -> tuple[PairCollapse, ...]:
+    """The pairs of highest value ``by``, ``(C, C)``, in either direction."""
     import torch
 
     first, second = torch.triu_indices(len(classes), len(classes), offset=1)
     values, along = cdnv_pairs(stats), directional_pairs(stats)
-    order = values[first, second].sort(descending=True, stable=True).indices[:most]
+    order = torch.maximum(by, by.T)[first, second].sort(descending=True, stable=True).indices[:most]
     return tuple(
         PairCollapse(
             classes[a],

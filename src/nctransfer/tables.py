@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation import FewShotResult
     from nctransfer.extraction import ExtractionReport
     from nctransfer.inventory import Copy, DataReport, Overlap
-    from nctransfer.measures import CollapseComparison, CollapseReport
+    from nctransfer.measures import CollapseComparison, CollapseReport, PairCollapse
     from nctransfer.numerics import NumericsReport
     from nctransfer.store import StoredSet
 
@@ -238,18 +238,10 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
             + _reasons({name: report.undefined[name] for name in names if name in report.undefined}),
         )
     ]
-    if pairs := report.pairs[:most_pairs]:
-        cells = [
-            [
-                f"{pair.class_a} / {pair.class_b}",
-                _number(pair.cdnv),
-                _number(pair.directional_ab),
-                _number(pair.directional_ba),
-            ]
-            for pair in pairs
-        ]
-        heads = ["a / b", ">cdnv", ">a towards b", ">b towards a"]
-        sheets.append(Sheet("Closest pairs of classes", heads, cells, {}, PAIRS))
+    titles = {"Closest pairs of classes": report.pairs}
+    if every:
+        titles["Closest pairs along the line between them"] = report.pairs_along
+    sheets += [_pairs_sheet(title, pairs[:most_pairs]) for title, pairs in titles.items() if pairs[:most_pairs]]
     if every:
         cells = [
             [one.name, f"{one.samples:,}", _number(one.variance), f"{one.ncc_accuracy:.1%}"]
@@ -257,6 +249,19 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
         ]
         sheets.append(Sheet("Widest classes", ["class", ">samples", ">variance", ">nearest to own centre"], cells, {}))
     return sheets
+
+
+def _pairs_sheet(title: str, pairs: Sequence[PairCollapse]) -> Sheet:
+    cells = [
+        [
+            f"{pair.class_a} / {pair.class_b}",
+            _number(pair.cdnv),
+            _number(pair.directional_ab),
+            _number(pair.directional_ba),
+        ]
+        for pair in pairs
+    ]
+    return Sheet(title, ["a / b", ">cdnv", ">a towards b", ">b towards a"], cells, {}, PAIRS)
 
 
 def _reasons(undefined: Mapping[str, str]) -> str:
