@@ -633,7 +633,7 @@ def test_other_errors_are_not_of_memory() -> None:
     backbone = random()
     images = pixels(backbone)
     model = full(backbone, 0, lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(ModelError, match="cannot be multiplied"):
         backbone(images)
     assert model.asked == [4]
     assert backbone.batch_limit is None

@@ -188,7 +188,7 @@ def test_names_that_were_given_count_more(tmp_path: Path) -> None:
     assert [label for _, label, _ in labelled(open_source(path, ReadingOptions(class_names=("A", "B"))))] == list(
         "AB"
     ) * 3
-    with pytest.raises(DataError, match=r"row 1 of .*: the label is 1, but there are 1 class name"):
+    with pytest.raises(DataError, match=r"row 1 of .*: the label is 1, with 1 class name"):
         open_source(path, ReadingOptions(class_names=("A",))).list()
 
 

@@ -655,7 +655,7 @@ def test_an_ambiguous_prefix_names_the_candidates(store: FeatureStore) -> None:
     assert ids[0] in str(caught.value)
     assert ids[1] in str(caught.value)
     assert ids[2] not in str(caught.value)
-    assert caught.value.hint == "give more letters"
+    assert caught.value.hint == "give the id from its beginning"
 
 
 def test_an_id_that_begins_another_is_found(store: FeatureStore) -> None:

@@ -152,7 +152,8 @@ def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: 
     if name is not None:
         if wanted.is_given:
             raise FeaturesError(
-                f"features {name!r} were named, and options of a backbone or --data too", "give one or the other"
+                f"features {name!r} were named, and --data or options of a backbone (--model …) too",
+                "give one or the other",
             )
         if not name:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
