@@ -706,7 +706,7 @@ def test_files_that_hold_no_features(tmp_path: Path) -> None:
 
 def test_features_and_data_at_once_are_refused(folder: Path, tmp_path: Path) -> None:
     file = npz(tmp_path / "f.npz")
-    assert "--data too\nhint: give one or the other" in refused("collapse", file, "--data", folder)
+    assert "too\nhint: give one or the other" in refused("collapse", file, "--data", folder)
 
 
 @pytest.mark.parametrize("option", ["--image-column", "--image-root", "--data-dir"])
