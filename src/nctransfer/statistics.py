@@ -96,8 +96,8 @@ class Moments:
         fourths: Of each class the sum of ``‖r‖⁴``, ``(C,)``.
         along: Of each class i the sum of ``(r · (mu_j − mu_i))²``, ``(C, C)``.
         right: Samples of each class whose leave-one-out nearest centre is their own, ``(C,)``.
-        within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``.
-        pooled: The sum of ``r rᵀ``, ``(d, d)``; ``None`` where all classes are of one size, and it is ``n within``.
+        within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal.
+        pooled: The sum of ``r rᵀ``, likewise; ``None`` where all classes are of one size, and it is ``n within``.
     """
 
     squares: torch.Tensor
@@ -155,13 +155,15 @@ class Moments:
         return Moments(**sums)
 
 
-def _add_outer(total: torch.Tensor, rows: torch.Tensor) -> None:
-    """Add ``rowsᵀ rows``; on the CPU by NumPy, which knows that it is symmetric and does half of the work."""
-    if total.device.type == "cpu":
-        matrix = rows.numpy()
-        total.numpy()[...] += matrix.T @ matrix
-    else:
-        total.addmm_(rows.T, rows)
+def _add_outer(total: torch.Tensor, rows: torch.Tensor, block: int = 192) -> None:
+    """Add ``rowsᵀ rows`` on and above the diagonal, in blocks: half of the work of all of it."""
+    for start in range(0, len(total), block):
+        total[start : start + block, start:].addmm_(rows[:, start : start + block].T, rows[:, start:])
+
+
+def _symmetric(upper: torch.Tensor) -> torch.Tensor:
+    """A matrix of which only what is on and above the diagonal was given."""
+    return upper.triu() + upper.triu(1).mT
 
 
 class _Geometry:
@@ -267,7 +269,8 @@ class ClassStatistics:
         counts = means.counts
         total = counts.sum()
         offsets = geometry.means - (means.shift + means.sums.sum(dim=0) / total)  # (C, d)
-        pooled = moments.within * total if moments.pooled is None else moments.pooled
+        within = _symmetric(moments.within)
+        pooled = within * total if moments.pooled is None else _symmetric(moments.pooled)
         variances = moments.squares / counts
         variances[variances <= geometry.rounding.square()] = 0
         return cls(
@@ -278,7 +281,7 @@ class ClassStatistics:
             fourths=(moments.fourths / counts).cpu(),
             distances=geometry.distances.cpu(),
             directional=(moments.along / counts[:, None]).cpu(),
-            within=geometry.without_rounding(moments.within.clone()).cpu(),
+            within=geometry.without_rounding(within).cpu(),
             covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
             ncc_accuracies=(moments.right / counts).cpu(),
             duplicates=means.duplicates,
