@@ -215,7 +215,7 @@ def stream_features(
 
         with _reading(path, "Parquet", "it may have changed while it was being read"):
             for file in table.files:
-                with parquet.ParquetFile(file) as opened:
+                with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as opened:  # or all of it is held
                     for batch in opened.iter_batches(1024, columns=[table.feature]):
                         yield vectors(pa.chunked_array([batch.column(0)]), table.feature)
 
@@ -229,7 +229,7 @@ class _Table(NamedTuple):
     feature: str
     label: str
     columns: pa.Table
-    files: list[str]
+    files: list[Path]
 
     def contents(self, matrix: NDArray[Any] | None) -> _Contents:
         import pyarrow as pa
@@ -253,13 +253,14 @@ class _Table(NamedTuple):
 def _parquet_table(
     path: str | Path, label: str | None, feature: str | None, extra: Sequence[str], with_features: bool
 ) -> _Table:
-    from pyarrow import dataset
+    import pyarrow as pa
+    from pyarrow import parquet
 
     needed = "needed is a Parquet file, or a folder of nothing but such files, with a label and a vector column"
     feature = feature or "feature"
+    files = _files(Path(path))
     with _reading(path, "Parquet", needed):
-        source = dataset.dataset(path, format="parquet")
-        names = source.schema.names
+        names = parquet.read_schema(files[0]).names
         label = label or ("class" if "class" in names else "label")
         for column in (label, feature):
             if column not in names:
@@ -268,7 +269,22 @@ def _parquet_table(
                     "name the columns by --label-column and --feature-column",
                 )
         wanted = [label, *([feature] if with_features else []), *(name for name in extra if name in names)]
-        return _Table(feature, label, source.to_table(columns=list(dict.fromkeys(wanted))), list(source.files))
+        tables = [parquet.ParquetFile(file).read(columns=list(dict.fromkeys(wanted))) for file in files]
+        return _Table(feature, label, pa.concat_tables(tables, promote_options="permissive"), files)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a folder in the order of their names, but hidden ones and those that note something; or a file."""
+    if not path.is_dir():
+        return [path]
+    found = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+    ]
+    if not found:
+        raise FeaturesError(f"the folder {str(path)!r} holds no files", "needed are Parquet files of features")
+    return found
 
 
 def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
@@ -299,13 +315,13 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
         if len(chunk) == 0:
             continue
         if not pa.types.is_fixed_size_list(kind):
-            lengths = chunk.value_lengths().to_numpy(zero_copy_only=False)
+            lengths = np.from_dlpack(chunk.value_lengths())  # to_numpy would import pandas
             if (lengths != lengths[0]).any():
                 raise FeaturesError(
                     f"the vectors of {name!r} are of unequal length: {lengths.min()} to {lengths.max()}"
                 )
         kept = np.float64 if values.type == pa.float64() else np.float32
-        chunks.append(values.to_numpy(zero_copy_only=False).astype(kept, copy=False).reshape(len(chunk), -1))
+        chunks.append(np.from_dlpack(values).astype(kept, copy=False).reshape(len(chunk), -1))
     widths = sorted({chunk.shape[1] for chunk in chunks})
     if len(widths) > 1:
         raise FeaturesError(f"the vectors of {name!r} are of unequal length: {widths[0]} to {widths[-1]}")

@@ -127,7 +127,7 @@ class Moments:
         weights = 1 / (classes * counts)
         shrink = (counts / (counts - 1)).square()
         squared = geometry.distances.square()
-        for rows, labels in features.batches():
+        for rows, labels in features.batches(512):
             labels = labels.to(counts.device)
             residuals = rows.to(counts.device, torch.float64) - geometry.means[labels]  # (b, d)
             norms = residuals.square().sum(dim=1)

@@ -538,6 +538,7 @@ class StoredSet:
 
     def _located(self, selection: Selection, columns: set[str]) -> tuple[list[Listed], NDArray[np.int64]]:
         """The wanted images that are stored, and the row of each, over all parts that have the columns."""
+        import numpy as np
         import pyarrow as pa
         from pyarrow import compute
 
@@ -559,7 +560,7 @@ class StoredSet:
             raise self._nothing_wanted()
         wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
         found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
-        rows = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        rows = np.from_dlpack(found.fill_null(-1))
         kept = [listed[index] for index in chosen[rows >= 0].tolist()]
         if not kept:
             raise self._nothing_wanted()
@@ -626,7 +627,9 @@ class StoredSet:
         from pyarrow import parquet
 
         try:
-            file = parquet.ParquetFile(self.rows_path / name, page_checksum_verification=True)
+            source = self.rows_path / name
+            # by default pyarrow holds what was read until the file is closed
+            file = parquet.ParquetFile(source, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True)
             yield from file.iter_batches(1024, columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise self._damage(name, str(error)) from error

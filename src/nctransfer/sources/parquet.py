@@ -160,7 +160,7 @@ def _opened(path: Path) -> parquet.ParquetFile:
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path, buffer_size=2**20)
+        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)  # or the whole file is held
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
