@@ -119,7 +119,7 @@ def test_a_class_of_one_image(tmp_path: Path) -> None:
     assert (found["features"]["classes"], found["features"]["samples"]) == (2, 8)
     complaint = refused("fewshot", "--ways", 2, "--queries", 1)
     assert "'lone' (1)" in complaint
-    assert "--classes" in complaint
+    assert "--drop-small" in complaint
 
 
 def test_more_ways_than_classes(stored: Path) -> None:

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 import oracles
-from nctransfer import evaluation
-from nctransfer.classifiers import CLASSIFIERS
-from nctransfer.episodes import EpisodeSpec, sample
+from nctransfer import evaluation, products
+from nctransfer.classifiers import CLASSIFIERS, TOLERANCE, simpleshot
+from nctransfer.episodes import EpisodeSpec, sample, sample_disjoint
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation import FewShotResult, InnerProducts, fewshot
-from nctransfer.features import FeatureSet
+from nctransfer.evaluation import INTERVALS, FewShotResult, compare_fewshot, half_width
+from nctransfer.features import FeatureInfo, FeatureSet
+from nctransfer.products import Pool
+
+fewshot = functools.partial(evaluation.fewshot, theory=False)
 
 
-def gaussian(C: int = 6, n: int = 20, d: int = 16, spread: float = 0.5, offset: float = 0) -> FeatureSet:
+def gaussian(
+    C: int = 6, n: int = 20, d: int = 16, spread: float = 0.5, offset: float = 0, noise: int = 0, name: str = "arrays"
+) -> FeatureSet:
     rng = np.random.default_rng(0)
-    labels = np.repeat(range(C), n)
-    x = rng.normal(size=(C * n, d)) + spread * rng.normal(size=(C, d))[labels] + offset
+    centres = spread * rng.normal(size=(C, d))
+    labels = np.repeat([f"{c:04d}" for c in range(C)], n)
+    x = np.random.default_rng(noise).normal(size=(C * n, d)) + np.repeat(centres, n, axis=0) + offset
+    return FeatureSet.from_arrays(x.astype(np.float32), labels, info=FeatureInfo(name))
+
+
+def uneven(*counts: int, d: int = 8) -> FeatureSet:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(range(len(counts)), counts)
+    x = rng.normal(size=(len(labels), d)) + 0.7 * rng.normal(size=(len(counts), d))[labels]
     return FeatureSet.from_arrays(x.astype(np.float32), labels)
+
+
+def answers(x: np.ndarray, episodes) -> Iterator[list[list[int]]]:
+    """For each episode and class which of its classes each query is taken for, by the nearest centre."""
+    for number in range(len(episodes)):
+        centres = [x[rows].mean(axis=0) for rows in episodes.support[number].tolist()]
+        found = []
+        for way, rows in enumerate(episodes.queries[number].tolist()):
+            if episodes.is_query is not None:
+                rows = [row for row, counts in zip(rows, episodes.is_query[number, way], strict=True) if counts]
+            found.append([int(np.argmin([np.linalg.norm(x[row] - centre) for centre in centres])) for row in rows])
+        yield found
+
+
+def shares(x: np.ndarray, blocks) -> list[float]:
+    """The share of right answers of each episode."""
+    return [
+        float(np.mean([taken == own for own, several in enumerate(found) for taken in several]))
+        for block in blocks
+        for found in answers(x, block)
+    ]
 
 
 def accuracies(result: FewShotResult) -> dict[tuple[int, int, str], float]:
@@ -37,41 +75,51 @@ def intervals(result: FewShotResult) -> list[tuple[float, float]]:
 @pytest.fixture(params=["gram", "gathered"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to inner products, whichever the set's size would choose."""
-    monkeypatch.setattr(evaluation, "GRAM_BYTES", 2**30 if request.param == "gram" else 0)
-    monkeypatch.setattr(evaluation, "GATHER_COST", 10**9)
+    size = 2**30 if request.param == "gram" else 0
+    monkeypatch.setattr(Pool, "prepare", lambda pool, *_: size and setattr(pool, "_gram", products._gram(pool._rows)))
     return request.param
 
 
 # known values
 
 
-def test_accuracy_and_interval_of_a_plain_loop(path: str):
-    features, spec, shares = gaussian(), EpisodeSpec(3, 2, 7, seed=5), []
-    for block in sample(features, spec, 80):
-        for queries, support in zip(block.queries.tolist(), block.support.tolist(), strict=True):
-            x = features.features.double().numpy()
-            centres = [x[rows].mean(axis=0) for rows in support]
-            nearest = [[int(np.argmin([np.linalg.norm(x[q] - c) for c in centres])) for q in rows] for rows in queries]
-            shares.append(np.mean([found == own for own, row in enumerate(nearest) for found in row]))
-    (row,) = fewshot(features, 3, 2, queries=7, episodes=80, classifiers=["ncc"], seed=5).rows
-    assert row.accuracy == pytest.approx(np.mean(shares), abs=1e-12)
-    assert row.ci95 == pytest.approx(1.96 * np.std(shares, ddof=1) / math.sqrt(80), rel=1e-9)
+@pytest.mark.parametrize("queries", [7, "all"])
+def test_accuracy_and_interval_of_a_plain_loop(path: str, queries):
+    features = gaussian() if queries == 7 else uneven(5, 9, 30, 12)
+    spec = EpisodeSpec(3, 2, None if queries == "all" else 7, seed=5)
+    expected = shares(features.features.double().numpy(), (block.cut(2) for block in sample(features, spec, 80)))
+    result = fewshot(features, 3, 2, queries=queries, episodes=80, classifiers=["ncc"], seed=5)
+    (row,) = result.rows
+    assert result.accuracies[3, 2, "ncc"].tolist() == pytest.approx(expected, abs=1e-12)
+    assert row.accuracy == pytest.approx(np.mean(expected), abs=1e-12)
+    assert row.std == pytest.approx(np.std(expected, ddof=1), rel=1e-9)
+    assert row.ci95 == pytest.approx(1.96 * np.std(expected, ddof=1) / math.sqrt(80), rel=1e-9)
+    assert row.lowest_decile == pytest.approx(np.quantile(expected, 0.1), abs=1e-12)
+    assert (row.interval, row.queries) == ("episodes", queries)
     assert 0.4 < row.accuracy < 0.95  # neither end, where a mistake would not be seen
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_collapsed_features_are_always_right(path: str, offset: float):
     x = np.repeat(oracles.simplex(8, 10), 20, axis=0) + offset
-    result = fewshot(FeatureSet.from_arrays(x.astype(np.float32), np.repeat(range(8), 20)), (2, 5), (1, 5), episodes=50)
-    assert intervals(result) == [(1.0, 0.0)] * 8
+    features = FeatureSet.from_arrays(x.astype(np.float32 if offset == 0 else np.float64), np.repeat(range(8), 20))
+    result = fewshot(features, (2, 5), (1, 5), episodes=30, classifiers="all")
+    assert intervals(result) == [(1.0, 0.0)] * 24
+    assert {row.lowest_decile for row in result.rows} == {1.0}
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 1234.5])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1234.5, 0.1])
 def test_features_all_the_same_are_right_by_chance(path: str, value: float):
     features = FeatureSet.from_arrays(np.full((160, 10), value), np.repeat(range(8), 20))
-    result = fewshot(features, (2, 5), (1, 5), episodes=50)
+    result = fewshot(features, (2, 5), (1, 5), episodes=30, classifiers="all")
     assert [row.accuracy for row in result.rows] == pytest.approx([1 / row.ways for row in result.rows], abs=1e-12)
-    assert [row.ci95 for row in result.rows] == pytest.approx([0] * 8, abs=1e-12)
+    assert [row.ci95 for row in result.rows] == pytest.approx([0] * 24, abs=1e-12)
+
+
+def test_classes_of_one_distribution_are_right_by_chance():
+    features = gaussian(spread=0, n=60)
+    for row in fewshot(features, 5, (1, 5), episodes=600, classifiers="all").rows:
+        assert row.accuracy == pytest.approx(0.2, abs=3 * row.ci95 + 0.01)  # these 60 samples, not their distribution
 
 
 @pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
@@ -81,15 +129,17 @@ def test_two_normal_classes_on_a_line(delta: float):
     quantiles = norm.ppf((np.arange(1500) + 0.5) / 1500)
     x = np.concatenate([quantiles, quantiles + delta])[:, None]
     features = FeatureSet.from_arrays(x, np.repeat(["a", "b"], 1500))
-    (row,) = fewshot(features, 2, 1, episodes=6000, classifiers=["ncc"]).rows
     both = norm.cdf(delta / math.sqrt(2)) * norm.cdf(delta / math.sqrt(6))
     neither = norm.cdf(-delta / math.sqrt(2)) * norm.cdf(-delta / math.sqrt(6))
-    assert row.accuracy == pytest.approx(both + neither, abs=2 * row.ci95)
-    assert row.ci95 < 0.01
+    # of one shot on a line all of these have their border half-way
+    names = ["ridge", "ncc", "simpleshot", "logistic", "knn"]
+    for row in fewshot(features, 2, 1, episodes=6000, classifiers=names).rows:
+        assert row.accuracy == pytest.approx(both + neither, abs=2 * row.ci95)
+        assert row.ci95 < 0.01
 
 
 def test_more_shots_help_and_more_ways_hurt():
-    found = accuracies(fewshot(gaussian(), (2, 5), (1, 5), episodes=400))
+    found = accuracies(fewshot(gaussian(), (2, 5), (1, 5), episodes=400, classifiers="all"))
     for name in CLASSIFIERS:
         assert found[2, 5, name] > found[2, 1, name] > found[5, 1, name]
         assert found[2, 5, name] > found[5, 5, name] > found[5, 1, name]
@@ -112,50 +162,47 @@ def test_the_interval_covers():
 
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: float):
-    features, spec = gaussian(offset=offset), EpisodeSpec(5, 5, 10)
+    features, spec, episodes = gaussian(offset=offset), EpisodeSpec(5, 5, 10), 30
     found, results = [], []
     for limit in (2**30, 0):
-        monkeypatch.setattr(evaluation, "GRAM_BYTES", limit)
-        inner = InnerProducts(features, [spec], 100, "cpu")
-        assert inner.uses_gram == bool(limit)
-        products = inner(next(inner.batches(spec, 10)))
-        found.append((*products, *(classifier(*products, 5) for classifier in CLASSIFIERS.values())))
-        results.append(intervals(fewshot(features, 5, (1, 5), queries=10, episodes=100)))
+        monkeypatch.setattr(products, "GRAM_BYTES", limit)
+        pool = Pool(features.features, "cpu")
+        pool.prepare([spec], episodes, 20)
+        assert pool.has_gram == bool(limit)
+        some = pool(next(sample(features, spec, 10)))
+        found.append((some.support, some.cross, *(classifier(some) for classifier in CLASSIFIERS.values())))
+        results.append(intervals(fewshot(features, 5, (1, 5), queries=10, episodes=episodes, classifiers="all")))
     for gram, gathered in zip(*found, strict=True):
         torch.testing.assert_close(gathered, gram, rtol=1e-5, atol=1e-5 * float(gram.abs().max()))
     assert np.array(results[1]) == pytest.approx(np.array(results[0]), abs=1e-12)
 
 
-def test_inner_products_are_about_the_mean(path: str):
-    features, spec = gaussian(offset=1000), EpisodeSpec(3, 2, 4)
-    inner = InnerProducts(features, [spec], 10, "cpu")
-    (batch,) = inner.batches(spec, 10)
-    support, cross = inner(batch)
-    x = features.features.double()
-    x = x - x.mean(dim=0)
-    a, f = x[batch.support.flatten(1)], x[batch.queries.flatten(1)]
-    torch.testing.assert_close(support.double(), a @ a.mT, rtol=1e-4, atol=5e-3)
-    torch.testing.assert_close(cross.double(), f @ a.mT, rtol=1e-4, atol=5e-3)
-
-
-@pytest.mark.parametrize("limit", [1, 200_000])
+@pytest.mark.parametrize("limit", [1, 50_000])
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, path: str, limit: int):
     features = gaussian()
-    whole = fewshot(features, (2, 5), (1, 5), queries=10, episodes=60)
-    monkeypatch.setattr(evaluation, "BATCH_BYTES", limit)
+    whole = fewshot(features, (2, 5), (1, 5), queries=10, episodes=8, classifiers="all")
+    monkeypatch.setattr(products, "BATCH_BYTES", limit)
     sizes = []
     parts = fewshot(
-        features, (2, 5), (1, 5), queries=10, episodes=60, progress=lambda stage, done, total: sizes.append(done)
+        features,
+        (2, 5),
+        (1, 5),
+        queries=10,
+        episodes=8,
+        classifiers="all",
+        progress=lambda stage, done, total: sizes.append(done),
     )
-    assert len(sizes) > 2  # more than a batch for each number of ways
+    assert len(sizes) > 4  # more than a batch for each number of ways
     assert np.array(intervals(parts)) == pytest.approx(np.array(intervals(whole)), abs=1e-12)
 
 
-def test_several_tasks_at_once_are_those_one_by_one(path: str):
+@pytest.mark.parametrize("queries", [10, "all"])
+def test_several_tasks_at_once_are_those_one_by_one(path: str, queries):
     features = gaussian()
-    together = accuracies(fewshot(features, (2, 5), (1, 5), queries=10, episodes=100))
+    together = accuracies(fewshot(features, (2, 5), (1, 5), queries=queries, episodes=40, classifiers="all"))
+    assert len(together) == 24
     for (ways, shots, name), accuracy in together.items():
-        alone = fewshot(features, ways, shots, queries=10, episodes=100, classifiers=[name])
+        alone = fewshot(features, ways, shots, queries=queries, episodes=40, classifiers=name)
         assert accuracies(alone) == {(ways, shots, name): pytest.approx(accuracy, abs=1e-12)}
 
 
@@ -198,20 +245,23 @@ def test_rows_in_order_and_as_asked_for():
 def test_dict_and_frame_agree():
     result = fewshot(gaussian(), 2, (1, 5), episodes=20)
     as_dict = json.loads(json.dumps(result.to_dict()))
-    assert as_dict["results"] == result.to_frame().to_dict("records")
+    frame = result.to_frame()
+    assert len(frame) == 4
+    for column in ("ways", "shots", "queries", "classifier", "seed", "accuracy", "ci95", "std", "lowest_decile"):
+        assert [row[column] for row in as_dict["results"]] == frame[column].tolist()
     assert len(as_dict["results"]) == 4
     assert as_dict["results"][0]["accuracy"] == result.rows[0].accuracy
     assert (as_dict["features"]["samples"], as_dict["features"]["classes"], as_dict["features"]["dim"]) == (120, 6, 16)
 
 
 def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluation, "BATCH_BYTES", 200_000)
+    monkeypatch.setattr(products, "BATCH_BYTES", 200_000)
     calls = []
     result = fewshot(gaussian(), (2, 5), (1, 5), episodes=60, progress=lambda *call: calls.append(call))
     assert intervals(result) == intervals(fewshot(gaussian(), (2, 5), (1, 5), episodes=60))
     assert {(stage, total) for stage, _, total in calls} == {("episodes", 120)}
     done = [done for _, done, _ in calls]
-    assert done == sorted(set(done))
+    assert done == sorted(done)
     assert 60 in done
     assert done[-1] == 120
 
@@ -223,6 +273,20 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
         ({"episodes": 1}, "episodes is 1"),
         ({"ways": (2, 7)}, "7 ways were asked for, and there are 6 classes"),
         ({"ways": (1, 2)}, "ways is 1"),
+        ({"ways": ()}, "must each hold something"),
+        ({"shots": []}, "must each hold something"),
+        ({"classifiers": []}, "must each hold something"),
+        ({"interval": "sampels"}, "no interval 'sampels'"),
+        ({"interval": "classes", "ways": 5}, "5 ways and 6 classes"),
+        ({"interval": "disjoint", "queries": "all"}, "cannot have all samples as queries"),
+        ({"ridge_lambda": "loo", "shots": (1, 5)}, "needs 2 shots"),
+        ({"ridge_lambda": "gcv"}, "the penalty of ridge is 'gcv'"),
+        ({"ridge_lambda": 0}, "the penalty of ridge is 0"),
+        ({"ridge_lambda": math.inf}, "the penalty of ridge is inf"),
+        ({"ridge_lambda": math.nan}, "the penalty of ridge is nan"),
+        ({"center_on": gaussian(d=3)}, "a reference mean of width 3 does not go with features of 16"),
+        ({"query_set": gaussian(d=3, name="other")}, "width 3 does not go"),
+        ({"query_set": gaussian(n=14, name="other")}, "as many samples of every class in the two sets"),
         ({"shots": (0, 5)}, "shots is 0"),
         ({"shots": (1, 6)}, "6 shots and 15 queries need 21 samples"),
         ({"queries": 0}, "queries is 0"),
@@ -240,3 +304,372 @@ def test_unknown_classifier_names_those_there_are():
     with pytest.raises(EpisodeError) as caught:
         fewshot(gaussian(), classifiers=["svm"])
     assert all(name in caught.value.hint for name in CLASSIFIERS)
+
+
+# options
+
+
+def test_ways_all_are_those_of_every_class():
+    features = gaussian(C=5)
+    named = fewshot(features, ("all", 2, 5), episodes=20)
+    assert accuracies(named) == accuracies(fewshot(features, (2, 5), episodes=20))
+    assert accuracies(fewshot(features, "all", episodes=20)) == accuracies(fewshot(features, 5, episodes=20))
+
+
+@pytest.mark.parametrize("queries", [4, "all"])
+def test_queries_of_another_set(path: str, queries):
+    features, query_set = uneven(9, 7, 12, 5), gaussian(C=5, n=6, d=8, noise=1, name="other")
+    query_set = FeatureSet.from_arrays(query_set.features, np.repeat(["1", "2", "3", "x", "y"], 6))
+    both = [
+        FeatureSet.from_arrays(one.features[rows], np.array(one.classes)[one.labels[rows]])
+        for one, rows in ((features, features.labels >= 1), (query_set, query_set.labels <= 2))
+    ]
+    assert both[0].classes == both[1].classes == ("1", "2", "3")
+    x = torch.cat([one.features for one in both]).double().numpy()
+    spec = EpisodeSpec(2, 3, None if queries == "all" else 4)
+    expected = shares(x, sample(both[0], spec, 60, both[1]))
+    result = fewshot(features, 2, 3, queries=queries, episodes=60, classifiers="ncc", query_set=query_set)
+    assert result.accuracies[2, 3, "ncc"].tolist() == pytest.approx(expected, abs=1e-12)
+    assert result.classes == ("1", "2", "3")
+    assert result.settings["query_set"]["samples"] == 30
+
+
+@pytest.mark.parametrize("l2", [False, True])
+@pytest.mark.parametrize("with_query_set", [False, True])
+def test_the_reference_mean_comes_off_first_and_unit_length_after(path: str, l2: bool, with_query_set: bool):
+    features, query_set = gaussian(offset=0.5), gaussian(noise=1, name="other") if with_query_set else None
+    reference = gaussian(C=3, noise=2, offset=1)
+    sets = [features, query_set] if query_set else [features]
+    x = torch.cat([one.features for one in sets]).double().numpy() - reference.features.double().numpy().mean(axis=0)
+    if l2:
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    result = fewshot(
+        features,
+        3,
+        2,
+        episodes=40,
+        classifiers=("ncc", "simpleshot"),
+        center_on=reference,
+        l2_normalise=l2,
+        queries=4,
+        query_set=query_set,
+    )
+    blocks = list(sample(features, EpisodeSpec(3, 2, 4), 40, query_set))
+    assert result.accuracies[3, 2, "ncc"].tolist() == pytest.approx(shares(x, blocks), abs=1e-12)
+    # the reference is that of simpleshot: what is left for it is the length
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert result.accuracies[3, 2, "simpleshot"].tolist() == pytest.approx(shares(unit, blocks), abs=1e-12)
+    assert result.settings["l2_normalise"] is l2
+    assert result.settings["center_on"] == "arrays"
+
+
+def test_without_a_reference_simpleshot_takes_the_mean_of_the_support():
+    features = gaussian(offset=1)
+    some = Pool(features.features, "cpu")(next(sample(features, EpisodeSpec(3, 2, 4), 40)))
+    truth = torch.arange(3).repeat_interleave(4)
+    right = {
+        about: (simpleshot(some, about).argmax(dim=2) == truth).double().mean(dim=1) for about in ("mean", "origin")
+    }
+    found = fewshot(features, 3, 2, queries=4, episodes=40, classifiers="simpleshot").accuracies[3, 2, "simpleshot"]
+    assert found.tolist() == right["mean"].tolist() != right["origin"].tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e25])
+def test_unit_length_of_very_long_and_very_short_features(scale: float):
+    features = gaussian(spread=1)
+    small = FeatureSet.from_arrays(features.features * scale, features.labels.tolist())
+    found, expected = (fewshot(one, 3, 2, episodes=40, l2_normalise=True).rows[0].accuracy for one in (small, features))
+    assert found == pytest.approx(expected, abs=0.01)
+    assert expected > 0.6
+
+
+def test_the_penalty_of_ridge_is_what_was_asked_for():
+    features = gaussian(spread=0.3)
+    found = [
+        fewshot(features, 5, 5, episodes=60, classifiers="ridge", ridge_lambda=penalty).rows[0].accuracy
+        for penalty in (None, 5.0, 1e-3, 1e4, "loo")
+    ]
+    assert found[0] == found[1]  # √(5 · 5)
+    assert len(set(found)) == 4
+
+
+def test_small_classes_are_left_out_if_so_wished(caplog: pytest.LogCaptureFixture):
+    features, kept = uneven(20, 4, 20, 20, 3), uneven(20, 4, 20, 20, 3).only_classes(torch.tensor([0, 2, 3]))
+    with pytest.raises(EpisodeError, match="2 of 5 have fewer"):
+        fewshot(features, 2, episodes=10)
+    result = fewshot(features, "all", (1, 5), episodes=10, drop_small=True)
+    assert result.settings["dropped"] == ["1", "4"]
+    assert result.classes == ("0", "2", "3")
+    assert accuracies(result) == accuracies(fewshot(kept, 3, (1, 5), episodes=10))
+    assert "2 classes of too few samples left out: '1', '4'" in caplog.text
+    assert fewshot(kept, 2, episodes=10, drop_small=True).settings["dropped"] == []
+    assert "dropped" not in fewshot(kept, 2, episodes=10).settings
+
+
+def test_classes_small_in_either_set_are_left_out():
+    features, query_set = uneven(20, 2, 20, 20, 9), uneven(3, 20, 20, 20, 20)
+    found = fewshot(features, "all", 5, episodes=10, drop_small=True, query_set=query_set)
+    assert found.settings["dropped"] == ["0", "1"]
+    kept = [one.only_classes(torch.tensor([2, 3, 4])) for one in (features, query_set)]
+    assert accuracies(found) == accuracies(fewshot(kept[0], 3, 5, episodes=10, query_set=kept[1]))
+
+
+def test_nothing_is_left_out_where_nothing_would_be_left():
+    with pytest.raises(EpisodeError, match="3 of 3 have fewer"):
+        fewshot(uneven(5, 5, 5), 2, drop_small=True)
+
+
+def test_logistic_regression_says_how_far_it_converged():
+    for row in fewshot(gaussian(), 3, (1, 5), episodes=20, classifiers=("ncc", "logistic")).rows:
+        if row.classifier == "ncc":
+            assert row.gradient_norm is None
+        else:
+            assert 0 < row.gradient_norm <= TOLERANCE
+
+
+# intervals
+
+
+def test_the_interval_over_classes_is_the_jackknife():
+    features = gaussian(C=7)
+    result = fewshot(features, 3, 1, episodes=50, classifiers="ncc", interval="classes")
+    values, drawn = result.accuracies[3, 1, "ncc"].tolist(), result.drawn[3].tolist()
+    means = []
+    for left_out in range(7):
+        rest = [value for value, classes in zip(values, drawn, strict=True) if left_out not in classes]
+        means.append(sum(rest) / len(rest))
+    error = math.sqrt(6 / 7 * sum((mean - sum(means) / 7) ** 2 for mean in means))
+    (row,) = result.rows
+    assert row.ci95 == pytest.approx(t.ppf(0.975, 6) * error, rel=1e-9)
+    assert row.interval == "classes"
+    assert row.accuracy == fewshot(features, 3, 1, episodes=50, classifiers="ncc").rows[0].accuracy
+
+
+def test_no_interval_over_classes_of_which_one_is_always_there():
+    classes = torch.tensor([[0, 1], [0, 2], [3, 0]])
+    with pytest.raises(EpisodeError, match="in all of 3 episodes") as caught:
+        half_width(torch.rand(3, dtype=torch.float64), classes, 4, "classes")
+    assert "--episodes" in caught.value.hint
+
+
+@pytest.mark.parametrize("with_query_set", [False, True])
+def test_the_interval_over_disjoint_episodes(with_query_set: bool):
+    features = gaussian()
+    query_set = gaussian(n=40, noise=1, name="other") if with_query_set else None
+    rows = features.features if query_set is None else torch.cat([features.features, query_set.features])
+    expected = shares(rows.double().numpy(), sample_disjoint(features, EpisodeSpec(2, 1, 4), 10_000, query_set))
+    result = fewshot(features, 2, 1, queries=4, classifiers="ncc", interval="disjoint", query_set=query_set)
+    (row,) = result.rows
+    count = 6 * 10 // 2 if query_set else 6 * 4 // 2  # tickets of a class: 40 // 4, or 20 // 5
+    assert row.episodes == count
+    assert result.accuracies[2, 1, "ncc"].tolist() == pytest.approx(expected, abs=1e-12)
+    assert row.ci95 == pytest.approx(t.ppf(0.975, count - 1) * np.std(expected, ddof=1) / math.sqrt(count), rel=1e-9)
+
+
+def test_disjoint_episodes_are_no_more_than_asked_for():
+    calls = []
+    result = fewshot(gaussian(), 2, 1, queries=4, episodes=5, interval="disjoint", progress=lambda *c: calls.append(c))
+    assert {row.episodes for row in result.rows} == {5}
+    fewshot(gaussian(), (2, 3), 1, queries=4, interval="disjoint", progress=lambda *c: calls.append(c))
+    assert calls[-1] == ("episodes", 20_000, 20_000)
+
+
+def test_a_single_disjoint_episode_has_no_interval():
+    with pytest.raises(EpisodeError, match="enough for 1 episode that shares none") as caught:
+        fewshot(gaussian(), 6, 5, queries=15, interval="disjoint")
+    assert "--interval" in caught.value.hint
+
+
+def test_intervals_have_words():
+    assert list(INTERVALS) == ["episodes", "classes", "disjoint"]
+    assert all(INTERVALS.values())
+
+
+# classes and their confusions
+
+
+@pytest.mark.parametrize("queries", [4, "all"])
+@pytest.mark.parametrize("shots", [1, 3])
+def test_class_accuracies_and_confusions_of_a_plain_loop(path: str, monkeypatch, queries, shots: int):
+    monkeypatch.setattr(products, "BATCH_BYTES", 20_000)
+    features = uneven(8, 14, 9, 11, 7)
+    result = fewshot(features, 3, (1, 3), queries=queries, episodes=40, classifiers=("ridge", "ncc"))
+    asked, right, together, taken_for = Counter(), Counter(), Counter(), Counter()
+    spec = EpisodeSpec(3, 3, None if queries == "all" else 4)
+    x = features.features.double().numpy()
+    for block in sample(features, spec, 40):
+        cut = block.cut(shots)
+        for classes, found in zip(cut.classes.tolist(), answers(x, cut), strict=True):
+            for own, several in zip(classes, found, strict=True):
+                for other in classes:
+                    together[own, other] += len(several)
+                for taken in several:
+                    asked[own] += 1
+                    right[own] += classes[taken] == own
+                    taken_for[own, classes[taken]] += 1
+    per_class = result.class_accuracies((3, shots, "ncc"))
+    assert [one.name for one in per_class] == list("01234")
+    assert [one.queries for one in per_class] == [asked[code] for code in range(5)]
+    assert [one.accuracy for one in per_class] == pytest.approx([right[code] / asked[code] for code in range(5)])
+    pairs = result.confusions((3, shots, "ncc"))
+    found = {(int(one.name), int(one.taken_for)): (one.rate, one.queries) for one in pairs}
+    wrong = {pair: count for pair, count in taken_for.items() if pair[0] != pair[1]}
+    assert len(found) == len(pairs) == len(wrong)
+    for pair, count in wrong.items():
+        assert found[pair] == (pytest.approx(count / together[pair]), together[pair])
+
+    def wilson(one):
+        # the lower rate p at which what was seen is 1.96 deviations away: (seen − p)² = 1.96² p (1 − p) / n
+        square = 1.96**2 / one.queries
+        roots = np.roots([1 + square, -2 * one.rate - square, one.rate**2])
+        return min(roots.real)
+
+    lower = [wilson(one) for one in pairs]
+    assert lower == pytest.approx(sorted(lower, reverse=True), abs=1e-7)
+    assert result.confusions((3, shots, "ncc"), 2) == pairs[:2]
+
+
+def test_classes_that_no_episode_had():
+    result = fewshot(gaussian(C=40), 2, episodes=3, classifiers="ncc")
+    drawn = set(result.drawn[2].flatten().tolist())
+    for code, one in enumerate(result.class_accuracies((2, 1, "ncc"))):
+        assert (one.accuracy is None) == (code not in drawn)
+        assert one.queries % 15 == 0
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_pairs_of_very_many_classes_are_not_counted(classes: int):
+    result = fewshot(gaussian(C=classes, n=3, d=4), 20, queries=1, episodes=20, classifiers="ncc")
+    task = (20, 1, "ncc")
+    assert sum(one.queries for one in result.class_accuracies(task)) == 400
+    [row] = result.to_dict()["results"]
+    assert len(row["classes"]) == classes
+    if classes == 1000:
+        assert len(row["confusions"]) == len(result.confusions(task, 5)) == 5
+    else:
+        assert row["confusions"] is None
+        with pytest.raises(EpisodeError, match="pairs of 1,001 classes are too many"):
+            result.confusions(task)
+
+
+def test_a_table_of_the_episodes():
+    result = fewshot(gaussian(), (3, 2), (1, 5), episodes=7, classifiers=("ncc", "ridge"))
+    table = result.episodes_table()
+    tasks = list(itertools.product((2, 3), (1, 5), ("ncc", "ridge")))
+    assert table.num_rows == 7 * len(tasks)
+    for number, row in enumerate(table.to_pylist()):
+        ways, shots, name = tasks[number // 7]
+        episode = number % 7
+        assert row == {
+            "features": "arrays",
+            "ways": ways,
+            "shots": shots,
+            "classifier": name,
+            "episode": episode,
+            "classes": [result.classes[code] for code in result.drawn[ways][episode].tolist()],
+            "accuracy": result.accuracies[ways, shots, name][episode].item(),
+        }
+
+
+def test_a_dict_is_json_whatever_was_given():
+    result = fewshot(
+        gaussian(),
+        np.int64(2),
+        np.array([1, 5]),
+        queries="all",
+        episodes=20,
+        seed=np.int64(1),
+        ridge_lambda=0.5,
+        query_set=gaussian(noise=1, name="other"),
+        center_on=gaussian(),
+        drop_small=True,
+        classifiers="all",
+    )
+    text = json.dumps(result.to_dict(confusions=None), allow_nan=False)
+    assert len(json.loads(text)["results"]) == 12
+    json.dumps(fewshot(gaussian(), queries=np.int64(15), episodes=5).to_dict(), allow_nan=False)
+
+
+# comparisons
+
+
+compare = functools.partial(compare_fewshot, theory=False)
+
+
+@pytest.mark.parametrize("interval", ["episodes", "classes", "disjoint"])
+def test_paired_differences_of_a_plain_computation(interval: str):
+    sets = {"a": gaussian(), "b": gaussian(noise=1), "c": gaussian(spread=2, noise=2)}
+    found = compare(sets, (2, 3), (1, 2), queries=4, episodes=60, classifiers=("ncc", "knn"), interval=interval)
+    alone = {
+        name: fewshot(one, (2, 3), (1, 2), queries=4, episodes=60, classifiers=("ncc", "knn"), interval=interval)
+        for name, one in sets.items()
+    }
+    tasks = list(itertools.product((2, 3), (1, 2), ("ncc", "knn")))
+    assert [(one.name, one.first, one.ways, one.shots, one.classifier) for one in found.differences] == [
+        (name, "a", *task) for name in ("b", "c") for task in tasks
+    ]
+    for one in found.differences:
+        task = (one.ways, one.shots, one.classifier)
+        values = alone[one.name].accuracies[task].numpy() - alone["a"].accuracies[task].numpy()
+        assert one.difference == pytest.approx(values.mean(), abs=1e-12)
+        drawn = alone["a"].drawn[one.ways].numpy()
+        if interval == "classes":
+            means = [np.mean([v for v, c in zip(values, drawn, strict=True) if code not in c]) for code in range(6)]
+            reach = t.ppf(0.975, 5) * math.sqrt(5 / 6 * sum((mean - np.mean(means)) ** 2 for mean in means))
+        else:
+            factor = 1.96 if interval == "episodes" else t.ppf(0.975, len(values) - 1)
+            reach = factor * values.std(ddof=1) / math.sqrt(len(values))
+        assert one.ci95 == pytest.approx(reach, rel=1e-9)
+        assert one.is_real == (abs(values.mean()) > reach)
+    assert {one.is_real for one in found.differences if one.name == "c"} >= {True}
+    assert list(found.results) == ["a", "b", "c"]
+    for name, result in found.results.items():
+        assert accuracies(result) == accuracies(alone[name])
+
+
+def test_a_worse_set_is_really_worse():
+    [one] = compare({"good": gaussian(spread=2), "bad": gaussian()}, episodes=60, classifiers="ncc").differences
+    assert one.difference < -one.ci95 < 0
+    assert one.is_real
+
+
+def test_equal_sets_do_not_differ():
+    found = compare({"a": gaussian(), "b": gaussian()}, 3, (1, 5), episodes=20, classifiers="all")
+    assert {(one.difference, one.ci95, one.is_real) for one in found.differences} == {(0.0, 0.0, False)}
+    assert len(found.differences) == 12
+
+
+def test_only_the_samples_that_all_have_are_compared(caplog: pytest.LogCaptureFixture):
+    # one more id, of letters, has the second set order its ids by letters, not by number
+    x, labels, ids = gaussian(n=20).features, np.repeat(list("abcdef"), 20), [str(i) for i in range(120)]
+    some = FeatureSet.from_arrays(x, labels, ids)
+    more = FeatureSet.from_arrays(torch.cat([x, x[:3] + 9]), [*labels, "a", "z", "z"], [*ids, "x", "y", "z"])
+    for first, second in ((some, more), (more, some)):
+        found = compare({"a": first, "b": second}, 3, queries=5, episodes=60)
+        assert {one.difference for one in found.differences} == {0.0}
+        assert all(result.classes == tuple("abcdef") for result in found.results.values())
+    assert caplog.text.count("3 samples of arrays that not all sets have are left out") == 2
+
+
+def test_what_cannot_be_compared():
+    with pytest.raises(EpisodeError, match="at least two sets"):
+        compare({"a": gaussian()})
+    other = FeatureSet.from_arrays(np.zeros((120, 2)), np.repeat(list("uvwxyz"), 20))
+    with pytest.raises(EpisodeError, match="no sample in common") as caught:
+        compare({"a": gaussian(), "b": other})
+    assert "same data" in caught.value.hint
+
+
+def test_a_comparison_as_dict_frame_and_table():
+    found = compare({"a": gaussian(), "b": gaussian(noise=1)}, 3, (1, 5), episodes=6, classifiers="ncc")
+    as_dict = json.loads(json.dumps(found.to_dict(confusions=2), allow_nan=False))
+    assert [one["name"] for one in as_dict["sets"]] == ["a", "b"]
+    assert all(len(row["confusions"]) == 2 for one in as_dict["sets"] for row in one["results"])
+    assert [one["difference"] for one in as_dict["differences"]] == [one.difference for one in found.differences]
+    frame = found.to_frame()
+    assert frame["set"].tolist() == ["a", "a", "b", "b"]
+    assert frame["accuracy"].tolist() == [row.accuracy for one in found.results.values() for row in one.rows]
+    table = found.episodes_table()
+    assert table.column("set").to_pylist() == ["a"] * 12 + ["b"] * 12
+    expected = [value for one in found.results.values() for each in one.accuracies.values() for value in each.tolist()]
+    assert table.column("accuracy").to_pylist() == expected

@@ -66,7 +66,7 @@ def batched(monkeypatch: pytest.MonkeyPatch, rows: int, order: str = "as it is")
     """Sets come in batches of so many rows; the numbers of batches of each pass that follows."""
     batches, numbers = FeatureSet.batches, []
 
-    def other_batches(self):
+    def other_batches(self, _rows=1024):
         found = list(batches(self, rows))
         numbers.append(len(found))
         return iter(found if order == "as it is" else found[::-1])

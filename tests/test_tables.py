@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -17,15 +18,26 @@ from rich.console import Console
 from nctransfer import FeatureSet, collapse
 from nctransfer.catalogue import ModelInfo
 from nctransfer.cli.terminal import _print
-from nctransfer.evaluation import FewShotResult, FewShotRow
+from nctransfer.evaluation import (
+    FewShotComparison,
+    FewShotDifference,
+    FewShotResult,
+    FewShotRow,
+    Interval,
+    _Counts,
+)
 from nctransfer.measures import MEASURES, CollapseReport, PairCollapse
+from nctransfer.probing import ProbeResult
 from nctransfer.tables import (
+    Bar,
     Sheet,
     _number,
     collapse_sheets,
-    fewshot_sheet,
+    fewshot_comparison_sheets,
+    fewshot_sheets,
     models_sheet,
     plain,
+    probe_sheet,
     sets_sheet,
     to_json,
     to_markdown,
@@ -113,11 +125,14 @@ def test_no_number_is_cut_in_a_narrow_console(width: int, columns: int) -> None:
     assert [number for number in numbers if number not in shown(sheet, width)] == []
 
 
-@pytest.mark.parametrize("width", [60, 40])
+@pytest.mark.parametrize("width", [60, 40, 25])
 def test_no_accuracy_is_cut_in_a_narrow_console(width: int) -> None:
-    text = shown(fewshot_sheet(RESULT), width)
+    text = shown(fewshot_sheets(RESULT)[0], width)
     for number in ("55.00 ± 1.20", "61.25 ± 0.98", "70.00 ± 1.00", "50.00", "20.00"):
         assert number in text
+    differences = shown(fewshot_comparison_sheets(COMPARISON)[1], width)
+    for number in ("-1.20 ± 0.50", "+3.00 ± 1.00", "+0.10 ± 0.20"):
+        assert number in differences
 
 
 @pytest.mark.parametrize("width", [80, 40])
@@ -219,33 +234,257 @@ def test_a_number_is_short_and_near(value: float) -> None:
 
 ABOUT = {"id": "x", "model": "m", "weights": "w", "data": "pets", "split": "test", "samples": 1200, "classes": 3}
 FEATURES = {**ABOUT, "layer": "feature", "path": None, "dim": 1280}
-ROW = FewShotRow(2, 1, 15, 10_000, "ridge", 7, 0.55, 0.012, 0.1)
+ROW = FewShotRow(
+    ways=2,
+    shots=1,
+    queries=15,
+    episodes=10_000,
+    classifier="ridge",
+    seed=7,
+    accuracy=0.55,
+    ci95=0.012,
+    interval="episodes",
+    std=0.0834,
+    lowest_decile=0.4,
+    seconds=0.1,
+)
+ONE_TASK = FewShotResult(FEATURES, (ROW, replace(ROW, classifier="ncc", accuracy=0.6125, ci95=0.0098)))
 RESULT = FewShotResult(
     FEATURES,
     (
-        ROW,
-        replace(ROW, classifier="ncc", accuracy=0.6125, ci95=0.0098),
+        *ONE_TASK.rows,
         replace(ROW, ways=5, accuracy=0.7, ci95=0.01),
         replace(ROW, ways=5, classifier="ncc", accuracy=0.7, ci95=0.01),
+    ),
+)
+DIFFERENCE = FewShotDifference("2: other", "1: m", 2, 1, "ridge", -0.012, 0.005, is_real=True)
+COMPARISON = FewShotComparison(
+    {"1: m": ONE_TASK, "2: other": replace(ONE_TASK, features={**FEATURES, "model": "other"})},
+    (
+        DIFFERENCE,
+        replace(DIFFERENCE, difference=0.03, ci95=0.01),
+        replace(DIFFERENCE, classifier="ncc", difference=0.001, ci95=0.002, is_real=False),
     ),
 )
 
 
 def test_few_shot_results_have_a_row_a_task_and_a_column_a_classifier() -> None:
-    sheet = fewshot_sheet(RESULT)
-    assert sheet.heads == ["ways", "shots", "ridge", "ncc", "chance"]
+    [sheet] = fewshot_sheets(RESULT)
+    assert sheet.heads == ["ways", "shots", "ridge ± episodes", "ncc ± episodes", "chance"]
     assert sheet.rows == [
         ["2", "1", "55.00 ± 1.20", "61.25 ± 0.98", "50.00"],
         ["5", "1", "70.00 ± 1.00", "70.00 ± 1.00", "20.00"],
     ]
     assert sheet.facts["data"] == "pets, split test: 1,200 samples, 3 classes, width 1,280"
-    for word in ("10,000 episodes", "15 queries", "seed 7", "95% interval", "higher is better"):
+    assert sheet.facts["task"] == "10,000 episodes, 15 queries a class, seed 7"
+    for word in ("95% interval over the draw of episodes", "higher is better"):
         assert word in sheet.reading
+    assert "tenth" not in sheet.reading
+
+
+def test_few_shot_results_of_one_task_have_a_row_a_classifier() -> None:
+    [sheet] = fewshot_sheets(ONE_TASK)
+    assert sheet.heads[:4] == ["classifier", "accuracy ± episodes", "std", "lowest tenth"]
+    assert [row[:4] for row in sheet.rows] == [
+        ["ridge", "55.00 ± 1.20", "8.34", "40.00"],
+        ["ncc", "61.25 ± 0.98", "8.34", "40.00"],
+    ]
+    assert sheet.facts["task"] == "2-way 1-shot, chance 50.00 %, 10,000 episodes, 15 queries a class, seed 7"
+    assert "Std and lowest tenth: over episodes." in sheet.reading
+    assert sheet.bars == ()
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [("episodes", "draw of episodes"), ("classes", "draw of classes"), ("disjoint", "no two share a sample")],
+)
+def test_an_interval_says_of_what_it_is(interval: Interval, words: str) -> None:
+    for result in (ONE_TASK, RESULT):
+        [sheet] = fewshot_sheets(replace(result, rows=tuple(replace(row, interval=interval) for row in result.rows)))
+        assert any(head.endswith(f" ± {interval}") for head in sheet.heads)
+        assert words in sheet.reading
+
+
+def test_episodes_of_tasks_may_differ_in_number() -> None:
+    rows = (replace(ROW, episodes=12), replace(ROW, ways=5, episodes=7, queries="all"))
+    [sheet] = fewshot_sheets(replace(RESULT, rows=rows))
+    assert sheet.facts["task"].startswith("12 or 7 episodes, ")
+
+
+@pytest.mark.parametrize(
+    ("given", "fact", "words"),
+    [
+        ({"query_set": {"id": "q", "samples": 1234}}, "queries", "q (1,234 samples)"),
+        ({"center_on": "c"}, "features are", "less the mean of c"),
+        ({"l2_normalise": True}, "features are", "scaled to unit length"),
+        ({"center_on": "c", "l2_normalise": True}, "features are", "less the mean of c, scaled to unit length"),
+        ({"dropped": ["a"]}, "left out", "1 class of too few samples"),
+        ({"dropped": ["a", "b"]}, "left out", "2 classes of too few samples"),
+    ],
+)
+def test_what_was_done_to_the_features_is_a_fact(given: dict[str, Any], fact: str, words: str) -> None:
+    assert fewshot_sheets(replace(RESULT, settings=given))[0].facts[fact] == words
+    plain_facts = fewshot_sheets(replace(RESULT, settings={**dict.fromkeys(given), "dropped": []}))[0].facts
+    assert fact not in plain_facts
+    compared = replace(COMPARISON, results={name: replace(ONE_TASK, settings=given) for name in COMPARISON.results})
+    assert fewshot_comparison_sheets(compared)[0].facts[fact] == words
 
 
 @pytest.mark.parametrize("name", ["model", "weights"])
 def test_what_is_not_known_is_not_shown(name: str) -> None:
-    assert name not in fewshot_sheet(replace(RESULT, features={**FEATURES, name: None})).facts
+    assert name in fewshot_sheets(RESULT)[0].facts
+    assert name not in fewshot_sheets(replace(RESULT, features={**FEATURES, name: None}))[0].facts
+
+
+# The learning curve
+
+CURVE = replace(
+    RESULT,
+    rows=tuple(
+        replace(ROW, ways=ways, shots=shots, classifier=name, accuracy=accuracy)
+        for ways, shots, name, accuracy in (
+            (2, 1, "ridge", 0.5),
+            (2, 1, "ncc", 0.25),
+            (2, 10, "ridge", 1.0),
+            (2, 10, "ncc", 0.75),
+        )
+    ),
+)
+
+
+def test_several_shots_are_a_curve() -> None:
+    assert fewshot_sheets(CURVE)[0].bars == (
+        Bar("2-way ncc", "1 shot", 0.25),
+        Bar("2-way ncc", "10 shots", 0.75),
+        Bar("2-way ridge", "1 shot", 0.5),
+        Bar("2-way ridge", "10 shots", 1.0),
+    )
+    assert fewshot_sheets(RESULT)[0].bars == ()
+
+
+def test_a_bar_is_as_long_as_its_share() -> None:
+    lines = shown(fewshot_sheets(CURVE)[0], 100).splitlines()
+    curve = [line.rstrip() for line in lines if "█" in line]
+    assert curve == [
+        "2-way ncc     1 shot " + "█" * 10,
+        "            10 shots " + "█" * 30,
+        "2-way ridge   1 shot " + "█" * 20,
+        "            10 shots " + "█" * 40,
+    ]
+    before = next(number for number, line in enumerate(lines) if "█" in line)
+    assert not lines[before - 1].strip()
+    assert "100.00 ± 1.20" in lines[before - 2]
+
+
+def test_bars_shrink_with_the_console() -> None:
+    for width in (40, 30):
+        lines = shown(fewshot_sheets(CURVE)[0], width).splitlines()
+        lengths = [line.count("█") for line in lines if "█" in line]
+        assert lengths[3] == max(lengths)
+        assert lengths[2] == pytest.approx(lengths[3] / 2, abs=1)
+        assert max(map(len, lines)) <= width
+
+
+def test_a_name_in_a_curve_is_no_markup() -> None:
+    assert VISIBLE in shown(Sheet("t", [], [], {}, bars=[Bar(NASTY, "1 shot", 0.5)]), 100)
+
+
+@pytest.mark.parametrize(("terminal", "encoding"), [(False, "utf-8"), (True, "ascii")])
+def test_no_bars_where_they_cannot_be_shown(terminal: bool, encoding: str) -> None:
+    buffer = io.BytesIO()
+    file = io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace")
+    _print(Console(file=file, width=100, force_terminal=terminal, no_color=True), fewshot_sheets(CURVE))
+    file.flush()
+    text = buffer.getvalue().decode()
+    assert "75.00" in text
+    assert "10 shots" not in text
+    assert "█" not in text
+    assert r"\u2588" not in text
+    assert "█" not in to_markdown(fewshot_sheets(CURVE)[0])
+
+
+# Confusions
+
+
+def confused(taken: list[list[int]], together: list[list[int]], right: list[int]) -> FewShotResult:
+    counts = _Counts(torch.tensor([10, 20, 0]), torch.tensor(right), torch.tensor(together), torch.tensor(taken))
+    task = {(row.ways, row.shots, row.classifier): counts for row in CURVE.rows}
+    return replace(CURVE, classes=("ant", "[bee]", "cat"), counts=task)
+
+
+def test_confusions_are_of_most_shots_and_the_first_classifier() -> None:
+    found = confused([[0, 30, 0], [10, 0, 0], [0, 0, 0]], [[0, 100, 0], [100, 0, 0], [0, 0, 0]], [7, 19, 0])
+    assert [sheet.title for sheet in fewshot_sheets(found)] == ["Few-shot accuracy"]
+    _, pairs, hardest = fewshot_sheets(found, None)
+    assert (pairs.title, hardest.title) == (
+        "Most confused pairs: 2-way 10-shot, ridge",
+        "Hardest classes: 2-way 10-shot, ridge",
+    )
+    assert pairs.heads == ["class", "taken for", "%"]
+    assert pairs.rows == [["ant", "[bee]", "30.00"], ["[bee]", "ant", "10.00"]]
+    assert hardest.rows == [["ant", "70.00", "10"], ["[bee]", "95.00", "20"]]  # no query was of a cat
+    assert "[bee]" in shown(pairs)
+    _, pairs, hardest = fewshot_sheets(found, 1)
+    assert (pairs.rows, hardest.rows) == ([["ant", "[bee]", "30.00"]], [["ant", "70.00", "10"]])
+
+
+# Comparisons
+
+
+def test_comparison_has_a_column_a_set_and_differences_in_words() -> None:
+    accuracies, differences = fewshot_comparison_sheets(COMPARISON)
+    assert accuracies.heads == ["ways", "shots", "classifier", "1: m", "2: other"]
+    assert accuracies.rows == [
+        ["2", "1", "ridge", "55.00 ± 1.20", "55.00 ± 1.20"],
+        ["2", "1", "ncc", "61.25 ± 0.98", "61.25 ± 0.98"],
+    ]
+    assert "other" in accuracies.facts["2"]
+    assert "10,000 episodes" in accuracies.facts["task"]
+    assert "over the draw of episodes" in accuracies.reading
+    assert differences.title == "Difference to 1: m"
+    assert differences.heads == ["ways", "shots", "classifier", "set", "points ± episodes", "at 95%"]
+    assert differences.rows == [
+        ["2", "1", "ridge", "2: other", "-1.20 ± 0.50", "worse"],
+        ["2", "1", "ridge", "2: other", "+3.00 ± 1.00", "better"],
+        ["2", "1", "ncc", "2: other", "+0.10 ± 0.20", "not told apart"],
+    ]
+
+
+# The probe
+
+PROBE = ProbeResult(
+    train={**FEATURES, "id": "train"},
+    test={**FEATURES, "id": "[red]test", "samples": 1234},
+    accuracy=0.9,
+    ci95=(0.8512, 0.93),
+    balanced_accuracy=0.8765,
+    loo_accuracy=0.95,
+    ridge_lambda=12.3456,
+    is_at_end=False,
+    classes={},
+)
+
+
+def test_a_probe_on_a_test_set() -> None:
+    sheet = probe_sheet(PROBE)
+    assert sheet.rows == []
+    assert sheet.facts["test"] == "[red]test (1,234 samples)"
+    assert sheet.facts["accuracy"] == "90.00  [85.12, 93.00]"
+    assert sheet.facts["balanced"] == "87.65"
+    assert sheet.facts["leave-one-out"] == "95.00 (of the training samples)"
+    assert sheet.facts["ridge λ"] == "12.35"
+    assert "on the test set" in sheet.reading
+    assert "[red]test" in shown(sheet)
+
+
+def test_a_probe_without_a_test_set() -> None:
+    sheet = probe_sheet(replace(PROBE, test=None, is_at_end=True))
+    assert {"test", "leave-one-out"}.isdisjoint(sheet.facts)
+    assert sheet.facts["ridge λ"] == "12.35, at the end of what it is chosen from"
+    assert "each sample left out in turn" in sheet.reading
+
+
+# Collapse
 
 
 def report(values: list[list[float]], labels: str) -> CollapseReport:

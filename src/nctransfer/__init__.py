@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nctransfer.errors import NCTransferError
-    from nctransfer.evaluation import FewShotResult, fewshot
+    from nctransfer.evaluation import FewShotResult, compare_fewshot, fewshot
+    from nctransfer.expectation import expect
     from nctransfer.extraction import extract
     from nctransfer.features import FeatureSet
     from nctransfer.inventory import inspect
     from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
+    from nctransfer.pairs import explain
+    from nctransfer.probing import probe
     from nctransfer.sources import ReadingOptions, open_source
     from nctransfer.store import FeatureStore, load_features
 
@@ -33,14 +36,18 @@ _HOMES = {
     "NCTransferError": "errors",
     "ReadingOptions": "sources",
     "collapse": "measures",
+    "compare_fewshot": "evaluation",
     "compare_layers": "measures",
     "compare_samples": "measures",
     "compare_sets": "measures",
+    "expect": "expectation",
+    "explain": "pairs",
     "extract": "extraction",
     "fewshot": "evaluation",
     "inspect": "inventory",
     "load_features": "store",
     "open_source": "sources",
+    "probe": "probing",
 }
 
 __all__ = [
@@ -52,14 +59,18 @@ __all__ = [
     "ReadingOptions",
     "__version__",
     "collapse",
+    "compare_fewshot",
     "compare_layers",
     "compare_samples",
     "compare_sets",
+    "expect",
+    "explain",
     "extract",
     "fewshot",
     "inspect",
     "load_features",
     "open_source",
+    "probe",
 ]
 
 

@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nctransfer.classifiers import CLASSIFIERS
-from nctransfer.devices import with_float64
-from nctransfer.episodes import Episodes, EpisodeSpec, check, sample
-from nctransfer.errors import EpisodeError
+from nctransfer.classifiers import CLASSIFIERS, Classifier
+from nctransfer.episodes import (
+    Episodes,
+    EpisodeSpec,
+    check,
+    large_enough,
+    same_classes,
+    sample,
+    sample_disjoint,
+)
+from nctransfer.errors import EpisodeError, FeaturesError, counted
+from nctransfer.expectation import QUERIES, expect
 from nctransfer.features import FeatureSet
+from nctransfer.products import Pool, prepared
+from nctransfer.statistics import ClassStatistics
+from nctransfer.theory import BOUNDS, Bound, error_bounds
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import torch
 
-__all__ = ["FewShotResult", "FewShotRow", "fewshot"]
+__all__ = [
+    "INTERVALS",
+    "ClassAccuracy",
+    "Confusion",
+    "FewShotComparison",
+    "FewShotDifference",
+    "FewShotResult",
+    "FewShotRow",
+    "Interval",
+    "compare_fewshot",
+    "fewshot",
+]
 
-GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is made
-BATCH_BYTES = 64 * 2**20  # of features or inner products of a batch of episodes
-GATHER_COST = 200  # a gathered row costs as much as so many entries of that matrix (measured, two cores, d = 1280)
+log = logging.getLogger(__name__)
+
+Interval = Literal["episodes", "classes", "disjoint"]
+INTERVALS: Mapping[Interval, str] = {
+    "episodes": "over the draw of episodes from these samples (not over other samples or classes)",
+    "classes": "over the draw of classes (delete-one-class jackknife)",
+    "disjoint": "over episodes of which no two share a sample",
+}
+"""What an interval is of."""
+EXPECTED_WORK = 1e9  # steps of the recursion of a deal: more than some seconds, and there is no expected accuracy
+MOST_CONFUSED = 1000  # classes: more of them have too many pairs to count
+
+Number = int | Literal["all"]
+Task = tuple[int, int, str]  # ways, shots, classifier
 
 
 @dataclass(frozen=True)
@@ -33,19 +69,71 @@ class FewShotRow:
 
     Attributes:
         accuracy: Mean over episodes of the share of queries classified right.
-        ci95: Half the width of its 95% interval, ``1.96 s/√E``: of the draw of episodes from this set.
+        ci95: Half the width of its 95% interval.
+        interval: What that is of, see :data:`INTERVALS`.
+        std: Standard deviation over episodes.
+        lowest_decile: What a tenth of the episodes do not exceed.
         seconds: Time of the episodes: drawing, inner products and classifier.
+        gradient_norm: Of logistic regression: the largest, relative to that of all weights zero.
+        expected_accuracy: Of ``ncc``: the mean over all episodes, computed without drawing them.
+        bounds: Of the error of ``ncc``: value and whether it is vacuous, by name.
+        undefined: Why there is no value, by name.
     """
 
     ways: int
     shots: int
-    queries: int
+    queries: int | Literal["all"]
     episodes: int
     classifier: str
     seed: int
     accuracy: float
     ci95: float
+    interval: Interval
+    std: float
+    lowest_decile: float
     seconds: float
+    gradient_norm: float | None = None
+    expected_accuracy: float | None = None
+    bounds: Mapping[str, Mapping[str, Any]] | None = None
+    undefined: Mapping[str, str] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields as one row of a table: each bound a column."""
+        row = asdict(self)
+        del row["undefined"]
+        bounds = row.pop("bounds") or {}
+        return row | {f"bound_{name}": one["value"] for name, one in bounds.items()}
+
+
+class ClassAccuracy(NamedTuple):
+    """How often the queries of a class were classified right; ``None`` if no episode had it."""
+
+    name: str
+    accuracy: float | None
+    queries: int
+
+
+class Confusion(NamedTuple):
+    """How often queries of one class were taken for another, of those that could have been."""
+
+    name: str
+    taken_for: str
+    rate: float
+    queries: int
+
+
+@dataclass(eq=False)
+class _Counts:
+    """Queries of C classes: how many there were ``(C,)``, and how many of them were right ``(C,)``.
+
+    ``together`` and ``taken`` are ``(C, C)``: queries of a class in episodes that had the other, and how many of them
+    were taken for it.
+    """
+
+    asked: torch.Tensor
+    right: torch.Tensor
+    together: torch.Tensor | None
+    taken: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -55,164 +143,578 @@ class FewShotResult:
     Attributes:
         features: What was measured, as :meth:`~nctransfer.features.FeatureSet.to_dict` says it.
         rows: One row for each of ways × shots × classifiers.
+        classes: The class names.
+        settings: What else was asked for: query set, reference mean, normalisation, penalty, classes left out.
+        accuracies: Of each episode, ``(E,)``, by ways, shots and classifier.
+        drawn: The class codes of each episode, ``(E, ways)``, by ways.
     """
 
     features: dict[str, Any]
     rows: tuple[FewShotRow, ...]
+    classes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    accuracies: Mapping[Task, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    drawn: Mapping[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    counts: Mapping[Task, _Counts] = field(default_factory=dict, repr=False, compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
-        return {"features": self.features, "results": [asdict(row) for row in self.rows]}
+    def class_accuracies(self, task: Task) -> tuple[ClassAccuracy, ...]:
+        """Of each class, by name."""
+        counts = self.counts[task]
+        pairs = zip(self.classes, counts.right.tolist(), counts.asked.tolist(), strict=True)
+        return tuple(ClassAccuracy(name, right / asked if asked else None, int(asked)) for name, right, asked in pairs)
+
+    def confusions(self, task: Task, most: int | None = None) -> tuple[Confusion, ...]:
+        """The most confused pairs first: by the lower end of the 95% (Wilson) interval of their rate.
+
+        Args:
+            task: Ways, shots and classifier.
+            most: So many at most.
+
+        Raises:
+            EpisodeError: There are more than 1,000 classes.
+        """
+        counts = self.counts[task]
+        if counts.taken is None or counts.together is None:
+            raise EpisodeError(
+                f"pairs of {len(self.classes):,} classes are too many to count", "choose by --classes FILE"
+            )
+        taken, together = counts.taken.double(), counts.together.double().clamp(min=1)
+        rate, z2 = taken / together, 1.96**2
+        middle = rate + z2 / (2 * together)
+        reach = (z2 * (rate * (1 - rate) + z2 / (4 * together)) / together).sqrt()
+        lower = (middle - reach) / (1 + z2 / together)
+        lower[taken == 0] = 0
+        order = lower.flatten().sort(descending=True, stable=True).indices[: int((taken > 0).sum())][:most]
+        return tuple(
+            Confusion(self.classes[a], self.classes[b], float(rate[a, b]), int(together[a, b]))
+            for a, b in (divmod(place, len(self.classes)) for place in order.tolist())
+        )
+
+    def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
+        """The result as JSON has it, with so many of the most confused pairs; ``None`` for all."""
+        rows = []
+        for row in self.rows:
+            task, found = (row.ways, row.shots, row.classifier), asdict(row)
+            if task in self.counts:
+                found["classes"] = [one._asdict() for one in self.class_accuracies(task)]
+                can = self.counts[task].taken is not None
+                found["confusions"] = [one._asdict() for one in self.confusions(task, confusions)] if can else None
+            rows.append(found)
+        return {"features": self.features, "settings": dict(self.settings), "results": rows}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a task and classifier, the fields of :class:`FewShotRow`."""
+        """One row a task and classifier, the fields of :class:`FewShotRow`, each bound a column."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return pd.DataFrame([row.to_row() for row in self.rows])
+
+    def episodes_table(self) -> pa.Table:
+        """One row an episode, task and classifier: which classes it had, and its accuracy."""
+        import numpy as np
+        import pyarrow as pa
+
+        names = pa.array(self.classes, pa.string())
+        tables = []
+        for (ways, shots, classifier), accuracies in self.accuracies.items():
+            drawn = self.drawn[ways].numpy()
+            size = len(drawn)
+            codes = pa.DictionaryArray.from_arrays(pa.array(drawn.reshape(-1).astype(np.int32)), names)
+            tables.append(
+                pa.table(
+                    {
+                        "features": pa.repeat(self.features["id"], size),
+                        "ways": pa.repeat(ways, size),
+                        "shots": pa.repeat(shots, size),
+                        "classifier": pa.repeat(classifier, size),
+                        "episode": np.arange(size),
+                        "classes": pa.FixedSizeListArray.from_arrays(codes, ways).cast(pa.list_(codes.type)),
+                        "accuracy": accuracies.numpy(),
+                    }
+                )
+            )
+        return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True)
+class FewShotDifference:
+    """How much more accurate one set is than the first, on the same episodes.
+
+    Attributes:
+        difference: Mean over episodes of the accuracy less that of the first.
+        ci95: Half the width of its 95% interval.
+        is_real: Whether the interval leaves out zero.
+    """
+
+    name: str
+    first: str
+    ways: int
+    shots: int
+    classifier: str
+    difference: float
+    ci95: float
+    is_real: bool
+
+
+@dataclass(frozen=True)
+class FewShotComparison:
+    """Several feature sets of the same samples, on the same episodes.
+
+    Attributes:
+        results: By name.
+        differences: Of each set but the first, for each task and classifier.
+    """
+
+    results: Mapping[str, FewShotResult]
+    differences: tuple[FewShotDifference, ...]
+
+    def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
+        """The comparison as JSON has it."""
+        return {
+            "sets": [{"name": name, **result.to_dict(confusions)} for name, result in self.results.items()],
+            "differences": [asdict(one) for one in self.differences],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows of every set, named by ``set``."""
+        import pandas as pd
+
+        return pd.DataFrame([{"set": name, **row.to_row()} for name, one in self.results.items() for row in one.rows])
+
+    def episodes_table(self) -> pa.Table:
+        """See :meth:`FewShotResult.episodes_table`; the sets one after the other, named by ``set``."""
+        import pyarrow as pa
+
+        tables = {name: result.episodes_table() for name, result in self.results.items()}
+        return pa.concat_tables(
+            [table.add_column(0, "set", pa.repeat(name, len(table))) for name, table in tables.items()]
+        )
 
 
 def fewshot(
     features: FeatureSet,
-    ways: int | Sequence[int] = 5,
+    ways: Number | Sequence[Number] = 5,
     shots: int | Sequence[int] = 1,
     *,
-    queries: int = 15,
+    queries: Number = 15,
     episodes: int = 10_000,
     classifiers: str | Sequence[str] = ("ridge", "ncc"),
     seed: int = 0,
     device: str = "auto",
+    query_set: FeatureSet | None = None,
+    center_on: FeatureSet | None = None,
+    l2_normalise: bool = False,
+    ridge_lambda: float | Literal["loo"] | None = None,
+    interval: Interval = "episodes",
+    drop_small: bool = False,
+    theory: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> FewShotResult:
     """n-way k-shot accuracy of simple classifiers on frozen features.
 
     Args:
         features: The feature set.
-        ways: Classes an episode; one number or several.
+        ways: Classes an episode; one number or several; ``all`` for every class.
         shots: Support samples a class; one number or several, on the same episodes.
-        queries: Query samples a class.
+        queries: Query samples a class; ``all`` for every sample that is left.
         episodes: Episodes for each task.
-        classifiers: Names from :data:`~nctransfer.classifiers.CLASSIFIERS`.
+        classifiers: Names from :data:`~nctransfer.classifiers.CLASSIFIERS`, or ``all``.
         seed: Of the episodes; the same seed gives the same episodes for any backbone on the same data.
         device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
+        query_set: Where the queries come from, if not from the features; other samples of the same classes.
+        center_on: A set whose mean is taken off first: the reference mean of ``simpleshot``. Without, ``simpleshot``
+            takes the mean of each support.
+        l2_normalise: Scale features to unit length (after that).
+        ridge_lambda: The penalty of ``ridge``, see there.
+        interval: What the 95% interval is of, see :data:`INTERVALS`. With ``disjoint``, the episodes are drawn so that
+            no two share a sample, and are as many as that gives.
+        drop_small: Leave out classes of too few samples; else they are an error.
+        theory: Say beside what is measured of ``ncc`` what is expected, and how the geometry of the classes bounds it.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
         EpisodeError: The features have too few classes or samples for a task, or a name is unknown.
     """
-    classifiers = [classifiers] if isinstance(classifiers, str) else list(dict.fromkeys(classifiers))
-    all_ways, all_shots = _several(ways), _several(shots)
-    if not (all_ways and all_shots and classifiers):
+    names, functions = _chosen(classifiers, ridge_lambda, "origin" if center_on is not None else "mean")
+    all_shots = _several(shots)
+    if not (all_shots and names and _listed(ways)):
         raise EpisodeError("ways, shots and classifiers must each hold something")
-    if unknown := [name for name in classifiers if name not in CLASSIFIERS]:
-        raise EpisodeError(f"there is no classifier {unknown[0]!r}", f"choose from {', '.join(CLASSIFIERS)}")
     if episodes < 2:
         raise EpisodeError(f"episodes is {episodes}; an interval needs at least 2")
-    specs = [EpisodeSpec(w, max(all_shots), queries, seed) for w in all_ways]
-    for _, least in itertools.product(specs, all_shots):
-        EpisodeSpec(2, least, queries, seed)
+    if interval not in INTERVALS:
+        raise EpisodeError(f"there is no interval {interval!r}", f"choose --interval from {', '.join(INTERVALS)}")
+    if ridge_lambda == "loo" and "ridge" in names and min(all_shots) < 2:
+        raise EpisodeError("a leave-one-out choice of the penalty needs 2 shots", "give --ridge-lambda a number")
+    count = None if isinstance(queries, str) and queries == "all" else operator.index(queries)
+    seed = operator.index(seed)
+    settings: dict[str, Any] = {
+        "query_set": query_set.to_dict() if query_set is not None else None,
+        "center_on": center_on.info.id if center_on is not None else None,
+        "l2_normalise": l2_normalise,
+        "ridge_lambda": ridge_lambda,
+    }
+    described = features.to_dict()
+    if query_set is not None:
+        features, query_set = same_classes(features, query_set)
+    if drop_small:
+        features, query_set, settings["dropped"] = _without_small(
+            features, query_set, EpisodeSpec(2, max(all_shots), count, seed)
+        )
+    all_ways = _several(ways, len(features.classes))
+    specs = [EpisodeSpec(w, max(all_shots), count, seed) for w in all_ways]
+    for least in all_shots:
+        EpisodeSpec(2, least, count, seed)
     for spec in specs:
-        check(features, spec)
-    inner = InnerProducts(features, specs, episodes, device)
+        check(features, spec, query_set)
+        if interval == "classes" and spec.ways > (most := len(features.classes) - 2):
+            raise EpisodeError(
+                f"an interval over the draw of classes needs more of them: {spec.ways} ways and "
+                f"{len(features.classes)} classes",
+                f"give --ways {most} or less, or another --interval" if most >= 2 else "give another --interval",
+            )
+    seen = prepared(features, query_set, center_on, l2_normalise)
+    pool = Pool(seen, device)
+    if interval != "disjoint":
+        pool.prepare(specs, episodes, int((query_set or features).counts.max()))
+    log.debug("inner products: %s", "all at once, looked up" if pool.has_gram else "of the rows of each episode")
+    runs = _Runs(features, query_set, pool, functions, all_shots, episodes, interval)
     rows: list[FewShotRow] = []
+    accuracies: dict[Task, torch.Tensor] = {}
+    counts: dict[Task, _Counts] = {}
+    drawn: dict[int, torch.Tensor] = {}
     for number, spec in enumerate(specs):
-        accuracies, seconds = _run(inner, spec, all_shots, episodes, classifiers, number, len(specs), progress)
-        for key, values in accuracies.items():
+        run = runs(spec, functools.partial(_told, progress, number, len(specs), episodes))
+        drawn[spec.ways] = run.classes
+        for key, values in run.accuracies.items():
+            task = (spec.ways, *key)
+            accuracies[task], counts[task] = values, run.counts[key]
             rows.append(
                 FewShotRow(
                     ways=spec.ways,
                     shots=key[0],
-                    queries=queries,
-                    episodes=episodes,
+                    queries="all" if count is None else count,
+                    episodes=len(values),
                     classifier=key[1],
                     seed=seed,
                     accuracy=float(values.mean()),
-                    ci95=1.96 * float(values.std()) / math.sqrt(episodes),
-                    seconds=seconds[key],
+                    ci95=half_width(values, run.classes, len(features.classes), interval),
+                    interval=interval,
+                    std=float(values.std()),
+                    lowest_decile=float(values.quantile(0.1)),
+                    seconds=run.seconds[key],
+                    gradient_norm=run.gradients.get(key),
                 )
             )
-    return FewShotResult(features.to_dict(), tuple(rows))
+    if theory and "ncc" in names:
+        rows = _with_theory(rows, replace(features, features=seen[: len(features)]), query_set is not None, device)
+    return FewShotResult(described, tuple(rows), features.classes, settings, accuracies, drawn, counts)
 
 
-def _several(given: int | Sequence[int]) -> list[int]:
-    return sorted({operator.index(number) for number in (given if isinstance(given, Iterable) else [given])})
+def _with_theory(
+    rows: Sequence[FewShotRow], features: FeatureSet, has_query_set: bool, device: str
+) -> list[FewShotRow]:
+    """The rows of ``ncc`` with what is expected, and with bounds."""
+    of_ncc = [row for row in rows if row.classifier == "ncc"]
+    all_ways, all_shots = (sorted({getattr(row, name) for row in of_ncc}) for name in ("ways", "shots"))
+    expected: dict[tuple[int, int], float] = {}
+    reason = None
+    work = (
+        min(len(features), QUERIES) * len(features.classes) * all_ways[-1] * int(features.counts.max()) / all_shots[0]
+    )
+    if has_query_set:
+        reason = "the queries are of another set"
+    elif of_ncc[0].queries == "all" and len(set(features.counts.tolist())) > 1:
+        reason = "where all that are left are queries, large classes weigh more"
+    elif work > EXPECTED_WORK:
+        reason = (
+            f"it is {work:.1e} steps of work, above the limit of {EXPECTED_WORK:.0e}: nctransfer expect computes it"
+        )
+    else:
+        found = expect(features, all_ways, all_shots, seed=of_ncc[0].seed, device=device)
+        expected = {(row.ways, row.shots): row.accuracy for row in found.rows}
+    undefined = {"expected_accuracy": reason} if reason else {}
+    stats, why = None, "the queries are of another set"
+    if not has_query_set:
+        try:
+            stats = ClassStatistics.of(features, device)
+        except FeaturesError as error:
+            why = error.message
+    new = []
+    for row in rows:
+        if row.classifier == "ncc":
+            bounds = (
+                error_bounds(stats, row.ways, row.shots)
+                if stats is not None
+                else {name: Bound(None, why) for name in BOUNDS}
+            )
+            row = replace(
+                row,
+                expected_accuracy=expected.get((row.ways, row.shots)),
+                bounds={name: one.to_dict() for name, one in bounds.items()},
+                undefined=undefined | {name: one.reason for name, one in bounds.items() if one.reason},
+            )
+        new.append(row)
+    return new
 
 
-def _run(
-    inner: InnerProducts,
-    spec: EpisodeSpec,
-    all_shots: Sequence[int],
-    episodes: int,
-    classifiers: Sequence[str],
-    number: int,
-    of: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> tuple[dict[tuple[int, str], torch.Tensor], dict[tuple[int, str], float]]:
-    """Accuracy of each episode, ``(E,)`` float64, and seconds, by shots and classifier."""
+def compare_fewshot(sets: Mapping[str, FeatureSet], *args: Any, **settings: Any) -> FewShotComparison:
+    """:func:`fewshot` on the same episodes of several feature sets of the same samples, and the paired differences.
+
+    Args:
+        sets: By name; the first is what the others are compared with. Samples that not all have are left out.
+        args: See :func:`fewshot`.
+        settings: Likewise.
+
+    Raises:
+        EpisodeError: They have no classes or samples in common; see also :func:`fewshot`.
+    """
+    if len(sets) < 2:
+        raise EpisodeError("a comparison needs at least two sets of features")
+    results = {
+        name: fewshot(features, *args, **settings)
+        for name, features in zip(sets, _same_samples(list(sets.values())), strict=True)
+    }
+    first, *others = results
+    differences = []
+    for name, row in ((other, row) for other in others for row in results[other].rows):
+        task = (row.ways, row.shots, row.classifier)
+        values = results[name].accuracies[task] - results[first].accuracies[task]
+        mean = float(values.mean())
+        reach = half_width(values, results[name].drawn[row.ways], len(results[name].classes), row.interval)
+        differences.append(FewShotDifference(name, first, *task, mean, reach, abs(mean) > reach))
+    return FewShotComparison(results, tuple(differences))
+
+
+def half_width(values: torch.Tensor, classes: torch.Tensor, count: int, interval: Interval) -> float:
+    """Half the width of the 95% interval of a mean over episodes.
+
+    - ``episodes``: ``1.96 s/√E``, as is customary. It shrinks with the number of episodes, whatever the data.
+    - ``disjoint``: ``t_{E−1} s/√E`` of episodes that share no sample.
+    - ``classes``: ``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, with ``θ₍₋c₎`` the mean over the episodes without c.
+
+    Args:
+        values: Of each episode, ``(E,)``.
+        classes: Codes of its classes, ``(E, w)``.
+        count: The number of classes, C.
+        interval: Which.
+    """
+    from scipy.special import stdtrit
+
+    if interval == "classes":
+        of_class, with_class = values.new_zeros(count), values.new_zeros(count)
+        of_class.index_add_(0, classes.flatten(), values.repeat_interleave(classes.shape[1]))
+        with_class += classes.flatten().bincount(minlength=count)
+        if bool((with_class == len(values)).any()):
+            raise EpisodeError(
+                f"a class is in all of {len(values):,} episodes: too few for an interval over the draw of classes",
+                "give more --episodes, or another --interval",
+            )
+        without = (values.sum() - of_class) / (len(values) - with_class)
+        error = math.sqrt((count - 1) / count * float((without - without.mean()).square().sum()))
+        return float(stdtrit(count - 1, 0.975)) * error
+    factor = 1.96 if interval == "episodes" else float(stdtrit(len(values) - 1, 0.975))
+    return factor * float(values.std()) / math.sqrt(len(values))
+
+
+def _listed(given: Number | Sequence[Number]) -> list[Number]:
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+
+
+def _several(given: Number | Sequence[Number], every: int | None = None) -> list[int]:
+    return sorted({every if number == "all" and every else operator.index(number) for number in _listed(given)})  # type: ignore[arg-type]
+
+
+def _chosen(
+    classifiers: str | Sequence[str], penalty: float | Literal["loo"] | None, about: Literal["mean", "origin"]
+) -> tuple[list[str], dict[str, Classifier]]:
+    names = [classifiers] if isinstance(classifiers, str) else list(dict.fromkeys(classifiers))
+    if names == ["all"]:
+        names = list(CLASSIFIERS)
+    if unknown := [name for name in names if name not in CLASSIFIERS]:
+        raise EpisodeError(
+            f"there is no classifier {unknown[0]!r}", f"choose --classifier from {', '.join(CLASSIFIERS)}, or all"
+        )
+    if isinstance(penalty, str) and penalty != "loo":
+        raise EpisodeError(f"the penalty of ridge is {penalty!r}", "give --ridge-lambda a number above zero, or loo")
+    if isinstance(penalty, (int, float)) and not 0 < penalty < math.inf:
+        raise EpisodeError(f"the penalty of ridge is {penalty}", "give --ridge-lambda a number above zero, or loo")
+    settings: dict[str, dict[str, Any]] = {"ridge": {"penalty": penalty}, "simpleshot": {"about": about}}
+    return names, {name: functools.partial(CLASSIFIERS[name], **settings.get(name, {})) for name in names}
+
+
+def _told(progress: Callable[[str, int, int], None] | None, number: int, of: int, episodes: int, done: int) -> None:
+    if progress:
+        progress("episodes", number * episodes + done, of * episodes)
+
+
+def _without_small(
+    features: FeatureSet, query_set: FeatureSet | None, spec: EpisodeSpec
+) -> tuple[FeatureSet, FeatureSet | None, list[str]]:
+    """Without the classes of too few samples, and which those are."""
+    enough = large_enough(features, spec, query_set)
+    dropped = [features.classes[code] for code in (~enough).nonzero()[:, 0].tolist()]
+    if dropped and bool(enough.any()):
+        log.warning(
+            "%s of too few samples left out: %s",
+            counted(len(dropped), "class", "classes"),
+            ", ".join(map(repr, dropped[:5])) + ", …" * (len(dropped) > 5),
+        )
+        codes = enough.nonzero()[:, 0]
+        features, query_set = features.only_classes(codes), query_set.only_classes(codes) if query_set else None
+    return features, query_set, dropped
+
+
+def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
+    """The samples that all sets have, by class and id."""
     import torch
 
-    keys = list(itertools.product(all_shots, classifiers))
-    found: dict[tuple[int, str], list[torch.Tensor]] = {key: [] for key in keys}
-    seconds = dict.fromkeys(keys, 0.0)
-    truth = torch.arange(spec.ways, device=inner.device).repeat_interleave(spec.queries)  # (Q,)
-    start, done = time.perf_counter(), 0
-    for batch in inner.batches(spec, episodes):
-        support, cross = inner(batch)
-        shared = time.perf_counter() - start
-        for shots, name in keys:
-            start = time.perf_counter()
-            kept = torch.arange(spec.ways * spec.shots, device=inner.device).view(spec.ways, -1)
-            some = kept[:, :shots].reshape(-1)
-            scores = CLASSIFIERS[name](support[:, some][:, :, some], cross[:, :, some], spec.ways)
-            found[shots, name].append((scores.argmax(dim=2) == truth).double().mean(dim=1).cpu())
-            seconds[shots, name] += shared + time.perf_counter() - start
-        done += len(batch.classes)
-        if progress:
-            progress("episodes", number * episodes + done, of * episodes)
-        start = time.perf_counter()
-    return {key: torch.cat(values) for key, values in found.items()}, seconds
+    keys = [
+        [(one.classes[label], key) for label, key in zip(one.labels.tolist(), one.ids, strict=True)] for one in sets
+    ]
+    shared = set(keys[0]).intersection(*keys[1:])
+    if not shared:
+        raise EpisodeError(
+            "the sets have no sample in common, by class and id: they cannot be compared on the same episodes",
+            "compare backbones on the same data",
+        )
+    order = [key for key in keys[0] if key in shared]  # that of the first: a set orders its ids by what they all are
+    same: list[FeatureSet] = []
+    for one, own in zip(sets, keys, strict=True):
+        if left_out := len(one) - len(order):
+            log.warning("%s of %s that not all sets have are left out", counted(left_out, "sample"), one.info.id)
+        places = {key: row for row, key in enumerate(own)}
+        rows = torch.tensor([places[key] for key in order])
+        part = replace(one, features=one.features[rows], labels=one.labels[rows], ids=tuple(key for _, key in order))
+        same.append(part.only_classes(part.counts.nonzero()[:, 0]))
+    return same
 
 
-class InnerProducts:
-    """Inner products of the support and the queries of episodes, about the mean of the set.
+class _Run(NamedTuple):
+    """What the episodes of one task gave, by shots and classifier."""
 
-    Either all inner products of the set are computed once and looked up, or the rows of each episode are gathered and
-    multiplied: whichever is less work. The mean is taken off in the precision of the set, as float32 products at a
-    large offset would lose every digit. Features so long that the rounding of float32 rivals a ridge penalty are
-    multiplied in float64.
-    """
+    classes: torch.Tensor
+    accuracies: dict[tuple[int, str], torch.Tensor]
+    seconds: dict[tuple[int, str], float]
+    gradients: dict[tuple[int, str], float]
+    counts: dict[tuple[int, str], _Counts]
 
-    def __init__(self, features: FeatureSet, specs: Sequence[EpisodeSpec], episodes: int, device: str) -> None:
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs the episodes of a task, a batch at a time."""
+
+    features: FeatureSet
+    query_set: FeatureSet | None
+    pool: Pool
+    classifiers: Mapping[str, Classifier]
+    all_shots: Sequence[int]
+    episodes: int
+    interval: Interval
+
+    def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> _Run:
         import torch
 
-        self.device = with_float64(device)
-        self.features = features
-        rows = features.features
-        centred = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
-        rounding = float(centred.norm(dim=1).max()) ** 2 * torch.finfo(torch.float32).eps
-        dtype = torch.float32 if rounding < 0.01 else torch.float64  # a penalty is at least sqrt(2)
-        self._centred = centred.to(self.device, dtype)
-        gathered = sum(episodes * spec.ways * (spec.queries + spec.shots) for spec in specs)
-        size = len(features)
-        self.uses_gram = size * size * dtype.itemsize <= GRAM_BYTES and size * size <= gathered * GATHER_COST
-        self._gram = self._centred @ self._centred.T if self.uses_gram else None
-
-    def batches(self, spec: EpisodeSpec, episodes: int) -> Iterator[Episodes]:
-        """The episodes of a task, so many at a time as fit the memory."""
-        support, queries = spec.ways * spec.shots, spec.ways * spec.queries
-        entries = (support + queries) * (support if self.uses_gram else support + self.features.dim)
-        size = max(1, BATCH_BYTES // (self._centred.itemsize * entries))
-        for block in sample(self.features, spec, episodes):
-            for start in range(0, len(block.classes), size):
-                some = slice(start, start + size)
-                yield Episodes(block.classes[some], block.queries[some], block.support[some])
-
-    def __call__(self, episodes: Episodes) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(E, N, N)`` of the support with itself and ``(E, Q, N)`` of the queries with the support."""
-        support, queries = (rows.flatten(1).to(self.device) for rows in (episodes.support, episodes.queries))
-        if self._gram is not None:
-            return (
-                self._gram[support[:, :, None], support[:, None, :]],
-                self._gram[queries[:, :, None], support[:, None, :]],
+        keys = list(itertools.product(self.all_shots, self.classifiers))
+        found: dict[tuple[int, str], list[torch.Tensor]] = {key: [] for key in keys}
+        seconds = dict.fromkeys(keys, 0.0)
+        gradients: dict[tuple[int, str], float] = {}
+        tally = {shots: _Tally(len(self.features.classes), self.classifiers) for shots in self.all_shots}
+        classes: list[torch.Tensor] = []
+        done, start = 0, time.perf_counter()
+        for batch in self._batches(spec):
+            products = self.pool(batch)
+            shared = time.perf_counter() - start
+            for shots in self.all_shots:
+                start = time.perf_counter()
+                cut, some = products.cut(shots), batch.cut(shots)
+                shared_cut = time.perf_counter() - start
+                tally[shots].ask(some)
+                for name, classifier in self.classifiers.items():
+                    start = time.perf_counter()
+                    if name == "logistic":
+                        ends: list[torch.Tensor] = []
+                        scores = classifier(cut, on_end=ends.append)  # type: ignore[call-arg]
+                        gradients[shots, name] = max(gradients.get((shots, name), 0.0), float(ends[0].max()))
+                    else:
+                        scores = classifier(cut)
+                    chosen = scores.argmax(dim=2).cpu()
+                    found[shots, name].append(tally[shots].count(name, some, chosen))
+                    seconds[shots, name] += shared + shared_cut + time.perf_counter() - start
+            classes.append(batch.classes)
+            done += len(batch)
+            progress(done)
+            start = time.perf_counter()
+        progress(self.episodes)
+        if done < 2:
+            raise EpisodeError(
+                f"the samples are enough for {counted(done, 'episode')} that {'shares' if done == 1 else 'share'} none",
+                "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
-        x, f = self._centred[support], self._centred[queries]
-        return x @ x.mT, f @ x.mT
+        return _Run(
+            torch.cat(classes),
+            {key: torch.cat(values) for key, values in found.items()},
+            seconds,
+            gradients,
+            {(shots, name): tally[shots].counts(name) for shots, name in keys},
+        )
+
+    def _batches(self, spec: EpisodeSpec) -> Iterator[Episodes]:
+        most = int((self.query_set or self.features).counts.max())
+        size = self.pool.batch(spec, spec.queries or most)
+        draw = sample_disjoint if self.interval == "disjoint" else sample
+        return draw(self.features, spec, self.episodes, self.query_set, size)
+
+
+class _Tally:
+    """Counts, over episodes of one task, which classes queries had and which they were taken for."""
+
+    def __init__(self, classes: int, names: Iterable[str]) -> None:
+        import torch
+
+        self._classes = classes
+        self._asked = torch.zeros(classes, dtype=torch.int64)
+        self._right = {name: torch.zeros_like(self._asked) for name in names}
+        pairs = classes * classes if classes <= MOST_CONFUSED else 0
+        self._together = torch.zeros(pairs, dtype=torch.int64)
+        self._taken = {name: torch.zeros_like(self._together) for name in names}
+
+    def ask(self, episodes: Episodes) -> None:
+        """Count the queries of some episodes."""
+        import torch
+
+        classes = episodes.classes
+        count = episodes.queries.shape[2]
+        asked = torch.full(classes.shape, count) if episodes.is_query is None else episodes.is_query.sum(dim=2)
+        self._asked.index_add_(0, classes.flatten(), asked.flatten())
+        if len(self._together):
+            pairs = classes[:, :, None] * self._classes + classes[:, None]  # (E, w, w)
+            self._together.index_add_(0, pairs.flatten(), asked[:, :, None].expand(pairs.shape).flatten())
+
+    def count(self, name: str, episodes: Episodes, chosen: torch.Tensor) -> torch.Tensor:
+        """Count the answers ``(E, Q)``, each one of the ways; the share of them that is right, ``(E,)`` float64."""
+        import torch
+
+        ways, count = episodes.queries.shape[1:]
+        truth = torch.arange(ways).repeat_interleave(count)
+        right = chosen == truth
+        wrong = ~right
+        if episodes.is_query is None:
+            shares = right.double().mean(dim=1)
+        else:
+            is_query = episodes.is_query.flatten(1)
+            right &= is_query
+            wrong &= is_query
+            shares = right.sum(dim=1) / is_query.sum(dim=1).double()
+        of_way = right.view(-1, ways, count).sum(dim=2)
+        self._right[name].index_add_(0, episodes.classes.flatten(), of_way.flatten())
+        if len(self._together):
+            episode, query = wrong.nonzero(as_tuple=True)
+            own = episodes.classes[episode, truth[query]]
+            other = episodes.classes[episode, chosen[episode, query]]
+            self._taken[name].index_add_(0, own * self._classes + other, torch.ones_like(own))
+        return shares
+
+    def counts(self, name: str) -> _Counts:
+        """What was counted of one classifier."""
+        shape = (self._classes, self._classes)
+        pairs = (self._together.view(shape), self._taken[name].view(shape)) if len(self._together) else (None, None)
+        return _Counts(self._asked, self._right[name], *pairs)

@@ -674,6 +674,11 @@ def compare_samples(
     Raises:
         FeaturesError: See :func:`collapse`; or the two samples of the source are not of the same classes.
     """
+    if source_test.info == source_train.info and source_train.info.path is not None:
+        raise FeaturesError(
+            f"source-train and source-test are the same set, {source_train.info.id}",
+            "give --source-test other samples of these classes",
+        )
     trained, train_notes = _usable(source_train)
     tested, test_notes = _usable(source_test)
     if trained.classes != tested.classes:

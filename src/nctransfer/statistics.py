@@ -373,7 +373,10 @@ class LinearHead:
                     f"nearest: {', '.join(near)}" if near else "needed is one name a line, as the data has it",
                 )
             if len(names) != rows:
-                raise FeaturesError(f"{len(names):,} names do not go with a head of {rows:,} classes")
+                raise FeaturesError(
+                    f"{len(names):,} names do not go with a head of {rows:,} classes",
+                    "--head-names is a file of one name for each class of the head, in their order",
+                )
             chosen, how = [known[name] for name in classes], "name"
         elif all(name.isdecimal() and int(name) < rows for name in classes):
             chosen, how = [int(name) for name in classes], "number"

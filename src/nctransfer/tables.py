@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -22,32 +23,51 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from nctransfer.catalogue import ModelInfo
-    from nctransfer.evaluation import FewShotResult
+    from nctransfer.evaluation import FewShotComparison, FewShotResult, FewShotRow
+    from nctransfer.expectation import ExpectedAccuracies, ExpectedAccuracy
     from nctransfer.extraction import ExtractionReport
     from nctransfer.inventory import Copy, DataReport, Overlap
     from nctransfer.measures import CollapseComparison, CollapseReport, PairCollapse
     from nctransfer.numerics import NumericsReport
+    from nctransfer.pairs import PairExplanation
+    from nctransfer.probing import ProbeResult
     from nctransfer.store import StoredSet
+    from nctransfer.theory import BoundTable
 
 __all__ = [
+    "Bar",
     "Sheet",
+    "bounds_sheet",
     "collapse_sheets",
     "comparison_sheets",
     "data_sheets",
+    "expected_sheet",
     "explanation_sheet",
     "extraction_sheet",
-    "fewshot_sheet",
+    "fewshot_comparison_sheets",
+    "fewshot_sheets",
     "models_sheet",
     "numerics_sheet",
+    "pair_sheet",
     "plain",
+    "probe_sheet",
     "set_sheet",
     "sets_sheet",
     "to_frame",
     "to_json",
+    "to_latex",
     "to_markdown",
     "to_rich",
     "verify_sheet",
 ]
+
+
+class Bar(NamedTuple):
+    """A share from 0 to 1 to be drawn."""
+
+    group: str
+    label: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,7 @@ class Sheet:
         columns: Heads; one that begins with ``>`` is of numbers, aligned right and never cut.
         rows: Cells.
         reading: How to read it, in plain words.
+        bars: What a terminal draws below.
     """
 
     title: str
@@ -67,6 +88,7 @@ class Sheet:
     rows: Sequence[Sequence[str]]
     facts: Mapping[str, str]
     reading: str = ""
+    bars: Sequence[Bar] = ()
 
     @property
     def heads(self) -> list[str]:
@@ -91,9 +113,34 @@ def to_rich(sheet: Sheet) -> list[RenderableType]:
         parts.append(facts)
     if sheet.rows:
         parts += [Text(), _Fitting(sheet)]
+    if sheet.bars:
+        parts.append(_Bars(sheet.bars))
     if sheet.reading:
         parts += [Text(), Text(plain(sheet.reading), style="italic")]
     return parts
+
+
+class _Bars:
+    """Bars from 0 to 100 %, on a terminal that can show them."""
+
+    def __init__(self, bars: Sequence[Bar]) -> None:
+        self._bars = bars
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.bar import Bar as Drawn
+
+        if not options.is_terminal or options.ascii_only:
+            return
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", style="dim", no_wrap=True)
+        grid.add_column()
+        last = None
+        for group, label, share in self._bars:
+            grid.add_row(Text(plain(group) if group != last else ""), Text(label), Drawn(1, 0, share, width=40))
+            last = group
+        yield Text()
+        yield grid
 
 
 class _Fitting:
@@ -155,6 +202,50 @@ def to_markdown(sheet: Sheet) -> str:
 
 def _in_markdown(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in plain(text))
+
+
+def to_latex(sheet: Sheet) -> str:
+    r"""The sheet as a LaTeX table (``\usepackage{booktabs}``); its facts become comments."""
+    marks = "".join("r" if column.startswith(">") else "l" for column in sheet.columns)
+    facts = [f"% {plain(name)}: {plain(value)}" for name, value in sheet.facts.items()]
+    if not sheet.rows:
+        return "\n".join([f"% {plain(sheet.title)}", *facts]) + "\n"
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(map(_in_latex, cells)) + r" \\"
+
+    return "\n".join(
+        [
+            *facts,
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_in_latex(sheet.title)}. {_in_latex(sheet.reading)}}}",
+            rf"\begin{{tabular}}{{{marks}}}",
+            r"\toprule",
+            line(sheet.heads),
+            r"\midrule",
+            *map(line, sheet.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "∞": r"$\infty$",
+    "−": "$-$",
+}
+
+
+def _in_latex(text: str) -> str:
+    return "".join(LATEX.get(c, c) for c in plain(text))
 
 
 def to_json(value: Any, ascii_only: bool = False) -> str:
@@ -339,7 +430,7 @@ def explanation_sheet(every: bool = True) -> Sheet:
 
 
 def _first_sentence(text: str) -> str:
-    return " ".join(text.partition("\n\n")[0].split()).replace("``", "")
+    return " ".join(re.sub(r":\w+:`~?([^`]*)`", r"\1", text.partition("\n\n")[0]).split()).replace("``", "")
 
 
 PAIRS = "a towards b: the variance of a along the line to b over the squared distance."
@@ -358,25 +449,302 @@ def _in_words(report: CollapseReport) -> str:
     )
 
 
-def fewshot_sheet(result: FewShotResult) -> Sheet:
-    """One row a task, one column a classifier."""
-    names = list(dict.fromkeys(row.classifier for row in result.rows))
-    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
-    cells = {
-        (row.ways, row.shots, row.classifier): f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}" for row in result.rows
-    }
-    rows = [
-        [str(ways), str(shots), *(cells[ways, shots, name] for name in names), f"{100 / ways:.2f}"]
-        for ways, shots in tasks
-    ]
+def _percent(share: float) -> str:
+    return f"{share * 100:.2f}"
+
+
+def _with_interval(row: FewShotRow) -> str:
+    return f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
+
+
+def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sheet]:
+    """One row a task and one column a classifier, or of one task one row a classifier; and what was confused.
+
+    Args:
+        result: What was measured.
+        confusions: How many of the most confused pairs are shown; ``None`` for all.
+    """
     first = result.rows[0]
-    return Sheet(
+    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
+    if len(tasks) == 1:
+        heads = ["classifier", f">accuracy ± {first.interval}", ">std", ">lowest tenth", ">expected"]
+        rows = [
+            [
+                row.classifier,
+                _with_interval(row),
+                _percent(row.std),
+                _percent(row.lowest_decile),
+                _expected(row),
+            ]
+            for row in result.rows
+        ]
+    else:
+        names = list(dict.fromkeys(row.classifier for row in result.rows))
+        cells = {(row.ways, row.shots, row.classifier): _with_interval(row) for row in result.rows}
+        heads = [">ways", ">shots", *(f">{name} ± {first.interval}" for name in names), ">chance"]
+        rows = [
+            [str(ways), str(shots), *(cells[ways, shots, name] for name in names), _percent(1 / ways)]
+            for ways, shots in tasks
+        ]
+    sheet = Sheet(
         "Few-shot accuracy",
-        [">ways", ">shots", *(f">{name}" for name in names), ">chance"],
+        heads,
         rows,
-        _about(result.features),
-        f"Accuracy in %, mean ± 95% interval over the draw of {first.episodes:,} episodes "
-        f"({first.queries} queries a class, seed {first.seed}); higher is better.",
+        _about(result.features) | _task_facts(result),
+        f"Accuracy in %, higher is better; {_of_interval(first)}."
+        + (" Std and lowest tenth: over episodes." if len(tasks) == 1 else ""),
+        _curve(result),
+    )
+    return [sheet, *_theory_sheet(result, is_alone=len(tasks) == 1), *_confusion_sheets(result, confusions)]
+
+
+def _expected(row: FewShotRow) -> str:
+    return "–" if row.expected_accuracy is None else _percent(row.expected_accuracy)
+
+
+def _bound(value: float | None) -> str:
+    """A bound of an error, in %."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else _percent(value) + " vacuous" * (value > 1)
+
+
+def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
+    """What theory says of nearest class centres, beside what was measured."""
+    rows = [row for row in result.rows if row.bounds is not None]
+    if not rows or all(one["value"] is None for row in rows for one in (row.bounds or {}).values()):
+        return []
+    names = list(rows[0].bounds or {})
+    cells = [
+        [
+            str(row.ways),
+            str(row.shots),
+            _percent(1 - row.accuracy),
+            *([] if is_alone else ["–" if row.expected_accuracy is None else _percent(1 - row.expected_accuracy)]),
+            *(_bound((row.bounds or {})[name]["value"]) for name in names),
+        ]
+        for row in rows
+    ]
+    expected = [] if is_alone else [">expected"]
+    return [
+        Sheet(
+            "Error of ncc and its bounds",
+            [">ways", ">shots", ">measured", *expected, *(f">{name}" for name in names)],
+            cells,
+            {},
+            "In %. Expected: the mean over all episodes, computed without drawing them. Bounds by the geometry of the "
+            "classes; above 100 they say nothing. luthra2026 is of 10 shots and more.",
+        )
+    ]
+
+
+def expected_sheet(found: ExpectedAccuracies) -> Sheet:
+    """The learning surface: a row for each number of shots, a column for each number of ways."""
+    ways = list(dict.fromkeys(row.ways for row in found.rows))
+    shots = list(dict.fromkeys(row.shots for row in found.rows))
+    cells = {(row.ways, row.shots): row for row in found.rows}
+    first = found.rows[0]
+
+    def cell(row: ExpectedAccuracy) -> str:
+        return _percent(row.accuracy) + (f" ± {row.ci95 * 100:.2f}" if row.ci95 else "")
+
+    return Sheet(
+        f"Expected accuracy of {first.classifier}",
+        [">shots", *(f">{size}-way" for size in ways)],
+        [[str(number), *(cell(cells[size, number]) for size in ways)] for number in shots],
+        _about(found.features) | {"method": f"{first.method}, {first.queries:,} queries, {found.seconds:.1f} s"},
+        "In %: the mean over all episodes, without drawing one; ± 95% interval of the computation, none where it is "
+        + ("exact." if first.method == "resampled" else "of moments."),
+        tuple(Bar(f"{row.ways}-way", counted(row.shots, "shot"), row.accuracy) for row in _by_ways(found.rows)),
+    )
+
+
+def _by_ways(rows: Sequence[ExpectedAccuracy]) -> list[ExpectedAccuracy]:
+    return sorted(rows, key=lambda row: (row.ways, row.shots)) if len({row.shots for row in rows}) > 1 else []
+
+
+def bounds_sheet(found: BoundTable) -> Sheet:
+    """The bounds over shots."""
+    names = list(found.rows[0].bounds)
+    rows = [
+        [
+            str(row.ways),
+            "∞" if math.isinf(row.shots) else str(row.shots),
+            *(_bound(row.bounds[name].value) for name in names),
+        ]
+        for row in found.rows
+    ]
+    return Sheet(
+        "Bounds of the error of ncc",
+        [">ways", ">shots", *(f">{name}" for name in names)],
+        rows,
+        _about(found.features),
+        "In %, by the geometry of the classes; above 100 they say nothing (vacuous). luthra2026: 10 shots and more.",
+    )
+
+
+def pair_sheet(found: PairExplanation) -> Sheet:
+    """Two classes: how they lie, how well they are told apart, and why not better."""
+    a, b = found.directions
+    rows = [
+        [
+            str(row.shots),
+            _percent(row.expected),
+            f"{row.measured * 100:.2f} ± {row.ci95 * 100:.2f}",
+            _percent(row.closed_form),
+            _percent(row.bound) if row.bound > 0 else "vacuous",
+        ]
+        for row in found.shots
+    ]
+    facts = _about(found.features) | {
+        "distance": _number(found.distance),
+        "cdnv": _number(found.cdnv),
+        "overlap": f"{_number(found.overlap)} of the directions in which they vary",
+    }
+    for key, one, other in (("class a", a, b), ("class b", b, a)):
+        facts[key] = (
+            f"{one.name}: variance {_number(one.variance)} in about {one.dimension:.0f} directions; "
+            f"directional CDNV towards {other.name} {_number(one.directional)}"
+        )
+    return Sheet(
+        f"{a.name} and {b.name}: {found.reason}",
+        [">shots", ">expected", ">measured", ">closed form", ">at least"],
+        rows,
+        facts,
+        f"2-way accuracy of ncc in %; {_percent(found.limit)} with all shots there could be, by the closed form "
+        "(Sorscher et al. 2022). At least: by the bound of Luthra et al. 2025.",
+    )
+
+
+def _task_facts(result: FewShotResult) -> dict[str, str]:
+    first, settings = result.rows[0], result.settings
+    counts = dict.fromkeys(f"{row.episodes:,}" for row in result.rows)
+    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
+    facts = {
+        "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
+        + f"{' or '.join(counts)} episodes, {first.queries} queries a class, seed {first.seed}",
+    }
+    if other := settings.get("query_set"):
+        facts["queries"] = f"{other['id']} ({other['samples']:,} samples)"
+    changes = [
+        f"less the mean of {settings['center_on']}" if settings.get("center_on") else "",
+        "scaled to unit length" if settings.get("l2_normalise") else "",
+    ]
+    if any(changes):
+        facts["features are"] = ", ".join(filter(None, changes))
+    if settings.get("dropped"):
+        facts["left out"] = f"{counted(len(settings['dropped']), 'class', 'classes')} of too few samples"
+    return facts
+
+
+def _of_interval(row: FewShotRow) -> str:
+    from nctransfer.evaluation import INTERVALS
+
+    return f"± 95% interval {INTERVALS[row.interval]}"
+
+
+def _curve(result: FewShotResult) -> tuple[Bar, ...]:
+    """Accuracy over shots, where there are several."""
+    if len({row.shots for row in result.rows}) == 1:
+        return ()
+    by_curve = sorted(result.rows, key=lambda row: (row.ways, row.classifier))
+    return tuple(
+        Bar(f"{row.ways}-way {row.classifier}", f"{counted(row.shots, 'shot')}", row.accuracy) for row in by_curve
+    )
+
+
+def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
+    """The most confused pairs and the hardest classes of the first number of ways, most shots and first classifier."""
+    if most == 0:
+        return []
+    row = max((row for row in result.rows if row.ways == result.rows[0].ways), key=lambda row: row.shots)
+    task = (row.ways, row.shots, row.classifier)
+    asked = [one for one in result.class_accuracies(task) if one.accuracy is not None]
+    hardest = sorted(asked, key=lambda one: one.accuracy or 0)[:most]
+    title = f"{row.ways}-way {row.shots}-shot, {row.classifier}"
+    return [
+        Sheet(
+            f"Most confused pairs: {title}",
+            ["class", "taken for", ">%"],
+            [[one.name, one.taken_for, _percent(one.rate)] for one in result.confusions(task, most)],
+            {},
+            "Of the queries of the first class, in episodes that had both. All tasks: --format json.",
+        ),
+        Sheet(
+            f"Hardest classes: {title}",
+            ["class", ">accuracy", ">queries"],
+            [[one.name, _percent(one.accuracy or 0), f"{one.queries:,}"] for one in hardest],
+            {},
+        ),
+    ]
+
+
+def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None = 0) -> list[Sheet]:
+    """One column a set, and the paired differences to the first, in words; and what was confused in each."""
+    results = list(found.results.values())
+    rows = [
+        [str(row.ways), str(row.shots), row.classifier, *(_with_interval(one.rows[number]) for one in results)]
+        for number, row in enumerate(results[0].rows)
+    ]
+    first = results[0].rows[0]
+    samples = {str(number + 1): "  ".join(_about(one.features).values()) for number, one in enumerate(results)}
+    words = {True: "better", False: "worse"}
+    differences = [
+        [
+            str(one.ways),
+            str(one.shots),
+            one.classifier,
+            one.name,
+            f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
+            words[one.difference > 0] if one.is_real else "not told apart",
+        ]
+        for one in found.differences
+    ]
+    return [
+        Sheet(
+            "Few-shot accuracy",
+            [">ways", ">shots", "classifier", *(f">{name}" for name in found.results)],
+            rows,
+            samples | _task_facts(results[0]),
+            f"Accuracy in %, higher is better; {_of_interval(first)}.",
+        ),
+        Sheet(
+            f"Difference to {next(iter(found.results))}",
+            [">ways", ">shots", "classifier", "set", f">points ± {first.interval}", "at 95%"],
+            differences,
+            {},
+            "Paired: on the same episodes. Better or worse where the interval leaves out zero.",
+        ),
+        *(
+            replace(sheet, title=f"{name}. {sheet.title}")
+            for name, result in found.results.items()
+            for sheet in _confusion_sheets(result, confusions)
+        ),
+    ]
+
+
+def probe_sheet(result: ProbeResult) -> Sheet:
+    """The linear probe, as facts."""
+    low, high = result.ci95
+    facts = {
+        f"train {name}" if name in ("id", "model") else name: value for name, value in _about(result.train).items()
+    }
+    if result.test is not None:
+        facts["test"] = f"{result.test['id']} ({result.test['samples']:,} samples)"
+    facts |= {
+        "accuracy": f"{_percent(result.accuracy)}  [{_percent(low)}, {_percent(high)}]",
+        "balanced": _percent(result.balanced_accuracy),
+    }
+    if result.test is not None:
+        facts["leave-one-out"] = f"{_percent(result.loo_accuracy)} (of the training samples)"
+    facts["ridge λ"] = f"{result.ridge_lambda:.4g}" + (", at the end of what it is chosen from" * result.is_at_end)
+    how = "on the test set" if result.test is not None else "each sample left out in turn"
+    return Sheet(
+        "Linear probe on all labels",
+        [],
+        [],
+        facts,
+        f"Ridge regression, accuracy in % {how}; 95% interval over the draw of these samples.",
     )
 
 

@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from nctransfer import __version__
+from nctransfer.cli.bounds import bounds
 from nctransfer.cli.cache import app as cache_app
 from nctransfer.cli.check import check
 from nctransfer.cli.collapse import collapse
 from nctransfer.cli.data import data
 from nctransfer.cli.demo import demo
+from nctransfer.cli.expect import expect
+from nctransfer.cli.explain import explain
 from nctransfer.cli.extract import extract
 from nctransfer.cli.fewshot import fewshot
 from nctransfer.cli.models import models
@@ -27,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, extract, collapse, fewshot, models, data, check):
+for command in (demo, extract, collapse, fewshot, expect, bounds, explain, models, data, check):
     app.command()(expand(command))
 app.add_typer(cache_app, name="cache")
 

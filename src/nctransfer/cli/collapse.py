@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.sources import FeatureColumn, Wanted, find_set, stream_for, streamed
+from nctransfer.cli.sources import FeatureColumn, FeaturesArguments, Wanted, find_set, short_name, stream_for, streamed
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from nctransfer.features import Features
     from nctransfer.measures import CollapseComparison, CollapseReport
 
@@ -78,15 +80,7 @@ def collapse(
     show: ShowOptions,
     heads: HeadOptions,
     output: OutputOptions,
-    features: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FEATURES]...",
-            help="Stored sets (the beginning of an id will do), or files of features: Parquet (or a folder of it), "
-            ".npz or .safetensors; several stand side by side. Without: the set used last.",
-            show_default=False,
-        ),
-    ] = None,
+    features: FeaturesArguments = None,
     source_train: Annotated[
         str | None,
         typer.Option("--source-train", rich_help_panel=_COMPARE, help="Features that the backbone was trained on."),
@@ -104,7 +98,7 @@ def collapse(
     """
     pairs = show.most_pairs
     wanted = Wanted(backbone, source, reading, chosen)
-    with Terminal(output) as terminal:
+    with Terminal(output, {"--save-pairs": show.save_pairs}) as terminal:
         from nctransfer import measures
         from nctransfer.errors import FeaturesError
         from nctransfer.tables import collapse_sheets, explanation_sheet
@@ -116,16 +110,22 @@ def collapse(
                 "several kinds of comparison were asked for at once",
                 "give several FEATURES, or --source-train and --source-test, or --layers, or a head",
             )
+        if heads.head_names and not heads.head:
+            raise FeaturesError("--head-names are those of --head, which was not asked for", "give --head too")
         everything = None if show.save_pairs else pairs
         if any(comparisons):
             if (source_train is None) != (source_test is None):
                 raise FeaturesError("--source-train and --source-test go together", "give both, or neither")
             found = _compare(names, source_train, source_test, wanted, feature_column, output, terminal, everything)
             _tell(found.reports)
-            _save_pairs(show.save_pairs, found.reports)
-            _show(terminal, found, show, chosen.seed)
+            _save_pairs(terminal, found.reports)
+            _show(terminal, found, show, chosen.seed, explain_all=show.all_measures or backbone.layers is not None)
             return
         given = find_set(names[0], wanted, output, terminal)
+        if heads.head and feature_column not in (None, "feature"):
+            raise FeaturesError(
+                f"the backbone's classifier is not one of {feature_column!r}", "leave out --feature-column"
+            )
         head = _head(given, heads)
         report = measures.collapse(
             streamed(given, wanted, feature_column),
@@ -135,10 +135,10 @@ def collapse(
             head_names=_names(heads.head_names),
         )
         _tell({"": report})
-        _save_pairs(show.save_pairs, {report.features["id"]: report})
+        _save_pairs(terminal, {report.features["id"]: report})
         sheets = collapse_sheets(report, show.all_measures, pairs)
         if show.explain:
-            sheets.append(explanation_sheet(show.all_measures))
+            sheets.append(explanation_sheet(show.all_measures or head is not None))
         terminal.show(sheets, report.to_dict(), report.to_frame, chosen.seed)
 
 
@@ -165,11 +165,7 @@ def _compare(
         rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
         source = [stream_for(name, rest, column, output, terminal) for name in (source_train, source_test)]
         return measures.compare_samples(sets[0], *source, **settings)
-    return measures.compare_sets({_short(one, number): one for number, one in enumerate(sets)}, **settings)
-
-
-def _short(features: Features, number: int) -> str:
-    return f"{number + 1}: {features.info.model or features.info.id}"
+    return measures.compare_sets({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
 
 
 def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: Terminal) -> dict[str, Features]:
@@ -180,7 +176,7 @@ def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: T
     plain = dataclasses.replace(wanted, backbone=dataclasses.replace(wanted.backbone, layers=None))
     found = find_set(name, wanted if plain.is_given else plain, output, terminal)
     if isinstance(found, Path):
-        raise FeaturesError("--layers is for stored sets", "compare the columns of a file by naming it several times")
+        raise FeaturesError("--layers is for stored sets", "run it once for each --feature-column")
     stored, selection = found
     there = sorted((column for column in stored.columns if column != "feature"), key=lambda name: int(name[6:]))
     if asked and asked.startswith("last-"):
@@ -223,26 +219,21 @@ def _tell(reports: dict[str, CollapseReport]) -> None:
             log.warning("%s%s", f"{name}: " if name else "", note)
 
 
-def _save_pairs(path: Path | None, reports: dict[str, CollapseReport]) -> None:
-    if path is None:
-        return
-    import pandas as pd
+def _save_pairs(terminal: Terminal, reports: dict[str, CollapseReport]) -> None:
+    def table() -> pa.Table:
+        import pyarrow as pa
 
-    from nctransfer.errors import NCTransferError
+        return pa.Table.from_pylist(
+            [{"set": name, **pair._asdict()} for name, report in reports.items() for pair in report.pairs]
+        )
 
-    rows = [{"set": name, **pair._asdict()} for name, report in reports.items() for pair in report.pairs]
-    try:
-        pd.DataFrame(rows).to_parquet(path, index=False)
-    except OSError as error:
-        raise NCTransferError(
-            f"{str(path)!r} cannot be written: {error.strerror or error}", "give another --save-pairs"
-        ) from error
+    terminal.save("--save-pairs", table)
 
 
-def _show(terminal: Terminal, found: CollapseComparison, show: ShowOptions, seed: int) -> None:
+def _show(terminal: Terminal, found: CollapseComparison, show: ShowOptions, seed: int, explain_all: bool) -> None:
     from nctransfer.tables import comparison_sheets, explanation_sheet
 
     sheets = comparison_sheets(found, show.all_measures)
     if show.explain:
-        sheets.append(explanation_sheet(show.all_measures))
+        sheets.append(explanation_sheet(explain_all))
     terminal.show(sheets, found.to_dict(), found.to_frame, seed)

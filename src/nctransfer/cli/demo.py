@@ -22,7 +22,7 @@ def demo(output: OutputOptions) -> None:
         from nctransfer import evaluation, measures
         from nctransfer.catalogue import DEFAULT_MODEL
         from nctransfer.sources import Digits
-        from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheet
+        from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheets
 
         report = run_extraction(
             Wanted(
@@ -41,7 +41,7 @@ def demo(output: OutputOptions) -> None:
             [
                 replace(extraction_sheet(report), reading=""),
                 *collapse_sheets(collapse),
-                replace(fewshot_sheet(result), facts={}),  # they stand above already
+                replace(fewshot_sheets(result)[0], facts={}),  # they stand above already
             ],
             {"extract": report.to_dict(), "collapse": collapse.to_dict(), "fewshot": result.to_dict()},
             lambda: _both(collapse, result),

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,7 @@ __all__ = [
     "decimals",
     "expand",
     "numbers",
+    "numbers_or_all",
 ]
 
 
@@ -41,6 +42,7 @@ class Format(enum.StrEnum):
     json = "json"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
 
 
 def _option(*names: str, panel: str, **settings: Any) -> Any:
@@ -303,6 +305,14 @@ def numbers(text: str, option: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a whole number or a comma list of such", param_hint=option) from None
+
+
+def numbers_or_all(text: str, option: str) -> list[int | Literal["all"]]:
+    """A comma list of whole numbers, in which ``all`` may stand, as in ``--ways 5,all``."""
+    found: list[int | Literal["all"]] = []
+    for part in text.split(","):
+        found += ["all"] if part == "all" else numbers(part, option)
+    return found
 
 
 def decimals(text: str | None, option: str) -> tuple[float, ...] | None:

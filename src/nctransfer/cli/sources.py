@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureColumn",
     "FeaturesArgument",
+    "FeaturesArguments",
     "Wanted",
     "features_for",
     "find_set",
     "run_extraction",
+    "short_name",
     "stream_for",
     "streamed",
 ]
@@ -38,6 +40,15 @@ FeaturesArgument = Annotated[
         metavar="FEATURES",
         help="A stored set (the beginning of its id will do), or a file of features: Parquet (or a folder of it), .npz "
         "or .safetensors. Without: the set used last.",
+        show_default=False,
+    ),
+]
+FeaturesArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATURES]...",
+        help="Stored sets (the beginning of an id will do), or files of features: Parquet (or a folder of it), "
+        ".npz or .safetensors; several stand side by side. Without: the set used last.",
         show_default=False,
     ),
 ]
@@ -108,6 +119,11 @@ def features_for(
         return read_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
     stored, selection = found
     return stored.read(selection, column or FEATURE)
+
+
+def short_name(features: Features, number: int) -> str:
+    """What a set is called beside others."""
+    return f"{number + 1}: {features.info.model or features.info.data or features.info.id}"
 
 
 def stream_for(

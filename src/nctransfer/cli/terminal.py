@@ -17,7 +17,10 @@ from nctransfer.cli.options import Format, OutputOptions
 from nctransfer.errors import BrokenImagesError, NCTransferError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+    import pyarrow as pa
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
@@ -32,10 +35,15 @@ class Terminal:
     """The streams of one command, as a context.
 
     An :class:`~nctransfer.errors.NCTransferError` ends it with exit code 1, an interruption with 130.
+
+    Args:
+        options: What is printed, and how.
+        files: What else will be written, by option.
     """
 
-    def __init__(self, options: OutputOptions) -> None:
+    def __init__(self, options: OutputOptions, files: Mapping[str, Path | None] | None = None) -> None:
         self._options = options
+        self._files = files or {}
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # one that knows ASCII only, say
                 stream.reconfigure(errors="backslashreplace")
@@ -75,15 +83,30 @@ class Terminal:
 
     def _check_output(self) -> None:
         """Refuse before the work what could not be written after it."""
-        path = self._options.output
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            self._complain(
-                NCTransferError(
-                    f"{str(path)!r} cannot be written: it {'is a folder' if path.is_dir() else 'lies in no folder'}",
-                    "give another --output",
+        for option, path in {"--output": self._options.output, **self._files}.items():
+            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+                self._complain(
+                    NCTransferError(
+                        f"{str(path)!r} cannot be written: it "
+                        + ("is a folder" if path.is_dir() else "lies in no folder"),
+                        f"give another {option}",
+                    )
                 )
-            )
-            raise typer.Exit(1)
+                raise typer.Exit(1)
+
+    def save(self, option: str, make: Callable[[], pa.Table]) -> None:
+        """Write a table as Parquet where an option says, if it was given."""
+        if (path := self._files[option]) is None:
+            return
+        from pyarrow import parquet
+
+        try:
+            with path.open("wb") as file:
+                parquet.write_table(make(), file)
+        except OSError as error:
+            raise NCTransferError(
+                f"{str(path)!r} cannot be written: {error.strerror}", f"give another {option}"
+            ) from error
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Draw progress, if someone looks on."""
@@ -122,7 +145,7 @@ class Terminal:
         seed: int = 0,
     ) -> None:
         """Print a result in the format that was asked for: ``sheets``, or ``data`` as JSON, or ``rows`` as CSV."""
-        from nctransfer.tables import to_frame, to_json, to_markdown
+        from nctransfer.tables import to_frame, to_json, to_latex, to_markdown
 
         self.pause()
         if self._options.format is Format.table:
@@ -133,6 +156,8 @@ class Terminal:
             text = to_json({**data, "provenance": _provenance(seed)}, ascii_only) + "\n"
         elif self._options.format is Format.markdown:
             text = "\n".join(map(to_markdown, sheets))
+        elif self._options.format is Format.latex:
+            text = "\n".join(map(to_latex, sheets))
         else:
             frame = rows() if callable(rows) else to_frame(rows)
             text = frame.to_csv(index=False)
@@ -146,7 +171,7 @@ class Terminal:
             from io import StringIO
 
             buffer = StringIO()
-            _print(_console(file=buffer, width=80), sheets)
+            _print(_console(file=buffer, width=80, force_terminal=False), sheets)
             self._write(buffer.getvalue())
         else:
             _print(_console(), sheets)
@@ -245,7 +270,7 @@ def _print(console: Console, sheets: Sequence[Sheet]) -> None:
     from nctransfer.tables import to_rich
 
     # a file has no width, so that no table need be folded there
-    for_tables = console if console.is_terminal else _console(file=console.file, width=100_000)
+    for_tables = console if console.is_terminal else _console(file=console.file, width=100_000, force_terminal=False)
     for number, sheet in enumerate(sheets):
         if number:
             console.print()

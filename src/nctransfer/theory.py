@@ -1,0 +1,224 @@
+"""Bounds of the few-shot error by the geometry of the classes, and why two classes are confused.
+
+All bounds are of the error of nearest class centres (``ncc``) with m shots in a k-way task whose classes are drawn
+uniformly. A bound above 1 says nothing and is *vacuous*; it is returned as it is.
+
+Three conventions of the class-distance normalised variance are in use, a factor of 2 apart. Here ``V_ij = (v_i + v_j) /
+(2 d_ij²)``, as in Galanti, György, Hutter (ICLR 2022); Luthra et al. 2026 leave out the ½; the generalisation bounds of
+Galanti et al. (2212.12532) and Luthra et al. 2025 write ``v_i / d_ij²``, whose average over ordered pairs equals ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import EpisodeError
+from nctransfer.measures import Undefined, cdnv, cdnv_pairs, directional_cdnv, directional_pairs
+from nctransfer.statistics import ClassStatistics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "BOUNDS",
+    "Bound",
+    "BoundRow",
+    "BoundTable",
+    "bound_table",
+    "error_bounds",
+    "galanti2022",
+    "luthra2025",
+    "luthra2026",
+]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound of an error: its value, or why there is none."""
+
+    value: float | None
+    reason: str | None = None
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether it says nothing."""
+        return self.value is not None and self.value > 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"value": self.value, "vacuous": self.vacuous} | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclass(frozen=True)
+class BoundRow:
+    """The bounds of one task, by name; ``shots`` may be infinite."""
+
+    ways: int
+    shots: float
+    bounds: Mapping[str, Bound]
+
+
+@dataclass(frozen=True)
+class BoundTable:
+    """Bounds over ways and shots.
+
+    Attributes:
+        features: What they are of.
+        rows: One a task.
+    """
+
+    features: dict[str, Any]
+    rows: tuple[BoundRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON has it."""
+        rows = [
+            {"ways": row.ways, "shots": row.shots, "bounds": {name: one.to_dict() for name, one in row.bounds.items()}}
+            for row in self.rows
+        ]
+        return {"features": self.features, "results": rows}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a task and bound."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"ways": row.ways, "shots": row.shots, "bound": name, "value": one.value, "vacuous": one.vacuous}
+                for row in self.rows
+                for name, one in row.bounds.items()
+            ]
+        )
+
+
+def galanti2022(stats: ClassStatistics, ways: int, shots: float, symmetric: bool = False) -> float:
+    """``16 (k−1) (1/s + 1/m) · Avg V``, with s = 1, or s = d where classes are spherically symmetric.
+
+    Galanti, György, Hutter, *On the Role of Neural Collapse in Transfer Learning* (ICLR 2022, 2112.15121). Of any
+    classes with finite variances, and any number of shots. V with the ½.
+    The constant 16 is quoted from memory of the paper.
+
+    >>> from nctransfer.features import FeatureSet
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = 1e-4
+    >>> round(galanti2022(ClassStatistics.of(two), 2, 1), 6)
+    0.0032
+    """
+    spread = len(stats.within) if symmetric else 1
+    return 16 * (ways - 1) * (1 / spread + 1 / shots) * cdnv(stats)
+
+
+def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
+    """``(k−1) [(½ − 2/a − 2^{3/2}/(a m))⁻² Ṽ + (a/4)((2/√m)(√V + V) + V/m)]`` at the best ``a ≥ 5``.
+
+    Luthra, Yang, Galanti (2506.04411). Of any classes with finite variances, and any number of shots. Ṽ is the average
+    directional CDNV, V the average CDNV with the ½. As m → ∞ it tends to ``4 (k−1) Ṽ``.
+
+    The terms in a are convex, and with ``2β = 4 + 2^{5/2}/m``, ``x = a − 2β`` and D what a/4 is multiplied by, the
+    derivative is zero where ``x³ = (64 β Ṽ / D) (x + 2β)``.
+
+    >>> from nctransfer.features import FeatureSet
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = Ṽ = 1e-4
+    >>> round(luthra2025(ClassStatistics.of(two), 2, math.inf), 6)
+    0.0004
+    """
+    import numpy as np
+
+    v, directional = cdnv(stats), directional_cdnv(stats)
+    if math.isinf(v):
+        return math.inf
+    noise = 2 / math.sqrt(shots) * (math.sqrt(v) + v) + v / shots
+    if noise == 0:
+        return (ways - 1) * 4 * directional
+    beta = 2 + 2**1.5 / shots
+    pull = 64 * beta * directional / noise
+    x = max(5 - 2 * beta, float(np.roots([1, 0, -pull, -2 * beta * pull]).real.max()))
+    best = x + 2 * beta
+    first = directional * (2 * best / x) ** 2 if directional else 0.0  # (½ − β/a)⁻², without cancellation
+    return (ways - 1) * (first + best / 4 * noise)
+
+
+def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
+    """``(k−1) Avg_{i≠j} [4Ṽ_ij + (√E1 + √E2 + √E3)²] / (1 + (v_j − v_i)/(m d_ij²))²``.
+
+    Luthra, Salunkhe, Galanti (2603.03530), Theorem 4.1: of any classes with finite fourth moments, for m ≥ 10. With
+    ``U = 2 V_ij`` (V without the ½, as they write it), ``E1 = (4/m)(U² + U/4)``, ``E2 = U/m`` and
+    ``E3 = (Θ + 2(m−1)U²)/m³``, ``Θ_ij = (q_i + q_j)/d_ij⁴``. As m → ∞ it tends to ``4 (k−1) Ṽ``.
+
+    Raises:
+        Undefined: Fewer than 10 shots.
+
+    >>> from nctransfer.features import FeatureSet
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")
+    >>> round(luthra2026(ClassStatistics.of(two), 2, math.inf), 6)
+    0.0004
+    """
+    import torch
+
+    if shots < 10:
+        raise Undefined("it is of 10 shots and more")
+    u = 2 * cdnv_pairs(stats)
+    squared = stats.distances.square()
+    theta = _off_diagonal((stats.fourths[:, None] + stats.fourths) / squared.square())
+    first = 4 / shots * (u.square() + u / 4)
+    second = u / shots
+    # (Θ + 2(m−1)U²)/m³, so written that infinitely many shots are no inf/inf
+    third = theta / shots / shots / shots + 2 * (1 - 1 / shots) * (u / shots).square()
+    top = 4 * directional_pairs(stats) + (first.sqrt() + second.sqrt() + third.sqrt()).square()
+    bottom = 1 + _off_diagonal((stats.variances - stats.variances[:, None]) / squared / shots)
+    pairs = torch.where((bottom > 0) & (squared > 0), top / bottom.square(), torch.inf)
+    count = len(pairs) * (len(pairs) - 1)
+    return (ways - 1) * float(_off_diagonal(pairs).sum()) / count
+
+
+def _off_diagonal(pairs: Any) -> Any:
+    return pairs.fill_diagonal_(0)
+
+
+BOUNDS: Mapping[str, Callable[[ClassStatistics, int, float], float]] = {
+    "galanti2022": galanti2022,
+    "luthra2025": luthra2025,
+    "luthra2026": luthra2026,
+}
+"""Every bound by name."""
+
+
+def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, Bound]:
+    """Every bound of one task.
+
+    Args:
+        stats: Of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
+    """
+    if ways < 2 or shots < 1:
+        raise EpisodeError(f"{ways} ways and {shots} shots are no task", "needed are 2 ways and 1 shot at least")
+    found = {}
+    for name, bound in BOUNDS.items():
+        try:
+            found[name] = Bound(bound(stats, ways, shots))
+        except Undefined as reason:
+            found[name] = Bound(None, str(reason))
+    return found
+
+
+def bound_table(
+    stats: ClassStatistics, features: dict[str, Any], ways: Iterable[int], shots: Sequence[float]
+) -> BoundTable:
+    """Every bound for every number of ways and shots.
+
+    Raises:
+        EpisodeError: More ways than classes.
+    """
+    rows = []
+    for size, number in itertools.product(sorted(set(ways)), sorted(set(shots))):
+        if size > len(stats.counts):
+            raise EpisodeError(
+                f"{size} ways were asked for, and there are {len(stats.counts)} classes",
+                f"give --ways {len(stats.counts)} or less",
+            )
+        rows.append(BoundRow(size, number, error_bounds(stats, size, number)))
+    return BoundTable(features, tuple(rows))

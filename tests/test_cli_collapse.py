@@ -1,0 +1,536 @@
+"""``nctransfer collapse``: sets, samples and layers side by side, heads, pairs, and what does not go together."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import nctransfer as nct
+from conftest import Run, write_digits
+from nctransfer.cli.sources import short_name
+from nctransfer.measures import MEASURES, CollapseReport, compare_layers, compare_samples, compare_sets
+from nctransfer.statistics import LinearHead
+from terminal import VIT, cli, data_of, done, known, misused, refused
+
+MEANS = np.random.default_rng(0).normal(size=(26, 8))
+PETS = {"zero": 0, "one": 1, "two": 2, "three": 3}
+USUAL = [name for name, measure in MEASURES.items() if measure.is_usual]
+
+
+def npz(path: Path, classes: str = "abcdef", each: int = 25, *, seed: int = 0, spread: float = 1.0, d: int = 8) -> Path:
+    """Features made elsewhere: classes that overlap."""
+    codes = np.repeat(range(len(classes)), each)
+    x = MEANS[codes, :d] * 1.5 + spread * np.random.default_rng(seed).normal(size=(len(codes), d)) + 2
+    np.savez(path, feature=x.astype("float32"), label=np.array([*classes])[codes])
+    return path
+
+
+def lines(path: Path, names: Iterable[str]) -> Path:
+    path.write_text("\n".join(names), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def one(root: Path) -> Path:
+    return npz(root / "one.npz")
+
+
+@pytest.fixture(scope="module")
+def other(root: Path) -> Path:
+    return npz(root / "other.npz", seed=1, spread=2)
+
+
+@pytest.fixture(scope="module")
+def target(root: Path) -> Path:
+    return npz(root / "target.npz", "xyz", seed=2, spread=1.5)
+
+
+@pytest.fixture(scope="module")
+def extracted(root: Path) -> tuple[Path, Path, str]:
+    """Images, a cache that holds two layers of them, and their id."""
+    data, cache = write_digits(root / "pets", PETS, 12), root / "cache"
+    found = data_of("extract", *VIT, "--data", data, "--layers", "0,1", "--cache-dir", cache)
+    return data, cache, found["id"]
+
+
+@pytest.fixture
+def stored(extracted: tuple[Path, Path, str], cache: Path) -> str:
+    """The id of the stored set, which lies in this test's cache."""
+    shutil.copytree(extracted[1], cache)
+    return extracted[2]
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    """What the 1,000 classes of the head are called: the pets in an order of their own."""
+    return lines(tmp_path / "names.txt", [*(f"class {i}" for i in range(996)), "two", "three", "zero", "one"])
+
+
+def assert_same(found: dict[str, Any], report: CollapseReport) -> None:
+    """The measures that a command gave are those of a report."""
+    assert found["metrics"].keys() == report.metrics.keys()
+    assert known(found) == pytest.approx(known(report.to_dict()), rel=1e-5)
+    assert found["undefined"] == report.undefined
+
+
+def table(shown: str, title: str) -> list[list[str]]:
+    """The lines of the table of this title, with its head, each as its words."""
+    below = shown[shown.index(title) :].splitlines()
+    rule = next(number for number, line in enumerate(below) if line.startswith("─"))
+    end = next((number for number, line in enumerate(below) if number > rule and not line.strip()), len(below))
+    return [line.split() for line in (below[rule - 1], *below[rule + 1 : end])]
+
+
+# One set
+
+
+def test_more_is_shown_if_asked_for(one: Path) -> None:
+    plain, every = done("collapse", one).stdout, done("collapse", one, "--all").stdout
+    assert [row[0] for row in table(plain, "Neural collapse")[1:]] == USUAL
+    assert [row[0] for row in table(every, "Neural collapse")[1:]] == list(MEASURES)
+    for title in ("Closest pairs along the line between them", "Widest classes"):
+        assert title not in plain
+        assert len(table(every, title)[1:]) == 5
+    assert "self_duality, ncc_agreement: " in " ".join(every.split())  # why they have no value
+
+
+@pytest.mark.parametrize("options", [(), ("--all",), ("--layers", "all"), ("--fit-head", "ridge")])
+def test_what_is_shown_is_explained(options: tuple[str, ...], stored: str) -> None:
+    shown = done("collapse", stored, *options, "--explain").stdout
+    measures = table(shown, "What the measures mean")[1:]
+    explained = {row[0]: row for row in measures}
+    assert explained["cdnv"][:2] == ["cdnv", "NC1"]
+    assert "lower" in explained["cdnv"]
+    assert "higher" in explained["ncc_accuracy"]
+    if "--layers" in options:
+        used = {"cdnv", "ncc_accuracy", "effective_rank", "separation_fuzziness"}
+    else:
+        used = {row[0] for row in table(shown, "Neural collapse")[1:]}
+    assert used <= explained.keys()
+    assert ":func:" not in shown
+    assert "What the measures mean" not in done("collapse", stored, *options).stdout
+
+
+@pytest.mark.parametrize("pairs", ["0", "2", "all"])
+def test_pairs(pairs: str, one: Path) -> None:
+    number = {"0": 0, "2": 2, "all": 15}[pairs]
+    expected = nct.collapse(nct.load_features(one), pairs=None).to_dict()["pairs"][:number]
+    assert data_of("collapse", one, "--pairs", pairs)["pairs"] == expected
+    shown = done("collapse", one, "--pairs", pairs).stdout
+    assert ("Closest pairs" in shown) == (number > 0)
+    if number:
+        assert [row[:3] for row in table(shown, "Closest pairs")[1:]] == [
+            [pair["class_a"], "/", pair["class_b"]] for pair in expected
+        ]
+
+
+@pytest.mark.parametrize("pairs", ["x", "-1", "1.5", "", "1,2"])
+def test_no_number_of_pairs(pairs: str, one: Path) -> None:
+    complaint = misused("collapse", one, "--pairs", pairs)
+    assert "--pairs" in complaint
+    assert "neither a whole number nor 'all'" in complaint
+
+
+def test_every_pair_is_saved_whatever_is_shown(one: Path, tmp_path: Path) -> None:
+    file = tmp_path / "[b].parquet"
+    shown = done("collapse", one, "--pairs", 1, "--save-pairs", file).stdout
+    assert len(table(shown, "Closest pairs")[1:]) == 1
+    saved = pd.read_parquet(file)
+    assert set(saved.pop("set")) == {str(one)}
+    assert saved.to_dict("records") == nct.collapse(nct.load_features(one), pairs=None).to_dict()["pairs"]
+
+
+def test_pairs_of_several_sets_are_saved(one: Path, other: Path, tmp_path: Path) -> None:
+    done("collapse", one, other, "--pairs", 0, "--save-pairs", tmp_path / "p.parquet")
+    saved = pd.read_parquet(tmp_path / "p.parquet")
+    for number, file in enumerate((one, other)):
+        features = nct.load_features(file)
+        own = saved[saved.set == short_name(features, number)].drop(columns="set")
+        assert own.to_dict("records") == nct.collapse(features, pairs=None).to_dict()["pairs"]
+    assert len(saved) == 30
+
+
+@pytest.mark.parametrize("place", ["missing/p.parquet", "."])
+def test_where_pairs_cannot_be_saved_is_said_before_the_work(place: str, tmp_path: Path) -> None:
+    complaint = refused("collapse", tmp_path / "no features", "--save-pairs", tmp_path / place)
+    assert f"{str(tmp_path / place)!r} cannot be written" in complaint
+    assert "--save-pairs" in complaint
+
+
+def test_a_disk_that_is_full(one: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    complaint = refused("collapse", one, "--save-pairs", "/dev/full")
+    assert "'/dev/full' cannot be written" in complaint
+    assert "--save-pairs" in complaint
+
+
+# Several sets
+
+
+def test_sets_stand_side_by_side(one: Path, stored: str, target: Path) -> None:
+    found = data_of("collapse", one, stored, target)
+    features = [nct.load_features(name) for name in (one, stored, target)]
+    expected = compare_sets({short_name(each, number): each for number, each in enumerate(features)})
+    names = list(expected.reports)
+    assert [each["name"] for each in found["sets"]] == names
+    assert names[1] == "2: test_vit"
+    assert (found["ratios"], found["fit"]) == ({}, {})
+    for each, report in zip(found["sets"], expected.reports.values(), strict=True):
+        assert_same(each, report)
+        assert each["features"] == report.features
+        assert len(each["pairs"]) == len(report.pairs)
+
+    result = done("collapse", one, stored, target)
+    head, *rows = table(result.stdout, "measure")
+    assert head[0] == "measure"
+    assert [row[0] for row in rows] == USUAL
+    for row in rows:
+        values = [each["metrics"][row[0]] for each in found["sets"]]
+        assert [float(cell) for cell in row[1:4]] == pytest.approx(values, rel=2e-3, abs=1e-4)
+    assert f"{target.name}, 75 samples, 3 classes, width 8" in result.stdout
+    assert not result.stderr.startswith("warning: 1: ")
+    every = table(done("collapse", one, target, "--all").stdout, "measure")
+    assert [row[0] for row in every[1:]] == list(MEASURES)
+
+
+def test_notes_say_of_which_set_they_are(one: Path, tmp_path: Path) -> None:
+    few = npz(tmp_path / "few.npz", each=3)
+    notes = done("collapse", one, few).stderr.splitlines()
+    assert notes
+    assert all(note.startswith(f"warning: {short_name(nct.load_features(few), 1)}: ") for note in notes)
+
+
+def test_csv_of_several_sets(one: Path, target: Path) -> None:
+    frame = pd.read_csv(io.StringIO(done("collapse", one, target, "--format", "csv").stdout))
+    found = data_of("collapse", one, target)["sets"]
+    assert list(frame["set"]) == [each["name"] for each in found for _ in MEASURES]
+    for each in found:
+        own = frame[frame["set"] == each["name"]].set_index("metric")
+        for name, value in each["metrics"].items():
+            assert own.value[name] == value or (value is None and np.isnan(own.value[name]))
+
+
+def test_markdown_of_several_sets(one: Path, target: Path) -> None:
+    text = done("collapse", one, target, "--explain", "--format", "markdown").stdout
+    assert re.findall("^### .*", text, re.MULTILINE) == ["### Neural collapse", "### What the measures mean"]
+    assert len(re.findall(r"^\|( -{3}:? \|)+$", text, re.MULTILINE)) == 2
+
+
+def test_a_column_of_every_set(stored: str) -> None:
+    found = data_of("collapse", stored, stored, "--feature-column", "layer_0")["sets"]
+    assert [each["features"]["layer"] for each in found] == ["layer_0"] * 2
+    assert found[0]["metrics"] == data_of("collapse", stored, "--feature-column", "layer_0")["metrics"]
+
+
+# Three samples
+
+
+def test_source_and_target(one: Path, other: Path, target: Path) -> None:
+    command = ("collapse", target, "--source-train", one, "--source-test", other)
+    found = data_of(*command)
+    features = [nct.load_features(name) for name in (target, one, other)]
+    expected = compare_samples(*features)
+    assert [each["name"] for each in found["sets"]] == ["source-train", "source-test", "target"]
+    assert [each["features"]["id"] for each in found["sets"]] == [str(one), str(other), str(target)]
+    for each in found["sets"]:
+        assert_same(each, expected.reports[each["name"]])
+    assert list(found["ratios"]) == ["source-test/source-train", "target/source-test"]
+    cdnv = [each["metrics"]["cdnv"] for each in found["sets"]]
+    assert found["ratios"]["source-test/source-train"]["cdnv"] == cdnv[1] / cdnv[0]
+    assert found["ratios"]["target/source-test"]["cdnv"] == cdnv[2] / cdnv[1]
+    alone = data_of("collapse", other)["metrics"]
+    assert found["sets"][1]["metrics"]["ncc_accuracy"] != alone["ncc_accuracy"]
+    assert found["sets"][1]["metrics"]["cdnv"] == alone["cdnv"]
+
+    shown = done(*command).stdout
+    [row] = (row for row in table(shown, "measure") if row[0] == "cdnv")
+    assert [float(cell) for cell in row[1:6]] == pytest.approx(
+        [*cdnv, cdnv[1] / cdnv[0], cdnv[2] / cdnv[1]], rel=1e-3, abs=1e-4
+    )
+    assert "of source-test uses the class centres of source-train" in " ".join(shown.split())
+
+
+def test_pairs_of_the_samples_are_saved(one: Path, other: Path, target: Path, tmp_path: Path) -> None:
+    command = ("collapse", target, "--source-train", one, "--source-test", other)
+    done(*command, "--save-pairs", tmp_path / "p.parquet")
+    sizes = pd.read_parquet(tmp_path / "p.parquet").groupby("set").size()
+    assert dict(sizes) == {"source-train": 15, "source-test": 15, "target": 3}
+
+
+def test_the_target_may_be_extracted_and_the_source_named(
+    extracted: tuple[Path, Path, str], stored: str, tmp_path: Path
+) -> None:
+    train, test = (npz(tmp_path / f"{seed}.npz", seed=seed) for seed in (0, 1))
+    command = ("collapse", *VIT, "--data", extracted[0], "--source-train", train, "--source-test", test)
+    result = done(*command, "--format", "json")
+    assert "nothing to extract" in result.stderr
+    found = json.loads(result.stdout)["sets"]
+    assert [each["features"]["id"] for each in found] == [str(train), str(test), stored]
+    last = data_of("collapse", "--source-train", train, "--source-test", test)["sets"]
+    assert last[2]["metrics"] == found[2]["metrics"]
+
+
+@pytest.mark.parametrize("option", ["--source-train", "--source-test"])
+def test_one_sample_of_the_source_alone(option: str, one: Path, target: Path) -> None:
+    complaint = refused("collapse", target, option, one)
+    assert "--source-train and --source-test go together" in complaint
+
+
+def test_a_source_of_other_classes(one: Path, target: Path) -> None:
+    complaint = refused("collapse", one, "--source-train", one, "--source-test", target)
+    assert "not of the same classes" in complaint
+
+
+# Layers
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [
+        ("all", ["layer_0", "layer_1", "feature"]),
+        ("1", ["layer_1", "feature"]),
+        ("1,0", ["layer_1", "layer_0", "feature"]),
+        ("last-1", ["layer_1", "feature"]),
+        ("last-9", ["layer_0", "layer_1", "feature"]),
+    ],
+)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_layers_have_a_row_each(asked: str, columns: list[str], is_named: bool, stored: str) -> None:
+    command = ("collapse", *([stored] if is_named else []), "--layers", asked)
+    found = data_of(*command)
+    assert [each["name"] for each in found["sets"]] == columns
+    assert [each["features"]["layer"] for each in found["sets"]] == columns
+    layers = {name: nct.FeatureStore().find(stored).read(column=name) for name in columns}
+    expected = compare_layers(layers)
+    assert found["fit"].pop("saturated") == expected.fit["saturated"]
+    assert found["fit"] == pytest.approx({name: value for name, value in expected.fit.items() if name != "saturated"})
+    assert ("rho" in found["fit"]) == (len(columns) == 3)
+    for each in found["sets"]:
+        assert_same(each, expected.reports[each["name"]])
+
+    shown = done(*command).stdout
+    head, *rows = table(shown, "Collapse by layer")
+    assert head == ["layer", "cdnv", "ncc_accuracy", "separation_fuzziness", "effective_rank"]
+    assert [row[0] for row in rows] == columns
+    for row, each in zip(rows, found["sets"], strict=True):
+        values = [each["metrics"][name] for name in head[1:]]
+        assert [float(cell) for cell in row[1:]] == pytest.approx(values, rel=1e-3, abs=1e-4)
+    reading = " ".join(shown.split())
+    assert f"From {expected.fit['saturated']} on ncc_accuracy rises no more" in reading
+    if len(columns) == 3:
+        assert f"by a factor of {found['fit']['rho']:.3f} a layer (R² {found['fit']['r_squared']:.3f})" in reading
+
+
+def test_layers_are_extracted_first(extracted: tuple[Path, Path, str]) -> None:
+    found = data_of("collapse", *VIT, "--data", extracted[0], "--layers", "0,1", "--max-per-class", 3)
+    assert [each["name"] for each in found["sets"]] == ["layer_0", "layer_1", "feature"]
+    assert [each["features"]["samples"] for each in found["sets"]] == [12] * 3
+    again = data_of("collapse", "--layers", "all")
+    assert again["sets"][0]["metrics"] == found["sets"][0]["metrics"]
+
+
+def test_pairs_of_layers_are_saved(stored: str, tmp_path: Path) -> None:
+    done("collapse", stored, "--layers", "all", "--save-pairs", tmp_path / "p.parquet")
+    saved = pd.read_parquet(tmp_path / "p.parquet")
+    assert dict(saved.groupby("set").size()) == {"layer_0": 6, "layer_1": 6, "feature": 6}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("5", ["'layer_5'", "layer_0, layer_1", "--layers"]),
+        ("x", ["'x' names no layers", "last-N"]),
+        ("last-0", ["'last-0' names no layers"]),
+        ("", ["'' names no layers"]),
+    ],
+)
+def test_layers_that_are_not_there(asked: str, words: list[str], stored: str) -> None:
+    complaint = refused("collapse", stored, "--layers", asked)
+    assert [word for word in words if word not in complaint] == []
+
+
+def test_a_set_without_layers(extracted: tuple[Path, Path, str]) -> None:
+    name = data_of("extract", *VIT, "--data", extracted[0], "--max-per-class", 2)["id"]
+    complaint = refused("collapse", name, "--layers", "all")
+    assert f"{name} has no layers" in complaint
+    assert "nctransfer extract --layers" in complaint
+
+
+def test_files_have_no_layers(one: Path) -> None:
+    assert "--layers is for stored sets" in refused("collapse", one, "--layers", "all")
+
+
+# Heads
+
+
+def file_of_head(stored: str) -> Path:
+    return nct.FeatureStore().find(stored).path.parent / "head.safetensors"
+
+
+def head_of(stored: str) -> LinearHead:
+    tensors = nct.FeatureStore().find(stored).head()
+    assert tensors is not None
+    return LinearHead(tensors["weight"], tensors["bias"], "the model")
+
+
+def test_the_backbones_own_head(stored: str, names: Path) -> None:
+    command = ("collapse", stored, "--head", "--head-names", names)
+    result = done(*command, "--format", "json")
+    found = json.loads(result.stdout)
+    called = names.read_text(encoding="utf-8").splitlines()
+    features = nct.load_features(stored)
+    expected = nct.collapse(features, head=head_of(stored), head_names=called)
+    assert_same(found, expected)
+    assert found["metrics"]["self_duality"] is not None
+    note = "self_duality and ncc_agreement are those of a head: the classifier of test_vit, classes matched by name"
+    assert note in result.stderr
+    other = nct.collapse(features, head=head_of(stored), head_names=[*reversed(called)])
+    assert found["metrics"]["self_duality"] != pytest.approx(other.metrics["self_duality"], rel=1e-3)
+    assert {"self_duality", "ncc_agreement"} <= {row[0] for row in table(done(*command).stdout, "Neural collapse")}
+
+
+def test_classes_that_are_numbers_are_rows_of_the_head(root: Path) -> None:
+    data = write_digits(root / "numbers", {"7": 0, "999": 1, "20": 2}, 5)
+    result = done("collapse", *VIT, "--data", data, "--head", "--format", "json")
+    assert "classes matched by number" in result.stderr
+    name = nct.FeatureStore().sets()[0].id
+    head = head_of(name)
+    rows = [20, 7, 999]
+    assert nct.load_features(name).classes == tuple(sorted(map(str, rows)))
+    chosen = LinearHead(head.weight[rows], head.bias[rows], "rows")
+    expected = nct.collapse(nct.load_features(name), head=chosen, head_names=["20", "7", "999"])
+    assert json.loads(result.stdout)["metrics"]["self_duality"] == pytest.approx(expected.self_duality, rel=1e-6)
+
+
+def test_a_head_without_intercept(stored: str, names: Path) -> None:
+    tensors = load_file(file_of_head(stored))
+    save_file({"weight": tensors["weight"]}, file_of_head(stored))
+    weight = tensors["weight"]
+    called = names.read_text(encoding="utf-8").splitlines()
+    head = LinearHead(weight, torch.zeros(len(weight)), "")
+    expected = nct.collapse(nct.load_features(stored), head=head, head_names=called)
+    found = data_of("collapse", stored, "--head", "--head-names", names)["metrics"]
+    assert found["ncc_agreement"] == expected.ncc_agreement
+    assert found["self_duality"] == pytest.approx(expected.self_duality, rel=1e-6)
+
+
+def test_a_head_is_fitted(stored: str, one: Path) -> None:
+    for name in (stored, one):
+        result = done("collapse", name, "--fit-head", "ridge", "--format", "json")
+        expected = nct.collapse(nct.load_features(name), head="ridge")
+        assert_same(json.loads(result.stdout), expected)
+        assert expected.self_duality is not None
+        assert "a head: ridge, fitted on these features themselves" in result.stderr
+    assert data_of("collapse", one)["undefined"].keys() >= {"self_duality", "ncc_agreement"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--head",), ["1,000 classes and the data 4", "--head-names"]),
+        (("--head", "--head-names", "{few}"), ["4 names do not go with a head of 1,000", "--head-names"]),
+        (("--head", "--head-names", "{wrong}"), ["1 of 4 classes", "'zero'", "nearest: zer0"]),
+        (("--head", "--head-names", "{twice}"), ["'two' twice"]),
+        (("--head", "--head-names", "no such"), ["'no such' cannot be read"]),
+        (("--head", "--head-names", "{names}", "--feature-column", "layer_0"), ["'layer_0'", "--feature-column"]),
+        (("--head-names", "{names}"), ["--head-names", "--head"]),
+        (("--fit-head", "ridge", "--head-names", "{names}"), ["--head-names"]),
+        (("--fit-head", "svm"), ["'svm'", "--fit-head ridge"]),
+        (("--fit-head", ""), ["''", "--fit-head ridge"]),
+        (("--fit-head", "ridge", "--head"), ["two heads", "--fit-head ridge, or --head"]),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
+)
+def test_heads_that_do_not_fit(
+    options: tuple[str, ...], words: list[str], stored: str, names: Path, tmp_path: Path
+) -> None:
+    called = names.read_text(encoding="utf-8").splitlines()
+    files = {
+        "names": names,
+        "few": lines(tmp_path / "few", PETS),
+        "wrong": lines(tmp_path / "wrong", [name.replace("zero", "zer0") for name in called]),
+        "twice": lines(tmp_path / "twice", [*called, "two"]),
+    }
+    complaint = refused("collapse", stored, *(word.format(**files) for word in options))
+    assert [word for word in words if word not in complaint] == []
+
+
+def test_a_set_without_a_head(stored: str, one: Path) -> None:
+    file_of_head(stored).unlink()
+    for name in (stored, one):
+        complaint = refused("collapse", name, "--head")
+        assert "no classifier of the backbone" in complaint
+        assert "--fit-head ridge" in complaint
+
+
+def test_a_damaged_head(stored: str) -> None:
+    file_of_head(stored).write_bytes(b"\x00" * 20)
+    assert "head.safetensors' is damaged" in refused("collapse", stored, "--head")
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("{one}", "{other}", "--layers", "all"),
+        ("{one}", "{other}", "--source-train", "{one}", "--source-test", "{other}"),
+        ("{one}", "{other}", "--source-train", "{one}"),
+        ("{one}", "{other}", "--head"),
+        ("{one}", "{other}", "--fit-head", "ridge"),
+        ("{one}", "--layers", "all", "--head"),
+        ("{one}", "--layers", "all", "--fit-head", "ridge"),
+        ("{one}", "--layers", "all", "--source-test", "{other}"),
+        ("{one}", "--fit-head", "ridge", "--source-train", "{one}", "--source-test", "{other}"),
+    ],
+)
+def test_comparisons_of_several_kinds(options: tuple[str, ...], one: Path, other: Path) -> None:
+    complaint = refused("collapse", *(word.format(one=one, other=other) for word in options))
+    assert "several kinds of comparison" in complaint
+    assert [word for word in ("--source-train", "--layers", "a head") if word not in complaint] == []
+
+
+def test_layers_and_a_column(stored: str) -> None:
+    complaint = refused("collapse", stored, "--layers", "all", "--feature-column", "layer_0")
+    assert "--layers and --feature-column were given at once" in complaint
+
+
+def test_several_sets_and_a_model(one: Path, other: Path) -> None:
+    assert "give one or the other" in refused("collapse", one, other, *VIT)
+
+
+def test_one_set_of_several_is_not_there(one: Path, tmp_path: Path) -> None:
+    assert "nothing.npz" in refused("collapse", one, tmp_path / "nothing.npz")
+
+
+def test_an_error_is_json_too(one: Path) -> None:
+    result = cli("collapse", one, "--source-train", one, "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert json.loads(result.stderr)["error"]["type"] == "FeaturesError"
+
+
+def test_a_process_of_its_own(run: Run, one: Path, other: Path, target: Path, tmp_path: Path) -> None:
+    command = ("collapse", target, "--source-train", one, "--source-test", other, "--save-pairs", "p.parquet")
+    result = run(*command, PYTHONUTF8="1")
+    expected = done(*command[:-2])
+    assert (result.returncode, result.stderr, result.stdout) == (0, expected.stderr, expected.stdout)
+    assert "\nwarning: source-test: " in f"\n{result.stderr}"
+    assert len(pd.read_parquet(tmp_path / "p.parquet")) == 33

@@ -1,0 +1,694 @@
+"""``nctransfer fewshot``: every option reaches the episodes, and every result is shown as it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nctransfer as nct
+from conftest import Run
+from nctransfer.classifiers import CLASSIFIERS
+from nctransfer.cli.sources import short_name
+from nctransfer.features import Selection
+from terminal import cli, data_of, done, misused, refused
+from test_cli import on_terminal
+
+FEW = ("--episodes", "60", "--no-theory")
+MEANS = np.random.default_rng(0).normal(size=(26, 8))
+
+
+def npz(
+    path: Path,
+    classes: Sequence[str] = "abcdef",
+    counts: Sequence[int] | int = 25,
+    *,
+    seed: int = 0,
+    spread: float = 1.0,
+    d: int = 8,
+    **columns: Any,
+) -> Path:
+    """Features made elsewhere: classes that overlap, row i of each with the same name in every such file."""
+    counts = [counts] * len(classes) if isinstance(counts, int) else counts
+    codes = np.repeat(range(len(classes)), counts)
+    x = MEANS[codes, :d] * 1.5 + spread * np.random.default_rng(seed).normal(size=(len(codes), d)) + 2
+    np.savez(path, feature=x.astype("float32"), label=np.array([*classes])[codes], **columns)
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def one(root: Path) -> Path:
+    return npz(root / "one.npz")
+
+
+@pytest.fixture(scope="module")
+def other(root: Path) -> Path:
+    """Other samples of the same classes."""
+    return npz(root / "other.npz", counts=30, seed=1)
+
+
+@pytest.fixture(scope="module")
+def worse(root: Path) -> Path:
+    """The same samples through a worse backbone."""
+    return npz(root / "worse.npz", seed=2, spread=3)
+
+
+@pytest.fixture(scope="module")
+def uneven(root: Path) -> Path:
+    """Four classes, of which one has three samples only."""
+    return npz(root / "uneven.npz", "abcd", [20, 3, 20, 20])
+
+
+def library(features: Path, **settings: Any) -> nct.FewShotResult:
+    return nct.fewshot(nct.load_features(features), **{"episodes": 60, "theory": False, **settings})
+
+
+def named(number: int, path: Path) -> str:
+    """What a set is called beside others."""
+    return short_name(nct.load_features(path), number - 1)
+
+
+def solid(text: str) -> str:
+    """Without the places where it was folded."""
+    return "".join(text.split())
+
+
+def but_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (("--ways", "2,all"), {"ways": [2, 6]}),
+        (("--ways", "all"), {"ways": 6}),
+        (("-w", "3"), {"ways": 3}),
+        (("--shots", "5,1"), {"shots": [1, 5]}),
+        (("-s", "2"), {"shots": 2}),
+        (("--queries", "3"), {"queries": 3}),
+        (("--queries", "all"), {"queries": "all"}),
+        (("-e", "7"), {"episodes": 7}),
+        (("--seed", "4"), {"seed": 4}),
+        (("--classifier", "knn"), {"classifiers": "knn"}),
+        (("-c", "ncc,cosine"), {"classifiers": ["ncc", "cosine"]}),
+        (("-c", "all", "-w", "2"), {"classifiers": "all", "ways": 2}),
+        (("--ridge-lambda", "1000"), {"ridge_lambda": 1000.0}),
+        (("--ridge-lambda", "loo", "--shots", "2"), {"ridge_lambda": "loo", "shots": 2}),
+        (("--l2-normalise",), {"l2_normalise": True}),
+        (("--interval", "classes", "--ways", "2"), {"interval": "classes", "ways": 2}),
+        (("--interval", "disjoint", "--queries", "2"), {"interval": "disjoint", "queries": 2}),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_option_does_what_it_does_in_the_library(
+    options: tuple[str, ...], settings: dict[str, Any], one: Path
+) -> None:
+    found = data_of("fewshot", one, *FEW, *options)
+    expected = json.loads(json.dumps(library(one, **settings).to_dict()))
+    assert but_seconds(found["results"]) == but_seconds(expected["results"])
+    assert found["settings"] == expected["settings"]
+    assert found["results"][0]["accuracy"] < 1
+    assert but_seconds(found["results"]) != but_seconds(library(one).to_dict()["results"])
+    assert all(row["seconds"] > 0 for row in found["results"])
+
+
+def test_every_classifier(one: Path) -> None:
+    rows = data_of("fewshot", one, *FEW, "--classifier", "all")["results"]
+    assert [row["classifier"] for row in rows] == list(CLASSIFIERS)
+    assert len({row["accuracy"] for row in rows}) > 3
+    gradients = {row["classifier"]: row["gradient_norm"] for row in rows}
+    assert 0 < gradients.pop("logistic") < 1e-5
+    assert set(gradients.values()) == {None}
+
+
+def test_features_are_centred_on_another_set(one: Path, other: Path) -> None:
+    options = (*FEW, "--classifier", "simpleshot,cosine")
+    found = data_of("fewshot", one, *options, "--center-on", other)
+    expected = library(one, classifiers=["simpleshot", "cosine"], center_on=nct.load_features(other))
+    assert but_seconds(found["results"]) == but_seconds(json.loads(json.dumps(expected.to_dict()))["results"])
+    assert found["settings"]["center_on"] == str(other)
+    plain = data_of("fewshot", one, *options)["results"]
+    assert all(a["accuracy"] != b["accuracy"] for a, b in zip(plain, found["results"], strict=True))
+    shown = done("fewshot", one, *options, "--center-on", other, "--l2-normalise").stdout
+    assert re.search(rf"features are +less the mean of {re.escape(str(other))}, scaled to unit length", shown)
+
+
+def test_queries_come_from_another_set(one: Path, other: Path) -> None:
+    options = ("--shots", 24, "--queries", 30)  # more than one set has
+    found = data_of("fewshot", one, *FEW, *options, "--query-set", other)
+    expected = library(one, shots=24, queries=30, query_set=nct.load_features(other))
+    assert but_seconds(found["results"]) == but_seconds(json.loads(json.dumps(expected.to_dict()))["results"])
+    assert found["features"]["id"] == str(one)
+    assert found["settings"]["query_set"]["id"] == str(other)
+    shown = done("fewshot", one, *FEW, *options, "--query-set", other).stdout
+    assert f"{other} (180 samples)" in shown
+
+
+def test_classes_of_two_sets_are_matched_by_name(one: Path, tmp_path: Path) -> None:
+    # c and d in the places of others: by code, hardly a query would be right
+    queries = npz(tmp_path / "q.npz", "xcd", seed=5)
+    means = np.load(one)["feature"].reshape(6, 25, 8).mean(axis=1)
+    np.savez(queries, feature=np.repeat(means[[0, 2, 3]], 5, axis=0), label=np.repeat(list("xcd"), 5))
+    result = done("fewshot", one, *FEW, "-w", 2, "--queries", 5, "-s", 9, "--query-set", queries, "-f", "json")
+    found = json.loads(result.stdout)
+    assert [row["accuracy"] for row in found["results"]] == [1.0, 1.0]
+    assert {row["name"] for row in found["results"][0]["classes"]} == {"c", "d"}
+    assert "4 classes of " in result.stderr
+    assert "1 class of " in result.stderr
+    assert "in one of the sets only are left out" in result.stderr
+
+
+def test_small_classes_are_an_error_or_left_out(uneven: Path) -> None:
+    complaint = refused("fewshot", uneven, *FEW, "-w", 2)
+    assert "1 of 4 have fewer: 'b' (3)" in complaint
+    assert "--drop-small" in complaint
+    result = done("fewshot", uneven, *FEW, "-w", "2,all", "--drop-small")
+    assert result.stderr == "warning: 1 class of too few samples left out: 'b'\n"
+    assert re.search(r"^left out +1 class of too few samples *$", result.stdout, re.MULTILINE)
+    found = data_of("fewshot", uneven, *FEW, "-w", "2,all", "--drop-small")
+    assert found["settings"]["dropped"] == ["b"]
+    assert [row["ways"] for row in found["results"]] == [2, 2, 3, 3]
+    assert [one["name"] for one in found["results"][0]["classes"]] == ["a", "c", "d"]
+
+
+def test_nothing_to_leave_out_is_no_note(one: Path) -> None:
+    result = done("fewshot", one, *FEW, "--drop-small")
+    assert result.stderr == ""
+    assert "left out" not in result.stdout
+    assert data_of("fewshot", one, *FEW, "--drop-small")["settings"]["dropped"] == []
+
+
+def test_too_few_classes_are_left(uneven: Path) -> None:
+    complaint = refused("fewshot", uneven, *FEW, "-w", 2, "--queries", 19, "-s", 2, "--drop-small")
+    assert "--ways -" not in complaint
+    assert "two" in complaint or "fewer" in complaint
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ("episodes", "over the draw of episodes from these samples"),
+        ("classes", "over the draw of classes (delete-one-class jackknife)"),
+        ("disjoint", "over episodes of which no two share a sample"),
+    ],
+)
+@pytest.mark.parametrize("shots", ["1", "1,2"])
+def test_an_interval_says_what_it_is_of(interval: str, words: str, shots: str, one: Path) -> None:
+    options = ("-w", "2", "--queries", "4", "-s", shots, "--interval", interval)
+    shown = done("fewshot", one, *FEW, *options).stdout
+    assert f"± {interval}" in shown
+    assert words in " ".join(shown.split())
+    rows = data_of("fewshot", one, *FEW, *options)["results"]
+    assert {row["interval"] for row in rows} == {interval}
+    for row in rows:
+        assert f"{row['accuracy'] * 100:.2f} ± {row['ci95'] * 100:.2f}" in shown
+        assert (row["episodes"] < 60) == (interval == "disjoint")
+    assert f"{rows[0]['episodes']} episodes" in shown
+
+
+def test_a_column_of_features(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = [npz(tmp_path / f"{name}.npz", "ab", noise=rng.normal(size=(50, 3))) for name in "xy"]
+    easy, hard = (
+        data_of("fewshot", files[0], *FEW, "-w", 2, "--feature-column", column) for column in ("feature", "noise")
+    )
+    assert (easy["features"]["layer"], hard["features"]["layer"]) == ("feature", "noise")
+    assert hard["results"][0]["accuracy"] < 0.6 < easy["results"][0]["accuracy"]
+    both = data_of("fewshot", *files, *FEW, "-w", 2, "--feature-column", "noise")
+    assert [one["features"]["dim"] for one in both["sets"]] == [3, 3]
+    found = data_of("fewshot", files[0], *FEW, "-w", 2, "--feature-column", "noise", "--query-set", files[1])
+    assert found["settings"]["query_set"]["dim"] == 3
+    assert data_of("fewshot", files[0], "--probe", "--feature-column", "noise")["probe"]["train"]["dim"] == 3
+
+
+@pytest.fixture(scope="module")
+def split(root: Path) -> Path:
+    """One file of two splits, of which the second is harder."""
+    codes, is_test = np.tile(np.repeat(range(6), 20), 2), np.repeat([False, True], 120)
+    rng = np.random.default_rng(0)
+    x = MEANS[codes] * 1.5 + np.where(is_test, 3, 1)[:, None] * rng.normal(size=(240, 8))
+    names = np.where(is_test, "test", "train")
+    np.savez(root / "split.npz", feature=x.astype("float32"), label=np.array([*"abcdef"])[codes], split=names)
+    return root / "split.npz"
+
+
+def parts(file: Path) -> list[nct.FeatureSet]:
+    return [nct.load_features(file, selection=Selection(name)) for name in ("train", "test")]
+
+
+def test_queries_come_from_another_split(split: Path) -> None:
+    options = (split, "--split", "train", "--query-split", "test")
+    found = data_of("fewshot", *FEW, "--shots", 20, "--queries", 20, *options)
+    train, test = parts(split)
+    expected = nct.fewshot(train, 5, 20, queries=20, episodes=60, theory=False, query_set=test)
+    assert but_seconds(found["results"]) == but_seconds(json.loads(json.dumps(expected.to_dict()))["results"])
+    assert (found["features"]["split"], found["settings"]["query_set"]["split"]) == ("train", "test")
+    same = refused("fewshot", split, *FEW, "--split", "train", "--query-split", "train")
+    assert "is the set itself" in same
+    assert "'dev'" in refused("fewshot", split, *FEW, "--split", "train", "--query-split", "dev")
+
+
+def test_queries_come_from_a_split_of_another_set(one: Path, split: Path) -> None:
+    found = data_of("fewshot", one, *FEW, "--query-set", split, "--query-split", "test")
+    query_set = found["settings"]["query_set"]
+    assert (query_set["id"], query_set["split"], query_set["samples"]) == (str(split), "test", 120)
+    expected = library(one, query_set=parts(split)[1])
+    assert but_seconds(found["results"]) == but_seconds(json.loads(json.dumps(expected.to_dict()))["results"])
+
+
+def test_a_probe_is_tested_on_another_split(split: Path) -> None:
+    found = data_of("fewshot", split, "--probe", "--split", "train", "--query-split", "test")["probe"]
+    assert found == json.loads(json.dumps(nct.probe(*parts(split)).to_dict()))["probe"]
+    assert found["accuracy"] < found["loo_accuracy"]
+
+
+# Confusions
+
+
+def rows_under(shown: str, title: str) -> list[list[str]]:
+    """The cells of the table of this title."""
+    lines = shown[shown.index(title) :].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("─")) + 1
+    return [line.split() for line in lines[start : lines.index("", start)]]
+
+
+@pytest.mark.parametrize("number", ["2", "all"])
+def test_what_was_confused(number: str, one: Path) -> None:
+    options = (*FEW, "-w", "5,2", "-s", "1,3", "-c", "ncc,ridge", "--confusions", number)
+    result = library(one, ways=[2, 5], shots=[1, 3], classifiers=["ncc", "ridge"])
+    task, most = (2, 3, "ncc"), None if number == "all" else int(number)
+    shown = done("fewshot", one, *options).stdout + "\n"
+    expected = result.confusions(task, most)
+    assert len(expected) == 2 or number == "all"
+    assert rows_under(shown, "Most confused pairs: 2-way 3-shot, ncc") == [
+        [pair.name, pair.taken_for, f"{pair.rate * 100:.2f}"] for pair in expected
+    ]
+    hardest = sorted(result.class_accuracies(task), key=lambda found: found.accuracy or 0)[:most]
+    assert rows_under(shown, "Hardest classes: 2-way 3-shot, ncc") == [
+        [found.name, f"{(found.accuracy or 0) * 100:.2f}", f"{found.queries:,}"] for found in hardest
+    ]
+    found = data_of("fewshot", one, *options)["results"]
+    for row in found:
+        of_row = (row["ways"], row["shots"], row["classifier"])
+        assert row["confusions"] == [pair._asdict() for pair in result.confusions(of_row, most)]
+        assert row["classes"] == [name._asdict() for name in result.class_accuracies(of_row)]
+
+
+def test_confusions_that_nobody_asked_for(one: Path) -> None:
+    for options in ((), ("--confusions", "0")):
+        shown = done("fewshot", one, *FEW, *options).stdout
+        assert "confused" not in shown
+        assert "Hardest" not in shown
+    assert len(data_of("fewshot", one, *FEW)["results"][0]["confusions"]) == 5  # JSON always has some
+    assert data_of("fewshot", one, *FEW, "--confusions", 0)["results"][0]["confusions"] == []
+
+
+def test_confusions_of_several_sets(one: Path, worse: Path) -> None:
+    found = data_of("fewshot", one, worse, *FEW, "--confusions", 1)["sets"]
+    alone = [data_of("fewshot", name, *FEW, "--confusions", 1) for name in (one, worse)]
+    assert [len(row["confusions"]) for each in found for row in each["results"]] == [1] * 4
+    for each, expected in zip(found, alone, strict=True):
+        assert but_seconds(each["results"]) == but_seconds(expected["results"])
+    assert "confused" in done("fewshot", one, worse, *FEW, "--confusions", 1).stdout
+
+
+# Episodes
+
+
+def test_episodes_are_saved(one: Path, tmp_path: Path) -> None:
+    file = tmp_path / "e.parquet"
+    options = (*FEW, "-w", "2,all", "-s", "1,5", "--save-episodes", file)
+    found = data_of("fewshot", one, *options)
+    table = pd.read_parquet(file)
+    assert list(table.columns) == ["features", "ways", "shots", "classifier", "episode", "classes", "accuracy"]
+    assert set(table.features) == {str(one)}
+    assert len(table) == 8 * 60
+    groups = dict(iter(table.groupby(["ways", "shots", "classifier"])))
+    for row in found["results"]:
+        own = groups[row["ways"], row["shots"], row["classifier"]]
+        assert list(own.episode) == list(range(60))
+        assert own.accuracy.mean() == pytest.approx(row["accuracy"], rel=1e-12)
+        assert own.accuracy.std() == pytest.approx(row["std"], rel=1e-12)
+        assert {len(set(classes)) for classes in own.classes} == {row["ways"]}
+        assert set(own.classes.explode()) == set("abcdef")
+    classes = [[tuple(names) for names in groups[key].classes] for key in ((2, 1, "ridge"), (2, 5, "ncc"))]
+    assert classes[0] == classes[1]  # the same episodes
+    assert len(set(classes[0])) > 10
+    expected = library(one, ways=[2, 6], shots=[1, 5])
+    assert list(groups[2, 5, "ncc"].accuracy) == expected.accuracies[2, 5, "ncc"].tolist()
+    assert classes[0] == [tuple("abcdef"[code] for code in codes) for codes in expected.drawn[2].tolist()]
+
+
+def test_episodes_of_several_sets_are_saved(one: Path, worse: Path, tmp_path: Path) -> None:
+    found = data_of("fewshot", one, worse, *FEW, "-c", "ncc", "--save-episodes", tmp_path / "e.parquet")
+    table = pd.read_parquet(tmp_path / "e.parquet")
+    means = table.groupby("features").accuracy.mean()
+    assert dict(means) == pytest.approx(
+        {each["features"]["id"]: each["results"][0]["accuracy"] for each in found["sets"]}
+    )
+    a, b = (table[table.features == str(name)] for name in (one, worse))
+    assert [tuple(names) for names in a.classes] == [tuple(names) for names in b.classes]
+
+
+@pytest.mark.parametrize("place", ["missing/e.parquet", "."])
+def test_where_episodes_cannot_be_saved_is_said_before_the_work(place: str, tmp_path: Path) -> None:
+    complaint = refused("fewshot", tmp_path / "no features", "--save-episodes", tmp_path / place)
+    assert f"{str(tmp_path / place)!r} cannot be written" in complaint
+    assert "--save-episodes" in complaint
+
+
+# Several sets
+
+
+def test_sets_are_compared_on_the_same_episodes(one: Path, worse: Path, root: Path) -> None:
+    same = npz(root / "same.npz", spread=1.0)  # of the seed of one
+    sets = (one, worse, same)
+    found = data_of("fewshot", *sets, *FEW, "-w", "2,5", "-c", "ncc")
+    assert [each["name"] for each in found["sets"]] == [named(number, name) for number, name in enumerate(sets, 1)]
+    for each, name in zip(found["sets"], sets, strict=True):
+        alone = data_of("fewshot", name, *FEW, "-w", "2,5", "-c", "ncc")
+        assert but_seconds(each["results"]) == but_seconds(alone["results"])
+        assert each["features"] == alone["features"]
+    worst = [row for row in found["differences"] if row["name"] == named(2, worse)]
+    equal = [row for row in found["differences"] if row["name"] == named(3, same)]
+    assert [row["ways"] for row in worst] == [row["ways"] for row in equal] == [2, 5]
+    for row, a, b in zip(worst, found["sets"][0]["results"], found["sets"][1]["results"], strict=True):
+        assert row["first"] == named(1, one)
+        assert row["difference"] == pytest.approx(b["accuracy"] - a["accuracy"], abs=1e-12)
+        assert row["difference"] < -row["ci95"] < 0
+        assert row["is_real"] is True
+    assert [(row["difference"], row["ci95"], row["is_real"]) for row in equal] == [(0, 0, False)] * 2
+
+    shown = done("fewshot", *sets, *FEW, "-w", "2,5", "-c", "ncc").stdout
+    assert solid(f"Difference to {named(1, one)}") in solid(shown)
+    for row in worst:
+        difference = f"{row['difference'] * 100:+.2f} ± {row['ci95'] * 100:.2f}"
+        assert re.search(rf"{re.escape(named(2, worse))} +{re.escape(difference)} +worse *$", shown, re.MULTILINE)
+    assert len(re.findall(r"3: .*\+0\.00 ± 0\.00 +not told apart *$", shown, re.MULTILINE)) == 2
+    backwards = done("fewshot", worse, one, *FEW, "-c", "ncc").stdout
+    assert re.search(rf"{re.escape(named(2, one))} +\+.* better *$", backwards, re.MULTILINE)
+
+
+def test_settings_are_shown_for_several_sets_too(uneven: Path, tmp_path: Path) -> None:
+    twin = npz(tmp_path / "twin.npz", "abcd", [20, 3, 20, 20], seed=3)
+    shown = done("fewshot", uneven, twin, *FEW, "-w", 2, "--l2-normalise", "--drop-small").stdout
+    assert "scaled to unit length" in shown
+    assert "1 class of too few samples" in shown
+    assert f"{uneven.name}: 63 samples" in shown
+    assert f"{twin.name}: 63 samples" in shown
+
+
+def test_samples_that_one_set_lacks_are_left_out(one: Path, tmp_path: Path) -> None:
+    x = np.load(one)
+    ids = np.array([f"{number:03d}" for number in range(150)])
+    whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
+    np.savez(whole, feature=x["feature"], label=x["label"], id=ids)
+    np.savez(part, feature=x["feature"][4:], label=x["label"][4:], id=ids[4:])
+    result = done("fewshot", whole, part, *FEW, "-f", "json")
+    assert f"4 samples of {whole} that not all sets have are left out" in result.stderr
+    found = json.loads(result.stdout)
+    assert {row["difference"] for row in found["differences"]} == {0}
+    assert found["sets"][0]["features"]["samples"] == 146
+
+
+def test_sets_of_nothing_in_common(one: Path, tmp_path: Path) -> None:
+    complaint = refused("fewshot", one, npz(tmp_path / "f.npz", "uvwxyz"), *FEW)
+    assert "no sample in common" in complaint
+
+
+@pytest.mark.parametrize("options", [("--query-set", "x"), ("--query-split", "x"), ("--center-on", "x"), ("--probe",)])
+def test_what_does_not_go_with_several_sets(options: tuple[str, ...], one: Path, worse: Path) -> None:
+    assert options[0] in refused("fewshot", one, worse, *options)
+
+
+# The probe
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_a_probe_on_all_labels(with_test: bool, one: Path, other: Path) -> None:
+    options = ("--query-set", other) if with_test else ()
+    found = data_of("fewshot", one, "--probe", *options)
+    expected = nct.probe(nct.load_features(one), nct.load_features(other) if with_test else None)
+    assert found["probe"] == json.loads(json.dumps(expected.to_dict()))["probe"]
+    assert 0.5 < expected.accuracy < 1
+
+    shown = done("fewshot", one, "--probe", *options).stdout
+    low, high = expected.ci95
+    assert f"{expected.accuracy * 100:.2f}  [{low * 100:.2f}, {high * 100:.2f}]" in shown
+    assert f"{expected.balanced_accuracy * 100:.2f}" in shown
+    assert f"{expected.ridge_lambda:.4g}" in shown
+    assert (f"{other} (180 samples)" in shown) == with_test
+    assert (f"{expected.loo_accuracy * 100:.2f} (of the training samples)" in shown) == with_test
+    assert ("left out in turn" in shown) != with_test
+    assert "at the end of" not in shown
+
+    table = pd.read_csv(io.StringIO(done("fewshot", one, "--probe", *options, "-f", "csv").stdout))
+    [row] = table.to_dict("records")
+    assert {name: value for name, value in row.items() if name != "test"} == {
+        name: value for name, value in expected.to_row().items() if name != "test"
+    }
+    assert row["test"] == str(other) if with_test else pd.isna(row["test"])
+    assert done("fewshot", one, "--probe", *options, "-f", "markdown").stdout.startswith("### Linear probe")
+
+
+def test_a_probe_says_that_its_penalty_is_at_the_end(tmp_path: Path) -> None:
+    assert (
+        "at the end of what it is chosen from"
+        in done("fewshot", npz(tmp_path / "f.npz", spread=0.01), "--probe").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--l2-normalise",),
+        ("--center-on", "{other}"),
+        ("--ridge-lambda", "1"),
+        ("--classifier", "ncc"),
+        ("--interval", "classes"),
+        ("--save-episodes", "e.parquet"),
+        ("--confusions", "3"),
+        ("--shots", "5"),
+        ("--ways", "2"),
+        ("--episodes", "7"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_a_probe_passes_over_nothing_in_silence(option: tuple[str, ...], one: Path, other: Path) -> None:
+    complaint = refused("fewshot", one, "--probe", *(word.format(other=other) for word in option))
+    assert "--probe" in complaint
+    assert option[0] in complaint
+
+
+def test_a_probe_of_the_set_itself(one: Path) -> None:
+    assert "the test set is the training set" in refused("fewshot", one, "--probe", "--query-set", one)
+
+
+@pytest.mark.parametrize("more", [(), ("--probe",)])
+def test_an_empty_name_is_no_set(more: tuple[str, ...], one: Path) -> None:
+    assert "name of the features is empty" in refused("fewshot", one, *more, "--query-set", "")
+
+
+# Formats
+
+
+def test_one_task_has_a_row_a_classifier(one: Path) -> None:
+    shown = done("fewshot", one, *FEW).stdout
+    rows = data_of("fewshot", one, *FEW)["results"]
+    assert "5-way 1-shot, chance 20.00 %, 60 episodes, 15 queries a class, seed 0" in shown
+    for row in rows:
+        cells = (f"{row[name] * 100:.2f}" for name in ("accuracy", "ci95", "std", "lowest_decile"))
+        pattern = r"^{} +{} ± {} +{} +{}\b".format(row["classifier"], *cells)
+        assert re.search(pattern, shown, re.MULTILINE)
+
+
+def test_several_tasks_have_a_column_a_classifier(one: Path) -> None:
+    shown = done("fewshot", one, *FEW, "-w", "2,3", "-s", "1,5").stdout
+    rows = data_of("fewshot", one, *FEW, "-w", "2,3", "-s", "1,5")["results"]
+    assert re.search(r"^ways +shots +ridge ± episodes +ncc ± episodes +chance$", shown, re.MULTILINE)
+    for ridge, ncc in zip(rows[::2], rows[1::2], strict=True):
+        cells = [f"{row['accuracy'] * 100:.2f} ± {row['ci95'] * 100:.2f}" for row in (ridge, ncc)]
+        chance = {2: "50.00", 3: "33.33"}[ridge["ways"]]
+        pattern = rf"^ +{ridge['ways']} +{ridge['shots']} +{cells[0]} +{cells[1]} +{chance}$"
+        assert re.search(pattern, shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_csv_holds_the_rows_in_full(sets: int, one: Path, worse: Path) -> None:
+    command = ("fewshot", *(one, worse)[:sets], *FEW, "-w", "2,3", "-c", "ncc,logistic")
+    table = pd.read_csv(io.StringIO(done(*command, "--format", "csv").stdout))
+    found = data_of(*command)
+    results = [each["results"] for each in found["sets"]] if sets == 2 else [found["results"]]
+    rows = [row for rows in results for row in rows]
+    assert len(table) == len(rows) == 4 * sets
+    for name in ("ways", "shots", "queries", "episodes", "classifier", "interval"):
+        assert list(table[name]) == [row[name] for row in rows]
+    for name in ("accuracy", "ci95", "std", "lowest_decile"):
+        assert list(table[name]) == pytest.approx([row[name] for row in rows], rel=1e-15)
+    if sets == 2:
+        assert list(table["set"]) == [named(1, one)] * 4 + [named(2, worse)] * 4
+
+
+def test_markdown_has_every_table(one: Path, worse: Path) -> None:
+    text = done("fewshot", one, worse, *FEW, "-f", "markdown").stdout
+    assert re.findall("^### .*", text, re.MULTILINE)[0] == "### Few-shot accuracy"
+    assert len(re.findall(r"^\|( -{3}:? \|)+$", text, re.MULTILINE)) == 2
+    alone = done("fewshot", one, *FEW, "--confusions", 2, "-s", "1,2", "-f", "markdown").stdout
+    assert len(re.findall(r"^\|( -{3}:? \|)+$", alone, re.MULTILINE)) == 3
+    assert "█" not in alone
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    names = ["[bold]a", "b|c", "[/red]", "x" * 70]
+    file = npz(tmp_path / "[red]f.npz", names)
+    options = (*FEW, "-w", 4, "--confusions", "all")
+    shown = done("fewshot", file, *options).stdout
+    assert str(file.name) in shown
+    assert [name for name in names if name not in shown] == []
+    markdown = done("fewshot", file, *options, "-f", "markdown").stdout
+    assert r"\[bold\]a" in markdown
+    assert r"b\|c" in markdown
+    done("fewshot", file, *FEW, "-w", 4, "--save-episodes", tmp_path / "[b].parquet")
+    assert set(pd.read_parquet(tmp_path / "[b].parquet").classes.explode()) == set(names)
+    twin = npz(tmp_path / "[blue]f.npz", names, seed=1)
+    compared = done("fewshot", file, twin, *FEW, "-w", 4).stdout
+    assert solid(f"Difference to {named(1, file)}") in solid(compared)
+    assert named(2, twin) in compared
+
+
+# A terminal
+
+NUMBER = re.compile(r"\d+\.\d\d(?: ± \d+\.\d\d)?")
+SEVERAL = ("-w", "2,5", "-s", "1,5", "-c", "ridge,ncc,knn", "--confusions", "3")
+
+
+def test_a_narrow_terminal_shows_every_number_and_the_learning_curve(one: Path) -> None:
+    expected = done("fewshot", one, *FEW, *SEVERAL).stdout
+    assert "█" not in expected  # no terminal
+    code, screen = on_terminal("fewshot", one, *FEW, *SEVERAL, "--quiet", COLUMNS="40", NO_COLOR="1", PYTHONUTF8="1")
+    screen = re.sub(r"\x1b\[[\d;]*m", "", screen)
+    assert code == 0
+    numbers = NUMBER.findall(expected)
+    assert len(numbers) > 15
+    assert [number for number in numbers if number not in screen] == []
+    assert max(map(len, screen.splitlines())) == 40
+    assert len(re.findall(r"^(?:[25]-way (?:ridge|ncc|knn))? +(?:1 shot|5 shots) █+.?", screen, re.MULTILINE)) == 12
+
+
+def test_a_terminal_that_knows_ascii_only_shows_no_bars(one: Path) -> None:
+    code, screen = on_terminal(
+        "fewshot", one, *FEW, *SEVERAL, "--quiet", NO_COLOR="1", PYTHONIOENCODING="ascii", PYTHONUTF8="0"
+    )
+    assert code == 0
+    assert screen.isascii()
+    assert "5 shots" not in screen
+    accuracy = data_of("fewshot", one, *FEW, *SEVERAL)["results"][0]["accuracy"]
+    assert f"{accuracy * 100:.2f} " in screen
+
+
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}])
+def test_a_file_holds_no_bars(environment: dict[str, str], one: Path, tmp_path: Path) -> None:
+    expected = done("fewshot", one, *FEW, *SEVERAL).stdout
+    done("fewshot", one, *FEW, *SEVERAL, "--output", tmp_path / "out.txt", **environment)
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == expected
+
+
+def test_a_process_of_its_own(run: Run, one: Path, worse: Path, tmp_path: Path) -> None:
+    result = run("fewshot", one, worse, *FEW, "--save-episodes", "e.parquet", PYTHONUTF8="1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == done("fewshot", one, worse, *FEW).stdout
+    assert len(pd.read_parquet(tmp_path / "e.parquet")) == 4 * 60
+
+
+# Wrong values
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--ways", "7"), ["7 ways", "6 classes", "--ways 6"]),
+        (("--shots", "11"), ["11 shots and 15 queries need 26", "'a' (25)", "--queries 14"]),
+        (("--queries", "25"), ["--queries 24"]),
+        (("--queries", "all", "--shots", "25"), ["fewer shots"]),
+        (("--classifier", "svm"), ["'svm'", "ridge, ncc", "--classifier"]),
+        (("--classifier", ""), ["''", "--classifier"]),
+        (("--interval", "x"), ["'x'", "episodes, classes, disjoint", "--interval"]),
+        (("--interval", "classes"), ["5 ways and 6 classes", "--ways 4"]),
+        (("--interval", "disjoint", "--queries", "all"), ["--queries"]),
+        (("--interval", "disjoint", "-w", "all", "--queries", "14"), ["--queries", "--interval"]),
+        (("--ridge-lambda", "0"), ["0", "--ridge-lambda"]),
+        (("--ridge-lambda", "-1"), ["-1", "--ridge-lambda"]),
+        (("--ridge-lambda", "nan"), ["nan", "--ridge-lambda"]),
+        (("--ridge-lambda", "inf"), ["inf", "--ridge-lambda"]),
+        (("--ridge-lambda", "loo"), ["needs 2 shots", "--ridge-lambda"]),
+        (("--query-set", "{here}"), ["is the set itself", "--query-set"]),
+        (("--query-set", "{narrow}"), ["of width 3", "features of 8", "--query-set"]),
+        (("--query-set", "{strange}"), ["share 0 classes", "matched by name"]),
+        (("--query-set", "no such"), ["'no such'"]),
+        (("--center-on", "{narrow}"), ["of width 3", "features of 8", "--center-on"]),
+        (("--center-on", "no such"), ["'no such'"]),
+        (("--feature-column", "x"), ["'x'", "feature"]),
+        (("--device", "abacus"), ["abacus"]),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_values_are_named(options: tuple[str, ...], words: list[str], one: Path, tmp_path: Path) -> None:
+    files = {
+        "here": one,
+        "narrow": npz(tmp_path / "narrow.npz", d=3),
+        "strange": npz(tmp_path / "strange.npz", "uvwxyz"),
+    }
+    complaint = refused("fewshot", one, *FEW, *(word.format(**files) for word in options))
+    assert [word for word in words if word not in complaint] == []
+
+
+def test_an_interval_over_the_draw_of_three_classes(tmp_path: Path) -> None:
+    complaint = refused("fewshot", npz(tmp_path / "f.npz", "abc"), *FEW, "-w", 2, "--interval", "classes")
+    assert "--interval" in complaint
+    assert "--ways 1" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--ways", "x"),
+        ("--ways", "5,"),
+        ("--ways", "ALL"),
+        ("--shots", "all"),
+        ("--shots", ""),
+        ("--queries", "1,2"),
+        ("--queries", "x"),
+        ("--episodes", "1"),
+        ("--ridge-lambda", "x"),
+        ("--ridge-lambda", ""),
+        ("--confusions", "x"),
+        ("--confusions", "1,2"),
+        ("--confusions", "-1"),
+        ("--confusions", ""),
+    ],
+)
+def test_what_no_option_can_mean(option: str, value: str, one: Path) -> None:
+    assert option in misused("fewshot", one, option, value)
+
+
+def test_an_error_is_json_too(one: Path) -> None:
+    result = cli("fewshot", one, "--ways", "7", "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    error = json.loads(result.stderr)["error"]
+    assert error["type"] == "EpisodeError"
+    assert "--ways 6" in error["hint"]

@@ -1,0 +1,411 @@
+"""``nctransfer expect``, ``bounds``, ``explain``, and theory beside what ``fewshot`` measures."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nctransfer as nct
+from nctransfer import evaluation, expectation, pairs, theory
+from nctransfer.statistics import ClassStatistics
+from terminal import cli, data_of, done, misused, refused
+
+MEANS = np.random.default_rng(0).normal(size=(6, 8))
+FEW = ("--episodes", "50")
+FORMATS = ("table", "json", "csv", "markdown")
+
+
+def npz(path: Path, names: list[str], counts: Any = 25, seed: int = 0, shift: float = 2.0) -> Path:
+    counts = [counts] * len(names) if isinstance(counts, int) else counts
+    codes = np.repeat(range(len(names)), counts)
+    x = MEANS[codes] * 1.5 + np.random.default_rng(seed).normal(size=(len(codes), 8)) + shift
+    np.savez(path, feature=x.astype("float32"), label=np.array(names)[codes])
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def one(root: Path) -> Path:
+    return npz(root / "one.npz", [*"abcdef"])
+
+
+@pytest.fixture(scope="module")
+def reference(root: Path) -> Path:
+    return npz(root / "reference.npz", ["x", "y"], seed=1, shift=1.0)
+
+
+def loaded(path: Path) -> nct.FeatureSet:
+    return nct.load_features(path)
+
+
+def csv_of(*arguments: object) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(done(*arguments, "--format", "csv").stdout), comment="#")
+
+
+# expect
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (("--ways", "2,5"), {"ways": (2, 5)}),
+        (("-w", "3", "--shots", "1,10"), {"ways": 3, "shots": (1, 10)}),
+        (("-w", "3", "-s", "2", "--seed", "3"), {"ways": 3, "shots": 2, "seed": 3}),
+        (("-w", "3", "-c", "cosine"), {"ways": 3, "classifier": "cosine"}),
+        (("-w", "3", "--method", "normal"), {"ways": 3, "method": "normal"}),
+        (("-w", "3", "--l2-normalise"), {"ways": 3, "l2_normalise": True}),
+    ],
+    ids=" ".join,
+)
+def test_expect_does_what_the_library_does(one: Path, options: tuple[str, ...], settings: dict[str, Any]) -> None:
+    found = data_of("expect", one, *options)
+    expected = expectation.expect(loaded(one), **{"shots": (1, 2, 5, 10), "device": "cpu", **settings})
+    assert len(found["results"]) == len(expected.rows)
+    for row, other in zip(found["results"], expected.to_dict()["results"], strict=True):
+        assert row == {**other, **{name: pytest.approx(other[name], abs=1e-4) for name in ("accuracy", "ci95")}}
+    assert found["provenance"]
+    assert found["seconds"] > 0
+
+
+def test_expect_takes_a_reference_mean(one: Path, reference: Path) -> None:
+    words = ("expect", one, "-w", "2", "-s", "1", "-c", "simpleshot", "--center-on", reference)
+    [row] = data_of(*words)["results"]
+    [expected] = expectation.expect(
+        loaded(one), 2, 1, classifier="simpleshot", center_on=loaded(reference), device="cpu"
+    ).rows
+    assert (row["classifier"], row["accuracy"]) == ("simpleshot", pytest.approx(expected.accuracy, abs=1e-6))
+    plain = expectation.expect(loaded(one), 2, 1, device="cpu").rows[0].accuracy
+    assert row["accuracy"] != pytest.approx(plain, abs=1e-3)
+
+
+def test_expect_in_every_format(one: Path) -> None:
+    words = ("expect", one, "-w", "2,5", "-s", "1,5")
+    rows = data_of(*words)["results"]
+    assert [(row["ways"], row["shots"]) for row in rows] == [(2, 1), (5, 1), (2, 5), (5, 5)]
+    frame = csv_of(*words)
+    assert frame["accuracy"].tolist() == pytest.approx([row["accuracy"] for row in rows])
+    for name in ("table", "markdown"):
+        shown = done(*words, "--format", name).stdout
+        assert "Expected accuracy of ncc" in shown
+        for row in rows:
+            text = f"{row['accuracy'] * 100:.2f}" + (f" ± {row['ci95'] * 100:.2f}" if row["ci95"] else "")
+            assert text in shown
+        assert {"2-way", "5-way"} <= set(re.findall(r"\d-way", shown))
+        assert "resampled, 150 queries" in shown
+    assert "of moments" in done(*words, "--method", "normal").stdout
+
+
+def test_expect_of_the_built_in_classes_without_options(root: Path) -> None:
+    shown = done("expect", npz(root / "six.npz", [*"abcdef"])).stdout
+    assert "5-way" in shown  # by default as many ways as the classes give
+    assert "20-way" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--ways", "2,x"), "--ways"),
+        (("--ways", "all"), "--ways"),
+        (("--shots", "inf"), "--shots"),
+        (("--shots", ""), "--shots"),
+        (("--method", "gaussian"), "--method"),
+    ],
+    ids=" ".join,
+)
+def test_misuse_of_expect(one: Path, options: tuple[str, ...], says: str) -> None:
+    assert says in misused("expect", one, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-w", "7"), "7 ways were asked for, and there are 6 classes"),
+        (("-w", "2", "-s", "25"), "25 shots and 1 quer"),
+        (("-w", "2", "-c", "simpleshot"), "--center-on"),
+        (("-w", "2", "-c", "ridge"), "--classifier"),
+        (("-w", "2", "-c", "cosine", "--method", "normal"), "of ncc alone"),
+    ],
+    ids=" ".join,
+)
+def test_what_expect_refuses(one: Path, options: tuple[str, ...], says: str) -> None:
+    assert says in refused("expect", one, *options)
+
+
+# bounds
+
+
+def test_bounds_are_those_of_the_library(one: Path) -> None:
+    found = data_of("bounds", one, "--ways", "5,2", "--shots", "1,10,inf")
+    features = loaded(one)
+    expected = theory.bound_table(
+        ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10, float("inf"))
+    ).to_dict()["results"]
+    assert [(row["ways"], row["shots"]) for row in found["results"]] == [
+        (ways, shots) for ways in (2, 5) for shots in (1, 10, "inf")
+    ]
+    for row, other in zip(found["results"], expected, strict=True):
+        assert row["bounds"] == other["bounds"]
+    assert found["results"][0]["bounds"]["luthra2026"] == {
+        "value": None,
+        "vacuous": False,
+        "reason": "it is of 10 shots and more",
+    }
+    assert {row["bounds"]["galanti2022"]["vacuous"] for row in found["results"]} == {True}
+
+
+def test_bounds_by_default(one: Path) -> None:
+    rows = data_of("bounds", one)["results"]
+    assert [(row["ways"], row["shots"]) for row in rows] == [(5, shots) for shots in (1, 5, 10, 50, 500, "inf")]
+
+
+def test_bounds_in_every_format(one: Path) -> None:
+    words = ("bounds", one, "-w", "2", "-s", "1,10,inf")
+    rows = data_of(*words)["results"]
+    frame = csv_of(*words)
+    assert len(frame) == 9
+    last = frame.iloc[-1]
+    assert (last["bound"], last["shots"], last["value"]) == (
+        "luthra2026",
+        np.inf,
+        rows[-1]["bounds"]["luthra2026"]["value"],
+    )
+    assert pd.isna(frame["value"][2])
+    for name in ("table", "markdown"):
+        shown = done(*words, "--format", name).stdout
+        assert "Bounds of the error of ncc" in shown
+        assert "∞" in shown
+        assert "–" in shown
+        for row in rows:
+            for bound in row["bounds"].values():
+                if bound["value"] is not None:
+                    assert f"{bound['value'] * 100:.2f}" + " vacuous" * (bound["value"] > 1) in shown
+        assert re.search(r"\d vacuous", shown)
+
+
+def test_infinite_bounds(root: Path) -> None:
+    x = np.array([[1.0, 0], [-1, 0], [3, 0], [-3, 0]])
+    np.savez(root / "same.npz", feature=x, label=np.array([*"aabb"]))
+    rows = data_of("bounds", root / "same.npz", "-w", "2", "-s", "10,inf")["results"]
+    assert {one["value"] for row in rows for one in row["bounds"].values()} == {"inf"}
+    assert {one["vacuous"] for row in rows for one in row["bounds"].values()} == {True}
+    assert done("bounds", root / "same.npz", "-w", "2", "-s", "10").stdout.count("∞") == 3
+
+
+@pytest.mark.parametrize(
+    "options", [("--ways", "2,x"), ("--ways", "all"), ("--shots", "-inf"), ("--shots", "1,nan"), ("--shots", "1.5")]
+)
+def test_misuse_of_bounds(one: Path, options: tuple[str, ...]) -> None:
+    assert options[0] in misused("bounds", one, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-w", "7"), "give --ways 6 or less"),
+        (("-w", "1"), "1 ways and 1 shots are no task"),
+        (("-s", "0,inf"), "5 ways and 0 shots are no task"),
+    ],
+    ids=" ".join,
+)
+def test_what_bounds_refuses(one: Path, options: tuple[str, ...], says: str) -> None:
+    assert says in refused("bounds", one, *options)
+
+
+# explain
+
+
+def test_explain_is_that_of_the_library(one: Path) -> None:
+    found = data_of("explain", "c", "a", one, *FEW, "--shots", "5,1", "--seed", "3")
+    expected = pairs.explain(loaded(one), "c", "a", (1, 5), episodes=50, seed=3, device="cpu").to_dict()
+    assert [row["measured"] for row in found["shots"]] == [row["measured"] for row in expected["shots"]]
+    for name in ("distance", "cdnv", "overlap", "limit", "reason"):
+        assert found[name] == (pytest.approx(expected[name]) if name != "reason" else expected[name])
+    assert [one["name"] for one in found["directions"]] == ["c", "a"]
+    assert set(found["shots"][0]) == {"shots", "closed_form", "expected", "measured", "ci95", "bound"}
+    assert [row["shots"] for row in data_of("explain", "a", "b", one, *FEW)["shots"]] == [1, 5, 10]
+
+
+def test_explain_in_every_format(one: Path) -> None:
+    words = ("explain", "a", "b", one, *FEW)
+    found = data_of(*words)
+    frame = csv_of(*words)
+    assert frame["shots"].tolist() == [1, 5, 10]
+    assert set(frame["class_a"] + frame["class_b"]) == {"ab"}
+    for name in ("table", "markdown"):
+        shown = " ".join(done(*words, "--format", name).stdout.split())
+        assert found["reason"] in shown
+        for row in found["shots"]:
+            assert f"{row['measured'] * 100:.2f} ± {row['ci95'] * 100:.2f}" in shown
+            assert f"{row['expected'] * 100:.2f}" in shown
+            assert f"{row['closed_form'] * 100:.2f}" in shown
+        assert "vacuous" in shown
+        assert "directional CDNV towards b" in shown
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_class_names_are_no_markup(root: Path, name: str) -> None:
+    names = ["[red]a|b[/red]", "[/bold] *c*"]
+    path = npz(root / "markup.npz", names)
+    words = ("explain", *names, path, *FEW, "-s", "1", "--format", name)
+    shown = done(*words).stdout
+    told = json.dumps(names[1])[1:-1] if name == "json" else names[1]
+    assert told in shown or (name == "markdown" and "[/bold]" in shown)
+    assert "[red]a" in shown
+    assert "[/red]" in shown
+
+
+def test_class_names_do_not_hide_facts(root: Path) -> None:
+    path = npz(root / "facts.npz", ["data", "distance"])
+    shown = done("explain", "data", "distance", path, *FEW, "-s", "1").stdout
+    assert "50 samples" in shown
+    assert shown.count("directional CDNV towards") == 2
+    found = data_of("explain", "data", "distance", path, *FEW, "-s", "1")
+    assert f"{found['distance']:.4f}" in shown
+
+
+@pytest.mark.parametrize("width", ["40", "60", "200"])
+def test_narrow_terminals_cut_no_number(one: Path, width: str) -> None:
+    for words in (
+        ("explain", "a", "b", one, *FEW),
+        ("expect", one, "-w", "2,3,4,5", "-s", "1,5"),
+        ("bounds", one, "-s", "1,inf"),
+        ("fewshot", one, *FEW, "-s", "1,10"),
+    ):
+        shown = done(*words, COLUMNS=width).stdout
+        found = set(re.findall(r"\d+\.\d\d\b", done(*words, COLUMNS="300").stdout))
+        assert found
+        assert found <= set(re.findall(r"\d+\.\d\d\b", shown))
+        assert "…" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("a", "a"), "'a' was named twice"),
+        (("a", "g"), "there is no class 'g'"),
+    ],
+    ids=["twice", "absent"],
+)
+def test_what_explain_refuses(one: Path, words: tuple[str, ...], says: str) -> None:
+    assert says in refused("explain", *words[:2], one, *words[2:])
+
+
+def test_explain_of_no_shots(one: Path) -> None:
+    result = cli("explain", "a", "b", one, "-s", "0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "shots is 0" in result.stderr
+
+
+def test_misuse_of_explain(one: Path) -> None:
+    assert "--shots" in misused("explain", "a", "b", one, "--shots", "inf")
+    assert "--episodes" in misused("explain", "a", "b", one, "--episodes", "1")
+    assert "CLASS_B" in misused("explain", "a")
+
+
+def test_explain_of_more_shots_than_samples(one: Path) -> None:
+    result = done("explain", "a", "b", one, *FEW, "-s", "30")
+    assert "a and b" in result.stdout
+    assert data_of("explain", "a", "b", one, *FEW, "-s", "5,30")["shots"][0]["shots"] == 5
+
+
+# fewshot
+
+
+def test_theory_stands_beside_what_ncc_measures(one: Path) -> None:
+    found = data_of("fewshot", one, *FEW, "-s", "1,10", "-c", "ridge,ncc")
+    features = loaded(one)
+    stats = ClassStatistics.of(features, "cpu")
+    expected = {row.shots: row.accuracy for row in expectation.expect(features, 5, (1, 10), device="cpu").rows}
+    seen = []
+    for row in found["results"]:
+        seen.append((row["classifier"], row["shots"]))
+        if row["classifier"] == "ridge":
+            assert (row["expected_accuracy"], row["bounds"], row["undefined"]) == (None, None, {})
+            continue
+        assert row["expected_accuracy"] == pytest.approx(expected[row["shots"]], abs=2e-3)
+        assert abs(row["accuracy"] - row["expected_accuracy"]) < 4 * row["ci95"]
+        for name, one_bound in theory.error_bounds(stats, 5, row["shots"]).items():
+            assert row["bounds"][name]["value"] == pytest.approx(one_bound.value)
+            assert row["bounds"][name]["vacuous"] == one_bound.vacuous
+        reasons = {"luthra2026": "it is of 10 shots and more"} if row["shots"] == 1 else {}
+        assert row["undefined"] == reasons
+    assert sorted(seen) == [("ncc", 1), ("ncc", 10), ("ridge", 1), ("ridge", 10)]
+
+
+def test_theory_in_tables_and_frames(one: Path) -> None:
+    words = ("fewshot", one, *FEW, "-s", "10", "-c", "ncc")
+    [row] = data_of(*words)["results"]
+    for name in ("table", "markdown"):
+        shown = done(*words, "--format", name).stdout
+        assert f"{row['expected_accuracy'] * 100:.2f}" in shown
+        assert "Error of ncc and its bounds" in shown
+        assert f"{(1 - row['accuracy']) * 100:.2f}" in shown
+        assert f"{row['bounds']['luthra2026']['value'] * 100:.2f} vacuous" in shown
+    frame = csv_of(*words)
+    assert frame["expected_accuracy"][0] == pytest.approx(row["expected_accuracy"])
+
+
+def test_without_theory(one: Path) -> None:
+    words = ("fewshot", one, *FEW, "-c", "ncc", "--no-theory")
+    [row] = data_of(*words)["results"]
+    assert (row["expected_accuracy"], row["bounds"], row["undefined"]) == (None, None, {})
+    assert "bounds" not in done(*words).stdout
+    with_theory = data_of(*words[:-1])["results"][0]
+    assert (with_theory["accuracy"], with_theory["ci95"]) == (row["accuracy"], row["ci95"])
+
+
+def test_theory_is_of_the_features_as_they_are_scaled(one: Path, reference: Path) -> None:
+    [row] = data_of("fewshot", one, *FEW, "-c", "ncc", "--l2-normalise", "--center-on", reference)["results"]
+    [expected] = expectation.expect(
+        loaded(one), 5, 1, l2_normalise=True, center_on=loaded(reference), device="cpu"
+    ).rows
+    assert row["expected_accuracy"] == pytest.approx(expected.accuracy, abs=1e-4)
+    [raw] = expectation.expect(loaded(one), 5, 1, device="cpu").rows
+    assert abs(row["expected_accuracy"] - raw.accuracy) > 1e-3
+
+
+def test_no_theory_of_queries_of_another_set(root: Path, one: Path) -> None:
+    other = npz(root / "other.npz", [*"abcdef"], seed=5)
+    [row] = data_of("fewshot", one, *FEW, "-c", "ncc", "--query-set", other)["results"]
+    assert row["expected_accuracy"] is None
+    assert {bound["value"] for bound in row["bounds"].values()} == {None}
+    assert set(row["undefined"]) == {"expected_accuracy", *theory.BOUNDS}
+    assert set(row["undefined"].values()) == {"the queries are of another set"}
+
+
+def test_too_much_work_is_said(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "EXPECTED_WORK", 100)
+    [row] = data_of("fewshot", one, *FEW, "-c", "ncc")["results"]
+    assert row["expected_accuracy"] is None
+    assert "above the limit" in row["undefined"]["expected_accuracy"]
+    assert "nctransfer expect" in row["undefined"]["expected_accuracy"]
+    assert row["bounds"]["galanti2022"]["value"] > 0
+
+
+def test_expected_is_what_all_queries_of_uneven_classes_measure(root: Path) -> None:
+    rng, path = np.random.default_rng(0), root / "uneven.npz"
+    x = [rng.normal(size=(n, 8)) * wide + at for n, wide, at in ((4, 2, 0), (120, 0.6, 0.7), (40, 1, -0.3))]
+    np.savez(path, feature=np.concatenate(x), label=np.repeat([*"abc"], [4, 120, 40]))
+    [row] = data_of("fewshot", path, "-e", "2000", "-w", "3", "-c", "ncc", "--queries", "all")["results"]
+    if row["expected_accuracy"] is None:
+        assert row["undefined"]["expected_accuracy"]
+    else:
+        assert abs(row["accuracy"] - row["expected_accuracy"]) < 2 * row["ci95"]
+
+
+def test_results_alone_are_on_stdout(one: Path) -> None:
+    for words in (("expect", one, "-w", "2"), ("bounds", one), ("explain", "a", "b", one, *FEW)):
+        result = cli(*words, "--format", "json")
+        json.loads(result.stdout)
+        assert "\x1b" not in result.stdout + result.stderr

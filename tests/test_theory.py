@@ -1,0 +1,301 @@
+"""Error bounds: their formulas once more, their limits, and that they bound what is measured."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.datasets import load_digits
+
+import oracles
+from nctransfer.errors import EpisodeError
+from nctransfer.evaluation import fewshot
+from nctransfer.features import FeatureSet
+from nctransfer.measures import Undefined, cdnv, directional_cdnv
+from nctransfer.statistics import ClassStatistics
+from nctransfer.theory import BOUNDS, Bound, bound_table, error_bounds, galanti2022, luthra2025, luthra2026
+
+
+def of(*classes: np.ndarray) -> FeatureSet:
+    rows = [np.atleast_2d(np.asarray(one, dtype=np.float64)) for one in classes]
+    return FeatureSet.from_arrays(np.concatenate(rows), np.repeat(range(len(rows)), [len(one) for one in rows]))
+
+
+def stats_of(*classes: np.ndarray) -> ClassStatistics:
+    return ClassStatistics.of(of(*classes), "cpu")
+
+
+def gaussian(C: int = 5, n: int = 30, d: int = 6, spread: float = 3.0, seed: int = 0) -> list[np.ndarray]:
+    """Classes of different widths."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(n, d)) * (0.3 + 0.2 * c) + spread * rng.normal(size=d) for c in range(C)]
+
+
+def cross(along: float, across: float) -> np.ndarray:
+    """Four samples of these standard deviations along two axes, but for √2."""
+    return np.array([[along, 0.0], [-along, 0.0], [0.0, across], [0.0, -across]])
+
+
+def pair(along: float, across: float, apart: float = 1.0) -> ClassStatistics:
+    """Two equal classes of ``Ṽ = along²/(2 apart²)`` and ``V = (along² + across²)/(2 apart²)``."""
+    return stats_of(cross(along, across), cross(along, across) + np.array([apart, 0]))
+
+
+def by_a(v: float, directional: float, shots: float) -> Callable[[float], float]:
+    """What luthra2025 minimises over a, of two ways, as the definitions page has it."""
+
+    def bound(a: float) -> float:
+        first = 0.5 - 2 / a - 2**1.5 / (a * shots)
+        noise = 2 / math.sqrt(shots) * (math.sqrt(v) + v) + v / shots
+        return directional / first**2 + a / 4 * noise if first > 0 else math.inf
+
+    return bound
+
+
+def luthra2026_by_loop(classes: list[np.ndarray], ways: int, shots: float) -> float:
+    found = []
+    for i, j in itertools.permutations(range(len(classes)), 2):
+        squared = oracles.squared_distance(classes, i, j)
+        v_i, v_j = (oracles.variance(classes[c]) for c in (i, j))
+        q = sum(np.mean(np.sum((classes[c] - classes[c].mean(axis=0)) ** 2, axis=1) ** 2) for c in (i, j))
+        u = (v_i + v_j) / squared
+        errors = (
+            4 / shots * (u**2 + u / 4),
+            u / shots,
+            (q / squared**2 + 2 * (shots - 1) * u**2) / shots**3,
+        )
+        top = 4 * oracles.directional_pair(classes, i, j) + sum(map(math.sqrt, errors)) ** 2
+        bottom = 1 + (v_j - v_i) / (shots * squared)
+        found.append(top / bottom**2 if bottom > 0 else math.inf)
+    return (ways - 1) * float(np.mean(found))
+
+
+# known values
+
+
+@pytest.mark.parametrize("across", [0.0, 0.7])
+def test_golden_value_of_the_definitions_page(across: float):
+    stats = pair(math.sqrt(2 * 0.05528), across)
+    assert directional_cdnv(stats) == pytest.approx(0.05528)
+    for bound in (luthra2025, luthra2026):
+        assert bound(stats, 2, math.inf) == pytest.approx(0.2211, abs=5e-5)
+        assert bound(stats, 5, math.inf) == pytest.approx(4 * 0.22112, abs=1e-9)
+
+
+def test_galanti2022_by_hand():
+    stats = pair(0.3, 0.4)  # V = 0.125, width 2
+    assert galanti2022(stats, 2, 1) == pytest.approx(16 * 2 * 0.125)
+    assert galanti2022(stats, 6, 4) == pytest.approx(16 * 5 * 1.25 * 0.125)
+    assert galanti2022(stats, 2, math.inf) == pytest.approx(16 * 0.125)
+    of_width_4 = stats_of(np.pad(cross(0.3, 0.4), ((0, 0), (0, 2))), np.pad(cross(0.3, 0.4) + 1, ((0, 0), (0, 2))))
+    assert cdnv(of_width_4) == pytest.approx(0.125 / 2)
+    assert galanti2022(of_width_4, 6, 4, symmetric=True) == pytest.approx(16 * 5 * 0.5 * 0.0625)
+    assert galanti2022(of_width_4, 2, math.inf, symmetric=True) == pytest.approx(16 * 0.0625 / 4)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 5, 10, 500, 10**9])
+@pytest.mark.parametrize(
+    ("along", "across"),
+    [(0.3, 0.4), (1, 1), (0, 0.5), (1e-3, 30), (30, 1e-3), (100, 100), (1e-4, 1e-4), (1e-9, 0.1), (1e-6, 1e-3)],
+)
+def test_luthra2025_is_at_its_minimum(along: float, across: float, shots: int):
+    stats = pair(along, across)
+    v, directional = (along**2 + across**2) / 2, along**2 / 2
+    bound = by_a(v, directional, shots)
+    lowest = max(5.0, 4 + 2**2.5 / shots)  # of a
+    found = minimize_scalar(
+        lambda x: math.log(bound(lowest + math.exp(x))), bounds=(-60, 60), method="bounded", options={"xatol": 1e-10}
+    )
+    ends = [bound(5.0), bound(lowest * (1 + 1e-12)) if not directional else math.inf]
+    expected = min(math.exp(found.fun), *ends)
+    assert luthra2025(stats, 2, shots) == pytest.approx(expected, rel=1e-6)
+    assert luthra2025(stats, 4, shots) == pytest.approx(3 * expected, rel=1e-6)
+
+
+def test_luthra2025_is_least_at_5_or_where_it_can_be():
+    noise = 2 * (math.sqrt(0.125) + 0.125) / 10 + 0.125 / 100  # of 100 shots, Ṽ = 0
+    assert luthra2025(pair(0, 0.5), 2, 100) == pytest.approx(5 / 4 * noise)
+    noise = 2 * (math.sqrt(0.125) + 0.125) + 0.125
+    assert luthra2025(pair(0, 0.5), 2, 1) == pytest.approx((4 + 2**2.5) / 4 * noise)
+
+
+@pytest.mark.parametrize("along", [1e-18, 1e-30, 1e-40, 1e-100])
+def test_luthra2025_of_next_to_no_variance_along_the_line(along: float):
+    for shots in (1, 2, 10):
+        assert luthra2025(pair(along, 0.5), 2, shots) == pytest.approx(luthra2025(pair(0, 0.5), 2, shots), rel=1e-9)
+
+
+@pytest.mark.parametrize("shots", [10, 12.5, 37, 1000, 10**9])
+def test_luthra2026_by_a_double_loop(shots: float):
+    for classes in (gaussian(), gaussian(3, 4, 2), gaussian(4, 20, 3, spread=1.0)):
+        assert luthra2026(stats_of(*classes), 4, shots) == pytest.approx(luthra2026_by_loop(classes, 4, shots))
+
+
+def test_luthra2026_of_infinitely_many_shots():
+    stats = stats_of(*gaussian())
+    expected = 3 * 4 * oracles.directional_cdnv(gaussian())
+    assert luthra2026(stats, 4, math.inf) == pytest.approx(expected)
+    assert luthra2026(stats, 4, 10**14) == pytest.approx(expected, rel=1e-3)
+    assert luthra2025(stats, 4, math.inf) == pytest.approx(expected)
+    assert luthra2025(stats, 4, 10**14) == pytest.approx(expected, rel=1e-2)
+
+
+# where there is no value, or an infinite one
+
+
+def test_luthra2026_needs_10_shots():
+    stats = pair(0.3, 0.4)
+    with pytest.raises(Undefined, match="10 shots and more"):
+        luthra2026(stats, 2, 9)
+    found = error_bounds(stats, 2, 9)["luthra2026"]
+    assert (found.value, found.vacuous, found.reason) == (None, False, "it is of 10 shots and more")
+    assert found.to_dict() == {"value": None, "vacuous": False, "reason": "it is of 10 shots and more"}
+    assert error_bounds(stats, 2, 10)["luthra2026"].value == pytest.approx(luthra2026(stats, 2, 10))
+
+
+@pytest.mark.parametrize(("wide", "is_infinite"), [(9.9, False), (10.1, True)])
+def test_luthra2026_of_a_class_too_wide_for_the_shots(wide: float, is_infinite: bool):
+    narrow = np.zeros((2, 2))
+    scale = math.sqrt(wide)  # v = wide, d² = 1: zero where v = m
+    stats = stats_of(narrow, np.array([[1, scale], [1, -scale]]))
+    assert math.isinf(luthra2026(stats, 2, 10)) == is_infinite
+    assert math.isfinite(luthra2026(stats, 2, 11))
+
+
+@pytest.mark.parametrize("shots", [10, 100, math.inf])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("third", [(), (cross(1, 1) + 7,)], ids=["two", "three"])
+def test_bounds_of_coinciding_means_are_infinite(scale: float, third: tuple[np.ndarray, ...], shots: float):
+    found = error_bounds(stats_of(cross(1, 1), scale * cross(1, 1), *third), 2, shots)
+    assert {name: one.value for name, one in found.items()} == dict.fromkeys(BOUNDS, math.inf)
+    assert all(one.vacuous for one in found.values())
+
+
+def test_bounds_of_collapsed_classes_are_zero():
+    stats = stats_of(*np.repeat(oracles.simplex(4, 5)[:, None], 3, axis=1))
+    for shots in (1, 10, math.inf):
+        assert {one.value for one in error_bounds(stats, 4, shots).values()} <= {0.0, None}
+
+
+# what they must hold to
+
+
+@pytest.mark.parametrize("classes", [gaussian(), gaussian(spread=0.3)], ids=["apart", "close"])
+def test_bounds_fall_with_shots_and_grow_with_ways(classes: list[np.ndarray]):
+    stats = stats_of(*classes)
+    for name, bound in BOUNDS.items():
+        least = 10 if name == "luthra2026" else 1
+        by_ways = [bound(stats, ways, least) for ways in range(2, 6)]
+        assert by_ways == pytest.approx([by_ways[0] * (ways - 1) for ways in range(2, 6)])
+        assert by_ways[0] > 0
+    for bound in (galanti2022, luthra2025):
+        by_shots = [bound(stats, 3, shots) for shots in (1, 2, 3, 5, 10, 100, 10**6, math.inf)]
+        assert by_shots == sorted(by_shots, reverse=True)
+        assert len(set(by_shots)) == len(by_shots)
+
+
+def test_bounds_know_neither_scale_nor_offset():
+    classes = gaussian()
+    first = error_bounds(stats_of(*classes), 3, 20)
+    for scale, offset in ((1e-6, 0.0), (1e6, 0.0), (1.0, 1000.0)):
+        found = error_bounds(stats_of(*(one * scale + offset for one in classes)), 3, 20)
+        for name, one in found.items():
+            assert one.value == pytest.approx(first[name].value, rel=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0, 40.0])
+def test_bounds_are_no_less_than_the_error_of_gaussian_classes(spread: float):
+    features = of(*gaussian(spread=spread, n=40))
+    assert_bounded(features)
+
+
+def test_bounds_are_no_less_than_the_error_of_digits():
+    digits = load_digits()
+    assert_bounded(FeatureSet.from_arrays(digits.data[:600], digits.target[:600]))
+
+
+def assert_bounded(features: FeatureSet) -> None:
+    stats, some = ClassStatistics.of(features, "cpu"), 0
+    for row in fewshot(features, (2, 5), (1, 5, 20), episodes=300, classifiers="ncc", theory=False).rows:
+        bounds = error_bounds(stats, row.ways, row.shots)
+        for bound in bounds.values():
+            if bound.value is not None:
+                assert bound.value >= 1 - row.accuracy - row.ci95
+                some += 1
+    assert some == 2 * 3 * 3 - 4
+
+
+def test_bounds_of_classes_far_apart_say_something():
+    bounds = error_bounds(stats_of(*gaussian(spread=400)), 2, 20)
+    assert not any(one.vacuous for one in bounds.values())
+    assert all(0 < one.value < 0.1 for one in bounds.values() if one.value is not None)
+
+
+# results
+
+
+def test_vacuous_is_above_one_and_not_clipped():
+    assert [Bound(value).vacuous for value in (0.0, 1.0, math.nextafter(1, 2), 7.5, math.inf, None)] == [
+        *(False, False, True, True, True, False)
+    ]
+    assert Bound(7.5).to_dict() == {"value": 7.5, "vacuous": True}
+    stats = pair(3, 4)
+    assert error_bounds(stats, 2, 1)["galanti2022"].value == pytest.approx(16 * 2 * cdnv(stats)) == 400
+
+
+def test_table_has_every_task_in_order_once():
+    features = of(*gaussian())
+    table = bound_table(ClassStatistics.of(features, "cpu"), features.to_dict(), (5, 2, 5), (math.inf, 1, 10, 1))
+    tasks = [(row.ways, row.shots) for row in table.rows]
+    assert tasks == [(ways, shots) for ways in (2, 5) for shots in (1, 10, math.inf)]
+    stats = stats_of(*gaussian())
+    for row in table.rows:
+        assert row.bounds == error_bounds(stats, row.ways, row.shots)
+
+
+def test_dict_and_frame_agree():
+    features = of(*gaussian())
+    table = bound_table(ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10))
+    found = json.loads(json.dumps(table.to_dict()))
+    assert found["features"]["classes"] == 5
+    flat = [
+        (row["ways"], row["shots"], name, one["value"], one["vacuous"])
+        for row in found["results"]
+        for name, one in row["bounds"].items()
+    ]
+    frame = table.to_frame()
+    assert list(frame) == ["ways", "shots", "bound", "value", "vacuous"]
+    in_frame = [
+        (ways, shots, name, None if math.isnan(value) else value, vacuous)
+        for ways, shots, name, value, vacuous in frame.itertuples(index=False)
+    ]
+    assert in_frame == flat
+    assert len(flat) == 12
+    assert [name for _, _, name, value, _ in flat if value is None] == ["luthra2026"] * 2
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(1, 1), (2, 0), (0, math.inf), (2, -3), (2, 0.5)])
+def test_what_is_no_task(ways: int, shots: float):
+    with pytest.raises(EpisodeError, match="no task") as error:
+        error_bounds(pair(1, 1), ways, shots)
+    assert "2 ways and 1 shot" in error.value.hint
+
+
+def test_more_ways_than_classes():
+    with pytest.raises(EpisodeError, match="6 ways were asked for, and there are 5 classes") as error:
+        bound_table(stats_of(*gaussian()), {}, (2, 6), (1,))
+    assert error.value.hint == "give --ways 5 or less"
+
+
+def test_statistics_are_left_as_they_are():
+    stats = stats_of(*gaussian())
+    before = {name: value.clone() for name, value in vars(stats).items() if isinstance(value, torch.Tensor)}
+    error_bounds(stats, 2, 10)
+    for name, value in before.items():
+        assert torch.equal(getattr(stats, name), value)
