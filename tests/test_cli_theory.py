@@ -69,8 +69,9 @@ def csv_of(*arguments: object) -> pd.DataFrame:
     ids=" ".join,
 )
 def test_expect_does_what_the_library_does(one: Path, options: tuple[str, ...], settings: dict[str, Any]) -> None:
-    found = data_of("expect", one, *options)
-    expected = expectation.expect(loaded(one), **{"shots": (1, 2, 5, 10), "device": "cpu", **settings})
+    words = () if {"-s", "--shots"} & {*options} else ("-s", "1,5")
+    found = data_of("expect", one, *options, *words)
+    expected = expectation.expect(loaded(one), **{"shots": (1, 5), "device": "cpu", **settings})
     assert len(found["results"]) == len(expected.rows)
     for row, other in zip(found["results"], expected.to_dict()["results"], strict=True):
         assert row == {**other, **{name: pytest.approx(other[name], abs=1e-4) for name in ("accuracy", "ci95")}}
@@ -259,10 +260,9 @@ def test_class_names_are_no_markup(root: Path, name: str) -> None:
     path = npz(root / "markup.npz", names)
     words = ("explain", *names, path, *FEW, "-s", "1", "--format", name)
     shown = done(*words).stdout
-    told = json.dumps(names[1])[1:-1] if name == "json" else names[1]
-    assert told in shown or (name == "markdown" and "[/bold]" in shown)
-    assert "[red]a" in shown
-    assert "[/red]" in shown
+    told = shown.replace("\\", "") if name == "markdown" else shown
+    for each in names:
+        assert each in told
 
 
 def test_class_names_do_not_hide_facts(root: Path) -> None:

@@ -240,7 +240,7 @@ def test_episodes_of_features_of_unit_length_agree(center: bool):
     assert abs(raw - scaled) > 0.02
 
 
-@pytest.mark.parametrize("far", [100.0, 1000.0, 10000.0])
+@pytest.mark.parametrize("far", [1000.0, 1e4, 1e6])
 def test_one_sample_far_away_spoils_nothing(far: float):
     classes = gaussian([20] * 5, d=8)
     classes[-1][-1] += far
