@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before torch is imported, here and in what the tests start: side by side, its threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -418,7 +418,7 @@ def test_without_quiet_there_is_something_to_say(folder: Path, stored: str) -> N
     assert done("collapse", stored).stderr
 
 
-@pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown"])
+@pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown", "latex"])
 @pytest.mark.parametrize("command", ["collapse", "cache list"], indirect=True)
 def test_a_result_goes_into_a_file(command: list[Any], kind: str, tmp_path: Path) -> None:
     file = tmp_path / "result.txt"

@@ -40,6 +40,7 @@ from nctransfer.tables import (
     probe_sheet,
     sets_sheet,
     to_json,
+    to_latex,
     to_markdown,
 )
 
@@ -544,3 +545,21 @@ def test_an_empty_cache_says_what_to_do() -> None:
     sheet = sets_sheet([], "/cache")
     assert sheet.facts == {"cache": "/cache"}
     assert "nctransfer extract" in sheet.reading
+
+
+def test_latex_is_a_table_with_nothing_that_latex_would_run() -> None:
+    sheet = Sheet(
+        "50 % of {x}", ["name", ">a_b"], [["\\input{/etc/passwd} & ~^#$", "1.0 ± 0.1"]], {"data": "p_q"}, "Read − it."
+    )
+    text = to_latex(sheet)
+    assert text.splitlines()[0] == "% data: p_q"
+    assert r"\begin{tabular}{lr}" in text
+    assert r"\caption{50 \% of \{x\}. Read $-$ it.}" in text
+    assert r"name & a\_b \\" in text
+    row = r"\textbackslash{}input\{/etc/passwd\} \& \textasciitilde{}\textasciicircum{}\#\$ & 1.0 $\pm$ 0.1 \\"
+    assert row in text.splitlines()
+    assert text.count("tabular}") == 2
+
+
+def test_latex_of_facts_alone_is_a_comment() -> None:
+    assert to_latex(Sheet("Features", [], [], {"id": "a\nb"})) == "% Features\n% id: a\\nb\n"

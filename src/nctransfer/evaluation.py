@@ -56,7 +56,7 @@ INTERVALS: Mapping[Interval, str] = {
     "disjoint": "over episodes of which no two share a sample",
 }
 """What an interval is of."""
-EXPECTED_WORK = 1e9  # steps of the recursion of a deal: more than some seconds, and there is no expected accuracy
+EXPECTED_WORK = 1e8  # steps of the recursion of a deal, some seconds: with more there is no expected accuracy
 MOST_CONFUSED = 1000  # classes: more of them have too many pairs to count
 
 Number = int | Literal["all"]
