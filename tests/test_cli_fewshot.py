@@ -692,3 +692,12 @@ def test_an_error_is_json_too(one: Path) -> None:
     error = json.loads(result.stderr)["error"]
     assert error["type"] == "EpisodeError"
     assert "--ways 6" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("episodes", "way"), [("20000", "all at once, looked up"), ("5", "of the rows of each episode")]
+)
+def test_verbose_says_how_inner_products_are_made(one: Path, episodes: str, way: str) -> None:
+    arguments = ("fewshot", one, "--episodes", episodes, "--no-theory", "-c", "ncc")
+    assert f"inner products: {way}" in done(*arguments, "--verbose").stderr
+    assert "inner products" not in done(*arguments).stderr

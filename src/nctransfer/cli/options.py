@@ -297,6 +297,9 @@ class OutputOptions:
     quiet: Annotated[
         bool, _option("--quiet", "-q", panel=_OUTPUT, help="No progress and no notes.", show_default=False)
     ] = False
+    verbose: Annotated[
+        bool, _option("--verbose", panel=_OUTPUT, help="More notes: how things are computed.", show_default=False)
+    ] = False
 
 
 def numbers(text: str, option: str) -> list[int]:

@@ -58,7 +58,8 @@ class Terminal:
         self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
         logger.propagate = False
-        logger.setLevel(logging.ERROR if self._options.quiet else logging.INFO)
+        level = logging.DEBUG if self._options.verbose else logging.INFO
+        logger.setLevel(logging.ERROR if self._options.quiet else level)
         logger.addHandler(self._handler)
         if sys.stderr.isatty() and not self._options.quiet:
             self._progress = _bar(self._errors)
