@@ -229,7 +229,7 @@ def test_names_that_are_not_there():
     assert error.value.hint.startswith("nearest: sparrow")
     with pytest.raises(FeaturesError, match="there is no class 'xyz'") as error:
         explain(features, "crow", "xyz")
-    assert error.value.hint == "nearest: crow, sparrow, swallow"
+    assert error.value.hint == "the classes are: crow, sparrow, swallow"
 
 
 def test_a_name_given_twice():
@@ -285,3 +285,10 @@ def test_the_seed_decides_what_is_measured():
     assert one == again
     assert one.shots[0].measured != other.shots[0].measured
     assert one.shots[0].closed_form == other.shots[0].closed_form
+
+
+def test_shots_that_leave_no_query_are_named(caplog: pytest.LogCaptureFixture):
+    features = of(a=normal(5, [1]), b=normal(5, [1], 3))
+    found = explain(features, "a", "b", (1, 4, 5, 9), episodes=10)
+    assert [row.shots for row in found.shots] == [1, 4]
+    assert "5, 9 shots leave no query of 5 samples" in caplog.text

@@ -384,6 +384,13 @@ def fewshot(
     for number, spec in enumerate(specs):
         run = runs(spec, functools.partial(_told, progress, number, len(specs), episodes))
         drawn[spec.ways] = run.classes
+        if len(run.classes) < episodes:
+            log.warning(
+                "%d-way: %s, as no two may share a sample; %s were asked for",
+                spec.ways,
+                counted(len(run.classes), "episode"),
+                f"{episodes:,}",
+            )
         for key, values in run.accuracies.items():
             task = (spec.ways, *key)
             accuracies[task], counts[task] = values, run.counts[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Direction", "PairExplanation", "PairShots", "explain"]
+
+log = logging.getLogger(__name__)
 
 SHOTS = (1, 2, 5, 10, 20, 50, 100)  # of which the first that would do is named
 ENOUGH = 0.02  # below the accuracy of infinitely many shots
@@ -137,10 +140,11 @@ def explain(
     both = tuple(_direction(pair, stats, traces, code) for code in order)
     squared = float(stats.distances[0, 1]) ** 2
     fewest = int(pair.counts.min())
+    wanted = sorted(set(shots))
+    if too_many := [number for number in wanted if number >= fewest]:
+        log.warning("%s shots leave no query of %d samples: left out", ", ".join(map(str, too_many)), fewest)
     rows = []
-    for number in sorted(set(shots)):
-        if number >= fewest:
-            continue
+    for number in wanted[: len(wanted) - len(too_many)]:
         measured = fewshot(
             pair,
             2,
@@ -182,8 +186,10 @@ def _pair(features: FeatureSet, class_a: str, class_b: str) -> tuple[FeatureSet,
 
     for name in (class_a, class_b):
         if name not in features.classes:
-            near = difflib.get_close_matches(name, features.classes, 3) or list(features.classes[:5])
-            raise FeaturesError(f"there is no class {name!r} in {features.info.id}", f"nearest: {', '.join(near)}")
+            near = difflib.get_close_matches(name, features.classes, 3)
+            some = ", ".join(near or features.classes[:10]) + (", …" if not near and len(features.classes) > 10 else "")
+            there = f"{'nearest' if near else 'the classes are'}: {some}"
+            raise FeaturesError(f"there is no class {name!r} in {features.info.id}", there)
     if class_a == class_b:
         raise FeaturesError(f"{class_a!r} was named twice", "name two classes")
     codes = sorted((features.classes.index(class_a), features.classes.index(class_b)))

@@ -492,10 +492,19 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         rows,
         _about(result.features) | _task_facts(result),
         f"Accuracy in %, higher is better; {_of_interval(first)}."
-        + (" Std and lowest tenth: over episodes." if len(tasks) == 1 else ""),
+        + (f" Std and lowest tenth: over episodes. {EXPECTED}{_why_not(result)}." if len(tasks) == 1 else ""),
         _curve(result),
     )
     return [sheet, *_theory_sheet(result, is_alone=len(tasks) == 1), *_confusion_sheets(result, confusions)]
+
+
+EXPECTED = "Expected: the mean of ncc over all episodes, without drawing them, to about 0.1 points"
+
+
+def _why_not(result: FewShotResult) -> str:
+    """Why there is no expected accuracy."""
+    reasons = {row.undefined["expected_accuracy"] for row in result.rows if "expected_accuracy" in row.undefined}
+    return "".join(f"; none here: {reason}" for reason in sorted(reasons))
 
 
 def _expected(row: FewShotRow) -> str:
@@ -532,8 +541,9 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
             [">ways", ">shots", ">measured", *expected, *(f">{name}" for name in names)],
             cells,
             {},
-            "In %. Expected: the mean over all episodes, computed without drawing them. Bounds by the geometry of the "
-            "classes; above 100 they say nothing. luthra2026 is of 10 shots and more.",
+            "In %."
+            + ("" if is_alone else f" {EXPECTED}.")
+            + " Bounds by the geometry of the classes; above 100 they say nothing. luthra2026 is of 10 shots and more.",
         )
     ]
 
@@ -625,7 +635,8 @@ def _task_facts(result: FewShotResult) -> dict[str, str]:
         + f"{' or '.join(counts)} episodes, {first.queries} queries a class, seed {first.seed}",
     }
     if other := settings.get("query_set"):
-        facts["queries"] = f"{other['id']} ({other['samples']:,} samples)"
+        split = f", split {other['split']}" if other.get("split") else ""
+        facts["queries"] = f"{other['id']}{split} ({other['samples']:,} samples)"
     changes = [
         f"less the mean of {settings['center_on']}" if settings.get("center_on") else "",
         "scaled to unit length" if settings.get("l2_normalise") else "",
@@ -687,7 +698,10 @@ def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None =
         for number, row in enumerate(results[0].rows)
     ]
     first = results[0].rows[0]
-    samples = {str(number + 1): "  ".join(_about(one.features).values()) for number, one in enumerate(results)}
+    samples = {
+        str(number + 1): "  ".join([one.features["id"], _about(one.features)["data"]])
+        for number, one in enumerate(results)
+    }
     words = {True: "better", False: "worse"}
     differences = [
         [
