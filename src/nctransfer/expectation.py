@@ -201,6 +201,14 @@ def expect(
     return ExpectedAccuracies(features.to_dict(), tuple(found), time.perf_counter() - start)
 
 
+def _wins(chances: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
+    """:func:`chance_to_win` against as many classes as are wanted, ``(k, b)``, in pieces that stay in the cache."""
+    import torch
+
+    most = int(degrees.max())
+    return torch.cat([chance_to_win(part, most)[degrees] for part in torch.split(chances, CHUNK, dim=1)], dim=1)
+
+
 def _listed(given: int | Sequence[int]) -> list[int]:
     return [operator.index(number) for number in (given if isinstance(given, Iterable) else [given])]
 
@@ -316,7 +324,7 @@ class _Deals:
             # the share of the centres of a class that are farther than the own one; ties are broken by its lot
             lots = torch.rand(mine.shape, generator=self.generator).to(mine)[:, None]
             share = (below + lots * equal) / torch.cat([counts[:own], counts[own + 1 :]]).to(mine)[:, None]
-            wins = self._wins(share.transpose(0, 1).flatten(1)).view(-1, *mine.shape)
+            wins = _wins(share.transpose(0, 1).flatten(1), self.degrees).view(-1, *mine.shape)
             holds = holders[own][:, rows - queries.starts[own]].T  # (q, deals)
             is_free = (holds[:, :, None] != torch.arange(mine.shape[1])).all(dim=1)
             found.append((wins.cpu() * is_free).sum(dim=2))
@@ -336,14 +344,6 @@ class _Deals:
             return torch.stack([torch.randperm(size, generator=self.generator)[: count * shots] for _ in range(deals)])
         order = torch.randperm(size, generator=self.generator)
         return torch.stack([order.roll(turn * left)[:shots] for turn in range(max(deals, -(-size // left)))])
-
-    def _wins(self, chances: torch.Tensor) -> torch.Tensor:
-        """The chance to win against as many classes as are wanted, ``(k, b)``."""
-        import torch
-
-        most = int(self.degrees.max())
-        parts = [chance_to_win(part, most)[self.degrees] for part in torch.split(chances, CHUNK, dim=1)]
-        return torch.cat(parts, dim=1)
 
     def _scoring(self, centres: Sequence[torch.Tensor], most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What a query is multiplied by, ``(d, C · most)``, and what is taken off; what only fills up never loses."""
@@ -448,9 +448,7 @@ class _Normal:
                 if other != own
             ]
         )  # (C − 1, q, Q)
-        flat = torch.split(chances.flatten(1), CHUNK, dim=1)
-        most = int(self._degrees.max())
-        wins = torch.cat([chance_to_win(part, most)[self._degrees] for part in flat], dim=1)
+        wins = _wins(chances.flatten(1), self._degrees)
         weights = (weights / weights.sum()).to(wins.device)
         found: torch.Tensor = (wins.view(-1, *distances.shape) @ weights).cpu()
         return found
