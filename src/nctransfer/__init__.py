@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nctransfer.checkpoints import Trajectory, trajectory
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation import FewShotResult, compare_fewshot, fewshot
     from nctransfer.expectation import expect
@@ -35,6 +36,7 @@ _HOMES = {
     "FewShotResult": "evaluation",
     "NCTransferError": "errors",
     "ReadingOptions": "sources",
+    "Trajectory": "checkpoints",
     "collapse": "measures",
     "compare_fewshot": "evaluation",
     "compare_layers": "measures",
@@ -48,6 +50,7 @@ _HOMES = {
     "load_features": "store",
     "open_source": "sources",
     "probe": "probing",
+    "trajectory": "checkpoints",
 }
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "FewShotResult",
     "NCTransferError",
     "ReadingOptions",
+    "Trajectory",
     "__version__",
     "collapse",
     "compare_fewshot",
@@ -71,6 +75,7 @@ __all__ = [
     "load_features",
     "open_source",
     "probe",
+    "trajectory",
 ]
 
 

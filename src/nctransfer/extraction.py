@@ -174,8 +174,18 @@ def extract_to_store(
     selection: Selection,
     runtime: Runtime,
     progress: Progress | None = None,
+    also: Sequence[Selection] = (),
 ) -> ExtractionReport:
     """Fill the store with what is wanted and not there; images that cannot be read are reported, not raised.
+
+    Args:
+        store: Where to.
+        request: The backbone.
+        source: The images.
+        selection: Which of them; what the report is of, but for its numbers.
+        runtime: How to run.
+        progress: Called as ``progress(stage, done, total)``.
+        also: What else of the source goes through the backbone in the same pass.
 
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
@@ -187,8 +197,9 @@ def extract_to_store(
     log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
-    columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
-    chosen = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
+    columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
+    rows = {row for wanted in (selection, *also) for row in wanted.apply(*columns).tolist()}
+    chosen = [entries[row] for row in sorted(rows)]
     task = _Task(source, entries, chosen, selection, runtime, tell)
     backbones = _LazyBackbone(store, request, runtime, progress)
     report = None
@@ -366,11 +377,11 @@ class _Listing:
     def __init__(self, store: FeatureStore, task: _Task) -> None:
         self._store = store
         self._task = task
-        known = store.listing(task.source.id)
+        self._saved = store.listing(task.source.id)
         self._rows = {
             entry.id: Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
             for entry in task.entries
-            for old in [known.get(entry.id)]
+            for old in [self._saved.get(entry.id)]
         }
 
     def wanted(self, broken: Container[str]) -> list[Listed]:
@@ -404,8 +415,10 @@ class _Listing:
             self._rows[id_] = self._rows[id_]._replace(digest=digest)
 
     def save(self) -> None:
-        """Store it, and take over what another process found out meanwhile."""
-        self._rows = self._store.save_listing(self._task.source.id, list(self._rows.values()))
+        """Store it if it says anything new, and take over what another process found out meanwhile."""
+        if self._rows != self._saved:
+            self._saved = self._store.save_listing(self._task.source.id, list(self._rows.values()))
+            self._rows = dict(self._saved)
 
 
 def _say_what_is_done(

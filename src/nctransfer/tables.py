@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from nctransfer.catalogue import ModelInfo
+    from nctransfer.checkpoints import Trajectory
     from nctransfer.evaluation import FewShotComparison, FewShotResult, FewShotRow
     from nctransfer.expectation import ExpectedAccuracies, ExpectedAccuracy
     from nctransfer.extraction import ExtractionReport
@@ -58,6 +60,7 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_rich",
+    "trajectory_sheets",
     "verify_sheet",
 ]
 
@@ -760,6 +763,74 @@ def probe_sheet(result: ProbeResult) -> Sheet:
         facts,
         f"Ridge regression, accuracy in % {how}; 95% interval over the draw of these samples.",
     )
+
+
+def trajectory_sheets(found: Trajectory) -> list[Sheet]:
+    """One row a checkpoint: collapse and few-shot accuracy of the target; and the collapse of every sample."""
+    names = _without_suffix([point.checkpoint for point in found.points])
+    first = found.points[0]
+    tasks = first.fewshot.rows
+    several = len({row.ways for row in tasks}) > 1
+    heads = [f"{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
+    target = first.reports["target"].features
+    facts = {"model": found.model}
+    facts |= {
+        sample: _about(report.features)["data"] for sample, report in first.reports.items() if len(first.reports) > 1
+    } or {"data": _about(target)["data"]}
+    facts |= _task_facts(first.fewshot)
+    if found.failed:
+        facts["left out"] = "; ".join(f"{name}: {reason}" for name, reason in found.failed.items())
+    rows = [
+        [
+            name,
+            _number(point.reports["target"].cdnv),
+            _number(point.reports["target"].directional_cdnv),
+            *(_percent(row.accuracy) for row in point.fewshot.rows),
+        ]
+        for name, point in zip(names, found.points, strict=True)
+    ]
+    widest = max(row.ci95 for point in found.points for row in point.fewshot.rows)
+    sheets = [
+        Sheet(
+            "Trajectory",
+            ["checkpoint", ">cdnv", ">directional", *(f">{head}" for head in heads)],
+            rows,
+            facts,
+            f"CDNV: lower is more collapsed. Accuracy in % by classifier and {'ways w ' if several else ''}shots, "
+            f"at most ± {widest * 100:.2f} (95%, {tasks[0].interval}). {_trajectory_in_words(found, names)}",
+        )
+    ]
+    if len(first.reports) > 1:
+        for measure, title in (("cdnv", "CDNV"), ("directional_cdnv", "Directional CDNV")):
+            values = [[_number(one.metrics[measure]) for one in point.reports.values()] for point in found.points]
+            lines = [[name, *cells] for name, cells in zip(names, values, strict=True)]
+            sheets.append(
+                Sheet(f"{title} by sample", ["checkpoint", *(f">{name}" for name in first.reports)], lines, {})
+            )
+    return sheets
+
+
+def _trajectory_in_words(found: Trajectory, names: Sequence[str]) -> str:
+    from nctransfer.checkpoints import rank_correlations
+
+    if len(names) == 1:
+        return ""
+    row = found.points[0].fewshot.rows[0]
+    accuracies = [point.fewshot.rows[0].accuracy for point in found.points]
+    task = f"{row.ways}-way {row.shots}-shot {row.classifier}"
+    words = f"Highest {task}: {names[accuracies.index(max(accuracies))]}."
+    if len(names) > 3:
+        column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
+        ranks = rank_correlations(found.to_frame(), column)
+        told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
+        words += f" Rank correlation with it over {len(names)} checkpoints: {told}." if told else ""
+    return words
+
+
+def _without_suffix(names: Sequence[str]) -> list[str]:
+    """Names of files without the suffix that all of them have."""
+    suffixes = {PurePath(name).suffix for name in names}
+    return [name.removesuffix(min(suffixes)) for name in names] if len(suffixes) == 1 else list(names)
 
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"

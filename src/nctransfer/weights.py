@@ -216,7 +216,7 @@ def _fit_classifier(model: Any, state: dict[str, torch.Tensor], path: Path, allo
     if any(name in state and state[name].shape != needed[name].shape for name in names) and len(sizes) == 1:
         (size,) = sizes
         model.reset_classifier(size)
-        log.warning("the classifier in %s has %s classes", path.name, f"{size:,}")
+        log.info("the classifier in %s has %s classes", path.name, f"{size:,}")
         needed = model.state_dict()
         if any(name not in state or state[name].shape != needed[name].shape for name in classifier_names(model)):
             model.reset_classifier(0)

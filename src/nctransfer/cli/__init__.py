@@ -19,6 +19,7 @@ from nctransfer.cli.extract import extract
 from nctransfer.cli.fewshot import fewshot
 from nctransfer.cli.models import models
 from nctransfer.cli.options import expand
+from nctransfer.cli.trajectory import trajectory
 
 __all__ = ["app", "main"]
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, extract, collapse, fewshot, expect, bounds, explain, models, data, check):
+for command in (demo, extract, collapse, fewshot, expect, bounds, explain, trajectory, models, data, check):
     app.command()(expand(command))
 app.add_typer(cache_app, name="cache")
 

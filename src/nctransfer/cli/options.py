@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackboneOptions",
+    "EpisodeOptions",
     "Format",
     "OutputOptions",
     "ReadingFlags",
     "SelectionOptions",
     "SourceOptions",
+    "class_names",
     "decimals",
     "expand",
     "numbers",
@@ -50,6 +52,7 @@ def _option(*names: str, panel: str, **settings: Any) -> Any:
 
 
 _DATA, _BACKBONE, _RUN, _OUTPUT = "Data", "Backbone", "How to run", "Output"
+_EPISODES, _CLASSIFIER = "Episodes", "Classifier"
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,14 @@ class SelectionOptions:
 
         return Selection(
             self.split,
-            _lines(self.classes) if self.classes is not None else None,
+            class_names(self.classes) if self.classes is not None else None,
             self.max_per_class,
             self.seed,
-            _lines(self.exclude_classes) if self.exclude_classes is not None else (),
+            class_names(self.exclude_classes) if self.exclude_classes is not None else (),
         )
 
 
-def _lines(path: Path) -> tuple[str, ...]:
+def class_names(path: Path) -> tuple[str, ...]:
     """The names in a file of one name a line."""
     from nctransfer.errors import DataError
 
@@ -140,7 +143,7 @@ class ReadingFlags:
 
         if self.class_names is None:
             return None
-        names = _lines(self.class_names)
+        names = class_names(self.class_names)
         lines = len(self.class_names.expanduser().read_text(encoding="utf-8-sig").strip().splitlines())
         if len(set(names)) < lines:  # each stands for a code, so none may be empty, or another's
             twice = next((name for name in names if names.count(name) > 1), None)
@@ -300,6 +303,95 @@ class OutputOptions:
     verbose: Annotated[
         bool, _option("--verbose", panel=_OUTPUT, help="More notes: how things are computed.", show_default=False)
     ] = False
+
+
+@dataclass(frozen=True)
+class EpisodeOptions:
+    """Which episodes are drawn, and what classifies them."""
+
+    ways: Annotated[str, _option("--ways", "-w", panel=_EPISODES, help="Classes an episode: 5, or 5,10,all.")] = "5"
+    shots: Annotated[str, _option("--shots", "-s", panel=_EPISODES, help="Support samples a class: 1, or 1,5.")] = "1"
+    queries: Annotated[
+        str,
+        _option("--queries", panel=_EPISODES, metavar="N|all", help="Query samples a class; all that are left."),
+    ] = "15"
+    episodes: Annotated[int, _option("--episodes", "-e", panel=_EPISODES, min=2, help="Episodes of each task.")] = (
+        10_000
+    )
+    drop_small: Annotated[
+        bool,
+        _option(
+            "--drop-small",
+            panel=_EPISODES,
+            help="Leave out classes of too few samples, which are an error else.",
+            show_default=False,
+        ),
+    ] = False
+    interval: Annotated[
+        str,
+        _option(
+            "--interval",
+            panel=_EPISODES,
+            metavar="episodes|classes|disjoint",
+            help="What the 95% interval is of: the draw of episodes from these samples, as is customary; the draw of "
+            "classes; or episodes that share no sample.",
+        ),
+    ] = "episodes"
+    classifier: Annotated[
+        str,
+        _option(
+            "--classifier",
+            "-c",
+            panel=_CLASSIFIER,
+            help="ridge, ncc, cosine, simpleshot, logistic, knn; several, as ridge,ncc; or all.",
+        ),
+    ] = "ridge,ncc"
+    ridge_lambda: Annotated[
+        str | None,
+        _option(
+            "--ridge-lambda",
+            panel=_CLASSIFIER,
+            metavar="VALUE|loo",
+            help="The penalty of ridge; loo: by leave-one-out, for each episode.",
+            show_default="√(ways·shots)",
+        ),
+    ] = None
+    l2_normalise: Annotated[
+        bool,
+        _option("--l2-normalise", panel=_CLASSIFIER, help="Scale features to unit length.", show_default=False),
+    ] = False
+
+    @property
+    def penalty(self) -> float | Literal["loo"] | None:
+        """The penalty of ridge."""
+        if self.ridge_lambda is None:
+            return None
+        if self.ridge_lambda == "loo":
+            return "loo"
+        try:
+            return float(self.ridge_lambda)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{self.ridge_lambda!r} is neither a number nor 'loo'", param_hint="--ridge-lambda"
+            ) from None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As the library has them."""
+        queries = numbers_or_all(self.queries, "--queries")
+        if len(queries) != 1:
+            raise typer.BadParameter(f"{self.queries!r} is not one number", param_hint="--queries")
+        return {
+            "ways": numbers_or_all(self.ways, "--ways"),
+            "shots": numbers(self.shots, "--shots"),
+            "queries": queries[0],
+            "episodes": self.episodes,
+            "classifiers": self.classifier.split(","),
+            "l2_normalise": self.l2_normalise,
+            "ridge_lambda": self.penalty,
+            "interval": self.interval,
+            "drop_small": self.drop_small,
+        }
 
 
 def numbers(text: str, option: str) -> list[int]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
+    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
@@ -97,13 +98,21 @@ class Terminal:
 
     def save(self, option: str, make: Callable[[], pa.Table]) -> None:
         """Write a table as Parquet where an option says, if it was given."""
-        if (path := self._files[option]) is None:
-            return
         from pyarrow import parquet
 
+        self._put(option, lambda path: parquet.write_table(make(), path))
+
+    def draw(self, option: str, make: Callable[[], Figure]) -> None:
+        """Draw a figure where an option says, if it was given."""
+        from nctransfer.figures import save_figure
+
+        self._put(option, lambda path: save_figure(make(), path))
+
+    def _put(self, option: str, write: Callable[[Path], None]) -> None:
+        if (path := self._files[option]) is None:
+            return
         try:
-            with path.open("wb") as file:
-                parquet.write_table(make(), file)
+            write(path)
         except OSError as error:
             raise NCTransferError(
                 f"{str(path)!r} cannot be written: {error.strerror}", f"give another {option}"

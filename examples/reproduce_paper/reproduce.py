@@ -1,0 +1,133 @@
+"""The experiments of Galanti, György, Hutter (ICLR 2022) by one command: train, follow, compare, check the claims.
+
+    python examples/reproduce_paper/reproduce.py --data cifar100/ --source-classes train.txt --target-classes test.txt
+
+All is kept in ``--output``, and the same command goes on where it was stopped. README.md beside this file says more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import samples
+import torch
+import typer
+from timm.data import resolve_model_data_config
+from training import Recipe, build, is_done, train
+
+from nctransfer.devices import pick_device
+from nctransfer.errors import NCTransferError
+from nctransfer.sources import ReadingOptions
+
+
+def train_all(
+    recipes: dict[Path, tuple[Recipe, Sequence[str]]], images: samples.Images, device: str, jobs: int | None
+) -> None:
+    """Train by a recipe on its classes, for each folder; several at once, in processes of their own."""
+    tasks = [(recipe, classes, images, folder, device) for folder, (recipe, classes) in recipes.items()]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    at_once = min(len(tasks), jobs or (max(1, cores // 4) if device == "cpu" else 1))
+    if at_once < 2:
+        for task in tasks:
+            train(*task)
+        return
+    images.pixels.share_memory_()
+    with torch.multiprocessing.get_context("spawn").Pool(
+        at_once, torch.set_num_threads, [max(1, cores // at_once)]
+    ) as pool:
+        pool.starmap(train, tasks, chunksize=1)
+
+
+def numbers(text: str) -> list[int]:
+    """A comma list of whole numbers, ascending."""
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no comma list of whole numbers") from None
+
+
+def main(
+    data: Annotated[str, typer.Option(help="Labelled images, as nctransfer --data takes them.")],
+    output: Annotated[Path, typer.Option(help="Folder of checkpoints and results.")] = Path("reproduced"),
+    source_classes: Annotated[Path | None, typer.Option(help="Classes to train on: one name a line.")] = None,
+    target_classes: Annotated[Path | None, typer.Option(help="Classes never trained on: one name a line.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels, of a table of images.")] = None,
+    test_share: Annotated[float, typer.Option(help="Samples to test on, where data have no splits.")] = 0.25,
+    classes: Annotated[str, typer.Option(help="Numbers of source classes, a network each.")] = "4,8,16,32,64",
+    network: Annotated[str, typer.Option(help="conv4, resnet12, wrn_28_4, conv_28_4, or one of timm's.")] = "conv4",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images of the most classes.")] = 16,
+    saved: Annotated[
+        str, typer.Option("--checkpoints", help="Epochs after which a checkpoint is saved.")
+    ] = "0,1,2,4,8,12,16",
+    equal: Annotated[
+        str, typer.Option(metavar="updates|epochs", help="Fewer classes get as many updates, or as many epochs.")
+    ] = "updates",
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    learning_rate: float = 2**-4,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    milestones: Annotated[
+        str, typer.Option(help="Shares of the training after which the rate falls to a tenth; none: constant.")
+    ] = "0.6,0.8",
+    crop: Annotated[bool, typer.Option(help="Move images by up to 4 pixels at random.")] = True,
+    flip: Annotated[bool, typer.Option(help="Mirror images at random.")] = True,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 (autocast).")] = "float32",
+    max_per_class: Annotated[int | None, typer.Option(min=2, help="Images a class and split that are measured.")] = 100,
+    target_split: Annotated[str, typer.Option(help="Of the target classes; all: every image.")] = samples.TEST,
+    ways: Annotated[int, typer.Option(min=2)] = 5,
+    shots: str = "1,5",
+    queries: Annotated[int, typer.Option(min=1)] = 15,
+    episodes: Annotated[int, typer.Option(min=2)] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of classes, weights, batches and episodes.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Networks that are trained at once.")] = None,
+) -> None:
+    """Train on growing numbers of source classes, follow collapse and few-shot accuracy, check the paper's claims."""
+    print("  ".join(f"--{name.replace('_', '-')} {value}" for name, value in locals().items()), flush=True)
+    start = time.perf_counter()
+    where = pick_device(device).type
+    output.mkdir(parents=True, exist_ok=True)
+    reading = ReadingOptions(label_column=label_column)
+    data = samples.with_splits(data, reading, test_share, seed, output)
+    source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)
+    all_classes, steps = numbers(classes), sorted({*numbers(saved), epochs})
+    if all_classes[-1] > len(source) or all_classes[0] < 2 or steps[-1] > epochs:
+        raise typer.BadParameter(f"needed are 2 to {len(source)} source classes, and checkpoints of {epochs} epochs")
+
+    images = samples.load(data, reading, source, resolve_model_data_config(build(network, 2)))
+    runs: dict[int, Path] = {}
+    todo: dict[Path, tuple[Recipe, Sequence[str]]] = {}
+    for number in reversed(all_classes):  # the longest first
+        counted = source[: all_classes[-1] if equal == "updates" else number]
+        epoch = sum(label in counted for label in images.labels) // batch_size
+        recipe = Recipe(
+            network,
+            epochs * epoch,
+            {step: step * epoch for step in steps},
+            batch_size,
+            learning_rate,
+            momentum,
+            weight_decay,
+            tuple(float(share) for share in milestones.split(",") if share not in ("", "none")),
+            crop,
+            flip,
+            precision,
+            seed,
+        )
+        runs[number] = output / f"classes-{number:03d}"
+        if not is_done(recipe, runs[number], source[:number]):
+            todo[runs[number]] = (recipe, source[:number])
+    train_all(todo, images, where, jobs)
+    trained = time.perf_counter()
+    print(f"trained in {trained - start:,.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except NCTransferError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,441 @@
+"""From checkpoint to checkpoint: how collapse and few-shot accuracy change while a backbone is trained."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nctransfer.backbones import BackboneRequest
+from nctransfer.catalogue import DEFAULT_MODEL
+from nctransfer.errors import BrokenImagesError, DataError, FeaturesError, NCTransferError, WeightsError
+from nctransfer.evaluation import FewShotResult, Number, fewshot
+from nctransfer.extraction import Runtime, extract_to_store
+from nctransfer.features import FeatureSet, Selection
+from nctransfer.hub import Progress
+from nctransfer.images import ImageSource
+from nctransfer.measures import CollapseReport, collapse, compare_samples
+from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.store import FeatureStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Point",
+    "Sample",
+    "Trajectory",
+    "find_checkpoints",
+    "follow",
+    "rank_correlations",
+    "samples_of",
+    "steps",
+    "trajectory",
+]
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
+TARGET, SOURCE = "target", ("source-train", "source-test")
+CORRELATED = ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
+
+
+class Sample(NamedTuple):
+    """Images that are measured at every checkpoint."""
+
+    source: ImageSource
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one checkpoint.
+
+    Attributes:
+        checkpoint: The name of its file.
+        path: Where that is.
+        step: The number in its name that tells checkpoints apart; ``None`` if there is none.
+        reports: Collapse of each sample, by name: ``target``, and perhaps ``source-train`` and ``source-test``.
+        fewshot: Few-shot accuracies on the target.
+    """
+
+    checkpoint: str
+    path: str
+    step: int | None
+    reports: Mapping[str, CollapseReport]
+    fewshot: FewShotResult
+
+    def to_row(self) -> dict[str, Any]:
+        """All numbers as one row of a table, those of the target without prefix."""
+        row: dict[str, Any] = {"checkpoint": self.checkpoint, "step": self.step, "path": self.path}
+        for sample, report in self.reports.items():
+            prefix = "" if sample == TARGET else f"{sample.replace('-', '_')}_"
+            row |= {f"{prefix}samples": report.features["samples"], f"{prefix}classes": report.features["classes"]}
+            row |= {f"{prefix}{name}": value for name, value in report.metrics.items()}
+        for one in self.fewshot.rows:
+            task = f"{one.classifier}_{one.ways}way_{one.shots}shot"
+            row |= {task: one.accuracy, f"{task}_ci95": one.ci95}
+            if one.expected_accuracy is not None:
+                row[f"{task}_expected"] = one.expected_accuracy
+            row |= {f"{task}_{name}": bound["value"] for name, bound in (one.bounds or {}).items()}
+        return row
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Collapse and few-shot accuracy, checkpoint by checkpoint.
+
+    Attributes:
+        model: The architecture.
+        points: One a checkpoint, in the order of training.
+        failed: Checkpoints that could not be measured, by name, and why.
+    """
+
+    model: str
+    points: tuple[Point, ...]
+    failed: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        rows = []
+        for point in self.points:
+            found = point.fewshot.to_dict(0)
+            samples = [{"name": name, **report.to_dict()} for name, report in point.reports.items()]
+            about = {"checkpoint": point.checkpoint, "path": point.path, "step": point.step}
+            rows.append({**about, "samples": samples, "fewshot": found})
+        return {"model": self.model, "checkpoints": rows, "failed": dict(self.failed)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a checkpoint.
+
+        The measures of the target by their names, those of the source's samples as ``source_train_cdnv``; accuracies as
+        ``ridge_5way_1shot``, with ``_ci95``, and of ``ncc`` also ``_expected`` and the bounds of the error.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([point.to_row() for point in self.points])
+
+
+def rank_correlations(
+    frame: pd.DataFrame, accuracy: str, measures: Sequence[str] = CORRELATED
+) -> dict[str, float | None]:
+    """Spearman's rank correlation of measures with an accuracy over checkpoints; ``None`` where it is not defined.
+
+    Args:
+        frame: Of :meth:`Trajectory.to_frame`; several may be joined.
+        accuracy: The column of the accuracy.
+        measures: Columns of measures.
+
+    >>> import pandas as pd
+    >>> rank_correlations(pd.DataFrame({"cdnv": [3.0, 2.0, 1.0], "acc": [0.2, 0.3, 0.5]}), "acc", ["cdnv"])
+    {'cdnv': -1.0}
+    """
+    import math
+
+    import pandas as pd
+
+    found: dict[str, float | None] = {}
+    for name in measures:
+        pairs = frame[[name, accuracy]].apply(pd.to_numeric).dropna()
+        varies = len(pairs) > 2 and all(pairs[column].nunique() > 1 for column in pairs)
+        value = float(pairs[name].corr(pairs[accuracy], method="spearman")) if varies else math.nan
+        found[name] = None if math.isnan(value) else round(value, 12)
+    return found
+
+
+# Which checkpoints
+
+
+def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+    """The files that are meant, in the order of the numbers in their names.
+
+    Args:
+        given: Files, patterns as ``run/epoch-*.safetensors``, and folders, whose checkpoints are taken.
+
+    Raises:
+        WeightsError: A file is not there, or nothing fits.
+    """
+    names = [os.fspath(given)] if isinstance(given, str | os.PathLike) else [os.fspath(one) for one in given]
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.name.endswith(SUFFIXES)]
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute too
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise WeightsError(
+                f"there is no checkpoint {name!r}",
+                f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}",
+            )
+        found |= dict.fromkeys(file.absolute() for file in files)
+    return tuple(sorted(found, key=_by_number))
+
+
+def _by_number(path: Path) -> list[tuple[int, int, str]]:
+    """A key that puts ``epoch-10`` after ``epoch-9``."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def steps(names: Sequence[str]) -> list[int | None]:
+    """What each name says of when it was saved: the first number that differs in all of them.
+
+    >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
+    [1, 12]
+    >>> steps(["last.pth", "best.pth"])
+    [None, None]
+    """
+    numbers = [[int(number) for number in re.findall(r"\d+", name)] for name in names]
+    if len(names) == 1:
+        return [numbers[0][-1] if numbers[0] else None]
+    if len({len(one) for one in numbers}) == 1:
+        for column in zip(*numbers, strict=True):
+            if len(set(column)) == len(names):
+                return list(column)
+    return [None] * len(names)
+
+
+# Following them
+
+
+def trajectory(
+    model: str = DEFAULT_MODEL,
+    checkpoints: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    data: str | os.PathLike[str] = "digits",
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    exclude_classes: Sequence[str] = (),
+    max_per_class: int | None = None,
+    reading: ReadingOptions | None = None,
+    source: str | os.PathLike[str] | None = None,
+    source_classes: Sequence[str] | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    ways: Number | Sequence[Number] = 5,
+    shots: int | Sequence[int] = (1, 5),
+    queries: Number = 15,
+    episodes: int = 10_000,
+    classifiers: str | Sequence[str] = ("ridge", "ncc"),
+    theory: bool = True,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int | None = None,
+    offline: bool = False,
+    compile: bool = False,  # noqa: A002
+    skip_broken: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **backbone: Any,
+) -> Trajectory:
+    """Collapse and few-shot accuracy of every checkpoint of a training.
+
+    Features come from the cache as far as they are in it, so that another call takes up where one was stopped, and runs
+    only what is new. A checkpoint that cannot be read is left out and named.
+
+    Args:
+        model: The architecture: a timm model, or one of a ``plugin``.
+        checkpoints: See :func:`find_checkpoints`.
+        data: The target: images of classes that were not trained on, or whatever is to be followed.
+        split: Only this split of it.
+        classes: Only these classes of it.
+        exclude_classes: Not these.
+        max_per_class: At most so many images a class, of the source too.
+        reading: See :class:`~nctransfer.sources.ReadingOptions`.
+        source: Data that the backbone is trained on, if ``source_classes`` is not enough to say it.
+        source_classes: The classes that it is trained on. With either of the two, collapse is measured on two more
+            samples: source-train and source-test (Galanti, György, Hutter, ICLR 2022).
+        train_split: The split of the source that is trained on.
+        test_split: Another split of it.
+        ways: See :func:`~nctransfer.evaluation.fewshot`, as for the next five.
+        shots: Support samples a class.
+        queries: Query samples a class.
+        episodes: Of each task; the same for every checkpoint.
+        classifiers: Of the few-shot tasks.
+        theory: Whether the expected accuracy and the bounds are computed too.
+        seed: Of episodes and of ``max_per_class``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        batch_size: Images at once.
+        workers: Threads that decode.
+        offline: Never ask a server for data.
+        compile: Let ``torch.compile`` make kernels.
+        skip_broken: Go on without images that cannot be read.
+        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
+        progress: Called as ``progress(stage, done, total)``.
+        **backbone: What else :class:`~nctransfer.backbones.BackboneRequest` takes: ``plugin``, ``model_kwargs`` …
+
+    Raises:
+        NCTransferError: There is no such data or checkpoint; or none of the checkpoints could be measured.
+    """
+    wanted = Selection(
+        split, tuple(classes) if classes is not None else None, max_per_class, seed, tuple(exclude_classes)
+    )
+    return follow(
+        FeatureStore(cache_dir),
+        BackboneRequest(model, seed=seed, **backbone),
+        find_checkpoints(checkpoints),
+        samples_of(
+            data,
+            wanted,
+            replace(reading or ReadingOptions(), offline=offline),
+            source,
+            source_classes,
+            (train_split, test_split),
+        ),
+        Runtime(device, batch_size, workers, offline, compile),
+        {
+            "ways": ways,
+            "shots": shots,
+            "queries": queries,
+            "episodes": episodes,
+            "classifiers": classifiers,
+            "theory": theory,
+            "seed": seed,
+            "device": device,
+        },
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+
+
+def samples_of(
+    data: str | os.PathLike[str],
+    selection: Selection,
+    reading: ReadingOptions,
+    source: str | os.PathLike[str] | None = None,
+    source_classes: Sequence[str] | None = None,
+    splits: tuple[str, str] = ("train", "test"),
+) -> dict[str, Sample]:
+    """The target; and where a source or its classes are named, samples that were trained on, and others like them.
+
+    Args:
+        data: The target, as :func:`~nctransfer.sources.open_source` takes it.
+        selection: Which images of it; of the source, at most as many a class.
+        reading: What the data cannot know by themselves.
+        source: The source, if it is not in the same data.
+        source_classes: Its classes, if not all.
+        splits: Its split that is trained on, and another.
+
+    Raises:
+        DataError: There is no such data.
+    """
+
+    def sample(name: str | os.PathLike[str], wanted: Selection) -> Sample:
+        return Sample(open_source(name, replace(reading, split=wanted.split)), wanted)
+
+    found = {TARGET: sample(data, selection)}
+    if source is not None or source_classes is not None:
+        chosen = tuple(source_classes) if source_classes is not None else None
+        for name, split in zip(SOURCE, splits, strict=True):
+            wanted = Selection(split, chosen, selection.max_per_class, selection.seed)
+            found[name] = sample(data if source is None else source, wanted)
+    return found
+
+
+def follow(
+    store: FeatureStore,
+    request: BackboneRequest,
+    checkpoints: Sequence[Path],
+    samples: Mapping[str, Sample],
+    runtime: Runtime,
+    task: Mapping[str, Any],
+    *,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
+) -> Trajectory:
+    """What :func:`trajectory` does, its arguments in the library's own types.
+
+    Args:
+        store: Where features are kept.
+        request: The backbone, but for its checkpoint.
+        checkpoints: Files.
+        samples: ``target``; for collapse alone ``source-train`` and ``source-test`` too, or neither.
+        runtime: How to run.
+        task: Arguments of :func:`~nctransfer.evaluation.fewshot`.
+        skip_broken: Go on without images that cannot be read.
+        progress: Called as ``progress(stage, done, total)``; stages name the checkpoint.
+
+    Raises:
+        NCTransferError: See :func:`trajectory`.
+    """
+    if request.random_init or request.checkpoint is not None:
+        raise WeightsError("the weights of a trajectory are those of its checkpoints", "leave out other weights")
+    sources = _by_source(samples)
+    points: list[Point] = []
+    failed: dict[str, NCTransferError] = {}
+    for number, (path, name, step) in enumerate(zip(checkpoints, *_named(checkpoints), strict=True)):
+        where = f"{name} ({number + 1}/{len(checkpoints)})"
+        at_this = replace(request, checkpoint=path)
+
+        def tell(stage: str, done: int, total: int, where: str = where) -> None:
+            if progress is not None:
+                progress(f"{where} {stage}", done, total)
+
+        try:
+            sets: dict[str, FeatureSet] = {}
+            for source, wanted in sources.items():
+                first, *others = wanted.values()
+                report = extract_to_store(store, at_this, source, first, runtime, tell, others)
+                if report.failed and not skip_broken:
+                    raise BrokenImagesError(report.failed, report.samples)
+                sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
+            reports = _reports(sets, runtime.device)
+        except (WeightsError, FeaturesError, DataError) as error:  # unfinished, or diverged: the others count
+            if not isinstance(error, WeightsError) and not points:
+                raise
+            failed[name] = error
+            log.warning("%s is left out: %s", name, error)
+            continue
+        points.append(Point(name, str(path), step, reports, fewshot(sets[TARGET], **task, progress=tell)))
+        log.info("%s: %s", where, _in_short(points[-1]))
+    if not points:
+        raise next(iter(failed.values()))
+    return Trajectory(request.model, tuple(points), {name: str(error) for name, error in failed.items()})
+
+
+def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Selection]]:
+    """What is wanted of each source, which goes through a backbone in one pass.
+
+    Raises:
+        FeaturesError: There is no such split or class.
+    """
+    found: dict[ImageSource, dict[str, Selection]] = {}
+    first: dict[str, ImageSource] = {}
+    for name, (source, selection) in samples.items():
+        found.setdefault(first.setdefault(source.id, source), {})[name] = selection
+    for source, wanted in found.items():
+        columns = zip(*((entry.id, entry.label, entry.split) for entry in source.list()), strict=True)
+        ids, labels, splits = map(list, columns)
+        for selection in wanted.values():
+            selection.apply(ids, labels, splits)
+    return found
+
+
+def _named(paths: Sequence[Path]) -> tuple[list[str], list[int | None]]:
+    """Each checkpoint as it is called, by as much of its path as tells it apart, and its step."""
+    folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    names = [str(path.relative_to(folder)) for path in paths]
+    return names, steps(names)
+
+
+def _reports(sets: Mapping[str, FeatureSet], device: str) -> dict[str, CollapseReport]:
+    if len(sets) == 1:
+        return {TARGET: collapse(sets[TARGET], device=device)}
+    return compare_samples(sets[TARGET], *(sets[name] for name in SOURCE), device=device).reports
+
+
+def _in_short(point: Point) -> str:
+    accuracies = [f"{one.classifier} {one.ways}-way {one.shots}-shot {one.accuracy:.1%}" for one in point.fewshot.rows]
+    cdnv = point.reports[TARGET].cdnv
+    assert cdnv is not None
+    return f"CDNV {cdnv:.3f}, {', '.join(accuracies[:4])}" + ", …" * (len(accuracies) > 4)

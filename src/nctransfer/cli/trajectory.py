@@ -1,0 +1,130 @@
+"""``nctransfer trajectory``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nctransfer.cli.options import (
+    BackboneOptions,
+    EpisodeOptions,
+    OutputOptions,
+    ReadingFlags,
+    SelectionOptions,
+    SourceOptions,
+    class_names,
+)
+from nctransfer.cli.terminal import Terminal
+
+_CHECKPOINTS, _TRAINED, _SHOW = "Checkpoints", "What the backbone is trained on", "What to show"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOptions:
+    """Which samples the backbone is trained on."""
+
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            rich_help_panel=_TRAINED,
+            metavar="DATA",
+            help="As --data; by default the same.",
+            show_default=False,
+        ),
+    ] = None
+    source_classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--source-classes",
+            rich_help_panel=_TRAINED,
+            metavar="FILE",
+            help="The classes trained on: one name a line. With it or --source, collapse is measured on source-train "
+            "and source-test too.",
+        ),
+    ] = None
+    train_split: Annotated[
+        str, typer.Option("--train-split", rich_help_panel=_TRAINED, help="The split that is trained on.")
+    ] = "train"
+    test_split: Annotated[
+        str, typer.Option("--test-split", rich_help_panel=_TRAINED, help="Another split of these classes.")
+    ] = "test"
+
+
+def trajectory(
+    backbone: BackboneOptions,
+    images: SourceOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    trained: TrainedOptions,
+    episode: EpisodeOptions,
+    output: OutputOptions,
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoints",
+            rich_help_panel=_CHECKPOINTS,
+            metavar="FILES",
+            help="Files, a pattern as 'run/epoch-*.safetensors', or a folder; ordered by the numbers in their names.",
+            show_default=False,
+        ),
+    ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILES]...", help="More of them.", show_default=False)
+    ] = None,
+    no_theory: Annotated[
+        bool,
+        typer.Option(
+            "--no-theory",
+            rich_help_panel=_SHOW,
+            help="Leave out what is expected of ncc, and the bounds of its error.",
+            show_default=False,
+        ),
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", rich_help_panel=_SHOW, metavar="FILE", help="Draw it: .svg, .png or .pdf."),
+    ] = None,
+) -> None:
+    """Measure collapse and few-shot accuracy checkpoint by checkpoint, while a backbone is trained or after.
+
+    Features are kept: the same command again runs only the checkpoints that are new.
+    """
+    task = {**episode.settings, "theory": not no_theory, "seed": chosen.seed, "device": output.device}
+    given = [*(checkpoints or []), *(more or [])]  # a pattern without quotes comes as several words
+    if not given:
+        raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
+    with Terminal(output, {"--figure": figure}) as terminal:
+        from nctransfer.checkpoints import find_checkpoints, follow, samples_of
+        from nctransfer.figures import check_figure, trajectory_figure
+        from nctransfer.sources import Digits
+        from nctransfer.store import FeatureStore
+        from nctransfer.tables import trajectory_sheets
+
+        if figure is not None:
+            check_figure(figure)
+        for name in ("extraction", "weights"):  # what they say at each checkpoint
+            logging.getLogger(f"nctransfer.{name}").setLevel(logging.DEBUG if output.verbose else logging.WARNING)
+        found = follow(
+            FeatureStore(output.cache_dir),
+            backbone.request(chosen.seed),
+            find_checkpoints(given),
+            samples_of(
+                Digits.name if images.data is None else images.data,
+                chosen.selection(),
+                reading.reading(None, images.offline),
+                trained.source,
+                class_names(trained.source_classes) if trained.source_classes is not None else None,
+                (trained.train_split, trained.test_split),
+            ),
+            images.runtime(output.device),
+            task,
+            skip_broken=images.skip_broken,
+            progress=terminal.progress,
+        )
+        terminal.draw("--figure", lambda: trajectory_figure(found))
+        terminal.show(trajectory_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

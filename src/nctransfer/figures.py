@@ -1,0 +1,99 @@
+"""Results as figures, by matplotlib (``pip install 'nctransfer[plot]'``), which is imported only to draw one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import FeaturesError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nctransfer.checkpoints import Trajectory
+
+__all__ = ["FORMATS", "check_figure", "save_figure", "trajectory_figure"]
+
+FORMATS = (".svg", ".png", ".pdf")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
+MOST_NAMES = 20  # checkpoints that are named below the axis
+
+
+def check_figure(path: Path) -> None:
+    """That a figure could be drawn and saved there.
+
+    Raises:
+        FeaturesError: matplotlib is not installed, or the suffix is of no known format.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise FeaturesError("figures are drawn by matplotlib, which is not installed", "pip install matplotlib")
+    if path.suffix.lower() not in FORMATS:
+        raise FeaturesError(f"the figure {str(path)!r} has no known format", f"name it {', '.join(FORMATS)}")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure in the format that the suffix says; the same figure is the same file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    import matplotlib as mpl
+
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    with mpl.rc_context({"svg.hashsalt": "nctransfer"}):
+        figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
+
+
+def trajectory_figure(found: Trajectory) -> Figure:
+    """Collapse of every sample (left), and few-shot accuracy on the target (right), over checkpoints."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    places = _place(found, (left, right))
+    for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
+        for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
+            values = [point.reports[sample].metrics[measure] for point in found.points]
+            left.plot(places, values, style, color=colour, marker="o", markersize=3, label=f"{sample}, {measure}")
+    left.set(yscale="log", ylabel="collapse (lower is more)", title="Collapse")
+    for number, row in enumerate(found.points[0].fewshot.rows):
+        rows = [point.fewshot.rows[number] for point in found.points]
+        accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
+        label = f"{row.classifier}, {row.ways}-way {row.shots}-shot"
+        right.plot(places, accuracies, color=colour, marker="o", markersize=3, label=label)
+        ends = zip(*((one.accuracy - one.ci95, one.accuracy + one.ci95) for one in rows), strict=True)
+        right.fill_between(places, *ends, color=colour, alpha=0.2, linewidth=0)
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.set(ylabel="accuracy", title="Few-shot accuracy on the target")
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize="small", frameon=False)
+    figure.suptitle(_plain(found.model))
+    return figure
+
+
+def _place(found: Trajectory, all_axes: Sequence[Axes]) -> list[int]:
+    """Where checkpoints stand on the axes: at their steps, or else one after the other."""
+    steps = [point.step for point in found.points]
+    known = [step for step in steps if step is not None]
+    if len(set(known)) == len(steps):
+        for axes in all_axes:
+            axes.set_xlabel("step, by the names of the checkpoints")
+        return known
+    places = list(range(len(steps)))
+    for axes in all_axes:
+        axes.set_xlabel("checkpoint")
+        if len(steps) <= MOST_NAMES:
+            names = [_plain(point.checkpoint) for point in found.points]
+            axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
+    return places
+
+
+def _plain(text: str) -> str:
+    """Text of which matplotlib takes nothing for mathematics."""
+    return text.replace("$", r"\$")
