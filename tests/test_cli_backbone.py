@@ -20,7 +20,7 @@ from conftest import Run, write_digits
 from terminal import SMALL, VIT, cli, data_of, done, known, misused, refused
 from tiny import State, pickled, state_of, with_classes
 
-PLUGIN = Path(__file__).resolve().parents[1] / "examples" / "my_models.py"
+PLUGIN = Path(__file__).resolve().parents[1] / "examples" / "reproduce_paper" / "networks.py"
 CONV4 = ("--plugin", PLUGIN, "--model", "conv4", "--random-init")
 RESNET = ("--model", "test_resnet", "--random-init")
 
@@ -378,7 +378,7 @@ def test_the_example_of_a_plugin_has_no_weights_of_its_own(data: tuple[object, .
     assert "Conv4 has no pooling 'max'" in refused("extract", *CONV4, *data, "--pool", "max")
 
 
-@pytest.mark.filterwarnings("ignore:Overwriting conv4_of_tests in registry:UserWarning")
+@pytest.mark.filterwarnings("ignore:Overwriting .* in registry:UserWarning")
 def test_a_plugin_that_changes_makes_a_set_of_its_own(data: tuple[object, ...], tmp_path: Path) -> None:
     plugin = tmp_path / "p.py"
     ids = set()

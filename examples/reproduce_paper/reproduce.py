@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
+import report
 import samples
 import torch
 import typer
 from timm.data import resolve_model_data_config
-from training import Recipe, build, is_done, train
+from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
+import nctransfer as nct
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
 from nctransfer.sources import ReadingOptions
@@ -76,10 +79,12 @@ def main(
     crop: Annotated[bool, typer.Option(help="Move images by up to 4 pixels at random.")] = True,
     flip: Annotated[bool, typer.Option(help="Mirror images at random.")] = True,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 (autocast).")] = "float32",
-    max_per_class: Annotated[int | None, typer.Option(min=2, help="Images a class and split that are measured.")] = 100,
+    max_per_class: Annotated[
+        int, typer.Option(min=2, help="Images of a class that are measured, of each split.")
+    ] = 100,
     target_split: Annotated[str, typer.Option(help="Of the target classes; all: every image.")] = samples.TEST,
     ways: Annotated[int, typer.Option(min=2)] = 5,
-    shots: str = "1,5",
+    shots: Annotated[str, typer.Option(help="Support samples a class.")] = "1,5,10",
     queries: Annotated[int, typer.Option(min=1)] = 15,
     episodes: Annotated[int, typer.Option(min=2)] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of classes, weights, batches and episodes.")] = 0,
@@ -124,6 +129,32 @@ def main(
     train_all(todo, images, where, jobs)
     trained = time.perf_counter()
     print(f"trained in {trained - start:,.0f} s", flush=True)
+
+    found = []
+    for number, folder in sorted(runs.items()):
+        print(f"measuring {folder}", flush=True)
+        followed = nct.trajectory(
+            network,
+            [checkpoint(folder, step) for step in steps],
+            data,
+            split=None if target_split == "all" else target_split,
+            classes=target,
+            source_classes=source[:number],
+            max_per_class=max_per_class,
+            reading=reading,
+            ways=ways,
+            shots=numbers(shots),
+            queries=queries,
+            episodes=episodes,
+            seed=seed,
+            device=device,
+            batch_size=128,
+            cache_dir=output / "cache",
+            plugin=str(NETWORKS),
+        )
+        found.append(followed.to_frame().assign(l=number))
+    print(f"measured in {time.perf_counter() - trained:,.0f} s\n", flush=True)
+    report.write(pd.concat(found, ignore_index=True), ways, numbers(shots), output)
 
 
 if __name__ == "__main__":

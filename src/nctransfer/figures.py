@@ -51,16 +51,20 @@ def save_figure(figure: Figure, path: Path) -> None:
 def trajectory_figure(found: Trajectory) -> Figure:
     """Collapse of every sample (left), and few-shot accuracy on the target (right), over checkpoints."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogFormatter, PercentFormatter, ScalarFormatter
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     places = _place(found, (left, right))
-    for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
-        for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
+    for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
+        left.plot([], [], style, color="gray", label=measure)
+        for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
             values = [point.reports[sample].metrics[measure] for point in found.points]
-            left.plot(places, values, style, color=colour, marker="o", markersize=3, label=f"{sample}, {measure}")
-    left.set(yscale="log", ylabel="collapse (lower is more)", title="Collapse")
+            label = sample if style == "-" else None
+            left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
+    left.set(yscale="log", ylabel="lower is more collapsed", title="Collapse")
+    left.yaxis.set_major_formatter(ScalarFormatter())
+    left.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     for number, row in enumerate(found.points[0].fewshot.rows):
         rows = [point.fewshot.rows[number] for point in found.points]
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
@@ -84,6 +88,7 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> list[int]:
     if len(set(known)) == len(steps):
         for axes in all_axes:
             axes.set_xlabel("step, by the names of the checkpoints")
+            axes.xaxis.get_major_locator().set_params(integer=True)
         return known
     places = list(range(len(steps)))
     for axes in all_axes:

@@ -6,7 +6,7 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -40,9 +40,12 @@ class Terminal:
     Args:
         options: What is printed, and how.
         files: What else will be written, by option.
+        hushed: Modules of the library whose notes are shown only if more are asked for; warnings always are.
     """
 
-    def __init__(self, options: OutputOptions, files: Mapping[str, Path | None] | None = None) -> None:
+    def __init__(
+        self, options: OutputOptions, files: Mapping[str, Path | None] | None = None, hushed: Collection[str] = ()
+    ) -> None:
         self._options = options
         self._files = files or {}
         for stream in (sys.stdout, sys.stderr):
@@ -51,7 +54,7 @@ class Terminal:
         self._errors = _console(stderr=True)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._handler = _Notes(self)
+        self._handler = _Notes(self, () if options.verbose else hushed)
 
     def __enter__(self) -> Self:
         self._check_output()
@@ -226,15 +229,21 @@ class Terminal:
 
 
 class _Notes(logging.Handler):
-    """What the library logs, as notes."""
+    """What the library logs, as notes; the same warning once."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, hushed: Collection[str]) -> None:
         super().__init__()
         self._terminal = terminal
+        self._hushed = {f"nctransfer.{name}" for name in hushed}
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
         text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
+        if text in self._warned or (record.name in self._hushed and not is_warning):
+            return
+        if is_warning:
+            self._warned.add(text)
         self._terminal.note(text, "yellow" if is_warning else "dim")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +97,7 @@ def trajectory(
     given = [*(checkpoints or []), *(more or [])]  # a pattern without quotes comes as several words
     if not given:
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
-    with Terminal(output, {"--figure": figure}) as terminal:
+    with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
         from nctransfer.checkpoints import find_checkpoints, follow, samples_of
         from nctransfer.figures import check_figure, trajectory_figure
         from nctransfer.sources import Digits
@@ -107,8 +106,6 @@ def trajectory(
 
         if figure is not None:
             check_figure(figure)
-        for name in ("extraction", "weights"):  # what they say at each checkpoint
-            logging.getLogger(f"nctransfer.{name}").setLevel(logging.DEBUG if output.verbose else logging.WARNING)
         found = follow(
             FeatureStore(output.cache_dir),
             backbone.request(chosen.seed),
