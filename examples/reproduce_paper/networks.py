@@ -7,7 +7,7 @@ A plugin is Python code and is run as it is: give only files that you trust. Wha
 
 ``wrn_28_4`` and ``conv_28_4`` are the networks of Galanti, György, Hutter (ICLR 2022): a wide residual network
 (Zagoruyko, Komodakis 2016), and the same without the skip connections. ``conv4`` and ``resnet12`` are those of Tian et
-al. (*Rethinking Few-Shot Image Classification*, 2020), the latter with DropBlock as there.
+al. (*Rethinking Few-Shot Image Classification*, 2020), the latter with their DropBlock for images of 32 pixels.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ResidualBlock(nn.Module):
         self.convs = nn.ModuleList(convolution(*pair) for pair in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(3))
         self.shortcut = nn.Sequential(convolution(inputs, outputs, 1), nn.BatchNorm2d(outputs))
-        self.drop = DropBlock2d(drop, block_size=5) if drop else nn.Identity()
+        self.drop = DropBlock2d(drop, block_size=2) if drop else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One stage."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from nctransfer.checkpoints import CORRELATED, rank_correlations
-from nctransfer.figures import COLOURS
+from nctransfer.figures import COLOURS, plain_numbers
 
 SAMPLES = {"source-train": "source_train_", "source-test": "source_test_", "target": ""}
 WORDS = {
@@ -29,29 +31,31 @@ def collapse(results: pd.DataFrame) -> Figure:
         for axes, (sample, prefix) in zip(line, SAMPLES.items(), strict=True):
             _lines(axes, results, prefix + measure)
             axes.set(yscale="log", title=f"{sample}, {WORDS[measure]}")
-            axes.yaxis.set_major_formatter(ScalarFormatter())
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            plain_numbers(axes.yaxis)
     for axes in all_axes[-1]:
         axes.set_xlabel("epoch")
     all_axes[0][0].legend(fontsize="small", frameon=False)
     return figure
 
 
-def accuracy(results: pd.DataFrame, names: Sequence[str]) -> Figure:
+def accuracy(results: pd.DataFrame, ways: int, shots: Sequence[int]) -> Figure:
     """Accuracy on the target over epochs, one line a number of classes; and at the end against that number."""
-    figure = Figure(figsize=(3.3 * len(names), 5.5), layout="constrained")
-    all_axes = figure.subplots(2, len(names), sharey=True, squeeze=False)
+    figure = Figure(figsize=(3.2 * (len(shots) + 1), 5.5), layout="constrained")
+    all_axes = figure.subplots(2, len(shots) + 1, sharey=True)
     last = results.loc[results.groupby("l")["step"].idxmax()]
-    for column, name in enumerate(names):
-        over, against = all_axes[0][column], all_axes[1][column]
-        _lines(over, results, name)
-        over.set(title=name.replace("_", " "), xlabel="epoch")
-        against.errorbar(last["l"], last[name], last[f"{name}_ci95"], color=COLOURS[0], marker="o", capsize=3)
-        against.set(xscale="log", xlabel="source classes l")
+    for (*over, against), classifier in zip(all_axes, ("ridge", "ncc"), strict=True):
+        for axes, number, colour in zip(over, shots, itertools.cycle(COLOURS), strict=False):
+            name = f"{classifier}_{ways}way_{number}shot"
+            _lines(axes, results, name)
+            axes.set(title=f"{classifier}, {ways}-way {number}-shot", xlabel="epoch")
+            ends = {"color": colour, "marker": "o", "markersize": 3, "label": f"{number}-shot"}
+            against.errorbar(last["l"], last[name], last[f"{name}_ci95"], **ends)
+        against.set(xscale="log", xlabel="source classes l", title=f"{classifier}, last checkpoints")
         against.set_xticks(last["l"], [str(number) for number in last["l"]])
         against.xaxis.set_minor_formatter(NullFormatter())
         against.grid(alpha=0.25)
-        over.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        against.legend(fontsize="small", frameon=False)
+        over[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     all_axes[0][0].legend(fontsize="small", frameon=False)
     return figure
 
@@ -69,8 +73,7 @@ def measures(results: pd.DataFrame, names: Sequence[str]) -> Figure:
             axes.set(title="" if rank is None else f"rank correlation {rank:+.2f}", xlabel=WORDS[measure])
             if measure != "variability_collapse_index":
                 axes.set_xscale("log")
-                axes.xaxis.set_major_formatter(ScalarFormatter())
-                axes.xaxis.set_minor_formatter(NullFormatter())
+                plain_numbers(axes.xaxis)
             axes.grid(alpha=0.25)
         line[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         line[0].set_ylabel(name.replace("_", " "))
@@ -88,17 +91,20 @@ def bounds(results: pd.DataFrame, ways: int, shots: Sequence[int], names: Sequen
             if bound.notna().any():
                 panel.scatter(bound, 1 - results[task], s=12, color=colour, label=f"{number}-shot")
         panel.axvline(1, color="gray", linestyle=":")
-        panel.axline((0.5, 0.5), slope=1, color="gray", linewidth=0.8)
+        panel.axline((0.1, 0.1), (1, 1), color="gray", linewidth=0.8)  # straight on both logarithmic axes
         panel.set(title=name, xlabel="bound (vacuous right of the dots)", xscale="log", yscale="log")
+        plain_numbers(panel.yaxis)
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        panel.yaxis.set_minor_formatter(PercentFormatter(1, decimals=0))
         panel.grid(alpha=0.25)
-        panel.legend(fontsize="small", frameon=False)
+        if panel.collections:
+            panel.legend(fontsize="small", frameon=False)
+        else:
+            panel.text(0.5, 0.5, "no value at these shots", transform=panel.transAxes, ha="center")
     figure.supylabel(f"measured error, {ways}-way ncc", fontsize="medium")
     return figure
 
 
-def _lines(axes: object, results: pd.DataFrame, column: str) -> None:
+def _lines(axes: Axes, results: pd.DataFrame, column: str) -> None:
     for colour, (number, run) in zip(_colours(results), results.groupby("l"), strict=True):
         run = run.sort_values("step")
         axes.plot(run["step"], run[column], color=colour, marker="o", markersize=3, label=f"l = {number}")

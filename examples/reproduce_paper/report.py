@@ -29,8 +29,8 @@ def write(results: pd.DataFrame, ways: int, shots: Sequence[int], folder: Path) 
     results.to_parquet(folder / "results.parquet", index=False)
     figures = {
         "collapse": plots.collapse(results),
-        "accuracy": plots.accuracy(results, accuracies),
-        "measures": plots.measures(results, accuracies[0::2]),
+        "accuracy": plots.accuracy(results, ways, shots),
+        "measures": plots.measures(results, accuracies[0:4:2]),
         "bounds": plots.bounds(results, ways, shots, list(BOUNDS)),
     }
     for name, figure in figures.items():

@@ -8,10 +8,13 @@ All is kept in ``--output``, and the same command goes on where it was stopped. 
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import report
@@ -22,9 +25,26 @@ from timm.data import resolve_model_data_config
 from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 import nctransfer as nct
+from nctransfer.checkpoints import rehearse, samples_of
+from nctransfer.cli.options import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
+from nctransfer.features import Selection
 from nctransfer.sources import ReadingOptions
+
+
+class Equal(StrEnum):
+    """What every number of classes gets as many of."""
+
+    updates = "updates"
+    epochs = "epochs"
+
+
+class Precision(StrEnum):
+    """What is computed in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def train_all(
@@ -39,10 +59,25 @@ def train_all(
             train(*task)
         return
     images.pixels.share_memory_()
-    with torch.multiprocessing.get_context("spawn").Pool(
-        at_once, torch.set_num_threads, [max(1, cores // at_once)]
-    ) as pool:
-        pool.starmap(train, tasks, chunksize=1)
+    spawn, threads = torch.multiprocessing.get_context("spawn"), max(1, cores // at_once)
+    with ProcessPoolExecutor(at_once, spawn, torch.set_num_threads, (threads,)) as pool:
+        running = [pool.submit(train, *task) for task in tasks]
+        for done in as_completed(running):
+            if done.exception():  # the others, which may take hours, are not begun
+                pool.shutdown(cancel_futures=True)
+            done.result()
+
+
+def command(values: dict[str, Any]) -> str:
+    """The command with every option, as it could be given again."""
+    words = ["python", __file__]
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
 
 
 def numbers(text: str) -> list[int]:
@@ -56,19 +91,23 @@ def numbers(text: str) -> list[int]:
 def main(
     data: Annotated[str, typer.Option(help="Labelled images, as nctransfer --data takes them.")],
     output: Annotated[Path, typer.Option(help="Folder of checkpoints and results.")] = Path("reproduced"),
-    source_classes: Annotated[Path | None, typer.Option(help="Classes to train on: one name a line.")] = None,
-    target_classes: Annotated[Path | None, typer.Option(help="Classes never trained on: one name a line.")] = None,
+    source_classes: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Classes to train on: one name a line.")
+    ] = None,
+    target_classes: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Classes never trained on: one name a line.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels, of a table of images.")] = None,
-    test_share: Annotated[float, typer.Option(help="Samples to test on, where data have no splits.")] = 0.25,
+    test_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Samples to test on, where data have no splits.")
+    ] = 0.25,
     classes: Annotated[str, typer.Option(help="Numbers of source classes, a network each.")] = "4,8,16,32,64",
     network: Annotated[str, typer.Option(help="conv4, resnet12, wrn_28_4, conv_28_4, or one of timm's.")] = "conv4",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images of the most classes.")] = 16,
-    saved: Annotated[
-        str, typer.Option("--checkpoints", help="Epochs after which a checkpoint is saved.")
+    checkpoints: Annotated[
+        str, typer.Option(help="Epochs after which one is saved; 0 is before training.")
     ] = "0,1,2,4,8,12,16",
-    equal: Annotated[
-        str, typer.Option(metavar="updates|epochs", help="Fewer classes get as many updates, or as many epochs.")
-    ] = "updates",
+    equal: Annotated[Equal, typer.Option(help="What fewer classes get as many of as the most.")] = Equal.updates,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: float = 2**-4,
     momentum: float = 0.9,
@@ -78,7 +117,7 @@ def main(
     ] = "0.6,0.8",
     crop: Annotated[bool, typer.Option(help="Move images by up to 4 pixels at random.")] = True,
     flip: Annotated[bool, typer.Option(help="Mirror images at random.")] = True,
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 (autocast).")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="To train in; bfloat16 by autocast.")] = Precision.float32,
     max_per_class: Annotated[
         int, typer.Option(min=2, help="Images of a class that are measured, of each split.")
     ] = 100,
@@ -92,23 +131,29 @@ def main(
     jobs: Annotated[int | None, typer.Option(min=1, help="Networks that are trained at once.")] = None,
 ) -> None:
     """Train on growing numbers of source classes, follow collapse and few-shot accuracy, check the paper's claims."""
-    print("  ".join(f"--{name.replace('_', '-')} {value}" for name, value in locals().items()), flush=True)
+    print(command(locals()), flush=True)
     start = time.perf_counter()
     where = pick_device(device).type
     output.mkdir(parents=True, exist_ok=True)
     reading = ReadingOptions(label_column=label_column)
     data = samples.with_splits(data, reading, test_share, seed, output)
     source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)
-    all_classes, steps = numbers(classes), sorted({*numbers(saved), epochs})
-    if all_classes[-1] > len(source) or all_classes[0] < 2 or steps[-1] > epochs:
-        raise typer.BadParameter(f"needed are 2 to {len(source)} source classes, and checkpoints of {epochs} epochs")
+    shares = decimals(None if milestones == "none" else milestones, "--milestones") or ()
+    all_classes, steps = numbers(classes), sorted({*numbers(checkpoints), epochs})
+    if all_classes[-1] > len(source) or all_classes[0] < 2:
+        raise typer.BadParameter(f"needed are 2 to {len(source)} source classes", param_hint="--classes")
+    if steps[0] < 0 or steps[-1] > epochs:
+        raise typer.BadParameter(f"needed are epochs from 0 to {epochs}", param_hint="--checkpoints")
+    task = {"ways": ways, "shots": numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
+    wanted = Selection(None if target_split == "all" else target_split, target, max_per_class, seed)
+    rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), task)
 
     images = samples.load(data, reading, source, resolve_model_data_config(build(network, 2)))
     runs: dict[int, Path] = {}
     todo: dict[Path, tuple[Recipe, Sequence[str]]] = {}
     for number in reversed(all_classes):  # the longest first
         counted = source[: all_classes[-1] if equal == "updates" else number]
-        epoch = sum(label in counted for label in images.labels) // batch_size
+        epoch = max(1, sum(label in counted for label in images.labels) // batch_size)
         recipe = Recipe(
             network,
             epochs * epoch,
@@ -117,7 +162,7 @@ def main(
             learning_rate,
             momentum,
             weight_decay,
-            tuple(float(share) for share in milestones.split(",") if share not in ("", "none")),
+            shares,
             crop,
             flip,
             precision,
@@ -137,20 +182,16 @@ def main(
             network,
             [checkpoint(folder, step) for step in steps],
             data,
-            split=None if target_split == "all" else target_split,
+            split=wanted.split,
             classes=target,
             source_classes=source[:number],
             max_per_class=max_per_class,
             reading=reading,
-            ways=ways,
-            shots=numbers(shots),
-            queries=queries,
-            episodes=episodes,
-            seed=seed,
             device=device,
             batch_size=128,
             cache_dir=output / "cache",
             plugin=str(NETWORKS),
+            **task,
         )
         found.append(followed.to_frame().assign(l=number))
     print(f"measured in {time.perf_counter() - trained:,.0f} s\n", flush=True)
@@ -161,4 +202,4 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except NCTransferError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {error.message}" + f"\nhint: {error.hint}" * bool(error.hint)) from None

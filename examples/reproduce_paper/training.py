@@ -20,6 +20,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from nctransfer.catalogue import import_plugin
+from nctransfer.errors import ModelError, StoreError
 
 NETWORKS = Path(__file__).with_name("networks.py")
 PADDING = 4
@@ -58,8 +59,14 @@ class Recipe:
 
 
 def build(network: str, classes: int) -> nn.Module:
-    """A network with random weights."""
+    """A network with random weights.
+
+    Raises:
+        ModelError: There is no such network.
+    """
     import_plugin(str(NETWORKS))
+    if not timm.is_model(network):
+        raise ModelError(f"there is no network {network!r}", f"give one of timm's, or one of {NETWORKS.name}")
     return timm.create_model(network, pretrained=False, num_classes=classes)
 
 
@@ -96,7 +103,7 @@ def train(recipe: Recipe, classes: Sequence[str], images: Images, folder: Path, 
         if update in epochs:
             loss_sum, right = (losses / seen).tolist()
             if not math.isfinite(loss_sum):
-                raise SystemExit(f"{len(classes)} classes: the loss is {loss_sum}; try a lower --learning-rate")
+                raise ModelError(f"{len(classes)} classes: the loss is {loss_sum}", "try a lower --learning-rate")
             _save(model, checkpoint(folder, epochs[update]))
             _keep(model, optimizer, update, folder / "state.pt")
             rate = seen / (time.perf_counter() - start)
@@ -119,12 +126,12 @@ def is_done(recipe: Recipe, folder: Path, classes: Sequence[str]) -> bool:
     """Whether all checkpoints are there, of this very recipe and these classes.
 
     Raises:
-        SystemExit: The folder holds those of another recipe.
+        StoreError: The folder holds those of another recipe.
     """
     settings = folder / "settings.json"
     wanted = json.dumps({**asdict(recipe), "classes": list(classes)}, indent=2)
     if settings.exists() and settings.read_text() != wanted:
-        raise SystemExit(f"{folder} holds a run with other settings; give another --output, or remove it")
+        raise StoreError(f"{str(folder)!r} holds a run with other settings", "give another --output, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     settings.write_text(wanted)
     return all(checkpoint(folder, epoch).exists() for epoch in recipe.saved) and not (folder / "state.pt").exists()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.backbones import BackboneRequest
 from nctransfer.catalogue import DEFAULT_MODEL
-from nctransfer.errors import BrokenImagesError, DataError, FeaturesError, NCTransferError, WeightsError
-from nctransfer.evaluation import FewShotResult, Number, fewshot
+from nctransfer.errors import BrokenImagesError, FeaturesError, NCTransferError, WeightsError, counted
+from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot
 from nctransfer.extraction import Runtime, extract_to_store
-from nctransfer.features import FeatureSet, Selection
+from nctransfer.features import FeatureInfo, FeatureSet, Selection
 from nctransfer.hub import Progress
 from nctransfer.images import ImageSource
 from nctransfer.measures import CollapseReport, collapse, compare_samples
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
 TARGET, SOURCE = "target", ("source-train", "source-test")
+LARGEST_STEP = 10**15  # what is longer is a time or a digest
+NOT_OF_THE_TASK = ("device", "theory", "l2_normalise", "center_on")
 CORRELATED = ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
 
 
@@ -161,23 +163,29 @@ def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[
         WeightsError: A file is not there, or nothing fits.
     """
     names = [os.fspath(given)] if isinstance(given, str | os.PathLike) else [os.fspath(one) for one in given]
+    hint = f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}"
+    if not names:
+        raise WeightsError("no checkpoints are given", hint)
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            files = [file for file in path.iterdir() if file.name.endswith(SUFFIXES)]
-        elif path.exists():
-            files = [path]
-        else:
-            files = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute too
-        files = [file for file in files if file.is_file()]
+        try:
+            files = _files(Path(name).expanduser())
+        except (OSError, RuntimeError, ValueError) as error:  # too long, of no user, a null character
+            raise WeightsError(f"the checkpoints {name!r} cannot be read: {error}", hint) from error
         if not files:
-            raise WeightsError(
-                f"there is no checkpoint {name!r}",
-                f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}",
-            )
+            raise WeightsError(f"there is no checkpoint {name!r}", hint)
         found |= dict.fromkeys(file.absolute() for file in files)
     return tuple(sorted(found, key=_by_number))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.name.endswith(SUFFIXES)]
+    elif path.exists():
+        found = [path]
+    else:
+        found = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute ones too
+    return [file for file in found if file.is_file()]
 
 
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
@@ -187,7 +195,7 @@ def _by_number(path: Path) -> list[tuple[int, int, str]]:
 
 
 def steps(names: Sequence[str]) -> list[int | None]:
-    """What each name says of when it was saved: the first number that differs in all of them.
+    """What each name says of when it was saved: the first number that differs in all of them, or a single one.
 
     >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
     [1, 12]
@@ -195,11 +203,9 @@ def steps(names: Sequence[str]) -> list[int | None]:
     [None, None]
     """
     numbers = [[int(number) for number in re.findall(r"\d+", name)] for name in names]
-    if len(names) == 1:
-        return [numbers[0][-1] if numbers[0] else None]
-    if len({len(one) for one in numbers}) == 1:
+    if len({len(one) for one in numbers}) == 1 and (len(names) > 1 or len(numbers[0]) == 1):
         for column in zip(*numbers, strict=True):
-            if len(set(column)) == len(names):
+            if len(set(column)) == len(names) and max(column) < LARGEST_STEP:
                 return list(column)
     return [None] * len(names)
 
@@ -369,13 +375,15 @@ def follow(
         NCTransferError: See :func:`trajectory`.
     """
     if request.random_init or request.checkpoint is not None:
-        raise WeightsError("the weights of a trajectory are those of its checkpoints", "leave out other weights")
+        raise WeightsError(
+            "the weights of a trajectory are those of its checkpoints", "leave out --checkpoint and --random-init"
+        )
+    rehearse(samples, task, runtime.device)
     sources = _by_source(samples)
     points: list[Point] = []
     failed: dict[str, NCTransferError] = {}
-    for number, (path, name, step) in enumerate(zip(checkpoints, *_named(checkpoints), strict=True)):
-        where = f"{name} ({number + 1}/{len(checkpoints)})"
-        at_this = replace(request, checkpoint=path)
+    for number, (path, name) in enumerate(zip(checkpoints, _names(checkpoints), strict=True), 1):
+        where = f"{name!r} ({number}/{len(checkpoints)})"
 
         def tell(stage: str, done: int, total: int, where: str = where) -> None:
             if progress is not None:
@@ -385,47 +393,72 @@ def follow(
             sets: dict[str, FeatureSet] = {}
             for source, wanted in sources.items():
                 first, *others = wanted.values()
-                report = extract_to_store(store, at_this, source, first, runtime, tell, others)
+                report = extract_to_store(
+                    store, replace(request, checkpoint=path), source, first, runtime, tell, others
+                )
+                if report.has_diverged:
+                    raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
                 if report.failed and not skip_broken:
                     raise BrokenImagesError(report.failed, report.samples)
                 sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
             reports = _reports(sets, runtime.device)
-        except (WeightsError, FeaturesError, DataError) as error:  # unfinished, or diverged: the others count
-            if not isinstance(error, WeightsError) and not points:
-                raise
+        except (WeightsError, FeaturesError) as error:  # not whole yet, or diverged: the others count
             failed[name] = error
-            log.warning("%s is left out: %s", name, error)
+            log.warning("%s is left out: %s", where, error)
             continue
-        points.append(Point(name, str(path), step, reports, fewshot(sets[TARGET], **task, progress=tell)))
+        points.append(Point(name, str(path), None, reports, fewshot(sets[TARGET], **task, progress=tell)))
         log.info("%s: %s", where, _in_short(points[-1]))
     if not points:
         raise next(iter(failed.values()))
-    return Trajectory(request.model, tuple(points), {name: str(error) for name, error in failed.items()})
+    numbered = zip(points, steps([point.checkpoint for point in points]), strict=True)
+    return Trajectory(
+        request.model,
+        tuple(replace(point, step=step) for point, step in numbered),
+        {name: str(error) for name, error in failed.items()},
+    )
+
+
+def rehearse(samples: Mapping[str, Sample], task: Mapping[str, Any], device: str = "cpu") -> None:
+    """Try what :func:`follow` will measure on the labels alone, before any image goes through a backbone.
+
+    Args:
+        samples: See there.
+        task: Likewise.
+        device: Where to compute.
+
+    Raises:
+        NCTransferError: What cannot be done.
+    """
+    sets: dict[str, FeatureSet] = {}
+    for source, wanted in _by_source(samples).items():
+        columns = [
+            list(column) for column in zip(*((one.id, one.label, one.split) for one in source.list()), strict=True)
+        ]
+        for name, selection in wanted.items():
+            rows = selection.apply(*columns)
+            info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)
+            labels = [columns[1][row] for row in rows]
+            sets[name] = FeatureSet.from_arrays(rows[:, None].astype(float), labels, info=info)
+    _reports(sets, device)
+    check_task(sets[TARGET], **{name: value for name, value in task.items() if name not in NOT_OF_THE_TASK})
 
 
 def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Selection]]:
     """What is wanted of each source, which goes through a backbone in one pass.
 
-    Raises:
-        FeaturesError: There is no such split or class.
+    The target's comes last, and it first in it: so it is what the cache remembers as used last.
     """
     found: dict[ImageSource, dict[str, Selection]] = {}
-    first: dict[str, ImageSource] = {}
+    same: dict[str, ImageSource] = {}
     for name, (source, selection) in samples.items():
-        found.setdefault(first.setdefault(source.id, source), {})[name] = selection
-    for source, wanted in found.items():
-        columns = zip(*((entry.id, entry.label, entry.split) for entry in source.list()), strict=True)
-        ids, labels, splits = map(list, columns)
-        for selection in wanted.values():
-            selection.apply(ids, labels, splits)
-    return found
+        found.setdefault(same.setdefault(source.id, source), {})[name] = selection
+    return dict(reversed(found.items()))
 
 
-def _named(paths: Sequence[Path]) -> tuple[list[str], list[int | None]]:
-    """Each checkpoint as it is called, by as much of its path as tells it apart, and its step."""
-    folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    names = [str(path.relative_to(folder)) for path in paths]
-    return names, steps(names)
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Each checkpoint by as much of its path as tells it apart."""
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [str(path.relative_to(folder)) for path in paths]
 
 
 def _reports(sets: Mapping[str, FeatureSet], device: str) -> dict[str, CollapseReport]:

@@ -43,6 +43,8 @@ __all__ = [
     "FewShotResult",
     "FewShotRow",
     "Interval",
+    "Plan",
+    "check_task",
     "compare_fewshot",
     "fewshot",
 ]
@@ -103,6 +105,24 @@ class FewShotRow:
         del row["undefined"]
         bounds = row.pop("bounds") or {}
         return row | {f"bound_{name}": one["value"] for name, one in bounds.items()}
+
+
+class Plan(NamedTuple):
+    """What a request for few-shot tasks comes to.
+
+    Attributes:
+        features: Of the classes that are drawn.
+        query_set: Likewise.
+        specs: One a number of ways, for the most shots.
+        all_shots: Ascending.
+        dropped: Classes of too few samples.
+    """
+
+    features: FeatureSet
+    query_set: FeatureSet | None
+    specs: Sequence[EpisodeSpec]
+    all_shots: Sequence[int]
+    dropped: Sequence[str]
 
 
 class ClassAccuracy(NamedTuple):
@@ -334,43 +354,31 @@ def fewshot(
     Raises:
         EpisodeError: The features have too few classes or samples for a task, or a name is unknown.
     """
-    names, functions = _chosen(classifiers, ridge_lambda, "origin" if center_on is not None else "mean")
-    all_shots = _several(shots)
-    if not (all_shots and names and _listed(ways)):
-        raise EpisodeError("ways, shots and classifiers must each hold something")
-    if episodes < 2:
-        raise EpisodeError(f"episodes is {episodes}; an interval needs at least 2")
-    if interval not in INTERVALS:
-        raise EpisodeError(f"there is no interval {interval!r}", f"choose --interval from {', '.join(INTERVALS)}")
-    if ridge_lambda == "loo" and "ridge" in names and min(all_shots) < 2:
-        raise EpisodeError("a leave-one-out choice of the penalty needs 2 shots", "give --ridge-lambda a number")
-    count = None if isinstance(queries, str) and queries == "all" else operator.index(queries)
-    seed = operator.index(seed)
+    described = features.to_dict()
     settings: dict[str, Any] = {
         "query_set": query_set.to_dict() if query_set is not None else None,
         "center_on": center_on.info.id if center_on is not None else None,
         "l2_normalise": l2_normalise,
         "ridge_lambda": ridge_lambda,
     }
-    described = features.to_dict()
-    if query_set is not None:
-        features, query_set = same_classes(features, query_set)
+    plan = check_task(
+        features,
+        query_set,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        episodes=episodes,
+        classifiers=classifiers,
+        seed=seed,
+        ridge_lambda=ridge_lambda,
+        interval=interval,
+        drop_small=drop_small,
+    )
+    features, query_set, specs, all_shots = plan.features, plan.query_set, plan.specs, plan.all_shots
+    seed, count = specs[0].seed, specs[0].queries
+    names, functions = _chosen(classifiers, ridge_lambda, "origin" if center_on is not None else "mean")
     if drop_small:
-        features, query_set, settings["dropped"] = _without_small(
-            features, query_set, EpisodeSpec(2, max(all_shots), count, seed)
-        )
-    all_ways = _several(ways, len(features.classes))
-    specs = [EpisodeSpec(w, max(all_shots), count, seed) for w in all_ways]
-    for least in all_shots:
-        EpisodeSpec(2, least, count, seed)
-    for spec in specs:
-        check(features, spec, query_set)
-        if interval == "classes" and spec.ways > (most := len(features.classes) - 2):
-            raise EpisodeError(
-                f"an interval over the draw of classes needs more of them: {spec.ways} ways and "
-                f"{len(features.classes)} classes",
-                f"give --ways {most} or less, or another --interval" if most >= 2 else "give another --interval",
-            )
+        settings["dropped"] = plan.dropped
     seen = prepared(features, query_set, center_on, l2_normalise)
     pool = Pool(seen, device)
     if interval != "disjoint":
@@ -528,6 +536,56 @@ def _listed(given: Number | Sequence[Number]) -> list[Number]:
 
 def _several(given: Number | Sequence[Number], every: int | None = None) -> list[int]:
     return sorted({every if number == "all" and every else operator.index(number) for number in _listed(given)})  # type: ignore[arg-type]
+
+
+def check_task(
+    features: FeatureSet,
+    query_set: FeatureSet | None = None,
+    *,
+    ways: Number | Sequence[Number] = 5,
+    shots: int | Sequence[int] = 1,
+    queries: Number = 15,
+    episodes: int = 10_000,
+    classifiers: str | Sequence[str] = ("ridge", "ncc"),
+    seed: int = 0,
+    ridge_lambda: float | Literal["loo"] | None = None,
+    interval: Interval = "episodes",
+    drop_small: bool = False,
+) -> Plan:
+    """Whether :func:`fewshot` can do what is asked for, by the labels alone: the vectors are not looked at.
+
+    Raises:
+        EpisodeError: See there.
+    """
+    names, _ = _chosen(classifiers, ridge_lambda, "mean")
+    all_shots = _several(shots)
+    if not (all_shots and names and _listed(ways)):
+        raise EpisodeError("ways, shots and classifiers must each hold something")
+    if episodes < 2:
+        raise EpisodeError(f"episodes is {episodes}; an interval needs at least 2")
+    if interval not in INTERVALS:
+        raise EpisodeError(f"there is no interval {interval!r}", f"choose --interval from {', '.join(INTERVALS)}")
+    if ridge_lambda == "loo" and "ridge" in names and min(all_shots) < 2:
+        raise EpisodeError("a leave-one-out choice of the penalty needs 2 shots", "give --ridge-lambda a number")
+    count = None if isinstance(queries, str) and queries == "all" else operator.index(queries)
+    seed = operator.index(seed)
+    if query_set is not None:
+        features, query_set = same_classes(features, query_set)
+    dropped: list[str] = []
+    if drop_small:
+        features, query_set, dropped = _without_small(features, query_set, EpisodeSpec(2, max(all_shots), count, seed))
+    specs = [EpisodeSpec(size, max(all_shots), count, seed) for size in _several(ways, len(features.classes))]
+    for least in all_shots:
+        EpisodeSpec(2, least, count, seed)
+    for spec in specs:
+        check(features, spec, query_set)
+        if interval == "classes" and spec.ways > (most := len(features.classes) - 2):
+            raise EpisodeError(
+                f"an interval over the draw of classes needs more of them: {spec.ways} ways and "
+                f"{len(features.classes)} classes",
+                f"give --ways {most} or less, or another --interval" if most >= 2 else "give another --interval",
+            )
+    return Plan(features, query_set, specs, all_shots, dropped)
 
 
 def _chosen(

@@ -17,7 +17,7 @@ from nctransfer import catalogue
 from nctransfer.backbones import Backbone, BackboneRequest, load
 from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.devices import pick_device
-from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, StoreError, counted
+from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, FeaturesError, StoreError, counted
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.hub import Progress, cached
 from nctransfer.images import ImageEntry, ImageSource
@@ -35,6 +35,7 @@ __all__ = ["ExtractionReport", "Runtime", "extract", "extract_to_store"]
 
 log = logging.getLogger(__name__)
 
+NOT_FINITE = "NaN or infinite features"
 PART_BYTES = 64 * 2**20
 PART_SECONDS = 20.0  # at most so much work is lost with a killed run
 
@@ -84,6 +85,11 @@ class ExtractionReport:
     reused: int
     failed: tuple[BrokenImage, ...]
     seconds: float
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it was the backbone, not the images, that failed."""
+        return any(broken.reason.startswith(NOT_FINITE) for broken in self.failed)
 
     @property
     def images_per_second(self) -> float | None:
@@ -270,7 +276,8 @@ def _fill(stored: StoredSet, columns: Sequence[str], backbones: _LazyBackbone, t
     )
     if not report.samples:
         first = report.failed[0]
-        raise DataError(f"none of the {len(broken):,} images could be used; the first: {first.id!r}: {first.reason}")
+        kind = FeaturesError if report.has_diverged else DataError
+        raise kind(f"none of the {len(broken):,} images could be used; the first: {first.id!r}: {first.reason}")
     return report
 
 
@@ -532,7 +539,7 @@ class _Work:
             self.stored.save_head(self.backbone.head(vectors[FEATURE].shape[1]))
         finite = np.all([np.isfinite(matrix).all(axis=1) for matrix in vectors.values()], axis=0)
         for row in itertools.compress(rows, ~finite):
-            self.broken[row.digest] = f"NaN or infinite features in {key.dtype} (stored as {key.store_dtype})"
+            self.broken[row.digest] = f"{NOT_FINITE} in {key.dtype} (stored as {key.store_dtype})"
         kept = list(itertools.compress(rows, finite))
         self._computed.append((kept, {name: matrix[finite] for name, matrix in vectors.items()}))
         self._done += len(rows)

@@ -10,11 +10,12 @@ from nctransfer.errors import FeaturesError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from nctransfer.checkpoints import Trajectory
 
-__all__ = ["FORMATS", "check_figure", "save_figure", "trajectory_figure"]
+__all__ = ["FORMATS", "check_figure", "plain_numbers", "save_figure", "trajectory_figure"]
 
 FORMATS = (".svg", ".png", ".pdf")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
@@ -41,17 +42,29 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
+    import warnings
+
     import matplotlib as mpl
 
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with mpl.rc_context({"svg.hashsalt": "nctransfer"}):
+    with mpl.rc_context({"svg.hashsalt": "nctransfer"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names in a script that the font lacks
         figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis by 1, 2, 5, 10 and so on, not by powers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def trajectory_figure(found: Trajectory) -> Figure:
     """Collapse of every sample (left), and few-shot accuracy on the target (right), over checkpoints."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter, PercentFormatter, ScalarFormatter
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -62,9 +75,10 @@ def trajectory_figure(found: Trajectory) -> Figure:
             values = [point.reports[sample].metrics[measure] for point in found.points]
             label = sample if style == "-" else None
             left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
-    left.set(yscale="log", ylabel="lower is more collapsed", title="Collapse")
-    left.yaxis.set_major_formatter(ScalarFormatter())
-    left.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    left.set(ylabel="lower is more collapsed", title="Collapse")
+    if any(line.get_ydata()[0] > 0 for line in left.lines if len(line.get_ydata())):
+        left.set_yscale("log")
+        plain_numbers(left.yaxis)
     for number, row in enumerate(found.points[0].fewshot.rows):
         rows = [point.fewshot.rows[number] for point in found.points]
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
@@ -83,12 +97,14 @@ def trajectory_figure(found: Trajectory) -> Figure:
 
 def _place(found: Trajectory, all_axes: Sequence[Axes]) -> list[int]:
     """Where checkpoints stand on the axes: at their steps, or else one after the other."""
+    from matplotlib.ticker import MaxNLocator
+
     steps = [point.step for point in found.points]
     known = [step for step in steps if step is not None]
     if len(set(known)) == len(steps):
         for axes in all_axes:
             axes.set_xlabel("step, by the names of the checkpoints")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return known
     places = list(range(len(steps)))
     for axes in all_axes:
@@ -100,5 +116,5 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> list[int]:
 
 
 def _plain(text: str) -> str:
-    """Text of which matplotlib takes nothing for mathematics."""
-    return text.replace("$", r"\$")
+    """Text of which matplotlib takes nothing for mathematics, and can draw all."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")

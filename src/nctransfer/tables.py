@@ -778,8 +778,6 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
         sample: _about(report.features)["data"] for sample, report in first.reports.items() if len(first.reports) > 1
     } or {"data": _about(target)["data"]}
     facts |= _task_facts(first.fewshot)
-    if found.failed:
-        facts["left out"] = "; ".join(f"{name}: {reason}" for name, reason in found.failed.items())
     rows = [
         [
             name,
@@ -796,10 +794,14 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
             ["checkpoint", ">cdnv", ">directional", *(f">{head}" for head in heads)],
             rows,
             facts,
-            f"CDNV: lower is more collapsed. Accuracy in % by classifier and {'ways w ' if several else ''}shots, "
-            f"at most ± {widest * 100:.2f} (95%, {tasks[0].interval}). {_trajectory_in_words(found, names)}",
+            "CDNV: lower is more collapsed. "
+            f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
+            f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
+            + _trajectory_in_words(found, names),
         )
     ]
+    if found.failed:
+        sheets.append(Sheet("Left out", ["checkpoint", "reason"], [list(one) for one in found.failed.items()], {}))
     if len(first.reports) > 1:
         for measure, title in (("cdnv", "CDNV"), ("directional_cdnv", "Directional CDNV")):
             values = [[_number(one.metrics[measure]) for one in point.reports.values()] for point in found.points]
@@ -818,7 +820,7 @@ def _trajectory_in_words(found: Trajectory, names: Sequence[str]) -> str:
     row = found.points[0].fewshot.rows[0]
     accuracies = [point.fewshot.rows[0].accuracy for point in found.points]
     task = f"{row.ways}-way {row.shots}-shot {row.classifier}"
-    words = f"Highest {task}: {names[accuracies.index(max(accuracies))]}."
+    words = f" Highest {task}: {names[accuracies.index(max(accuracies))]}."
     if len(names) > 3:
         column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
         ranks = rank_correlations(found.to_frame(), column)

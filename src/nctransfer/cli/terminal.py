@@ -88,7 +88,14 @@ class Terminal:
 
     def _check_output(self) -> None:
         """Refuse before the work what could not be written after it."""
-        for option, path in {"--output": self._options.output, **self._files}.items():
+        paths = {"--output": self._options.output, **self._files}
+        given = [path.absolute() for path in paths.values() if path is not None]
+        if len(set(given)) < len(given):
+            self._complain(
+                NCTransferError(f"two results would be written to {str(given[0])!r}", "give each a file of its own")
+            )
+            raise typer.Exit(1)
+        for option, path in paths.items():
             if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
                 self._complain(
                     NCTransferError(

@@ -23,6 +23,27 @@ _CHECKPOINTS, _TRAINED, _SHOW = "Checkpoints", "What the backbone is trained on"
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckpointOptions:
+    """Which checkpoints."""
+
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoints",
+            rich_help_panel=_CHECKPOINTS,
+            metavar="FILES",
+            help="Files, a pattern as 'run/epoch-*.safetensors', or a folder; ordered by the numbers in their names.",
+            show_default=False,
+        ),
+    ] = None
+
+    @property
+    def given(self) -> list[str]:
+        """What was named."""
+        return self.checkpoints or []
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainedOptions:
     """Which samples the backbone is trained on."""
 
@@ -53,8 +74,20 @@ class TrainedOptions:
         str, typer.Option("--test-split", rich_help_panel=_TRAINED, help="Another split of these classes.")
     ] = "test"
 
+    def check(self) -> None:
+        """Refuse what would be of no use."""
+        if (
+            self.source is None
+            and self.source_classes is None
+            and (self.train_split, self.test_split) != ("train", "test")
+        ):
+            raise typer.BadParameter(
+                "--train-split and --test-split are those of --source or --source-classes", param_hint="--train-split"
+            )
+
 
 def trajectory(
+    named: CheckpointOptions,
     backbone: BackboneOptions,
     images: SourceOptions,
     reading: ReadingFlags,
@@ -62,18 +95,8 @@ def trajectory(
     trained: TrainedOptions,
     episode: EpisodeOptions,
     output: OutputOptions,
-    checkpoints: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--checkpoints",
-            rich_help_panel=_CHECKPOINTS,
-            metavar="FILES",
-            help="Files, a pattern as 'run/epoch-*.safetensors', or a folder; ordered by the numbers in their names.",
-            show_default=False,
-        ),
-    ] = None,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILES]...", help="More of them.", show_default=False)
+        list[str] | None, typer.Argument(metavar="[FILES]...", help="More checkpoints.", show_default=False)
     ] = None,
     no_theory: Annotated[
         bool,
@@ -94,9 +117,10 @@ def trajectory(
     Features are kept: the same command again runs only the checkpoints that are new.
     """
     task = {**episode.settings, "theory": not no_theory, "seed": chosen.seed, "device": output.device}
-    given = [*(checkpoints or []), *(more or [])]  # a pattern without quotes comes as several words
+    given = [*named.given, *(more or [])]  # a pattern without quotes comes as several words
     if not given:
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
+    trained.check()
     with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
         from nctransfer.checkpoints import find_checkpoints, follow, samples_of
         from nctransfer.figures import check_figure, trajectory_figure
