@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -48,6 +49,12 @@ def _ends(run: pd.DataFrame, column: str) -> tuple[float, float]:
     return float(run[column].iloc[0]), float(run[column].iloc[-1])
 
 
+def _order(one: pd.Series, other: pd.Series) -> float:
+    """Spearman's rank correlation; NaN where one of them is constant."""
+    varies = one.nunique() > 1 and other.nunique() > 1
+    return float(one.corr(other, method="spearman")) if varies else math.nan
+
+
 def _falls(text: str, runs: dict[int, pd.DataFrame], column: str) -> Claim:
     def words(run: pd.DataFrame) -> str:
         first, last = _ends(run, column)
@@ -60,14 +67,14 @@ def _falls(text: str, runs: dict[int, pd.DataFrame], column: str) -> Claim:
 def _follows(text: str, runs: dict[int, pd.DataFrame], column: str) -> Claim:
     """It falls too, and its order over checkpoints is that of source-train."""
     fall = _falls(text, runs, column)
-    orders = [run[column].corr(run["source_train_cdnv"], method="spearman") for run in runs.values()]
+    orders = [_order(run[column], run["source_train_cdnv"]) for run in runs.values()]
     told = ", ".join(f"{order:+.2f}" for order in orders)
-    held = fall.held and min(orders) >= CLEAR
+    held = fall.held and all(order >= CLEAR for order in orders)  # one that is undefined is not
     return Claim(f"{fall.text} (rank correlation with it ≥ {CLEAR})", held, f"{fall.numbers}; rank correlations {told}")
 
 
 def _tends(text: str, last: pd.DataFrame, column: str, sign: int) -> Claim:
-    order = pd.Series(last.index, index=last.index).corr(last[column], method="spearman")
+    order = _order(pd.Series(last.index, index=last.index), last[column])
     values = ", ".join(f"{value:.3f}" for value in last[column])
     numbers = f"l={', '.join(map(str, last.index))}: {values}; rank correlation {order:+.2f}"
     rule = f"≥ {CLEAR}" if sign > 0 else f"≤ −{CLEAR}"

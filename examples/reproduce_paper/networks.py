@@ -34,8 +34,8 @@ class Network(nn.Module):
     def __init__(self, stages: list[nn.Module], width: int, num_classes: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.fc: nn.Module = nn.Linear(width, num_classes)
         self.width = width
+        self.reset_classifier(num_classes)
         # the transform: image size, crop and colours; what is left out is as for ImageNet
         self.pretrained_cfg = {
             "input_size": (3, 32, 32),
@@ -81,7 +81,7 @@ class Network(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Another last layer, or none."""
-        self.fc = nn.Linear(self.width, num_classes) if num_classes else nn.Identity()
+        self.fc: nn.Module = nn.Linear(self.width, num_classes) if num_classes else nn.Identity()
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:

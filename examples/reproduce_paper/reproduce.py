@@ -156,6 +156,7 @@ def main(
         epoch = max(1, sum(label in counted for label in images.labels) // batch_size)
         recipe = Recipe(
             network,
+            data,
             epochs * epoch,
             {step: step * epoch for step in steps},
             batch_size,

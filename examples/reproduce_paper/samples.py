@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from timm.data import create_transform
 
-from nctransfer.errors import DataError
+from nctransfer.errors import DataError, StoreError
 from nctransfer.features import Selection
 from nctransfer.loader import load_images
 from nctransfer.sources import ReadingOptions, open_source
 
 TRAIN, TEST = "train", "test"
+ORIGIN = b"nctransfer.example"
 
 
 class Images(NamedTuple):
@@ -56,7 +58,11 @@ def load(data: str, reading: ReadingOptions, classes: Sequence[str], config: dic
 
 
 def with_splits(data: str, reading: ReadingOptions, test_share: float, seed: int, folder: Path) -> str:
-    """Data that have the splits ``train`` and ``test``: these, or a copy in a folder, divided at random."""
+    """Data that have the splits ``train`` and ``test``: these, or a copy in a folder, divided at random.
+
+    Raises:
+        StoreError: The folder holds a copy that was made otherwise.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -65,6 +71,9 @@ def with_splits(data: str, reading: ReadingOptions, test_share: float, seed: int
     if {TRAIN, TEST} <= {entry.split for entry in entries}:
         return data
     copy = folder / "data.parquet"
+    origin = json.dumps([str(Path(data).absolute()), test_share, seed]).encode()
+    if copy.exists() and (parquet.read_schema(copy).metadata or {}).get(ORIGIN) != origin:
+        raise StoreError(f"{str(copy)!r} was made of other data, or divided otherwise", "give another --output")
     if not copy.exists():
         tested = _drawn([entry.label for entry in entries], test_share, random.Random(seed))
         contents = zip(entries, source.contents(entries), strict=True)
@@ -76,7 +85,7 @@ def with_splits(data: str, reading: ReadingOptions, test_share: float, seed: int
             }
         )
         draft = copy.with_suffix(".tmp")
-        parquet.write_table(table, draft)
+        parquet.write_table(table.replace_schema_metadata({ORIGIN: origin}), draft)
         draft.replace(copy)
     return str(copy)
 

@@ -32,6 +32,7 @@ class Recipe:
 
     Attributes:
         network: One of ``networks.py``, or any of timm's.
+        data: Where the images come from.
         updates: Steps of SGD.
         saved: At which of them, ascending, a checkpoint is saved; by epoch.
         milestones: Shares of the updates after which the learning rate falls to a tenth.
@@ -41,6 +42,7 @@ class Recipe:
     """
 
     network: str
+    data: str
     updates: int
     saved: dict[int, int]
     batch_size: int = 64

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.backbones import BackboneRequest
 from nctransfer.catalogue import DEFAULT_MODEL
-from nctransfer.errors import BrokenImagesError, FeaturesError, NCTransferError, WeightsError, counted
+from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
 from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot
 from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features import FeatureInfo, FeatureSet, Selection
@@ -378,6 +378,8 @@ def follow(
         raise WeightsError(
             "the weights of a trajectory are those of its checkpoints", "leave out --checkpoint and --random-init"
         )
+    if request.layers is not None:
+        raise ModelError("a trajectory is of the last layer", "leave out --layers")
     rehearse(samples, task, runtime.device)
     sources = _by_source(samples)
     points: list[Point] = []

@@ -47,7 +47,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     import matplotlib as mpl
 
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with mpl.rc_context({"svg.hashsalt": "nctransfer"}), warnings.catch_warnings():
+    with mpl.rc_context({"svg.hashsalt": "nctransfer", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # names in a script that the font lacks
         figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
 
