@@ -7,7 +7,8 @@ A plugin is Python code and is run as it is: give only files that you trust. Wha
 
 ``wrn_28_4`` and ``conv_28_4`` are the networks of Galanti, György, Hutter (ICLR 2022): a wide residual network
 (Zagoruyko, Komodakis 2016), and the same without the skip connections. ``conv4`` and ``resnet12`` are those of Tian et
-al. (*Rethinking Few-Shot Image Classification*, 2020), the latter with their DropBlock for images of 32 pixels.
+al. (*Rethinking Few-Shot Image Classification*, 2020), the latter with DropBlock as they have it for images of 32
+pixels, but at a constant rate.
 """
 
 from __future__ import annotations

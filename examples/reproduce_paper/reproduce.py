@@ -30,7 +30,7 @@ from nctransfer.cli.options import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
 from nctransfer.features import Selection
-from nctransfer.sources import ReadingOptions
+from nctransfer.sources import ReadingOptions, open_source
 
 
 class Equal(StrEnum):
@@ -136,6 +136,7 @@ def main(
     where = pick_device(device).type
     output.mkdir(parents=True, exist_ok=True)
     reading = ReadingOptions(label_column=label_column)
+    origin = open_source(data, reading).id
     data = samples.with_splits(data, reading, test_share, seed, output)
     source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)
     shares = decimals(None if milestones == "none" else milestones, "--milestones") or ()
@@ -156,7 +157,7 @@ def main(
         epoch = max(1, sum(label in counted for label in images.labels) // batch_size)
         recipe = Recipe(
             network,
-            data,
+            origin,
             epochs * epoch,
             {step: step * epoch for step in steps},
             batch_size,

@@ -71,7 +71,7 @@ def with_splits(data: str, reading: ReadingOptions, test_share: float, seed: int
     if {TRAIN, TEST} <= {entry.split for entry in entries}:
         return data
     copy = folder / "data.parquet"
-    origin = json.dumps([str(Path(data).absolute()), test_share, seed]).encode()
+    origin = json.dumps([source.id, test_share, seed]).encode()
     if copy.exists() and (parquet.read_schema(copy).metadata or {}).get(ORIGIN) != origin:
         raise StoreError(f"{str(copy)!r} was made of other data, or divided otherwise", "give another --output")
     if not copy.exists():

@@ -93,6 +93,7 @@ def train(recipe: Recipe, classes: Sequence[str], images: Images, folder: Path, 
     for update, (pixels, labels) in enumerate(batches, done + 1):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(update - 1)
+        torch.manual_seed(hash((recipe.seed, update)) % 2**63)  # of what a network draws, as DropBlock does
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = model(pixels)
         loss = F.cross_entropy(logits.float(), labels)
@@ -134,8 +135,11 @@ def is_done(recipe: Recipe, folder: Path, classes: Sequence[str]) -> bool:
     wanted = json.dumps({**asdict(recipe), "classes": list(classes)}, indent=2)
     if settings.exists() and settings.read_text() != wanted:
         raise StoreError(f"{str(folder)!r} holds a run with other settings", "give another --output, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.write_text(wanted)
+    if not settings.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = settings.with_suffix(".tmp")
+        draft.write_text(wanted)
+        draft.replace(settings)
     return all(checkpoint(folder, epoch).exists() for epoch in recipe.saved) and not (folder / "state.pt").exists()
 
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["EpisodeSpec", "Episodes", "check", "large_enough", "same_classes", "sample", "sample_disjoint"]
+__all__ = [
+    "EpisodeSpec",
+    "Episodes",
+    "check",
+    "check_disjoint",
+    "large_enough",
+    "same_classes",
+    "sample",
+    "sample_disjoint",
+]
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +216,16 @@ def sample(
             yield part if spec.queries else _with_all_queries(part, features, query_set)
 
 
+def check_disjoint(spec: EpisodeSpec) -> None:
+    """Whether episodes of such a task can share no sample.
+
+    Raises:
+        EpisodeError: All samples are queries.
+    """
+    if spec.queries is None:
+        raise EpisodeError("episodes that share no sample cannot have all samples as queries", "give --queries 15")
+
+
 def sample_disjoint(
     features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
 ) -> Iterator[Episodes]:
@@ -220,8 +239,7 @@ def sample_disjoint(
     import numpy as np
     import torch
 
-    if spec.queries is None:
-        raise EpisodeError("episodes that share no sample cannot have all samples as queries", "give --queries 15")
+    check_disjoint(spec)
     check(features, spec, query_set)
     generator = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(0, DISJOINT)))
     own = _shuffled(generator, features)

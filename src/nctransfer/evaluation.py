@@ -17,6 +17,7 @@ from nctransfer.episodes import (
     Episodes,
     EpisodeSpec,
     check,
+    check_disjoint,
     large_enough,
     same_classes,
     sample,
@@ -579,6 +580,8 @@ def check_task(
         EpisodeSpec(2, least, count, seed)
     for spec in specs:
         check(features, spec, query_set)
+        if interval == "disjoint":
+            check_disjoint(spec)
         if interval == "classes" and spec.ways > (most := len(features.classes) - 2):
             raise EpisodeError(
                 f"an interval over the draw of classes needs more of them: {spec.ways} ways and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,14 +70,16 @@ def trajectory_figure(found: Trajectory) -> Figure:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     places = _place(found, (left, right))
+    is_positive = False
     for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
         left.plot([], [], style, color="gray", label=measure)
         for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
             values = [point.reports[sample].metrics[measure] for point in found.points]
             label = sample if style == "-" else None
             left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
+            is_positive = is_positive or any(value is not None and 0 < value < math.inf for value in values)
     left.set(ylabel="lower is more collapsed", title="Collapse")
-    if any(line.get_ydata()[0] > 0 for line in left.lines if len(line.get_ydata())):
+    if is_positive:
         left.set_yscale("log")
         plain_numbers(left.yaxis)
     for number, row in enumerate(found.points[0].fewshot.rows):
