@@ -240,6 +240,7 @@ def sample_disjoint(
     import torch
 
     check_disjoint(spec)
+    assert spec.queries is not None
     check(features, spec, query_set)
     generator = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(0, DISJOINT)))
     own = _shuffled(generator, features)
