@@ -82,9 +82,12 @@ def _tends(text: str, last: pd.DataFrame, column: str, sign: int) -> Claim:
 
 
 def _rises_again(runs: dict[int, pd.DataFrame]) -> Claim:
-    """The counter-evidence: past the checkpoint of lowest CDNV, CDNV rises and directional CDNV does not."""
+    """The counter-evidence: past the trained checkpoint of lowest CDNV, CDNV rises and directional CDNV does not."""
     found = []
-    for number, run in runs.items():
+    for number, whole in runs.items():
+        run = whole[whole["step"] > 0]
+        if run.empty:
+            continue
         lowest = run["cdnv"].to_numpy().argmin()
         cdnv, along = (run[name].to_numpy() for name in ("cdnv", "directional_cdnv"))
         if cdnv[-1] >= AGAIN * cdnv[lowest] and along[-1] < along[lowest]:

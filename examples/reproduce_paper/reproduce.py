@@ -98,6 +98,8 @@ def main(
         Path | None, typer.Option(exists=True, dir_okay=False, help="Classes never trained on: one name a line.")
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels, of a table of images.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images, likewise.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where timm's readers keep data (torch/…).")] = None,
     test_share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Samples to test on, where data have no splits.")
     ] = 0.25,
@@ -135,7 +137,7 @@ def main(
     start = time.perf_counter()
     where = pick_device(device).type
     output.mkdir(parents=True, exist_ok=True)
-    reading = ReadingOptions(label_column=label_column)
+    reading = ReadingOptions(label_column=label_column, image_column=image_column, data_dir=data_dir)
     origin = open_source(data, reading).id
     data = samples.with_splits(data, reading, test_share, seed, output)
     source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from timm.data import create_transform
 from nctransfer.errors import DataError, StoreError
 from nctransfer.features import Selection
 from nctransfer.loader import load_images
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources import ReadingOptions, TimmReader, open_source
 
 TRAIN, TEST = "train", "test"
 ORIGIN = b"nctransfer.example"
@@ -43,7 +44,7 @@ def load(data: str, reading: ReadingOptions, classes: Sequence[str], config: dic
         classes: Which classes.
         config: The transform of a network, as timm's ``resolve_model_data_config`` gives it.
     """
-    source = open_source(data, reading)
+    source = open_source(data, replace(reading, split=TRAIN))
     entries = source.list()
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
     chosen = [entries[row] for row in Selection(TRAIN, tuple(classes)).apply(*map(list, columns)).tolist()]
@@ -66,10 +67,10 @@ def with_splits(data: str, reading: ReadingOptions, test_share: float, seed: int
     import pyarrow as pa
     from pyarrow import parquet
 
-    source = open_source(data, reading)
+    source = open_source(data, replace(reading, split=TRAIN))
     entries = source.list()
-    if {TRAIN, TEST} <= {entry.split for entry in entries}:
-        return data
+    if isinstance(source, TimmReader) or {TRAIN, TEST} <= {entry.split for entry in entries}:
+        return data  # a reader of timm's opens one split at a time
     copy = folder / "data.parquet"
     origin = json.dumps([source.id, test_share, seed]).encode()
     if copy.exists() and (parquet.read_schema(copy).metadata or {}).get(ORIGIN) != origin:
@@ -103,7 +104,7 @@ def divide(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The source classes in a random order, and the target classes; where none are named, a fifth of all."""
     generator = random.Random(seed)
-    there = sorted({entry.label for entry in open_source(data, reading).list()})
+    there = sorted({entry.label for entry in open_source(data, replace(reading, split=TRAIN)).list()})
     rest = generator.sample(there, len(there))
     chosen = sorted(target) or sorted([name for name in rest if name not in source][: max(5, len(there) // 5)])
     ordered = [name for name in rest if name in source or not source]
