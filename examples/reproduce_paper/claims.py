@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+FEWEST = 4  # numbers of classes over which a tendency can be told
 CLEAR = 0.7  # a rank correlation over the numbers of classes from which on a tendency counts as one
 AGAIN = 1.02  # CDNV counts as risen again from so many times its lowest on
 
@@ -16,7 +17,7 @@ class Claim(NamedTuple):
     """A claim, whether it held, and the numbers."""
 
     text: str
-    held: bool
+    held: bool | None  # None: too few numbers of classes to tell
     numbers: str
 
 
@@ -36,9 +37,15 @@ def check(results: pd.DataFrame, accuracies: Sequence[str]) -> list[Claim]:
         _follows("target follows source-train", runs, "cdnv"),
         _tends("target: CDNV is lower for larger l", last, "cdnv", -1),
         _tends("target: directional CDNV is lower for larger l", last, "directional_cdnv", -1),
-        *(_tends(f"target: {name.replace('_', ' ')} accuracy rises with l", last, name, +1) for name in accuracies),
+        *(_tends(f"target: {in_words(name)} accuracy rises with l", last, name, +1) for name in accuracies),
         _rises_again(runs),
     ]
+
+
+def in_words(accuracy: str) -> str:
+    """``ridge_5way_1shot`` as ``5-way 1-shot ridge``."""
+    classifier, ways, shots = accuracy.split("_")
+    return f"{ways.replace('way', '-way')} {shots.replace('shot', '-shot')} {classifier}"
 
 
 def _each(runs: dict[int, pd.DataFrame], words: Callable[[pd.DataFrame], str]) -> str:
@@ -78,7 +85,11 @@ def _tends(text: str, last: pd.DataFrame, column: str, sign: int) -> Claim:
     values = ", ".join(f"{value:.3f}" for value in last[column])
     numbers = f"l={', '.join(map(str, last.index))}: {values}; rank correlation {order:+.2f}"
     rule = f"≥ {CLEAR}" if sign > 0 else f"≤ −{CLEAR}"
-    return Claim(f"{text} (last checkpoints, rank correlation {rule})", bool(sign * order >= CLEAR), numbers)
+    return Claim(
+        f"{text} (last checkpoints, rank correlation {rule})",
+        bool(sign * order >= CLEAR) if len(last) >= FEWEST else None,
+        numbers,
+    )
 
 
 def _rises_again(runs: dict[int, pd.DataFrame]) -> Claim:
@@ -94,5 +105,8 @@ def _rises_again(runs: dict[int, pd.DataFrame]) -> Claim:
             steps = f"epoch {run['step'].iloc[lowest]} to {run['step'].iloc[-1]}"
             rise = f"CDNV {cdnv[lowest]:.3f} → {cdnv[-1]:.3f}, directional {along[lowest]:.4f} → {along[-1]:.4f}"
             found.append(f"l={number}, {steps}: {rise}")
-    text = "counter-evidence: on the target, longer training can raise CDNV while directional CDNV goes on falling"
+    text = (
+        "counter-evidence: on the target, longer training can raise CDNV (by 2 % and more, from its lowest on) while "
+        "directional CDNV goes on falling"
+    )
     return Claim(text, bool(found), "; ".join(found) or "at no l")

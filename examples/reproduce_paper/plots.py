@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import pandas as pd
+from claims import in_words
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def accuracy(results: pd.DataFrame, ways: int, shots: Sequence[int]) -> Figure:
         against.xaxis.set_minor_formatter(NullFormatter())
         against.grid(alpha=0.25)
         against.legend(fontsize="small", frameon=False)
-        over[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        over[0].yaxis.set_major_formatter(PercentFormatter(1))
     all_axes[0][0].legend(fontsize="small", frameon=False)
     return figure
 
@@ -75,8 +76,8 @@ def measures(results: pd.DataFrame, names: Sequence[str]) -> Figure:
                 axes.set_xscale("log")
                 plain_numbers(axes.xaxis)
             axes.grid(alpha=0.25)
-        line[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        line[0].set_ylabel(name.replace("_", " "))
+        line[0].yaxis.set_major_formatter(PercentFormatter(1))
+        line[0].set_ylabel(in_words(name))
     all_axes[0][0].legend(fontsize="small", frameon=False)
     return figure
 
@@ -94,7 +95,7 @@ def bounds(results: pd.DataFrame, ways: int, shots: Sequence[int], names: Sequen
         panel.axline((0.1, 0.1), (1, 1), color="gray", linewidth=0.8)  # straight on both logarithmic axes
         panel.set(title=name, xlabel="bound (vacuous right of the dots)", xscale="log", yscale="log")
         plain_numbers(panel.yaxis)
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panel.yaxis.set_major_formatter(PercentFormatter(1))
         panel.grid(alpha=0.25)
         if panel.collections:
             panel.legend(fontsize="small", frameon=False)

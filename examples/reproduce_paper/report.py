@@ -110,9 +110,14 @@ def _bounds(results: pd.DataFrame, ways: int, shots: Sequence[int]) -> Sheet:
 
 def _claims(results: pd.DataFrame, accuracies: Sequence[str]) -> Sheet:
     found = claims.check(results, accuracies)
-    rows = [["held" if one.held else "not held", one.text, one.numbers] for one in found]
+    verdicts = {True: "held", False: "not held", None: f"too few l ({claims.FEWEST} are needed)"}
+    rows = [[verdicts[one.held], one.text, one.numbers] for one in found]
     return Sheet(
-        "The claims", ["", "claim", "numbers"], rows, {}, f"{sum(one.held for one in found)} of {len(found)} held."
+        "The claims",
+        ["", "claim", "numbers"],
+        rows,
+        {},
+        f"{sum(bool(one.held) for one in found)} of {len(found)} held.",
     )
 
 

@@ -88,6 +88,11 @@ def numbers(text: str) -> list[int]:
         raise typer.BadParameter(f"{text!r} is no comma list of whole numbers") from None
 
 
+def doubling(first: int, most: int) -> list[int]:
+    """``first``, twice that, and so on."""
+    return [first * 2**power for power in range(most.bit_length()) if first * 2**power <= most]
+
+
 def main(
     data: Annotated[str, typer.Option(help="Labelled images, as nctransfer --data takes them.")],
     output: Annotated[Path, typer.Option(help="Folder of checkpoints and results.")] = Path("reproduced"),
@@ -103,12 +108,18 @@ def main(
     test_share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Samples to test on, where data have no splits.")
     ] = 0.25,
-    classes: Annotated[str, typer.Option(help="Numbers of source classes, a network each.")] = "4,8,16,32,64",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Numbers of source classes, a network each.", show_default="4,8,16 … as far as there are"),
+    ] = None,
     network: Annotated[str, typer.Option(help="conv4, resnet12, wrn_28_4, conv_28_4, or one of timm's.")] = "conv4",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images of the most classes.")] = 16,
     checkpoints: Annotated[
-        str, typer.Option(help="Epochs after which one is saved; 0 is before training.")
-    ] = "0,1,2,4,8,12,16",
+        str | None,
+        typer.Option(
+            help="Epochs after which one is saved; 0 is before training.", show_default="0,1,2,4 … ¾ of all, and all"
+        ),
+    ] = None,
     equal: Annotated[Equal, typer.Option(help="What fewer classes get as many of as the most.")] = Equal.updates,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: float = 2**-4,
@@ -135,6 +146,10 @@ def main(
     """Train on growing numbers of source classes, follow collapse and few-shot accuracy, check the paper's claims."""
     print(command(locals()), flush=True)
     start = time.perf_counter()
+    steps = sorted({*(numbers(checkpoints) if checkpoints else (0, *doubling(1, epochs), epochs * 3 // 4)), epochs})
+    if steps[0] < 0 or steps[-1] > epochs:
+        raise typer.BadParameter(f"the epochs go from 0 to {epochs}", param_hint="--checkpoints")
+    config = resolve_model_data_config(build(network, 2))
     where = pick_device(device).type
     output.mkdir(parents=True, exist_ok=True)
     reading = ReadingOptions(label_column=label_column, image_column=image_column, data_dir=data_dir)
@@ -142,16 +157,14 @@ def main(
     data = samples.with_splits(data, reading, test_share, seed, output)
     source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)
     shares = decimals(None if milestones == "none" else milestones, "--milestones") or ()
-    all_classes, steps = numbers(classes), sorted({*numbers(checkpoints), epochs})
+    all_classes = numbers(classes) if classes else doubling(2 if len(source) < 16 else 4, len(source))
     if all_classes[-1] > len(source) or all_classes[0] < 2:
-        raise typer.BadParameter(f"needed are 2 to {len(source)} source classes", param_hint="--classes")
-    if steps[0] < 0 or steps[-1] > epochs:
-        raise typer.BadParameter(f"needed are epochs from 0 to {epochs}", param_hint="--checkpoints")
+        raise typer.BadParameter(f"there are {len(source)} source classes, and 2 are needed", param_hint="--classes")
     task = {"ways": ways, "shots": numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
     wanted = Selection(None if target_split == "all" else target_split, target, max_per_class, seed)
     rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), task)
 
-    images = samples.load(data, reading, source, resolve_model_data_config(build(network, 2)))
+    images = samples.load(data, reading, source, config)
     runs: dict[int, Path] = {}
     todo: dict[Path, tuple[Recipe, Sequence[str]]] = {}
     for number in reversed(all_classes):  # the longest first

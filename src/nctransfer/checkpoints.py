@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nctransfer.backbones import BackboneRequest
 from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
-from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot
+from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot, paired_difference
 from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features import FeatureInfo, FeatureSet, Selection
 from nctransfer.hub import Progress
@@ -62,6 +62,7 @@ class Point:
         checkpoint: The name of its file.
         path: Where that is.
         step: The number in its name that tells checkpoints apart; ``None`` if there is none.
+        same_as: An earlier checkpoint of the very same weights, as ``best.pth`` often is; ``None`` if there is none.
         reports: Collapse of each sample, by name: ``target``, and perhaps ``source-train`` and ``source-test``.
         fewshot: Few-shot accuracies on the target.
     """
@@ -69,12 +70,19 @@ class Point:
     checkpoint: str
     path: str
     step: int | None
+    same_as: str | None
     reports: Mapping[str, CollapseReport]
     fewshot: FewShotResult
 
     def to_row(self) -> dict[str, Any]:
         """All numbers as one row of a table, those of the target without prefix."""
-        row: dict[str, Any] = {"checkpoint": self.checkpoint, "step": self.step, "path": self.path}
+        row: dict[str, Any] = {
+            "checkpoint": self.checkpoint,
+            "step": self.step,
+            "same_as": self.same_as,
+            "path": self.path,
+            "features": self.fewshot.features["id"],
+        }
         for sample, report in self.reports.items():
             prefix = "" if sample == TARGET else f"{sample.replace('-', '_')}_"
             row |= {f"{prefix}samples": report.features["samples"], f"{prefix}classes": report.features["classes"]}
@@ -88,19 +96,70 @@ class Point:
         return row
 
 
+class Best(NamedTuple):
+    """The checkpoint of highest accuracy on a task, and how the others compare on the same episodes.
+
+    Attributes:
+        ties: Checkpoints whose paired difference to it is not told apart from zero, at 95%.
+        last: The last checkpoint.
+        difference: How much more accurate that is.
+        ci95: Half the width of the 95% interval of this.
+    """
+
+    ways: int
+    shots: int
+    classifier: str
+    checkpoint: str
+    accuracy: float
+    ties: tuple[str, ...]
+    last: str
+    difference: float
+    ci95: float
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """Collapse and few-shot accuracy, checkpoint by checkpoint.
 
     Attributes:
         model: The architecture.
-        points: One a checkpoint, in the order of training.
+        transform: What is done to images: size, crop, colours.
+        points: One a checkpoint, in the order of training; those without a step last.
         failed: Checkpoints that could not be measured, by name, and why.
     """
 
     model: str
+    transform: Mapping[str, Any]
     points: tuple[Point, ...]
     failed: Mapping[str, str]
+
+    @property
+    def distinct(self) -> tuple[Point, ...]:
+        """The points without those of the same weights as an earlier one."""
+        return tuple(point for point in self.points if point.same_as is None)
+
+    def best(self) -> tuple[Best, ...]:
+        """The best checkpoint of each task."""
+        found = []
+        *_, last = self.distinct
+        for number, row in enumerate(self.points[0].fewshot.rows):
+            task = (row.ways, row.shots, row.classifier)
+            top = max(self.distinct, key=lambda point: point.fewshot.rows[number].accuracy)
+            paired = {
+                point.checkpoint: paired_difference(point.fewshot, top.fewshot, task, row.interval)
+                for point in self.distinct
+            }
+            ties = tuple(name for name, (mean, reach) in paired.items() if name != top.checkpoint and -mean <= reach)
+            accuracy = top.fewshot.rows[number].accuracy
+            found.append(Best(*task, top.checkpoint, accuracy, ties, last.checkpoint, *paired[last.checkpoint]))
+        return tuple(found)
+
+    def rank_correlations(self, number: int = 0) -> dict[str, float | None]:
+        """Of the measures with the accuracy of a task, by its number; see :func:`rank_correlations`."""
+        row = self.points[0].fewshot.rows[number]
+        frame = self.to_frame()
+        column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
+        return rank_correlations(frame[frame["same_as"].isna()], column)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -108,9 +167,20 @@ class Trajectory:
         for point in self.points:
             found = point.fewshot.to_dict(0)
             samples = [{"name": name, **report.to_dict()} for name, report in point.reports.items()]
-            about = {"checkpoint": point.checkpoint, "path": point.path, "step": point.step}
+            about = {
+                "checkpoint": point.checkpoint,
+                "path": point.path,
+                "step": point.step,
+                "same_as": point.same_as,
+            }
             rows.append({**about, "samples": samples, "fewshot": found})
-        return {"model": self.model, "checkpoints": rows, "failed": dict(self.failed)}
+        return {
+            "model": self.model,
+            "transform": dict(self.transform),
+            "checkpoints": rows,
+            "best": [one._asdict() for one in self.best()],
+            "failed": dict(self.failed),
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row a checkpoint.
@@ -154,7 +224,7 @@ def rank_correlations(
 
 
 def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """The files that are meant, in the order of the numbers in their names.
+    """The files that are meant, in the order of the numbers in their names; those without any, as ``best.pth``, last.
 
     Args:
         given: Files, patterns as ``run/epoch-*.safetensors``, and folders, whose checkpoints are taken.
@@ -175,7 +245,7 @@ def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[
         if not files:
             raise WeightsError(f"there is no checkpoint {name!r}", hint)
         found |= dict.fromkeys(file.absolute() for file in files)
-    return tuple(sorted(found, key=_by_number))
+    return tuple(sorted(found, key=lambda path: (not re.search(r"\d", path.name), _by_number(path))))
 
 
 def _files(path: Path) -> list[Path]:
@@ -199,15 +269,19 @@ def steps(names: Sequence[str]) -> list[int | None]:
 
     >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
     [1, 12]
-    >>> steps(["last.pth", "best.pth"])
-    [None, None]
+    >>> steps(["epoch-1.pth", "epoch-2.pth", "best.pth"])
+    [1, 2, None]
     """
-    numbers = [[int(number) for number in re.findall(r"\d+", name)] for name in names]
-    if len({len(one) for one in numbers}) == 1 and (len(names) > 1 or len(numbers[0]) == 1):
-        for column in zip(*numbers, strict=True):
-            if len(set(column)) == len(names) and max(column) < LARGEST_STEP:
-                return list(column)
-    return [None] * len(names)
+    found: list[int | None] = [None] * len(names)
+    numbers = {place: [int(number) for number in re.findall(r"\d+", name)] for place, name in enumerate(names)}
+    numbers = {place: one for place, one in numbers.items() if one}
+    if len({len(one) for one in numbers.values()}) == 1 and (len(numbers) > 1 or len(min(numbers.values())) == 1):
+        for column in zip(*numbers.values(), strict=True):
+            if len(set(column)) == len(numbers) and max(column) < LARGEST_STEP:
+                for place, number in zip(numbers, column, strict=True):
+                    found[place] = number
+                break
+    return found
 
 
 # Following them
@@ -383,6 +457,7 @@ def follow(
     rehearse(samples, task, runtime.device)
     sources = _by_source(samples)
     points: list[Point] = []
+    transform: Mapping[str, Any] = {}
     failed: dict[str, NCTransferError] = {}
     for number, (path, name) in enumerate(zip(checkpoints, _names(checkpoints), strict=True), 1):
         where = f"{name!r} ({number}/{len(checkpoints)})"
@@ -408,13 +483,18 @@ def follow(
             failed[name] = error
             log.warning("%s is left out: %s", where, error)
             continue
-        points.append(Point(name, str(path), None, reports, fewshot(sets[TARGET], **task, progress=tell)))
-        log.info("%s: %s", where, _in_short(points[-1]))
+        result = fewshot(sets[TARGET], **task, progress=tell)
+        same_as = next((one.checkpoint for one in points if one.fewshot.features["id"] == result.features["id"]), None)
+        points.append(Point(name, str(path), None, same_as, reports, result))
+        transform = report.stored.key.transform
+        same = f" (the same weights as {same_as!r})" if same_as else ""
+        log.info("%s: %s%s", where, _in_short(points[-1]), same)
     if not points:
         raise next(iter(failed.values()))
     numbered = zip(points, steps([point.checkpoint for point in points]), strict=True)
     return Trajectory(
         request.model,
+        transform,
         tuple(replace(point, step=step) for point, step in numbered),
         {name: str(error) for name, error in failed.items()},
     )
@@ -441,6 +521,13 @@ def rehearse(samples: Mapping[str, Sample], task: Mapping[str, Any], device: str
             info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)
             labels = [columns[1][row] for row in rows]
             sets[name] = FeatureSet.from_arrays(rows[:, None].astype(float), labels, info=info)
+    if SOURCE[0] in sets and (both := sorted({*sets[TARGET].classes} & {*sets[SOURCE[0]].classes})):
+        log.warning(
+            "%s of the target's %d classes are trained on (%r …): choose others by --classes or --exclude-classes",
+            len(both),
+            len(sets[TARGET].classes),
+            both[0],
+        )
     _reports(sets, device)
     check_task(sets[TARGET], **{name: value for name, value in task.items() if name not in NOT_OF_THE_TASK})
 

@@ -48,6 +48,7 @@ __all__ = [
     "check_task",
     "compare_fewshot",
     "fewshot",
+    "paired_difference",
 ]
 
 log = logging.getLogger(__name__)
@@ -493,11 +494,24 @@ def compare_fewshot(sets: Mapping[str, FeatureSet], *args: Any, **settings: Any)
     differences = []
     for name, row in ((other, row) for other in others for row in results[other].rows):
         task = (row.ways, row.shots, row.classifier)
-        values = results[name].accuracies[task] - results[first].accuracies[task]
-        mean = float(values.mean())
-        reach = half_width(values, results[name].drawn[row.ways], len(results[name].classes), row.interval)
+        mean, reach = paired_difference(results[name], results[first], task, row.interval)
         differences.append(FewShotDifference(name, first, *task, mean, reach, abs(mean) > reach))
     return FewShotComparison(results, tuple(differences))
+
+
+def paired_difference(
+    one: FewShotResult, other: FewShotResult, task: Task, interval: Interval = "episodes"
+) -> tuple[float, float]:
+    """How much more accurate one set is than another on the same episodes, and half the width of its 95% interval.
+
+    Args:
+        one: Of the same samples as ``other``, drawn by the same seed.
+        other: What it is compared with.
+        task: Ways, shots and classifier.
+        interval: What the interval is of.
+    """
+    values = one.accuracies[task] - other.accuracies[task]
+    return float(values.mean()), half_width(values, one.drawn[task[0]], len(one.classes), interval)
 
 
 def half_width(values: torch.Tensor, classes: torch.Tensor, count: int, interval: Interval) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from nctransfer.checkpoints import Trajectory
+    from nctransfer.checkpoints import Point, Trajectory
 
 __all__ = ["FORMATS", "check_figure", "plain_numbers", "save_figure", "trajectory_figure"]
 
@@ -54,10 +54,10 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis by 1, 2, 5, 10 and so on, not by powers."""
+    """Label a logarithmic axis by plain numbers, not by powers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -67,14 +67,14 @@ def trajectory_figure(found: Trajectory) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    places = _place(found, (left, right))
+    points, places = _place(found, (left, right))
     is_positive = False
     for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
         left.plot([], [], style, color="gray", label=measure)
         for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
-            values = [point.reports[sample].metrics[measure] for point in found.points]
+            values = [point.reports[sample].metrics[measure] for point in points]
             label = sample if style == "-" else None
             left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
             is_positive = is_positive or any(value is not None and 0 < value < math.inf for value in values)
@@ -83,39 +83,38 @@ def trajectory_figure(found: Trajectory) -> Figure:
         left.set_yscale("log")
         plain_numbers(left.yaxis)
     for number, row in enumerate(found.points[0].fewshot.rows):
-        rows = [point.fewshot.rows[number] for point in found.points]
+        rows = [point.fewshot.rows[number] for point in points]
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
         label = f"{row.classifier}, {row.ways}-way {row.shots}-shot"
         right.plot(places, accuracies, color=colour, marker="o", markersize=3, label=label)
         ends = zip(*((one.accuracy - one.ci95, one.accuracy + one.ci95) for one in rows), strict=True)
         right.fill_between(places, *ends, color=colour, alpha=0.2, linewidth=0)
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(ylabel="accuracy", title="Few-shot accuracy on the target")
     for axes in (left, right):
         axes.grid(alpha=0.25)
-        axes.legend(fontsize="small", frameon=False)
-    figure.suptitle(_plain(found.model))
+        axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
+    figure.suptitle(_plain(f"{found.model} on {found.points[0].reports['target'].features['data']}"))
     return figure
 
 
-def _place(found: Trajectory, all_axes: Sequence[Axes]) -> list[int]:
-    """Where checkpoints stand on the axes: at their steps, or else one after the other."""
+def _place(found: Trajectory, all_axes: Sequence[Axes]) -> tuple[list[Point], list[int]]:
+    """The points that are drawn, and where: at their steps, or else all one after the other."""
     from matplotlib.ticker import MaxNLocator
 
-    steps = [point.step for point in found.points]
-    known = [step for step in steps if step is not None]
-    if len(set(known)) == len(steps):
+    stepped = [(point, point.step) for point in found.points if point.step is not None]
+    if len({step for _, step in stepped}) == len(stepped) > 0:
         for axes in all_axes:
             axes.set_xlabel("step, by the names of the checkpoints")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return known
-    places = list(range(len(steps)))
+        return [point for point, _ in stepped], [step for _, step in stepped]
+    places = list(range(len(found.points)))
     for axes in all_axes:
         axes.set_xlabel("checkpoint")
-        if len(steps) <= MOST_NAMES:
+        if len(places) <= MOST_NAMES:
             names = [_plain(point.checkpoint) for point in found.points]
             axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
-    return places
+    return list(found.points), places
 
 
 def _plain(text: str) -> str:

@@ -765,74 +765,92 @@ def probe_sheet(result: ProbeResult) -> Sheet:
     )
 
 
+MOST_BESIDE = 4  # tasks whose accuracies fit beside the measures
+
+
 def trajectory_sheets(found: Trajectory) -> list[Sheet]:
-    """One row a checkpoint: collapse and few-shot accuracy of the target; and the collapse of every sample."""
-    names = _without_suffix([point.checkpoint for point in found.points])
+    """One row a checkpoint: collapse and accuracy of the target, and collapse of every sample; and the best."""
+    names = _short_names([point.checkpoint for point in found.points])
     first = found.points[0]
     tasks = first.fewshot.rows
+    measured = [
+        [_number(point.reports["target"].cdnv), _number(point.reports["target"].directional_cdnv)]
+        for point in found.points
+    ]
+    accuracies = [[_percent(row.accuracy) for row in point.fewshot.rows] for point in found.points]
     several = len({row.ways for row in tasks}) > 1
-    heads = [f"{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
-    target = first.reports["target"].features
-    facts = {"model": found.model}
-    facts |= {
-        sample: _about(report.features)["data"] for sample, report in first.reports.items() if len(first.reports) > 1
-    } or {"data": _about(target)["data"]}
-    facts |= _task_facts(first.fewshot)
-    rows = [
-        [
-            name,
-            _number(point.reports["target"].cdnv),
-            _number(point.reports["target"].directional_cdnv),
-            *(_percent(row.accuracy) for row in point.fewshot.rows),
-        ]
-        for name, point in zip(names, found.points, strict=True)
-    ]
+    heads = [f">{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
     widest = max(row.ci95 for point in found.points for row in point.fewshot.rows)
-    sheets = [
-        Sheet(
-            "Trajectory",
-            ["checkpoint", ">cdnv", ">directional", *(f">{head}" for head in heads)],
-            rows,
-            facts,
-            "CDNV: lower is more collapsed. "
-            f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
-            f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
-            + _trajectory_in_words(found, names),
-        )
-    ]
-    if found.failed:
-        sheets.append(Sheet("Left out", ["checkpoint", "reason"], [list(one) for one in found.failed.items()], {}))
+    lower = "CDNV: lower is more collapsed."
+    about = (
+        f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
+        f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
+    )
+    facts, columns = _trajectory_facts(found), [">cdnv", ">directional"]
+    if len(tasks) <= MOST_BESIDE:
+        rows = [[name, *one, *other] for name, one, other in zip(names, measured, accuracies, strict=True)]
+        sheets = [Sheet("Trajectory", ["checkpoint", *columns, *heads], rows, facts, f"{lower} {about}")]
+    else:
+        sheets = [
+            Sheet("Trajectory: collapse", ["checkpoint", *columns], _named_rows(names, measured), facts, lower),
+            Sheet("Trajectory: few-shot accuracy", ["checkpoint", *heads], _named_rows(names, accuracies), {}, about),
+        ]
     if len(first.reports) > 1:
         for measure, title in (("cdnv", "CDNV"), ("directional_cdnv", "Directional CDNV")):
             values = [[_number(one.metrics[measure]) for one in point.reports.values()] for point in found.points]
-            lines = [[name, *cells] for name, cells in zip(names, values, strict=True)]
-            sheets.append(
-                Sheet(f"{title} by sample", ["checkpoint", *(f">{name}" for name in first.reports)], lines, {})
-            )
+            heads = [f">{name}" for name in first.reports]
+            sheets.append(Sheet(f"{title} by sample", ["checkpoint", *heads], _named_rows(names, values), {}))
+    if found.failed:
+        sheets.append(Sheet("Left out", ["checkpoint", "reason"], [list(one) for one in found.failed.items()], {}))
+    if len(found.distinct) > 1:
+        sheets.append(_best_sheet(found, dict(zip((point.checkpoint for point in found.points), names, strict=True))))
     return sheets
 
 
-def _trajectory_in_words(found: Trajectory, names: Sequence[str]) -> str:
-    from nctransfer.checkpoints import rank_correlations
+def _named_rows(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[name, *row] for name, row in zip(names, cells, strict=True)]
 
-    if len(names) == 1:
-        return ""
-    row = found.points[0].fewshot.rows[0]
-    accuracies = [point.fewshot.rows[0].accuracy for point in found.points]
-    task = f"{row.ways}-way {row.shots}-shot {row.classifier}"
-    words = f" Highest {task}: {names[accuracies.index(max(accuracies))]}."
-    if len(names) > 3:
-        column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
-        ranks = rank_correlations(found.to_frame(), column)
+
+def _trajectory_facts(found: Trajectory) -> dict[str, str]:
+    first = found.points[0]
+    several = len(first.reports) > 1
+    size = "×".join(map(str, found.transform.get("input_size", ())[1:]))
+    same = [f"{point.checkpoint} = {point.same_as}" for point in found.points if point.same_as]
+    facts = {
+        "model": found.model,
+        "images": f"resized to {size} pixels; --img-size sets another size" if size else "",
+        **{sample if several else "data": _about(report.features)["data"] for sample, report in first.reports.items()},
+        **_task_facts(first.fewshot),
+        "same weights": ", ".join(same),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
+    """Which checkpoint to take, and whether the last is worse."""
+    last = names[found.distinct[-1].checkpoint]
+    rows = [
+        [
+            f"{one.ways}-way {one.shots}-shot {one.classifier}",
+            names[one.checkpoint],
+            _percent(one.accuracy),
+            ", ".join(names[tie] for tie in one.ties) or "–",
+            "–" if one.checkpoint == one.last else f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
+        ]
+        for one in found.best()
+    ]
+    words = "Paired: on the same episodes, at 95%."
+    if len(found.distinct) > 3:
+        ranks = {name: found.rank_correlations()[name] for name in ("cdnv", "directional_cdnv")}
         told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
-        words += f" Rank correlation with it over {len(names)} checkpoints: {told}." if told else ""
-    return words
+        words += f" Rank correlation of {rows[0][0]} over {len(found.distinct)} checkpoints: {told}." if told else ""
+    return Sheet("Best checkpoint", ["task", "best", ">%", "not told apart", f">{last} less best"], rows, {}, words)
 
 
-def _without_suffix(names: Sequence[str]) -> list[str]:
-    """Names of files without the suffix that all of them have."""
-    suffixes = {PurePath(name).suffix for name in names}
-    return [name.removesuffix(min(suffixes)) for name in names] if len(suffixes) == 1 else list(names)
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Names of files without their suffixes, where that leaves them different."""
+    short = [name.removesuffix(PurePath(name).suffix) for name in names]
+    return short if len(set(short)) == len(names) else list(names)
 
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"

@@ -106,10 +106,11 @@ def read(path: Path) -> dict[str, torch.Tensor]:
                 break
     except Exception as error:  # a damaged or hostile file may raise anything
         is_pickle = "weights_only" in str(error)  # whose message advises to execute it
+        first_line = str(error).strip().partition("\n")[0]
         reason = (
             "it is damaged, or holds pickled objects, which could run any code"
             if is_pickle
-            else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            else f"it is not whole, or damaged ({': '.join(filter(None, [type(error).__name__, first_line]))})"
         )
         raise WeightsError(
             f"the checkpoint {str(path)!r} cannot be read safely: {reason}",
