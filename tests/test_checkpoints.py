@@ -243,7 +243,9 @@ def test_what_cannot_be_a_file_is_not_there(given: str) -> None:
         (["seed1/epoch-5.pth", "seed1/epoch-6.pth"], [5, 6]),
         (["resnet50-1.safetensors", "resnet50-2.pth"], [1, 2]),
         (["1-5.pth", "1-6.pth", "2-6.pth"], [None, None, None]),
-        (["epoch-1.pth", "last.pth"], [None, None]),
+        (["epoch-1.pth", "last.pth"], [1, None]),
+        (["epoch-1.pth", "epoch-2.pth", "best.pth"], [1, 2, None]),
+        (["best.pth", "1-5.pth", "1-6.pth", "last.pth"], [None, 5, 6, None]),
         (["a.pth", "b.pth"], [None, None]),
         (["epoch-7.pth"], [7]),
         (["vit_16-epoch-7.pth"], [None]),
@@ -457,9 +459,35 @@ def test_the_same_weights_run_once(training: Path, data: Path, ran: Callable[[],
     found = trajectory(MODEL, training, data, split="test", **SMALL)
     assert ran() == 3 * 35
     assert [point.checkpoint for point in found.points][-1] == "last.pth"
-    assert [point.step for point in found.points] == [None] * 4
-    frame = found.to_frame().drop(columns=["checkpoint", "path"])
+    assert [point.step for point in found.points] == [1, 9, 10, None]
+    assert [point.same_as for point in found.points] == [None, None, None, "epoch-10.pth"]
+    assert found.distinct == found.points[:3]
+    assert {one.last for one in found.best()} == {"epoch-10.pth"}
+    frame = found.to_frame().drop(columns=["checkpoint", "path", "step", "same_as"])
     assert frame.iloc[-1].equals(frame.iloc[-2])
+
+
+def test_the_best_of_each_task_by_paired_differences(training: Path, data: Path) -> None:
+    found = trajectory(MODEL, training, data, split="test", **SMALL)
+    results = {point.checkpoint: point.fewshot for point in found.points}
+    for number, one in enumerate(found.best()):
+        task = (one.ways, one.shots, one.classifier)
+        accuracies = {name: result.rows[number].accuracy for name, result in results.items()}
+        assert one.accuracy == max(accuracies.values()) == accuracies[one.checkpoint]
+        assert one.last == "epoch-10.pth"
+        top = results[one.checkpoint].accuracies[task]
+        for name, result in results.items():
+            values = result.accuracies[task] - top
+            reach = 1.96 * float(values.std()) / len(values) ** 0.5
+            assert (name in one.ties) == (name != one.checkpoint and -float(values.mean()) <= reach)
+            if name == one.last:
+                assert (one.difference, one.ci95) == (pytest.approx(float(values.mean())), pytest.approx(reach))
+
+
+def test_a_target_that_is_trained_on_is_said(training: Path, data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = sorted(path.name for path in (data / "test").iterdir())
+    trajectory(MODEL, training, data, split="test", source_classes=names[:2], **SMALL)
+    assert f"2 of the target's {len(names)} classes are trained on ({names[0]!r} …)" in caplog.text
 
 
 def test_checkpoints_in_several_folders_are_told_apart(tmp_path: Path, data: Path) -> None:

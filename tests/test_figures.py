@@ -29,7 +29,7 @@ BEGINNINGS = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 
 def report(cdnv: Value, directional: Value) -> CollapseReport:
     metrics = {**dict.fromkeys(MEASURES), "cdnv": cdnv, "directional_cdnv": directional}
-    return CollapseReport({"samples": 10, "classes": 5}, metrics, {}, {}, (), (), (), ())
+    return CollapseReport({"data": "pets", "samples": 10, "classes": 5}, metrics, {}, {}, (), (), (), ())
 
 
 def few_shot(accuracy: float, ci95: float) -> FewShotResult:
@@ -58,11 +58,12 @@ def training(
                 names[place] if names else f"epoch-{place}.pth",
                 f"/run/{place}",
                 numbers[place] if numbers else place,
+                None,
                 {**samples, "target": report(value, half)},
                 few_shot(0.5 + place / 50, 0.02),
             )
         )
-    return Trajectory(model, tuple(points), {})
+    return Trajectory(model, {"input_size": (3, 32, 32)}, tuple(points), {})
 
 
 def drawn(found: Trajectory, path: Path) -> bytes:
@@ -173,7 +174,7 @@ def test_the_legend_names_samples_measures_and_tasks(tmp_path: Path) -> None:
     left, right = ({text.get_text() for text in axes.get_legend().get_texts()} for axes in figure.axes)
     assert left == {"cdnv", "directional_cdnv", "source-train", "source-test", "target"}
     assert right == {f"{name}, 5-way {shots}-shot" for name in ("ridge", "ncc") for shots in (1, 5)}
-    assert "resnet50" in texts(training([1.0, 0.5]), tmp_path)
+    assert "resnet50 on pets" in texts(training([1.0, 0.5]), tmp_path)
 
 
 def test_intervals_are_shaded() -> None:
@@ -188,11 +189,16 @@ def test_intervals_are_shaded() -> None:
     }
 
 
-@pytest.mark.parametrize("numbers", [[None] * 3, [1, None, 3], [2, 2, 3]])
+@pytest.mark.parametrize("numbers", [[None] * 3, [2, 2, 3], [1, None, 1]])
 def test_without_steps_checkpoints_stand_one_after_the_other(tmp_path: Path, numbers: list[int | None]) -> None:
     found = training([1.0, 0.5, 0.2], numbers, ["last.pth", "best.pth", "swa.pth"])
     assert {tuple(x) for same in lines(found, 0).values() for x, _ in same} == {(0, 1, 2)}
     assert {"last.pth", "best.pth", "swa.pth", "checkpoint"} <= set(texts(found, tmp_path))
+
+
+def test_a_checkpoint_without_step_is_not_on_the_curve() -> None:
+    found = training([1.0, 0.5, 0.2], [1, 3, None], ["epoch-1.pth", "epoch-3.pth", "best.pth"])
+    assert {tuple(x) for same in lines(found, 0).values() for x, _ in same} == {(1, 3)}
 
 
 def test_many_checkpoints_are_not_named(tmp_path: Path) -> None:
@@ -226,7 +232,7 @@ def test_any_name_is_drawn(tmp_path: Path, suffix: str) -> None:
 
 def test_dollars_are_no_mathematics(tmp_path: Path) -> None:
     said = texts(training([1.0, 0.5], [None, None], ["$a_1$.pth", "b.pth"], model="$x^2$"), tmp_path)
-    assert {"$a_1$.pth", "$x^2$"} <= set(said)
+    assert {"$a_1$.pth", "$x^2$ on pets"} <= set(said)
 
 
 @pytest.mark.parametrize(

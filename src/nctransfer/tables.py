@@ -765,6 +765,7 @@ def probe_sheet(result: ProbeResult) -> Sheet:
     )
 
 
+MOST_TIES = 5  # checkpoints that are named; JSON has all
 MOST_BESIDE = 4  # tasks whose accuracies fit beside the measures
 
 
@@ -834,7 +835,7 @@ def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
             f"{one.ways}-way {one.shots}-shot {one.classifier}",
             names[one.checkpoint],
             _percent(one.accuracy),
-            ", ".join(names[tie] for tie in one.ties) or "–",
+            ", ".join(names[tie] for tie in one.ties[:MOST_TIES]) + ", …" * (len(one.ties) > MOST_TIES) or "–",
             "–" if one.checkpoint == one.last else f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
         ]
         for one in found.best()
