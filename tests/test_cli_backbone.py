@@ -282,7 +282,7 @@ def test_a_checkpoint_whatever_its_classifier(data: tuple[object, ...], state: S
     plain = done("extract", "--model", "test_vit", "--checkpoint", own, *data, "--offline")
     assert "classes" not in plain.stderr.replace("class folders", "")
     result = done("extract", "--model", "test_vit", "--checkpoint", seven, *data, "--offline")
-    assert "warning: the classifier in seven.safetensors has 7 classes\n" in result.stderr
+    assert "the classifier in seven.safetensors has 7 classes\n" in result.stderr
     assert re.search(r"^weights +seven.safetensors \(digest ", result.stdout, re.MULTILINE)
     sets = data_of("cache", "list")["sets"]
     assert len({stored["id"] for stored in sets}) == 2
@@ -375,7 +375,7 @@ def test_the_example_of_a_plugin(data: tuple[object, ...], tmp_path: Path) -> No
 def test_the_example_of_a_plugin_has_no_weights_of_its_own(data: tuple[object, ...]) -> None:
     complaint = refused("extract", *CONV4[:4], *data)
     assert "timm knows no published weights of conv4\nhint: give a file by --checkpoint FILE" in complaint
-    assert "Conv4 has no pooling 'max'" in refused("extract", *CONV4, *data, "--pool", "max")
+    assert "Network has no pooling 'max'" in refused("extract", *CONV4, *data, "--pool", "max")
 
 
 @pytest.mark.filterwarnings("ignore:Overwriting .* in registry:UserWarning")

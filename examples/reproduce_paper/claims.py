@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-FEWEST = 4  # numbers of classes over which a tendency can be told
+FEWEST = 3  # numbers of classes over which a tendency can be told
 CLEAR = 0.7  # a rank correlation over the numbers of classes from which on a tendency counts as one
 AGAIN = 1.02  # CDNV counts as risen again from so many times its lowest on
 
