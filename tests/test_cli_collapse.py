@@ -179,6 +179,7 @@ def test_a_disk_that_is_full(one: Path) -> None:
     complaint = refused("collapse", one, "--save-pairs", "/dev/full")
     assert "'/dev/full' cannot be written" in complaint
     assert "--save-pairs" in complaint
+    assert Path("/dev/full").is_char_device()  # not deleted as if it were a half-written file
 
 
 # Several sets

@@ -110,7 +110,12 @@ class Terminal:
         """Write a table as Parquet where an option says, if it was given."""
         from pyarrow import parquet
 
-        self._put(option, lambda path: parquet.write_table(make(), path))
+        def write(path: Path) -> None:
+            table = make()
+            with path.open("wb") as file:  # given a path, Arrow would delete it where writing fails, be it a device
+                parquet.write_table(table, file)
+
+        self._put(option, write)
 
     def draw(self, option: str, make: Callable[[], Figure]) -> None:
         """Draw a figure where an option says, if it was given."""
