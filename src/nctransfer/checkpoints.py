@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Best",
     "Point",
     "Sample",
     "Trajectory",
     "find_checkpoints",
     "follow",
     "rank_correlations",
+    "rehearse",
     "samples_of",
     "steps",
     "trajectory",
