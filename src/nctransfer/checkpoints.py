@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
 TARGET, SOURCE = "target", ("source-train", "source-test")
 LARGEST_STEP = 10**15  # what is longer is a time or a digest
-NOT_OF_THE_TASK = ("device", "theory", "l2_normalise", "center_on")
+NOT_OF_THE_TASK = ("device", "theory", "l2_normalise")  # what labels alone do not tell
 CORRELATED = ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
 
 

@@ -68,16 +68,6 @@ class QueryOptions:
 class DetailOptions:
     """What is shown beside the accuracies."""
 
-    no_theory: Annotated[
-        bool,
-        typer.Option(
-            "--no-theory",
-            rich_help_panel=_SHOW,
-            help="Leave out what is expected of ncc, and the bounds of its error.",
-            show_default=False,
-        ),
-    ] = False
-
     confusions: Annotated[
         str | None,
         typer.Option(
@@ -122,12 +112,7 @@ def fewshot(
 
     Several sets of the same samples are compared on the same episodes, each with the first.
     """
-    settings = {
-        **episode.settings,
-        "seed": chosen.seed,
-        "device": output.device,
-        "theory": not detail.no_theory,
-    }
+    settings = {**episode.settings, "seed": chosen.seed, "device": output.device}
     most = detail.most
     wanted = Wanted(backbone, source, reading, chosen)
     rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())

@@ -52,7 +52,7 @@ def _option(*names: str, panel: str, **settings: Any) -> Any:
 
 
 _DATA, _BACKBONE, _RUN, _OUTPUT = "Data", "Backbone", "How to run", "Output"
-_EPISODES, _CLASSIFIER = "Episodes", "Classifier"
+_EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"
 
 
 @dataclass(frozen=True)
@@ -360,6 +360,15 @@ class EpisodeOptions:
         bool,
         _option("--l2-normalise", panel=_CLASSIFIER, help="Scale features to unit length.", show_default=False),
     ] = False
+    no_theory: Annotated[
+        bool,
+        _option(
+            "--no-theory",
+            panel=_SHOW,
+            help="Leave out what is expected of ncc, and the bounds of its error.",
+            show_default=False,
+        ),
+    ] = False
 
     @property
     def penalty(self) -> float | Literal["loo"] | None:
@@ -391,6 +400,7 @@ class EpisodeOptions:
             "ridge_lambda": self.penalty,
             "interval": self.interval,
             "drop_small": self.drop_small,
+            "theory": not self.no_theory,
         }
 
 

@@ -98,15 +98,6 @@ def trajectory(
     more: Annotated[
         list[str] | None, typer.Argument(metavar="[FILES]...", help="More checkpoints.", show_default=False)
     ] = None,
-    no_theory: Annotated[
-        bool,
-        typer.Option(
-            "--no-theory",
-            rich_help_panel=_SHOW,
-            help="Leave out what is expected of ncc, and the bounds of its error.",
-            show_default=False,
-        ),
-    ] = False,
     figure: Annotated[
         Path | None,
         typer.Option("--figure", rich_help_panel=_SHOW, metavar="FILE", help="Draw it: .svg, .png or .pdf."),
@@ -116,7 +107,7 @@ def trajectory(
 
     Features are kept: the same command again runs only the checkpoints that are new.
     """
-    task = {**episode.settings, "theory": not no_theory, "seed": chosen.seed, "device": output.device}
+    task = {**episode.settings, "seed": chosen.seed, "device": output.device}
     given = [*named.given, *(more or [])]  # a pattern without quotes comes as several words
     if not given:
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
