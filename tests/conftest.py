@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # before torch is imported, here and in what the tests start: side by side, its threads would wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Torch reads this when it is imported, here and in every process that a test starts. Models as small as those of the
+# tests gain nothing from threads, and test processes that run side by side would wait for each other's threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -27,6 +27,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture
+def hub_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache in this process, empty and offline: huggingface_hub reads the environment only at its import."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "hf" / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return folder
 
 

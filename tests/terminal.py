@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from nctransfer.cli import app
@@ -20,19 +19,17 @@ SMALL = ("--ways", "2", "--queries", "3", "--episodes", "20")  # what fits six i
 def cli(*arguments: object, charset: str = "utf-8", answer: str | None = None, **environment: str) -> Any:
     """A command, however it ends."""
     logger = logging.getLogger("nctransfer")
-    before = logger.propagate, logger.level, torch.get_num_threads()
+    before = logger.propagate, logger.level
     words = [str(argument) for argument in arguments]
     environment = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["nctransfer", *words])
-        torch.set_num_threads(1)  # more make models as small as these no faster, and a busy machine slow
         try:
             runner = CliRunner(charset=charset)
             return runner.invoke(app, words, input=answer, env=environment, catch_exceptions=False)
         finally:
             logger.propagate = before[0]
             logger.setLevel(before[1])
-            torch.set_num_threads(before[2])
 
 
 def done(*arguments: object, **settings: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
 from PIL import Image
 
 from nctransfer.backbones import Backbone, BackboneRequest, load
@@ -22,26 +21,10 @@ from nctransfer.errors import DeviceError, ModelError, WeightsError
 from nctransfer.store import FEATURE
 from tiny import features, in_hub, near, pixels, random, state_of
 
+pytestmark = pytest.mark.usefixtures("hub_cache")
+
 TINY = ("test_vit", "test_resnet", "test_efficientnet", "test_convnext")
 SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 16, "num_heads": [1, 2, 4, 8], "window_size": 2}
-
-
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
-    folder = tmp_path / "hf" / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def normalised(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:

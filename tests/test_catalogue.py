@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from nctransfer import catalogue
@@ -31,25 +30,9 @@ from nctransfer.errors import ModelError, WeightsError
 from nctransfer.weights import tensor_digest
 from tiny import REPOSITORY, Bomb, features, in_hub, near, random, state_of, with_classes
 
+pytestmark = pytest.mark.usefixtures("hub_cache")
+
 Change = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
-    folder = tmp_path / "hf" / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +81,6 @@ def write_splits(root: Path, each: int = 7) -> Path:
 def own(checkpoint: Path, data: Path, cache: Path, **selection: Any) -> FeatureSet:
     """The features of one checkpoint, by themselves."""
     return nct.extract(MODEL, data, checkpoint=checkpoint, img_size=32, cache_dir=cache, **selection)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -111,15 +111,6 @@ def reads(pets: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[s
     return since
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part for each batch."""
@@ -1340,8 +1331,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pets = write_digits(root / "pets", {"zero": 0, "one": 1}, 6)
     moments = ["undisturbed 0", *MOMENTS, *TIMES]
     command = [sys.executable, "-c", KILLED, str(pets), str(root), *moments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     ends = [line.split(":") for line in done.stdout.splitlines()]
     expected = [["undisturbed 0", "0"], *([moment, "9"] for moment in MOMENTS)]
     assert ends[: len(expected)] == expected, done.stderr

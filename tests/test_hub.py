@@ -21,26 +21,10 @@ from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.errors import WeightsError
 from tiny import REPOSITORY, State, in_hub, pickled, random, state_of
 
+pytestmark = pytest.mark.usefixtures("hub_cache")
+
 FILES = ["model.safetensors", "pytorch_model.bin"]
 WHAT = "the weights of test_vit.r160_in1k"
-
-
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
-    folder = tmp_path / "hf" / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

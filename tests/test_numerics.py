@@ -31,15 +31,6 @@ WAYS = (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Few(ImageSource):
     """Some images of the digits, or bytes that are none."""
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from nctransfer import backbones, weights
@@ -24,23 +23,7 @@ from nctransfer.errors import ModelError, WeightsError
 from nctransfer.weights import Weights, find, fit_by_position, left_at_random, random_prints, tensor_digest
 from tiny import REPOSITORY, Bomb, State, features, in_hub, near, pickled, random, state_of, with_classes
 
-
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, offline; the library reads the environment only when it is imported."""
-    folder = tmp_path / "hf" / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing by threads, and lose much where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("hub_cache")
 
 
 @pytest.fixture(autouse=True)
