@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from nctransfer.images import ImageEntry, ImageSource
+from nctransfer.sources.source import ImageEntry, ImageSource
 
 
 def png(*colour: int) -> bytes:

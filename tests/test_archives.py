@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from nctransfer.errors import DataError
-from nctransfer.images import ImageEntry, ImageSource
-from nctransfer.sources import ImageFolder, TarArchive, ZipArchive, open_source
 from nctransfer.sources import contents as limits
+from nctransfer.sources.archives import TarArchive, ZipArchive
+from nctransfer.sources.folder import ImageFolder
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.source import ImageEntry, ImageSource
 from pictures import contents, labelled, notes, png
 
 Files = dict[str, bytes]

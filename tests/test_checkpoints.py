@@ -36,7 +36,7 @@ from nctransfer.evaluation import fewshot
 from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.measures import MEASURES, collapse, compare_samples
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.store import FeatureStore
 
 MODEL = "test_resnet"

@@ -47,8 +47,12 @@ from nctransfer.errors import (
 from nctransfer.extraction import ExtractionReport, Runtime, extract_to_store
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.hub import Progress
-from nctransfer.images import ImageEntry, content_digest, decode
-from nctransfer.sources import ImageFolder, TarArchive, folder, open_source
+from nctransfer.sources import folder
+from nctransfer.sources.archives import TarArchive
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.folder import ImageFolder
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.source import ImageEntry, content_digest
 from nctransfer.store import FeatureStore, StoredSet, load_features
 
 MODEL = "test_resnet"

@@ -13,8 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from nctransfer.errors import DataError
-from nctransfer.images import decode
-from nctransfer.sources import Digits, ImageFolder, open_source
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.digits import Digits
+from nctransfer.sources.folder import ImageFolder
+from nctransfer.sources.opening import open_source
 
 
 def encode(image: Image.Image, form: str = "PNG") -> bytes:

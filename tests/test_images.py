@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from nctransfer.images import FORMATS, content_digest, decode, safe_name, source_id, to_ppm
+from nctransfer.sources.decoding import FORMATS, decode, to_ppm
+from nctransfer.sources.source import content_digest, safe_name, source_id
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

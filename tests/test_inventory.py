@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nctransfer import inventory
 from nctransfer.errors import DeviceError, FeaturesError
 from nctransfer.features import Selection
-from nctransfer.images import ImageEntry, ImageSource
-from nctransfer.inventory import Copy, DataReport, compare, inspect
-from nctransfer.sources import open_source
+from nctransfer.sources import data_report, inventory
+from nctransfer.sources.data_report import Copy, DataReport, Sizes
+from nctransfer.sources.inventory import inspect
+from nctransfer.sources.leakage import compare
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.tables import data_sheets, plain, to_json, to_markdown
 
 
@@ -130,7 +132,7 @@ def test_modes_and_formats_are_those_of_the_files() -> None:
 def test_sizes_are_ordered_by_their_area() -> None:
     sizes = [(9, 9), (1, 50), (2, 10), (20, 5), (9, 9), (9, 9)]
     report = inspect(Given(*(("a", "", png(i, size=size)) for i, size in enumerate(sizes))))
-    assert report.sizes == inventory.Sizes((2, 10), (9, 9), (20, 5), 4)
+    assert report.sizes == Sizes((2, 10), (9, 9), (20, 5), 4)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1))
@@ -163,7 +165,7 @@ def test_broken_images_are_named_with_the_reason() -> None:
         ("0004", "Permission denied"),
         ("0005", "outside of the file"),
     ]
-    assert report.sizes == inventory.Sizes((4, 3), (4, 3), (4, 3), 1)
+    assert report.sizes == Sizes((4, 3), (4, 3), (4, 3), 1)
     assert (report.modes, report.formats) == ({"RGB": 1}, {"PNG": 1})
     assert report.classes == {"a": 2, "b": 4}
     assert report.usable == {"a": 1, "b": 0}
@@ -240,7 +242,7 @@ def test_only_the_first_duplicates_are_named() -> None:
 
 @given(st.lists(st.binary(max_size=1)))
 def test_groups_are_the_contents_that_occur_more_than_once(digests: list[bytes]) -> None:
-    found = inventory._groups(digests)
+    found = data_report.duplicate_groups(digests)
     assert all(len({digests[i] for i in group}) == 1 for group in found)
     assert {digests[group[0]]: len(group) for group in found} == {
         digest: number for digest, number in Counter(digests).items() if digest and number > 1
@@ -427,6 +429,6 @@ def test_cifar_100(shared: Path) -> None:
     report = inspect(open_source(shared / "data" / "cifar100"), selection=Selection("test"), headers_only=True)
     assert (report.images, report.splits, len(report.classes)) == (10_000, {"test": 10_000}, 100)
     assert report.smallest_class[1] == report.largest_class[1] == 100
-    assert report.sizes == inventory.Sizes((32, 32), (32, 32), (32, 32), 1)
+    assert report.sizes == Sizes((32, 32), (32, 32), (32, 32), 1)
     assert report.across_classes.contents == 2
     assert not report.broken

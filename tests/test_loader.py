@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nctransfer import images
 from nctransfer.errors import DeviceError
-from nctransfer.images import ImageEntry, ImageSource, content_digest
-from nctransfer.loader import Loaded, ahead, load_images, read_digests, threads
+from nctransfer.sources import decoding
+from nctransfer.sources.loading import Loaded, ahead, load_images, read_digests, threads
+from nctransfer.sources.source import ImageEntry, ImageSource, content_digest
 
 Content = bytes | Exception
 
@@ -150,8 +150,10 @@ def test_images_come_in_order_as_the_model_wants_them() -> None:
 
 def test_what_is_known_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    decode = images.decode
-    monkeypatch.setattr(images, "decode", lambda content: decoded.append(content) or decode(content))
+    decode = decoding.decode
+    monkeypatch.setattr(
+        "nctransfer.sources.decoding.decode", lambda content: decoded.append(content) or decode(content)
+    )
     one, two = png(1), png(2)
     found = list(loaded(Given(one, two, one), known=frozenset([content_digest(one)])))
     assert decoded == [two]
@@ -268,7 +270,7 @@ def test_warnings_of_odd_metadata_are_not_heard_and_others_are() -> None:
 
 
 def test_digests_are_read_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr("nctransfer.sources.decoding.decode", lambda _: pytest.fail("decoded"))
     contents = (png(1), b"", b"words", FileNotFoundError(2, "No such file"), OSError("the archive ends"))
     source = Given(*contents)
     assert list(read_digests(source, source.list(), 2)) == [

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nctransfer.errors import DataError
-from nctransfer.sources import Manifest, ReadingOptions, open_source
+from nctransfer.sources.manifest import Manifest
+from nctransfer.sources.opening import ReadingOptions, open_source
 from pictures import contents, labelled, notes, png
 
 

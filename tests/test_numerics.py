@@ -12,9 +12,9 @@ from torch import nn
 
 from nctransfer.backbones import Backbone
 from nctransfer.errors import DataError, ModelError
-from nctransfer.images import ImageEntry, ImageSource
 from nctransfer.numerics import Difference, NumericsReport, check
-from nctransfer.sources import Digits
+from nctransfer.sources.digits import Digits
+from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.store import FEATURE
 from tiny import pixels
 from tiny import random as random_backbone

@@ -12,8 +12,9 @@ import pytest
 from pyarrow import parquet
 
 from nctransfer.errors import DataError
-from nctransfer.sources import ParquetFiles, ReadingOptions, open_source
 from nctransfer.sources import parquet as module
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.parquet import ParquetFiles
 from pictures import contents, labelled, notes, png
 
 IMAGES = [png(number, 0, 0) for number in range(6)]

@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 
 from nctransfer.errors import DataError
-from nctransfer.images import ImageSource, decode
-from nctransfer.sources import ReadingOptions, TimmReader, open_source, readers
-from nctransfer.sources.readers import prefix_of
+from nctransfer.sources import readers
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.source import ImageSource
+from nctransfer.sources.timm_reader import TimmReader
+from nctransfer.sources.timm_readers import prefix_of
 from pictures import contents, labelled, notes, png
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of datasets, webdataset and torchvision

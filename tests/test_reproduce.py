@@ -31,7 +31,7 @@ import nctransfer as nct
 import tiny
 from nctransfer.catalogue import import_plugin
 from nctransfer.errors import DataError, ModelError, NCTransferError, StoreError
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.opening import ReadingOptions, open_source
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "reproduce_paper"
 NETWORKS = str(EXAMPLE / "networks.py")

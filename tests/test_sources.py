@@ -11,8 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from nctransfer.errors import DataError
-from nctransfer.images import source_id
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.source import source_id
 from pictures import png
 
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.images import decode
-from nctransfer.sources import Digits
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.digits import Digits
 from nctransfer.store import FEATURE
 
 REPOSITORY = "timm/test_vit.r160_in1k"

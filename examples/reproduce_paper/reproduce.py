@@ -30,7 +30,7 @@ from nctransfer.cli.options import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
 from nctransfer.features import Selection
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.opening import ReadingOptions, open_source
 
 
 class Equal(StrEnum):

@@ -15,8 +15,9 @@ from timm.data import create_transform
 
 from nctransfer.errors import DataError, StoreError
 from nctransfer.features import Selection
-from nctransfer.loader import load_images
-from nctransfer.sources import ReadingOptions, TimmReader, open_source
+from nctransfer.sources.loading import load_images
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.timm_reader import TimmReader
 
 TRAIN, TEST = "train", "test"
 ORIGIN = b"nctransfer.example"

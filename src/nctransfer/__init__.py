@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from nctransfer.expectation import expect
     from nctransfer.extraction import extract
     from nctransfer.features import FeatureSet
-    from nctransfer.inventory import inspect
     from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
     from nctransfer.pairs import explain
     from nctransfer.probing import probe
-    from nctransfer.sources import ReadingOptions, open_source
+    from nctransfer.sources.inventory import inspect
+    from nctransfer.sources.opening import ReadingOptions, open_source
     from nctransfer.store import FeatureStore, load_features
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _HOMES = {
     "FeatureStore": "store",
     "FewShotResult": "evaluation",
     "NCTransferError": "errors",
-    "ReadingOptions": "sources",
+    "ReadingOptions": "sources.opening",
     "Trajectory": "checkpoints",
     "collapse": "measures",
     "compare_fewshot": "evaluation",
@@ -46,9 +46,9 @@ _HOMES = {
     "explain": "pairs",
     "extract": "extraction",
     "fewshot": "evaluation",
-    "inspect": "inventory",
+    "inspect": "sources.inventory",
     "load_features": "store",
-    "open_source": "sources",
+    "open_source": "sources.opening",
     "probe": "probing",
     "trajectory": "checkpoints",
 }

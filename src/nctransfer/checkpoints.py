@@ -18,9 +18,9 @@ from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot, pa
 from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features import FeatureInfo, FeatureSet, Selection
 from nctransfer.hub import Progress
-from nctransfer.images import ImageSource
 from nctransfer.measures import CollapseReport, collapse, compare_samples
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.source import ImageSource
 from nctransfer.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def trajectory(
         classes: Only these classes of it.
         exclude_classes: Not these.
         max_per_class: At most so many images a class, of the source too.
-        reading: See :class:`~nctransfer.sources.ReadingOptions`.
+        reading: See :class:`~nctransfer.sources.opening.ReadingOptions`.
         source: Data that the backbone is trained on, if ``source_classes`` is not enough to say it.
         source_classes: The classes that it is trained on. With either of the two, collapse is measured on two more
             samples: source-train and source-test (Galanti, György, Hutter, ICLR 2022).
@@ -401,7 +401,7 @@ def samples_of(
     """The target; and where a source or its classes are named, samples that were trained on, and others like them.
 
     Args:
-        data: The target, as :func:`~nctransfer.sources.open_source` takes it.
+        data: The target, as :func:`~nctransfer.sources.opening.open_source` takes it.
         selection: Which images of it; of the source, at most as many a class.
         reading: What the data cannot know by themselves.
         source: The source, if it is not in the same data.

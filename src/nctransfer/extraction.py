@@ -20,9 +20,9 @@ from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, FeaturesError, StoreError, counted
 from nctransfer.features import FeatureSet, Selection
 from nctransfer.hub import Progress, cached
-from nctransfer.images import ImageEntry, ImageSource
-from nctransfer.loader import load_images, read_digests, threads
-from nctransfer.sources import ReadingOptions, open_source
+from nctransfer.sources.loading import load_images, read_digests, threads
+from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.store import FEATURE, FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
 from nctransfer.weights import Weights
 
@@ -134,12 +134,12 @@ def extract(
 
     Args:
         model: A timm model or short name (``"vit_base"``), ``hf-hub:owner/name`` or ``local-dir:folder``.
-        data: Labelled images of any kind that :mod:`nctransfer.sources` reads, or ``"digits"``.
+        data: Labelled images of any kind that :mod:`nctransfer.sources.opening` reads, or ``"digits"``.
         split: Only this split of the data.
         classes: Only these classes.
         exclude_classes: Not these classes.
         max_per_class: At most so many images a class, drawn by ``seed``.
-        reading: Columns, root folder and the like of the data; see :class:`~nctransfer.sources.ReadingOptions`.
+        reading: Columns, root folder and the like of the data; see :class:`~nctransfer.sources.opening.ReadingOptions`.
         seed: Of ``max_per_class`` and ``random_init``.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         batch_size: Images at once.

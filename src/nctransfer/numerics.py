@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.backbones import Backbone
 from nctransfer.errors import DataError, ModelError, counted
 from nctransfer.features import Selection
-from nctransfer.images import ImageSource, decode
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.source import ImageSource
 from nctransfer.store import FEATURE
 
 if TYPE_CHECKING:

@@ -114,7 +114,7 @@ class FeatureStore:
 
         ``about`` are names for the reader: ``weights`` and ``data``.
         """
-        from nctransfer.images import safe_name
+        from nctransfer.sources.source import safe_name
 
         folder = f"{safe_name(key.model)}-{key.digest}"
         return StoredSet(self, self.root / "features" / folder / source_id, key, about)

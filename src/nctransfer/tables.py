@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from nctransfer.evaluation import FewShotComparison, FewShotResult, FewShotRow
     from nctransfer.expectation import ExpectedAccuracies, ExpectedAccuracy
     from nctransfer.extraction import ExtractionReport
-    from nctransfer.inventory import Copy, DataReport, Overlap
     from nctransfer.measures import CollapseComparison, CollapseReport, PairCollapse
     from nctransfer.numerics import NumericsReport
     from nctransfer.pairs import PairExplanation
     from nctransfer.probing import ProbeResult
+    from nctransfer.sources.data_report import Copy, DataReport
+    from nctransfer.sources.leakage import Overlap
     from nctransfer.store import StoredSet
     from nctransfer.theory import BoundTable
 

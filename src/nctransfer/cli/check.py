@@ -37,7 +37,8 @@ def check(
         from nctransfer.backbones import load
         from nctransfer.catalogue import DEFAULT_MODEL
         from nctransfer.features import Selection
-        from nctransfer.sources import Digits, open_source
+        from nctransfer.sources.digits import Digits
+        from nctransfer.sources.opening import open_source
         from nctransfer.tables import numerics_sheet
 
         if backbone.model is None:

@@ -51,8 +51,9 @@ def data(
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import counted
-        from nctransfer.inventory import compare, inspect
-        from nctransfer.sources import open_source
+        from nctransfer.sources.inventory import inspect
+        from nctransfer.sources.leakage import compare
+        from nctransfer.sources.opening import open_source
         from nctransfer.tables import data_sheets
 
         source = open_source(name, reading.reading(chosen.split, offline))

@@ -21,7 +21,7 @@ def demo(output: OutputOptions) -> None:
     with Terminal(output) as terminal:
         from nctransfer import evaluation, measures
         from nctransfer.catalogue import DEFAULT_MODEL
-        from nctransfer.sources import Digits
+        from nctransfer.sources.digits import Digits
         from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheets
 
         report = run_extraction(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones import BackboneRequest
     from nctransfer.extraction import Runtime
     from nctransfer.features import Selection
-    from nctransfer.sources import ReadingOptions
+    from nctransfer.sources.opening import ReadingOptions
 
 __all__ = [
     "BackboneOptions",
@@ -153,7 +153,7 @@ class ReadingFlags:
 
     def reading(self, split: str | None, offline: bool) -> ReadingOptions:
         """As the library has it."""
-        from nctransfer.sources import ReadingOptions
+        from nctransfer.sources.opening import ReadingOptions
 
         return ReadingOptions(
             label_column=self.label_column,

@@ -82,7 +82,8 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
     """Extract what the options name; what they leave open is the built-in default, and said."""
     from nctransfer import extraction
     from nctransfer.catalogue import DEFAULT_MODEL
-    from nctransfer.sources import Digits, open_source
+    from nctransfer.sources.digits import Digits
+    from nctransfer.sources.opening import open_source
     from nctransfer.store import FeatureStore
 
     if wanted.backbone.model is None:

@@ -115,7 +115,7 @@ def trajectory(
     with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
         from nctransfer.checkpoints import find_checkpoints, follow, samples_of
         from nctransfer.figures import check_figure, trajectory_figure
-        from nctransfer.sources import Digits
+        from nctransfer.sources.digits import Digits
         from nctransfer.store import FeatureStore
         from nctransfer.tables import trajectory_sheets
 

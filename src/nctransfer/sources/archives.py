@@ -15,12 +15,15 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from nctransfer.errors import DataError, counted
-from nctransfer.images import ImageEntry, ImageSource, source_id
 from nctransfer.sources.contents import check_size, failing, given
 from nctransfer.sources.layout import arrange, common_top, is_hidden
+from nctransfer.sources.source import ImageSource, source_id
+
+if TYPE_CHECKING:
+    from nctransfer.sources.source import ImageEntry
 
 __all__ = ["TarArchive", "ZipArchive", "is_tar", "is_zip"]
 
@@ -32,7 +35,6 @@ LONG_HEADERS = (
 )
 MAX_HEADER = 2**20  # bytes: tarfile reads them as a whole
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile gives the others no bound on what they unpack to
-
 Where = TypeVar("Where")
 
 

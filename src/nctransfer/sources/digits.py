@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nctransfer.errors import DataError
-from nctransfer.images import ImageEntry, ImageSource
+from nctransfer.sources.source import ImageEntry, ImageSource
 
 __all__ = ["Digits"]
 

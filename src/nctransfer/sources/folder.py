@@ -7,11 +7,15 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError
-from nctransfer.images import ImageEntry, ImageSource, source_id
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.layout import arrange, is_hidden, is_image, splits_on_top
+from nctransfer.sources.source import ImageSource, source_id
+
+if TYPE_CHECKING:
+    from nctransfer.sources.source import ImageEntry
 
 __all__ = ["ImageFolder", "walk"]
 

@@ -1,7 +1,7 @@
-"""Which class and which split a path stands for: one rule for folders and archives.
+"""What a labelled image is, wherever it comes from: an entry of a source, bytes, and at last pixels.
 
-A folder a class, images at any depth below it. If every folder on top is named like a split (``train``, ``val``,
-``test`` …) and one holds folders itself, the classes are the folders one level deeper.
+A source lists its images without reading them, and hands out their bytes. Every image is bytes until
+:func:`decode` makes it RGB, so that a digest of the bytes identifies it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from nctransfer.errors import DataError, counted
-from nctransfer.images import SUFFIXES, ImageEntry
+from nctransfer.sources.source import ImageEntry
 
 __all__ = ["Arranged", "arrange", "common_top", "is_hidden", "is_image", "splits_on_top", "text"]
 
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
 
 

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nctransfer.errors import DataError, counted
-from nctransfer.images import ImageEntry, ImageSource, source_id
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.labels import named
+from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 
 __all__ = ["MANIFESTS", "Manifest"]
 
 MANIFESTS = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "class")
-
 Row = tuple[int, Mapping[str, Any]]  # line, value by column
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import bisect
 import glob
 import itertools
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, counted
-from nctransfer.images import ImageEntry, ImageSource, source_id
+from nctransfer.sources.arrow_columns import (
+    Columns,
+    class_label,
+    find_image_column,
+    find_label_column,
+    hub_features,
+    is_binary_type,
+    is_image_struct,
+    is_text_type,
+    no_column,
+    stored_type,
+)
 from nctransfer.sources.contents import failing, given
 from nctransfer.sources.folder import walk
 from nctransfer.sources.labels import named, unlike
 from nctransfer.sources.layout import splits_on_top, text
+from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,22 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetFiles", "is_parquet"]
 
-LABEL_COLUMNS = ("label", "class", "fine_label")
-IMAGE_COLUMNS = ("image", "img")
 BATCH_BYTES = 8 * 2**20  # of images in memory at once
 OUTSIDE = "the image lies outside the Parquet file, which has its path only"
 LISTED_ROWS = 2**16  # labels in memory at once
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of the files say what."""
-
-    image: str
-    is_struct: bool  # {bytes, path}, not bytes alone
-    label: str
-    names: Sequence[str] | None  # of the codes in the label column
-    split: str | None
 
 
 class ParquetFiles(ImageSource):
@@ -69,7 +66,7 @@ class ParquetFiles(ImageSource):
         self._asked = (image_column, label_column)
         self._class_names = class_names
         self._files: dict[str, Path] = {}  # by the part of the id before the row
-        self._columns: dict[str, _Columns] = {}
+        self._columns: dict[str, Columns] = {}
 
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`; reads the labels, not the images."""
@@ -102,32 +99,34 @@ class ParquetFiles(ImageSource):
         for stem, group in itertools.groupby(places, key=lambda place: place[0]):
             yield from _contents(self._files[stem], self._columns[stem], [row for _, row in group])
 
-    def _choose(self, path: Path, schema: pa.Schema) -> _Columns:
+    def _choose(self, path: Path, schema: pa.Schema) -> Columns:
         import pyarrow as pa
 
         image_column, label_column = self._asked
-        features = _features(schema)
-        image = image_column or _image_column(path, schema, features)
-        label = label_column or _label_column(path, schema, features)
+        features = hub_features(schema)
+        image = image_column or find_image_column(path, schema, features)
+        label = label_column or find_label_column(path, schema, features)
         for what, column in (("image", image), ("label", label)):
             if column not in schema.names:
-                raise _no_column(path, schema, f"no column {column!r}", what)
-        if not (is_struct := _is_image_struct(schema.field(image).type)) and not _is_binary(schema.field(image).type):
-            raise _no_column(path, schema, f"no images in the column {image!r} ({schema.field(image).type})", "image")
+                raise no_column(path, schema, f"no column {column!r}", what)
+        if not (is_struct := is_image_struct(schema.field(image).type)) and not is_binary_type(
+            schema.field(image).type
+        ):
+            raise no_column(path, schema, f"no images in the column {image!r} ({schema.field(image).type})", "image")
         names = self._class_names
-        if names is None and (described := _class_label(features.get(label))) is not None:
+        if names is None and (described := class_label(features.get(label))) is not None:
             names = unlike(described)
-        kind = _value_type(schema.field(label).type)
-        if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or _is_text(kind)):
-            raise _no_column(
+        kind = stored_type(schema.field(label).type)
+        if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or is_text_type(kind)):
+            raise no_column(
                 path, schema, f"no labels in the column {label!r} ({kind}): needed is text or codes", "label"
             )
-        if _is_text(kind):
+        if is_text_type(kind):
             if self._class_names is not None:
                 raise DataError(f"the labels of {str(path)!r} are names already, not codes", "leave out --class-names")
             names = None
-        split = "split" if "split" in schema.names and _is_text(_value_type(schema.field("split").type)) else None
-        return _Columns(image, is_struct, label, names, split if split not in (image, label) else None)
+        split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
+        return Columns(image, is_struct, label, names, split if split not in (image, label) else None)
 
 
 def is_parquet(path: Path) -> bool:
@@ -165,7 +164,7 @@ def _opened(path: Path) -> parquet.ParquetFile:
         raise _unreadable(path, error) from error
 
 
-def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: _Columns) -> Iterator[ImageEntry]:
+def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) -> Iterator[ImageEntry]:
     import pyarrow as pa
 
     found = path.stat()
@@ -186,7 +185,7 @@ def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: _Columns) -
         raise _unreadable(path, error) from error
 
 
-def _contents(path: Path, columns: _Columns, rows: Sequence[int]) -> Iterator[Callable[[], bytes]]:
+def _contents(path: Path, columns: Columns, rows: Sequence[int]) -> Iterator[Callable[[], bytes]]:
     """The images of some rows of one file, row group by row group."""
     try:
         file = _opened(path)
@@ -215,7 +214,7 @@ def _runs(rows: Iterable[int], starts: Sequence[int]) -> Iterator[tuple[int, lis
 
 
 def _group_contents(
-    file: parquet.ParquetFile, columns: _Columns, group: int, rows: Sequence[int]
+    file: parquet.ParquetFile, columns: Columns, group: int, rows: Sequence[int]
 ) -> Iterator[Callable[[], bytes]]:
     """The images of ascending rows of one row group, a few in memory at a time."""
     import pyarrow as pa
@@ -236,7 +235,7 @@ def _group_contents(
     yield from itertools.repeat(failing(reason), len(rows) - done)
 
 
-def _image_batches(file: parquet.ParquetFile, columns: _Columns, group: int) -> Iterator[pa.Array]:
+def _image_batches(file: parquet.ParquetFile, columns: Columns, group: int) -> Iterator[pa.Array]:
     """The encoded images of one row group in small pieces."""
     about = file.metadata.row_group(group)
     parts = (about.column(index) for index in range(about.num_columns))
@@ -257,78 +256,5 @@ def _split_of(stem: str) -> str:
     return ""
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    """What the Hugging Face metadata say about the columns; nothing if they are not as expected."""
-    try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return {}
-    return described if isinstance(described, dict) else {}
-
-
-def _kind(feature: Any) -> object:
-    return feature.get("_type") if isinstance(feature, dict) else None
-
-
-def _class_label(feature: Any) -> list[str] | None:
-    names = feature.get("names") if _kind(feature) == "ClassLabel" else None
-    return [str(name) for name in names] if isinstance(names, list) else None
-
-
-def _image_column(path: Path, schema: pa.Schema, features: dict[str, Any]) -> str:
-    found = [name for name in schema.names if _kind(features.get(name)) == "Image"]
-    found = found or [field.name for field in schema if _is_image_struct(field.type)]
-    found = found or [field.name for field in schema if _is_binary(field.type)]
-    usual = [name for name in IMAGE_COLUMNS if name in found]
-    if len(found) == 1 or usual:
-        return (usual or found)[0]
-    what = f"several columns of images: {', '.join(found)}" if found else "no column of images ({bytes, path} or bytes)"
-    raise _no_column(path, schema, what, "image")
-
-
-def _label_column(path: Path, schema: pa.Schema, features: dict[str, Any]) -> str:
-    for name in LABEL_COLUMNS:
-        if name in schema.names:
-            return name
-    found = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
-    if len(found) == 1:
-        return str(found[0])
-    what = f"several columns of classes: {', '.join(found)}" if found else "no column of labels (label, class)"
-    raise _no_column(path, schema, what, "label")
-
-
-def _no_column(path: Path, schema: pa.Schema, what: str, option: str) -> DataError:
-    return DataError(
-        f"{str(path)!r} has {what}", f"its columns: {', '.join(schema.names)}; name one by --{option}-column"
-    )
-
-
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{str(path)!r} cannot be read as Parquet: {error}", "it may be truncated: fetch it again")
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa
-
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
-
-
-def _is_image_struct(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    if not pa.types.is_struct(kind):
-        return False
-    index = kind.get_field_index("bytes")
-    return index >= 0 and _is_binary(kind.field(index).type)

@@ -9,20 +9,21 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from nctransfer import images
 from nctransfer.errors import DeviceError
-from nctransfer.images import ImageEntry, ImageSource
+from nctransfer.sources.decoding import decode
+from nctransfer.sources.source import content_digest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
+    from nctransfer.sources.source import ImageEntry, ImageSource
+
 __all__ = ["Loaded", "ahead", "load_images", "read_digests", "threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
 MOST_THREADS = 16
 
 
@@ -57,7 +58,7 @@ def read_digests(source: ImageSource, entries: Sequence[ImageEntry], workers: in
 
     def digest(content: Callable[[], bytes]) -> Loaded:
         try:
-            return Loaded(images.content_digest(content()))
+            return Loaded(content_digest(content()))
         except OSError as error:
             return Loaded("", None, error.strerror or str(error))
 
@@ -91,10 +92,10 @@ def load_images(
         digest = ""
         try:
             encoded = content()
-            digest = images.content_digest(encoded)
+            digest = content_digest(encoded)
             if expected and digest != expected:
                 return Loaded("", None, "it changed while it was being read")
-            return Loaded(digest, None if digest in known else preprocess(images.decode(encoded)))
+            return Loaded(digest, None if digest in known else preprocess(decode(encoded)))
         except OSError as error:
             return Loaded(digest, None, error.strerror or str(error))
         except Exception as error:  # of whatever resizes: an odd image must not end the run

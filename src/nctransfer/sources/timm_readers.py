@@ -1,0 +1,214 @@
+"""timm's readers, one class for each way in which they hold images."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import DataError, counted
+from nctransfer.sources.contents import check_size, failing, given, read_file
+from nctransfer.sources.decoding import to_ppm
+from nctransfer.sources.labels import unlike
+from nctransfer.sources.layout import text
+from nctransfer.sources.timm_reader import (
+    PREFIXES,
+    Listed,
+    TimmReader,
+    content_stamp,
+    format_number,
+    names_of,
+    ppm,
+    why,
+)
+
+if TYPE_CHECKING:
+    from nctransfer.sources.source import ImageEntry
+
+__all__ = ["open_reader", "prefix_of"]
+
+
+class _Torch(TimmReader):
+    """``torch/…``: torchvision's data sets, of files or in memory."""
+
+    def _images(self) -> Iterator[Listed]:
+        if (files := self._files) is not None:
+            for id_, (path, code) in files.items():
+                found = Path(path).stat()
+                yield Listed(id_, code, found.st_size, found.st_mtime_ns)
+            return
+        targets = getattr(self._dataset, "targets", None)
+        codes = getattr(targets, "tolist", lambda: targets)()
+        for index in range(len(self._dataset)):
+            content = self._ppm(index)
+            yield Listed(f"{index:07d}", codes[index] if codes else self._dataset[index][1], *content_stamp(content))
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        """See :meth:`ImageSource.contents`."""
+        with self._timm():
+            files = self._files
+        for entry in entries:
+            if files is None:
+                yield functools.partial(self._ppm, int(entry.id))
+            else:
+                yield functools.partial(read_file, files[entry.id][0])
+
+    def _names(self) -> Sequence[str] | None:
+        names = getattr(self._dataset, "classes", None) or getattr(self._dataset, "all_categories", None)
+        return names and unlike([name if isinstance(name, str) else ", ".join(name) for name in names])
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        if self._root is None:
+            raise DataError(f"{self.name!r} needs a folder", "name where it lies, or is downloaded to: --data-dir")
+        try:
+            return self._create(download=False)
+        except (RuntimeError, FileNotFoundError):  # not there yet
+            if self._offline:
+                raise
+        return self._create(download=True)
+
+    @functools.cached_property
+    def _files(self) -> Mapping[str, tuple[str, int]] | None:
+        """Path and code of each image by its id, where they are files."""
+        dataset = self._dataset
+        found = getattr(dataset, "samples", None) or getattr(dataset, "imgs", None)
+        if not isinstance(found, list) and getattr(dataset, "target_type", None) == ["full"]:  # iNaturalist
+            found = [(f"{dataset.root}/{dataset.all_categories[code]}/{name}", code) for code, name in dataset.index]
+        if not isinstance(found, list):
+            return None
+        return {text(os.path.relpath(path, dataset.root)): (path, code) for path, code in sorted(found)}
+
+    def ppm(self, index: int) -> bytes:
+        try:
+            return to_ppm(self._dataset[index][0])
+        except ValueError as error:
+            raise OSError(str(error)) from error
+
+
+class _Hub(TimmReader):
+    """``hfds/…``: a Hugging Face data set at hand, by index."""
+
+    def _images(self) -> Iterator[Listed]:
+        dataset = self._reader.dataset
+        stamp = format_number(str(getattr(dataset, "_fingerprint", "")).encode())
+        for index, label in enumerate(dataset[self._reader.label_key]):
+            yield Listed(f"{index:07d}", label, 0, stamp)
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        """See :meth:`ImageSource.contents`: the iterator reads; nothing says that threads may share the data set."""
+        with self._timm():
+            reader = self._reader
+        for entry in entries:
+            try:
+                with reader[int(entry.id)][0] as file:
+                    check_size(file.seek(0, os.SEEK_END))
+                    file.seek(0)
+                    content = file.read()
+            except Exception as error:
+                yield failing(why(error))
+            else:
+                yield given(content)
+
+    def _names(self) -> Sequence[str] | None:
+        return names_of(self._reader)
+
+    @functools.cached_property
+    def _reader(self) -> Any:
+        return self._create(**self._keys).reader
+
+
+class _Passing(TimmReader):
+    """``hfids/…``, ``wds/…``, ``tfds/…``: one image after the other, and decoded.
+
+    A listing is one pass; it keeps the digest of each image as its stamp.
+    """
+
+    def _images(self) -> Iterator[Listed]:
+        number = -1
+        self._reader = self._open()
+        for number, (image, label) in enumerate(self._reader):
+            yield Listed(f"{number:07d}", label, *content_stamp(ppm(image)))
+        declared = getattr(self._reader, "num_samples", 0) if prefix_of(self.name) == "wds" else 0
+        if declared and declared != number + 1:
+            self.notes += (f"{counted(declared, 'image')} declared, {number + 1:,} could be read",)
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        """See :meth:`ImageSource.contents`: one more pass."""
+        images: Iterator[tuple[int, Any]] = iter(())
+        last, reason = len(entries) and int(entries[0].id), "the reader has fewer images than it had"
+        started = False
+        for entry in entries:
+            index = int(entry.id)
+            content = None
+            try:
+                if not started or index <= last:  # not in order: once more from the front
+                    started = True
+                    with self._timm():
+                        images = enumerate(iter(self._open()))
+                last = index
+                for number, (image, _) in images:
+                    if number == index:
+                        content = ppm(image)
+                        break
+            except Exception as error:
+                reason = why(error)
+            yield failing(reason) if content is None else given(content)
+
+    def _names(self) -> Sequence[str] | None:
+        if names := names_of(self._reader):
+            return names
+        features = getattr(getattr(self._reader, "ds", None), "features", None) or {}  # hfids, of a local folder
+        feature = features.get(getattr(self._reader, "target_key", None))
+        return getattr(feature, "names", None)
+
+    def _open(self) -> Any:
+        prefix = prefix_of(self.name)
+        options: dict[str, Any] = {**self._keys, "input_img_mode": ""}
+        if prefix == "hfids":
+            options["num_samples"] = 1  # some number must be known in advance; without training it is not used
+        if prefix == "tfds":
+            options["download"] = not self._offline
+        if prefix == "wds":
+            self._root = self._shards_folder()
+        reader = self._create(**options).reader
+        for name in reader.split_info.filenames if prefix == "wds" else ():
+            if os.path.isabs(name) or ".." in Path(name).parts:  # noqa: PTH117
+                raise DataError(f"the shard {name!r} lies outside the folder {str(self._root)!r}")
+        return reader
+
+    def _shards_folder(self) -> Path:
+        root = self._root or Path(self.name.partition("/")[2])
+        if not root.is_dir():
+            raise DataError(
+                f"{self.name!r} needs the folder of its shards",
+                "name it by --data-dir, and by --split a split of its _info.json or shards: 'pets-{000..003}.tar'",
+            )
+        return root
+
+
+def open_reader(name: str, **options: Any) -> TimmReader:
+    """The data set of that name.
+
+    Args:
+        name: Such as ``torch/cifar10``, ``hfds/cifar10``, ``wds//data/shards``.
+        options: Those of :class:`TimmReader`.
+
+    Raises:
+        DataError: A package is missing that timm needs for it.
+    """
+    prefix = prefix_of(name)
+    package, install = PREFIXES[prefix]
+    if importlib.util.find_spec(package) is None:
+        raise DataError(f"{name!r} needs the package {package}", f"pip install {install}")
+    kinds: dict[str, type[TimmReader]] = {"torch": _Torch, "hfds": _Hub}
+    return kinds.get(prefix, _Passing)(name, **options)
+
+
+def prefix_of(name: str) -> str:
+    """The prefix of a timm name, ``""`` if it has none that is known."""
+    prefix = name.partition("/")[0].lower() if "/" in name else ""
+    return prefix if prefix in PREFIXES else ""
