@@ -34,9 +34,10 @@ from nctransfer.checkpoints import (
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, NCTransferError, WeightsError
 from nctransfer.evaluation import fewshot
 from nctransfer.extraction import Runtime, extract_to_store
-from nctransfer.features import FeatureSet, Selection
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.measures import MEASURES, collapse, compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.store import FeatureStore
 
 MODEL = "test_resnet"

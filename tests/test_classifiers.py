@@ -19,7 +19,7 @@ from nctransfer.classifiers import CLASSIFIERS, TOLERANCE, _fit_logistic, cosine
 from nctransfer.episodes import Episodes, EpisodeSpec, sample
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import fewshot
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.products import Pool, Products
 
 TIE = 1e-4  # of the spread of the scores: closer than that, float32 may see the other class in front

@@ -17,7 +17,7 @@ import nctransfer as nct
 from conftest import Run
 from nctransfer.classifiers import CLASSIFIERS
 from nctransfer.cli.sources import short_name
-from nctransfer.features import Selection
+from nctransfer.sources.selection import Selection
 from terminal import cli, data_of, done, misused, refused
 from test_cli import on_terminal
 

@@ -11,7 +11,7 @@ import scipy.stats
 
 import oracles
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureInfo, FeatureSet
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.measures import MEASURES, CollapseComparison, collapse, compare_layers, compare_samples, compare_sets
 
 CLASSES = ["ant", "bee", "cat", "dog"]

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from nctransfer.episodes import Episodes, EpisodeSpec, check, large_enough, same_classes, sample, sample_disjoint
 from nctransfer.errors import EpisodeError
-from nctransfer.features import FeatureInfo, FeatureSet
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 
 FIELDS = ("classes", "queries", "support")
 

@@ -20,7 +20,7 @@ from nctransfer.classifiers import CLASSIFIERS, TOLERANCE, simpleshot
 from nctransfer.episodes import EpisodeSpec, sample, sample_disjoint
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import INTERVALS, FewShotResult, compare_fewshot, half_width
-from nctransfer.features import FeatureInfo, FeatureSet
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.products import Pool
 
 fewshot = functools.partial(evaluation.fewshot, theory=False)

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from nctransfer import evaluation, expectation
 from nctransfer.errors import EpisodeError
 from nctransfer.expectation import chance_to_win, expect
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 
 fewshot = functools.partial(evaluation.fewshot, theory=False, device="cpu")
 

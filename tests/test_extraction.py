@@ -45,13 +45,14 @@ from nctransfer.errors import (
     WeightsError,
 )
 from nctransfer.extraction import ExtractionReport, Runtime, extract_to_store
-from nctransfer.features import FeatureSet, Selection
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.hub import Progress
 from nctransfer.sources import folder
 from nctransfer.sources.archives import TarArchive
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.opening import open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, content_digest
 from nctransfer.store import FeatureStore, StoredSet, load_features
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureInfo, FeatureSet, Selection
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.sources.selection import Selection
 
 F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = ["dog", "cat", "dog", "cat"]

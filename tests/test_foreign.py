@@ -21,10 +21,14 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
-from nctransfer import foreign
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureSet, Selection
-from nctransfer.foreign import read_features, read_npz, read_parquet, read_safetensors
+from nctransfer.features import parquet_files
+from nctransfer.features.array_files import read_npz, read_safetensors
+from nctransfer.features.feature_set import FeatureSet
+from nctransfer.features.file_contents import NAME_THEM
+from nctransfer.features.files import read_features
+from nctransfer.features.parquet_files import read_parquet
+from nctransfer.sources.selection import Selection
 
 F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = ["dog", "cat", "dog", "cat"]
@@ -206,7 +210,7 @@ def test_a_selection_that_leaves_nothing_says_so(tmp_path: Path) -> None:
 def test_the_first_null_is_named(column: pa.Array, row: int) -> None:
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
     with pytest.raises(FeaturesError, match=f"nulls, the first in row {row}$"):
-        foreign.vectors(chunked, "feature")
+        parquet_files.vectors(chunked, "feature")
 
 
 def test_the_first_label_that_is_null_is_named(tmp_path: Path) -> None:
@@ -415,7 +419,7 @@ def test_arrays_that_do_not_say_what_they_are(save: Save, arrays: dict[str, np.n
         read_features(save(**arrays))
     text = str(caught.value)
     assert all(f"{name!r} {array.shape} " in text for name, array in arrays.items())
-    assert caught.value.hint == foreign.NAME_THEM
+    assert caught.value.hint == NAME_THEM
 
 
 @pytest.mark.parametrize("names", [("absent", None), (None, "absent")])
@@ -506,7 +510,7 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, shape: tuple[int, ...], m
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "PLAUSIBLE_BYTES", 2**20)
+    monkeypatch.setattr("nctransfer.features.array_files.PLAUSIBLE_BYTES", 2**20)
     path = _packed(tmp_path, x=np.zeros((4, 2**18), np.float32), y=CODES)
     assert path.stat().st_size < 2**15
     with pytest.raises(FeaturesError, match="'x' would take"):

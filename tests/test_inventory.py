@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nctransfer.errors import DeviceError, FeaturesError
-from nctransfer.features import Selection
 from nctransfer.sources import data_report, inventory
 from nctransfer.sources.data_report import Copy, DataReport, Sizes
 from nctransfer.sources.inventory import inspect
 from nctransfer.sources.leakage import compare
 from nctransfer.sources.opening import open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.tables import data_sheets, plain, to_json, to_markdown
 

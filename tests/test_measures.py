@@ -15,7 +15,7 @@ from scipy.stats import ortho_group
 
 import oracles
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.measures import MEASURES, CollapseReport, Undefined, cdnv, cdnv_debiased, collapse, debiased_pairs
 from nctransfer.statistics import ClassStatistics, LinearHead, with_head
 

@@ -12,7 +12,7 @@ import pytest
 
 import oracles
 from nctransfer.errors import EpisodeError, FeaturesError
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.pairs import PairExplanation, explain
 from nctransfer.statistics import ClassStatistics
 from nctransfer.theory import luthra2025

@@ -8,7 +8,7 @@ import torch
 
 from nctransfer import products
 from nctransfer.episodes import Episodes, EpisodeSpec, sample
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.products import Pool, Products
 
 FIELDS = ("support", "cross", "squares", "along")

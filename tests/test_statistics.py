@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 import oracles
 from nctransfer.errors import FeaturesError
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.statistics import ClassStatistics, LinearHead, ncc_accuracies, with_head
 
 COUNTS = (2, 3, 9, 20)

@@ -21,7 +21,7 @@ from pyarrow import dataset, parquet
 from safetensors.torch import load_file
 
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features import Selection
+from nctransfer.sources.selection import Selection
 from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet, load_features
 
 KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features import FeatureInfo, Features, FeatureSet, FeatureStream, Selection
-from nctransfer.foreign import read_features, stream_features
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_stream import Features, FeatureStream
+from nctransfer.features.files import read_features, stream_features
 from nctransfer.measures import collapse
+from nctransfer.sources.selection import Selection
 from nctransfer.statistics import ClassStatistics, Means, Moments
 from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 import oracles
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import fewshot
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.measures import Undefined, cdnv, directional_cdnv
 from nctransfer.statistics import ClassStatistics
 from nctransfer.theory import BOUNDS, Bound, bound_table, error_bounds, galanti2022, luthra2025, luthra2026

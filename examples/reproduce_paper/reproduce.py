@@ -29,8 +29,8 @@ from nctransfer.checkpoints import rehearse, samples_of
 from nctransfer.cli.options import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
-from nctransfer.features import Selection
 from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.selection import Selection
 
 
 class Equal(StrEnum):

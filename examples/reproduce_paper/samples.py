@@ -14,9 +14,9 @@ import torch
 from timm.data import create_transform
 
 from nctransfer.errors import DataError, StoreError
-from nctransfer.features import Selection
 from nctransfer.sources.loading import load_images
 from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.timm_reader import TimmReader
 
 TRAIN, TEST = "train", "test"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation import FewShotResult, compare_fewshot, fewshot
     from nctransfer.expectation import expect
     from nctransfer.extraction import extract
-    from nctransfer.features import FeatureSet
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
     from nctransfer.pairs import explain
     from nctransfer.probing import probe
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CollapseReport": "measures",
-    "FeatureSet": "features",
+    "FeatureSet": "features.feature_set",
     "FeatureStore": "store",
     "FewShotResult": "evaluation",
     "NCTransferError": "errors",

@@ -16,10 +16,11 @@ from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
 from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot, paired_difference
 from nctransfer.extraction import Runtime, extract_to_store
-from nctransfer.features import FeatureInfo, FeatureSet, Selection
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.hub import Progress
 from nctransfer.measures import CollapseReport, collapse, compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageSource
 from nctransfer.store import FeatureStore
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     import numpy as np

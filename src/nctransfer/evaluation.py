@@ -25,7 +25,7 @@ from nctransfer.episodes import (
 )
 from nctransfer.errors import EpisodeError, FeaturesError, counted
 from nctransfer.expectation import QUERIES, expect
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.products import Pool, prepared
 from nctransfer.statistics import ClassStatistics
 from nctransfer.theory import BOUNDS, Bound, error_bounds
@@ -163,7 +163,7 @@ class FewShotResult:
     """Few-shot accuracies on one feature set.
 
     Attributes:
-        features: What was measured, as :meth:`~nctransfer.features.FeatureSet.to_dict` says it.
+        features: What was measured, as :meth:`~nctransfer.features.feature_set.FeatureSet.to_dict` says it.
         rows: One row for each of ways × shots × classifiers.
         classes: The class names.
         settings: What else was asked for: query set, reference mean, normalisation, penalty, classes left out.

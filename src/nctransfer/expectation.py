@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from nctransfer.devices import with_float64
 from nctransfer.episodes import EpisodeSpec, check
 from nctransfer.errors import EpisodeError
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.products import prepared
 
 if TYPE_CHECKING:

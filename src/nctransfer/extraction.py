@@ -18,10 +18,11 @@ from nctransfer.backbones import Backbone, BackboneRequest, load
 from nctransfer.catalogue import DEFAULT_MODEL
 from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImage, BrokenImagesError, DataError, DeviceError, FeaturesError, StoreError, counted
-from nctransfer.features import FeatureSet, Selection
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.hub import Progress, cached
 from nctransfer.sources.loading import load_images, read_digests, threads
 from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.store import FEATURE, FORMAT, FeatureKey, FeatureStore, Listed, StoredSet
 from nctransfer.weights import Weights

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features import Features, FeatureSet  # noqa: F401 - FeatureSet is for the examples
+from nctransfer.features.feature_stream import Features
 from nctransfer.statistics import ClassStatistics, LinearHead, ncc_accuracies, with_head
 
 if TYPE_CHECKING:
@@ -456,7 +456,7 @@ class CollapseReport:
     """The collapse of one feature set.
 
     Attributes:
-        features: What was measured, as :meth:`~nctransfer.features.FeatureSet.to_dict` says it.
+        features: What was measured, as :meth:`~nctransfer.features.feature_set.FeatureSet.to_dict` says it.
         metrics: Every measure by name; ``None`` where it is not defined. Also attributes: ``report.cdnv``.
         intervals: 95% intervals of averages over pairs: delete-one-class jackknife, for 3 classes and more.
         undefined: The reason for each ``None``.

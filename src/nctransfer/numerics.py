@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones import Backbone
 from nctransfer.errors import DataError, ModelError, counted
-from nctransfer.features import Selection
 from nctransfer.sources.decoding import decode
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageSource
 from nctransfer.store import FEATURE
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.evaluation import fewshot
 from nctransfer.expectation import expect
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.statistics import ClassStatistics
 from nctransfer.theory import luthra2025
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.classifiers import LOO_EXPONENTS
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features import Features
+from nctransfer.features.feature_stream import Features
 from nctransfer.statistics import ClassStatistics
 
 if TYPE_CHECKING:

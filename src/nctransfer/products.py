@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nctransfer.devices import with_float64
 from nctransfer.episodes import Episodes, EpisodeSpec
 from nctransfer.errors import EpisodeError
-from nctransfer.features import FeatureSet
+from nctransfer.features.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     import torch

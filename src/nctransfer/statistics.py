@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError
-from nctransfer.features import Features
+from nctransfer.features.feature_stream import Features
 
 if TYPE_CHECKING:
     import torch

@@ -37,8 +37,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features import FeatureInfo, FeatureSet, FeatureStream, Selection, coded
-from nctransfer.foreign import read_features, vectors
+from nctransfer.features.feature_set import FeatureInfo, FeatureSet, coded
+from nctransfer.features.feature_stream import FeatureStream
+from nctransfer.features.files import read_features
+from nctransfer.features.parquet_files import vectors
+from nctransfer.sources.selection import Selection
 
 if TYPE_CHECKING:
     import numpy as np

@@ -36,9 +36,9 @@ def check(
         from nctransfer import numerics
         from nctransfer.backbones import load
         from nctransfer.catalogue import DEFAULT_MODEL
-        from nctransfer.features import Selection
         from nctransfer.sources.digits import Digits
         from nctransfer.sources.opening import open_source
+        from nctransfer.sources.selection import Selection
         from nctransfer.tables import numerics_sheet
 
         if backbone.model is None:

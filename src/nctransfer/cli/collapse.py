@@ -16,7 +16,7 @@ from nctransfer.cli.terminal import Terminal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from nctransfer.features import Features
+    from nctransfer.features.feature_stream import Features
     from nctransfer.measures import CollapseComparison, CollapseReport
 
 log = logging.getLogger("nctransfer.cli")

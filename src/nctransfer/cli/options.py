@@ -18,8 +18,8 @@ import typer
 if TYPE_CHECKING:
     from nctransfer.backbones import BackboneRequest
     from nctransfer.extraction import Runtime
-    from nctransfer.features import Selection
     from nctransfer.sources.opening import ReadingOptions
+    from nctransfer.sources.selection import Selection
 
 __all__ = [
     "BackboneOptions",
@@ -85,7 +85,7 @@ class SelectionOptions:
         Raises:
             DataError: A file of classes cannot be read.
         """
-        from nctransfer.features import Selection
+        from nctransfer.sources.selection import Selection
 
         return Selection(
             self.split,

@@ -14,7 +14,9 @@ from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from nctransfer.extraction import ExtractionReport
-    from nctransfer.features import Features, FeatureSet, Selection
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.features.feature_stream import Features
+    from nctransfer.sources.selection import Selection
     from nctransfer.store import StoredSet
 
     Found = Path | tuple[StoredSet, Selection]
@@ -111,7 +113,7 @@ def features_for(
     terminal: Terminal,
 ) -> FeatureSet:
     """The features that a command is about, in memory; see :func:`find_set`."""
-    from nctransfer.foreign import read_features
+    from nctransfer.features.files import read_features
     from nctransfer.store import FEATURE
 
     found = find_set(name, wanted, output, terminal)
@@ -137,7 +139,7 @@ def stream_for(
 
 def streamed(found: Found, wanted: Wanted, column: str | None) -> Features:
     """What :func:`find_set` found, read in passes."""
-    from nctransfer.foreign import stream_features
+    from nctransfer.features.files import stream_features
     from nctransfer.store import FEATURE
 
     if isinstance(found, Path):

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import BrokenImage
-from nctransfer.features import Selection
 from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, duplicate_groups, find_duplicates
 from nctransfer.sources.decoding import decode, header
 from nctransfer.sources.loading import ahead, threads
+from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import content_digest
 
 if TYPE_CHECKING:

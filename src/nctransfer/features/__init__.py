@@ -1,0 +1,1 @@
+"""Features with labels: in memory, in passes, from other people's files."""

@@ -1,0 +1,280 @@
+"""Features made elsewhere, from NumPy's ``.npz`` and from ``.safetensors`` files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nctransfer.errors import FeaturesError
+from nctransfer.features.file_contents import (
+    CLASSES,
+    FEATURES,
+    IDS,
+    LABELS,
+    NAME_THEM,
+    SPLITS,
+    Contents,
+    pickled_error,
+    reading_errors,
+)
+
+if TYPE_CHECKING:
+    import zipfile
+
+    import torch
+    from numpy.typing import NDArray
+
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.sources.selection import Selection
+
+__all__ = ["read_npz", "read_safetensors"]
+
+PLAUSIBLE_BYTES = 2**30  # up to here an array is read however well it is compressed
+PLAUSIBLE_RATIO = 100  # what is larger, and compressed better, is a bomb rather than features
+
+
+class _Array(NamedTuple):
+    """An array of a file, not yet read."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str  # as NumPy's dtype.kind
+    read: Callable[[], NDArray[Any]]
+
+
+def read_npz(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str | None = None,
+    selection: Selection | None = None,
+    class_names: Sequence[str] | None = None,
+) -> FeatureSet:
+    """Features from a file of ``numpy.savez`` or ``numpy.savez_compressed``.
+
+    Args:
+        path: The file.
+        label_column: The array of class names or codes; by default ``label``, ``labels``, ``y`` or ``targets``, else
+            the only vector of names or whole numbers that has one for each row of the features.
+        feature_column: The matrix; by default ``feature``, ``features``, ``x``, ``X`` or ``embeddings``, else the only
+            matrix of floats.
+        selection: Which rows are wanted. Arrays ``ids`` or ``id``, and ``split`` are used if they are there.
+        class_names: The names of labels 0, 1, …, where these are whole numbers; by default the array ``classes`` or
+            ``class_names`` if there is one.
+
+    Raises:
+        FeaturesError: There is no such file or array, it is pickled or implausibly large, or values are not finite.
+    """
+    import zipfile
+
+    needed = "needed is a file of numpy.savez with features and labels"
+    with reading_errors(path, "npz", needed), zipfile.ZipFile(path) as archive:
+        if any(name.endswith(".pkl") for name in archive.namelist()):  # a file of torch.save
+            raise pickled_error(Path(path))
+        arrays = {
+            member.filename.removesuffix(".npy"): _npy(archive, member)
+            for member in archive.infolist()
+            if member.filename.endswith(".npy")
+        }
+        contents = _contents(path, arrays, label_column, feature_column)
+    return contents.selected(path, selection, class_names)
+
+
+def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Array:
+    """The header of one array; its values only when they are read."""
+    import numpy as np
+
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        content = member.file_size - file.tell()
+
+    def read() -> NDArray[Any]:
+        if math.prod(shape) * dtype.itemsize != content:
+            raise FeaturesError(f"the array {name!r} is damaged: {content:,} bytes cannot be {shape} of {dtype}")
+        packed = Path(archive.filename or "").stat().st_size
+        if content > max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed):
+            raise FeaturesError(
+                f"the array {name!r} would take {content / 2**30:,.1f} GiB, from a file of {packed / 2**20:,.1f} MiB",
+                "if these are features, save them by numpy.savez, which does not compress",
+            )
+        with archive.open(member) as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+
+    return _Array(shape, str(dtype), "O" if dtype.hasobject else dtype.kind, read)
+
+
+def read_safetensors(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str | None = None,
+    selection: Selection | None = None,
+    class_names: Sequence[str] | None = None,
+) -> FeatureSet:
+    """Features from a ``.safetensors`` file, arrays found as :func:`read_npz` finds them.
+
+    Tensors hold no text. So ids, ``split`` and ``classes`` may also be lists in JSON in the file's metadata.
+
+    Args:
+        path: The file.
+        label_column: See :func:`read_npz`.
+        feature_column: See :func:`read_npz`.
+        selection: See :func:`read_npz`.
+        class_names: See :func:`read_npz`.
+
+    Raises:
+        FeaturesError: There is no such file or array, or values are not finite.
+    """
+    from safetensors import safe_open
+
+    needed = "needed is a file of tensors of features and labels"
+    with (
+        reading_errors(path, "safetensors", needed),
+        safe_open(path, framework="pt") as file,
+    ):  # NumPy knows no bfloat16
+        arrays = _texts(file.metadata() or {}) | {name: _tensor(file, name) for name in sorted(file.keys())}
+        contents = _contents(path, arrays, label_column, feature_column)
+    return contents.selected(path, selection, class_names)
+
+
+def _tensor(file: Any, name: str) -> _Array:
+    header = file.get_slice(name)
+    dtype = header.get_dtype()
+    kind = "b" if dtype == "BOOL" else {"B": "f", "I": "i", "U": "u", "C": "c"}.get(dtype[0], "f")
+
+    def read() -> NDArray[Any]:
+        tensor: torch.Tensor = file.get_tensor(name)
+        array: NDArray[Any] = (tensor.float() if kind == "f" and dtype != "F64" else tensor).numpy()
+        return array
+
+    return _Array(tuple(header.get_shape()), dtype, kind, read)
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
+    """Lists of names in the metadata as arrays."""
+
+    def array(values: list[Any]) -> Callable[[], NDArray[Any]]:
+        import numpy as np
+
+        return lambda: np.array([str(value) for value in values], dtype=object)
+
+    found: dict[str, _Array] = {}
+    for name in (*IDS, *SPLITS, *CLASSES):
+        with suppress(ValueError):  # other things may go by the same name
+            values = json.loads(metadata.get(name, ""))
+            if isinstance(values, list):
+                found[name] = _Array((len(values),), "text", "U", array(values))
+    return found
+
+
+def _contents(
+    path: str | Path, arrays: Mapping[str, _Array], label_column: str | None, feature_column: str | None
+) -> Contents:
+    """Find the arrays that are needed, and read no others."""
+    find = _Finder(path, arrays)
+    feature = find.features(feature_column)
+    rows = arrays[feature].shape[0]
+    label = find.labels(label_column, rows, feature)
+    are_codes = arrays[label].kind in "iu"
+    names = find.class_names() if are_codes else None
+    ids, split = find.one_a_row(IDS, rows), find.one_a_row(SPLITS, rows)
+    return Contents(
+        (feature, label),
+        arrays[feature].read(),
+        _words(arrays[label], label),
+        are_codes,
+        _words(arrays[names], names) if names else None,
+        _words(arrays[ids], ids) if ids else None,
+        _words(arrays[split], split) if split else [""] * rows,
+    )
+
+
+class _Finder:
+    """Which array of a file is what."""
+
+    def __init__(self, path: str | Path, arrays: Mapping[str, _Array]) -> None:
+        self._path = path
+        self._arrays = arrays
+
+    def features(self, wanted: str | None) -> str:
+        """The matrix of features."""
+        floats = [name for name, array in self._arrays.items() if len(array.shape) == 2 and array.kind == "f"]
+        name = self._one(wanted, FEATURES, floats, lambda array: len(array.shape) == 2, "matrix of features")
+        if self._arrays[name].kind == "O":
+            raise _objects(name)
+        return name
+
+    def labels(self, wanted: str | None, rows: int, features: str) -> str:
+        """The vector of labels."""
+        known = {features, *IDS, *SPLITS, *(name for name in CLASSES if self._is_text(name))}
+        fitting = [
+            name
+            for name, array in self._arrays.items()
+            if name not in known and array.shape == (rows,) and array.kind in "iuUSO"
+        ]
+        return self._one(wanted, LABELS, fitting, lambda array: array.shape == (rows,), f"vector of {rows:,} labels")
+
+    def class_names(self) -> str | None:
+        """The names of codes, if the file has them."""
+        return next(filter(self._is_text, CLASSES), None)
+
+    def one_a_row(self, names: Sequence[str], rows: int) -> str | None:
+        """The array of one of these names, if there is one."""
+        name = next((name for name in names if name in self._arrays), None)
+        if name and self._arrays[name].shape != (rows,):
+            raise self._error(f"the array {name!r} does not have one entry for each of {rows:,} rows")
+        return name
+
+    def _is_text(self, name: str) -> bool:
+        array = self._arrays.get(name)
+        return array is not None and len(array.shape) == 1 and array.kind in "USO"
+
+    def _one(
+        self,
+        wanted: str | None,
+        names: Sequence[str],
+        others: Sequence[str],
+        fits: Callable[[_Array], bool],
+        what: str,
+    ) -> str:
+        """The array that is wanted; else the one of a usual name; else the only other that fits."""
+        usual = [name for name in ([wanted] if wanted else names) if name in self._arrays]
+        fitting = [name for name in usual if fits(self._arrays[name])]
+        if not usual and not wanted:
+            fitting = list(others)
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise self._error(f"{' and '.join(map(repr, fitting[:5]))} might each be the {what}")
+        raise self._error(f"{str(self._path)!r} has no {what}" + (f" named {wanted!r}" if wanted else ""))
+
+    def _error(self, message: str) -> FeaturesError:
+        there = [f"{name!r} {array.shape} {array.dtype}" for name, array in self._arrays.items()]
+        listed = ", ".join(there[:10]) + (" …" if len(there) > 10 else "")
+        return FeaturesError(f"{message}; its arrays: {listed or 'none'}", NAME_THEM)
+
+
+def _words(array: _Array, name: str) -> list[str]:
+    """Names, or whole numbers as text."""
+    if array.kind == "O":
+        raise _objects(name)
+    if array.kind not in "iuUS":
+        raise FeaturesError(
+            f"the array {name!r} holds {array.dtype}, not names or whole numbers", "save codes as integers"
+        )
+    values = array.read().tolist()
+    return [value.decode() for value in values] if array.kind == "S" else [str(value) for value in values]
+
+
+def _objects(name: str) -> FeaturesError:
+    return FeaturesError(
+        f"the array {name!r} holds Python objects: reading them could run any code, and is refused",
+        "save names as text, numpy.array(names, dtype=str), and vectors as one matrix of floats",
+    )

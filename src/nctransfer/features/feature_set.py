@@ -1,0 +1,206 @@
+"""Features with their labels, in memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import FeaturesError, counted
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FeatureInfo", "FeatureSet", "coded"]
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a feature set is and where it came from; ``None`` where that is not known."""
+
+    id: str
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    split: str | None = None
+    layer: str = "feature"
+    path: str | None = None  # the Parquet folder or file
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureSet:
+    """Features and labels of n samples in C classes.
+
+    Attributes:
+        features: ``(n, d)``, float32 or float64, on the CPU.
+        labels: ``(n,)`` int64 codes, ascending: row ``labels[i]`` of ``classes``.
+        classes: The C class names, sorted.
+        ids: The n sample names, sorted within each class.
+        info: Where they came from.
+
+    >>> import numpy as np
+    >>> FeatureSet.from_arrays(np.eye(4), ["b", "a", "b", "a"]).counts.tolist()
+    [2, 2]
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    info: FeatureInfo
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: ArrayLike | torch.Tensor,
+        labels: Iterable[object],
+        ids: Iterable[object] | None = None,
+        info: FeatureInfo | None = None,
+        *,
+        copy: bool = True,
+    ) -> FeatureSet:
+        """A feature set of one's own arrays.
+
+        Args:
+            features: ``(n, d)``; float64 is kept, other types become float32.
+            labels: n class names or codes.
+            ids: n distinct sample names; the row number if absent.
+            info: Where they came from.
+            copy: If false, an array whose rows already lie in order is kept as it is, and must not be changed.
+
+        Raises:
+            FeaturesError: Shapes do not fit, there is no row, or a value is NaN or infinite.
+        """
+        import numpy as np
+        import torch
+
+        matrix = _as_floats(features)
+        names = [str(label.item() if hasattr(label, "item") else label) for label in labels]
+        if matrix.ndim != 2 or len(matrix) != len(names) or matrix.size == 0:
+            raise FeaturesError(
+                f"features of shape {matrix.shape} do not go with {len(names):,} labels",
+                "needed are a matrix of one row a sample and one label for each row, at least one",
+            )
+        width = len(str(len(names) - 1))
+        keys = [str(i) for i in ids] if ids is not None else [f"{i:0{width}d}" for i in range(len(names))]
+        if len(keys) != len(names):
+            raise FeaturesError(f"{len(keys):,} ids do not go with {len(names):,} labels")
+        classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
+        order = np.lexsort((_ranks(keys), codes))
+        in_order = bool((order[:-1] < order[1:]).all())
+        rows = torch.from_numpy(matrix if in_order and not copy else np.take(matrix, order, axis=0))
+        ordered = tuple(keys[i] for i in order.tolist())
+        _check_finite(rows, ordered)
+        return cls(
+            rows,
+            torch.from_numpy(codes[order].astype(np.int64)),
+            tuple(classes.tolist()),
+            ordered,
+            info or FeatureInfo("arrays"),
+        )
+
+    def __repr__(self) -> str:
+        size = f"{len(self):,} samples, {counted(len(self.classes), 'class', 'classes')}, width {self.dim:,}"
+        return f"FeatureSet({self.info.id}: {size})"
+
+    def __len__(self) -> int:
+        """The number of samples, n."""
+        return len(self.labels)
+
+    @property
+    def dim(self) -> int:
+        """The feature width, d."""
+        return self.features.shape[1]
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """The number of samples of each class, ``(C,)`` int64."""
+        return self.labels.bincount(minlength=len(self.classes))
+
+    def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Features and labels, ``rows`` at a time: few enough to stay in the cache of a core."""
+        for start in range(0, len(self), rows):
+            yield self.features[start : start + rows], self.labels[start : start + rows]
+
+    def only_classes(self, codes: torch.Tensor) -> FeatureSet:
+        """The samples of some classes, given by their codes in ascending order."""
+        import torch
+
+        rows = torch.isin(self.labels, codes).nonzero()[:, 0]
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=torch.searchsorted(codes, self.labels[rows]),
+            classes=tuple(self.classes[code] for code in codes.tolist()),
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the set is: the fields of :class:`FeatureInfo`, and its size."""
+        return {
+            **asdict(self.info),
+            "samples": len(self),
+            "classes": len(self.classes),
+            "dim": self.dim,
+        }
+
+
+def coded(labels: Sequence[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Class names as codes ``(n,)``, and the names in the order of the codes, which is that of the alphabet."""
+    import torch
+
+    classes = sorted(set(labels))
+    code = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([code[label] for label in labels], dtype=torch.int64), tuple(classes)
+
+
+def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
+    """As an array of float64 if it was that, else of float32."""
+    import numpy as np
+    import torch
+
+    if isinstance(features, torch.Tensor):
+        tensor = features.detach().cpu()
+        features = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    try:
+        matrix = np.asarray(features)
+    except ValueError as error:
+        raise FeaturesError("the features are no matrix: rows are of unequal length") from error
+    if matrix.dtype.kind not in "fiub":
+        raise FeaturesError(f"the features are of type {matrix.dtype}, not real numbers")
+    kept = np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32
+    return matrix.astype(kept, copy=False)
+
+
+def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
+    """The rank of each key; numbers by their value, names by their letters.
+
+    Raises:
+        FeaturesError: Two keys are equal, so that their order would hang on the file's.
+    """
+    import numpy as np
+
+    if all(key.isascii() and key.isdigit() for key in keys):
+        order = sorted(range(len(keys)), key=lambda i: (int(keys[i]), keys[i]))
+    else:
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+    if twice := next((keys[a] for a, b in itertools.pairwise(order) if keys[a] == keys[b]), None):
+        raise FeaturesError(f"the id {twice!r} stands for more than one sample", "ids must be distinct")
+    ranks = np.empty(len(keys), dtype=np.intp)
+    ranks[order] = np.arange(len(keys))
+    return ranks
+
+
+def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:
+    import torch
+
+    bad = torch.cat([~rows.isfinite().all(dim=1) for rows in torch.split(matrix, 4096)])
+    if count := int(bad.sum()):
+        first = ids[int(bad.nonzero()[0])]
+        raise FeaturesError(
+            f"{count:,} of {len(matrix):,} rows hold NaN or infinite values; the first is {first!r}",
+            "leave these samples out, or mend what made them",
+        )

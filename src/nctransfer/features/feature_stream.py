@@ -1,0 +1,116 @@
+"""Features that are read in passes, for sets larger than the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nctransfer.errors import FeaturesError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from nctransfer.features.feature_set import FeatureInfo
+
+__all__ = ["FeatureStream", "Features"]
+
+
+class Features(Protocol):
+    """What can be measured in passes over its rows: a :class:`FeatureSet`, or a :class:`FeatureStream`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C class names, sorted."""
+
+    @property
+    def info(self) -> FeatureInfo:
+        """Where they came from."""
+
+    @property
+    def dim(self) -> int:
+        """The feature width, d."""
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """The number of samples of each class, ``(C,)`` int64."""
+
+    def __len__(self) -> int:
+        """The number of samples, n."""
+
+    def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Features and label codes, at most ``rows`` at a time, in any order, but each time in the same."""
+
+    def only_classes(self, codes: torch.Tensor) -> Features:
+        """The samples of some classes, given by their codes in ascending order."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the set is."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureStream:
+    """Features that are read anew whenever they are asked for, some rows at a time: a set larger than the memory.
+
+    Attributes:
+        labels: ``(n,)`` int64 codes of the rows in the order in which they are read; −1 for a row that is passed over.
+        classes: The C class names, sorted.
+        dim: The feature width, d.
+        info: Where they came from.
+        read: Reads all rows from the first, as matrices ``(b, d)`` of float32 or float64.
+    """
+
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    dim: int
+    info: FeatureInfo
+    read: Callable[[], Iterable[NDArray[Any]]]
+
+    def __len__(self) -> int:
+        """The number of samples, n."""
+        return int(self.counts.sum())
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """See :class:`Features`."""
+        return (self.labels + 1).bincount(minlength=len(self.classes) + 1)[1:]
+
+    def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """See :class:`Features`.
+
+        Raises:
+            FeaturesError: A value is NaN or infinite, or the rows are no longer what they were.
+        """
+        import torch
+
+        start = 0
+        for matrix in self.read():
+            labels = self.labels[start : start + len(matrix)]
+            if len(labels) < len(matrix) or matrix.shape[1] != self.dim:
+                raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
+            kept = labels >= 0
+            chosen = torch.from_numpy(matrix)[kept]
+            finite = chosen.isfinite().all(dim=1)
+            if not bool(finite.all()):
+                first = start + int(kept.nonzero()[int((~finite).nonzero()[0])])
+                raise FeaturesError(
+                    f"{self.info.id} holds NaN or infinite values; the first are in row {first:,}",
+                    "leave these samples out, or mend what made them",
+                )
+            start += len(matrix)
+            yield from zip(chosen.split(rows), labels[kept].split(rows), strict=True)  # type: ignore[no-untyped-call]
+        if start < len(self.labels):
+            raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
+
+    def only_classes(self, codes: torch.Tensor) -> FeatureStream:
+        """See :class:`Features`."""
+        import torch
+
+        new = torch.full((len(self.classes) + 1,), -1)
+        new[codes] = torch.arange(len(codes))  # the last stands for what was passed over already
+        return replace(self, labels=new[self.labels], classes=tuple(self.classes[code] for code in codes.tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """See :class:`Features`."""
+        return {**asdict(self.info), "samples": len(self), "classes": len(self.classes), "dim": self.dim}

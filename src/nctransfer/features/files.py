@@ -1,0 +1,109 @@
+"""Files of features made elsewhere: which reader a file needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import FeaturesError
+from nctransfer.features.array_files import read_npz, read_safetensors
+from nctransfer.features.feature_set import coded
+from nctransfer.features.feature_stream import FeatureStream
+from nctransfer.features.file_contents import pickled_error, reading_errors
+from nctransfer.features.parquet_files import parquet_table, read_parquet, vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.features.feature_stream import Features
+    from nctransfer.sources.selection import Selection
+
+__all__ = ["read_features", "stream_features"]
+
+
+def read_features(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str | None = None,
+    selection: Selection | None = None,
+    class_names: Sequence[str] | None = None,
+) -> FeatureSet:
+    """Features made elsewhere: a Parquet, ``.npz`` or ``.safetensors`` file, or a folder of Parquet files.
+
+    The first bytes of a file say what it is; where they do not, its suffix.
+
+    Args:
+        path: The file or folder.
+        label_column: The column or array of labels; by default found by its name.
+        feature_column: The column or array of features; likewise.
+        selection: Which rows are wanted.
+        class_names: The names of labels 0, 1, …, where these are whole numbers.
+
+    Raises:
+        FeaturesError: There is no such file, or it cannot be used.
+    """
+    readers = {"npz": read_npz, "safetensors": read_safetensors, "Parquet": read_parquet}
+    return readers[_format(Path(path))](path, label_column, feature_column, selection, class_names)
+
+
+def _format(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return "Parquet"
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise FeaturesError(f"{str(path)!r} is neither a file nor a folder")
+        with path.open("rb") as file:
+            start = file.read(16)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FeaturesError(f"{str(path)!r} cannot be read: {reason}") from error
+    if start.startswith(b"\x93NUMPY"):
+        raise FeaturesError(
+            f"{str(path)!r} is a single array, without labels",
+            "save both in one file: numpy.savez('features.npz', features=features, labels=labels)",
+        )
+    if start[4:9] == b"\0\0\0\0{":  # eight bytes of length, and JSON
+        return "safetensors"
+    if start.startswith(b"\x80"):
+        raise pickled_error(path)
+    by_suffix = {".npz": "npz", ".safetensors": "safetensors"}.get(path.suffix.lower(), "Parquet")
+    known = {b"PAR1": "Parquet", b"PK\x03\x04": "npz", b"PK\x05\x06": "npz"}
+    return known.get(start[:4], by_suffix)
+
+
+def stream_features(
+    path: str | Path,
+    label_column: str | None = None,
+    feature_column: str | None = None,
+    selection: Selection | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Features:
+    """As :func:`read_features`, but Parquet is not held in memory: its rows are read a batch at a time, each time."""
+    import torch
+
+    if _format(Path(path)) != "Parquet":
+        return read_features(path, label_column, feature_column, selection, class_names)
+    extra = ("id", "split") if selection and selection.max_per_class else ("split",)
+    table = parquet_table(path, label_column, feature_column, extra, with_features=False)
+    contents = table.contents(None)
+    labels, chosen, info = contents.chosen(path, selection, class_names)
+    codes, classes = coded([labels[i] for i in chosen])
+    if not len(codes):
+        raise FeaturesError(f"{str(path)!r} has no rows")
+    of_rows = torch.full((len(labels),), -1)
+    of_rows[torch.tensor(chosen)] = codes
+
+    def read() -> Iterator[NDArray[Any]]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        with reading_errors(path, "Parquet", "it may have changed while it was being read"):
+            for file in table.files:
+                with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as opened:  # or all of it is held
+                    for batch in opened.iter_batches(1024, columns=[table.feature]):
+                        yield vectors(pa.chunked_array([batch.column(0)]), table.feature)
+
+    first = next(iter(read()))
+    return FeatureStream(of_rows, classes, first.shape[1], info, read)
