@@ -15,10 +15,12 @@ import timm
 import torch
 from PIL import Image
 
-from nctransfer.backbones import Backbone, BackboneRequest, load
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.devices import pick_device
 from nctransfer.errors import DeviceError, ModelError, WeightsError
-from nctransfer.store import FEATURE
 from tiny import features, in_hub, near, pixels, random, state_of
 
 pytestmark = pytest.mark.usefixtures("hub_cache")

@@ -13,21 +13,16 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from nctransfer import catalogue
-from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.catalogue import (
-    ALIASES,
-    BUNDLED,
-    DEFAULT_MODEL,
-    RESERVED,
-    bundled,
-    import_plugin,
-    list_models,
-    plugin_file,
-    resolve,
-)
+from nctransfer.backbones import names
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.checkpoint_fitting import tensor_digest
+from nctransfer.backbones.listing import list_models
+from nctransfer.backbones.names import ALIASES, BUNDLED, DEFAULT_MODEL, bundled, resolve
+from nctransfer.backbones.overrides import RESERVED
+from nctransfer.backbones.plugins import import_plugin, plugin_file
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import ModelError, WeightsError
-from nctransfer.weights import tensor_digest
 from tiny import REPOSITORY, Bomb, features, in_hub, near, random, state_of, with_classes
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -393,13 +388,13 @@ def test_the_default_model_is_bundled() -> None:
     path = bundled(spec)
     assert spec.name in BUNDLED
     assert path is not None
-    assert catalogue.at_hand(spec) == ("bundled", path)
+    assert names.at_hand(spec) == ("bundled", path)
 
 
 def test_a_bundle_that_is_not_installed_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUNDLED, "test_vit.r160_in1k", "no_such_package")
     assert bundled(resolve("test_vit")) is None
-    assert catalogue.at_hand(resolve("test_vit")) is None
+    assert names.at_hand(resolve("test_vit")) is None
 
 
 # Plugins
@@ -514,7 +509,7 @@ def test_parameters_and_width_are_those_of_the_model(pattern: str, width: int, p
 
 
 def test_a_list_of_many_does_not_build_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_measure", lambda _: pytest.fail("a model was built"))
+    monkeypatch.setattr("nctransfer.backbones.listing._measure", lambda _: pytest.fail("a model was built"))
     found = list_models("resnet*")
     assert len(found) > 12
     assert {(info.parameters, info.width, info.megabytes) for info in found} == {(None, None, None)}

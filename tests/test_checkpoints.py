@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 import nctransfer as nct
 import tiny
-from nctransfer.backbones import Backbone, BackboneRequest
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints import (
     Trajectory,
     find_checkpoints,
@@ -33,12 +34,13 @@ from nctransfer.checkpoints import (
 )
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, NCTransferError, WeightsError
 from nctransfer.evaluation import fewshot
-from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.measures import MEASURES, collapse, compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.selection import Selection
-from nctransfer.store import FeatureStore
+from nctransfer.store.cache_folder import FeatureStore
+from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.pipeline import Runtime
 
 MODEL = "test_resnet"
 TASK = {"ways": 2, "shots": (1, 2), "queries": 3, "episodes": 30}

@@ -31,9 +31,11 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from conftest import write_digits
-from nctransfer import extraction
-from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.catalogue import DEFAULT_MODEL, bundled, resolve
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.hub import Progress
+from nctransfer.backbones.names import DEFAULT_MODEL, bundled, resolve
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import (
     BrokenImagesError,
     DataError,
@@ -44,9 +46,7 @@ from nctransfer.errors import (
     StoreError,
     WeightsError,
 )
-from nctransfer.extraction import ExtractionReport, Runtime, extract_to_store
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.hub import Progress
 from nctransfer.sources import folder
 from nctransfer.sources.archives import TarArchive
 from nctransfer.sources.decoding import decode
@@ -54,7 +54,12 @@ from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, content_digest
-from nctransfer.store import FeatureStore, StoredSet, load_features
+from nctransfer.store import extraction
+from nctransfer.store.cache_folder import FeatureStore, load_features
+from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.pipeline import Runtime
+from nctransfer.store.resuming import ExtractionReport
+from nctransfer.store.stored_set import StoredSet
 
 MODEL = "test_resnet"
 
@@ -119,7 +124,7 @@ def reads(pets: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[s
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part for each batch."""
-    monkeypatch.setattr(extraction, "PART_SECONDS", 0)
+    monkeypatch.setattr("nctransfer.store.pipeline.PART_SECONDS", 0)
 
 
 def grey(path: Path, level: int) -> None:
@@ -175,7 +180,7 @@ def test_a_second_extraction_runs_nothing(pets: Path, ran: Callable[[], int], mo
     first = extract(pets)
     assert ran() == len(first) == 18
     assert first.classes == ("one", "two", "zero")
-    monkeypatch.setattr(extraction, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("nctransfer.backbones.building.load", lambda *_: pytest.fail("the model was loaded"))
     second = extract(pets)
     assert ran() == 0
     assert torch.equal(second.features, first.features)
@@ -1186,7 +1191,7 @@ def test_an_edited_plugin_is_another_set(
     first = found()
     assert ran() == 18
     with monkeypatch.context() as poisoned:
-        poisoned.setattr(extraction, "load", lambda *_: pytest.fail("the model was loaded"))
+        poisoned.setattr("nctransfer.backbones.building.load", lambda *_: pytest.fail("the model was loaded"))
         assert found().info.id == first.info.id
     plugin.write_text(PLUGIN + "# edited\n")
     other = found()

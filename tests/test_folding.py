@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.folding import fold_batch_norms
-from nctransfer.store import FEATURE
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.folding import fold_batch_norms
+from nctransfer.backbones.request import BackboneRequest
 from tiny import near, pixels, random
 
 

@@ -15,9 +15,10 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from nctransfer import hub
-from nctransfer.backbones import BackboneRequest, load
-from nctransfer.catalogue import DEFAULT_MODEL
+from nctransfer.backbones import hub
+from nctransfer.backbones.building import load
+from nctransfer.backbones.names import DEFAULT_MODEL
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import WeightsError
 from tiny import REPOSITORY, State, in_hub, pickled, random, state_of
 
@@ -79,7 +80,7 @@ def test_files_that_are_not_at_hand_offline() -> None:
 
 def test_offline_by_argument_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_why_unreachable", lambda _: pytest.fail("a server was asked"))
+    monkeypatch.setattr("nctransfer.backbones.hub._why_unreachable", lambda _: pytest.fail("a server was asked"))
     with pytest.raises(WeightsError, match="--offline"):
         hub.fetch(REPOSITORY, FILES, WHAT, offline=True)
     with pytest.raises(WeightsError, match=r"https://example\.org/a\.pth was not asked \(--offline\)"):
@@ -98,7 +99,7 @@ def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 
 @pytest.mark.parametrize("answers", [False, True], ids=["refused", "silent"])
 def test_a_hub_that_is_not_reachable_is_given_up_soon(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "HUB_SECONDS", 1.0)
+    monkeypatch.setattr("nctransfer.backbones.hub.HUB_SECONDS", 1.0)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if answers:
@@ -115,7 +116,7 @@ def test_a_name_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     """It takes no notice of the timeout of a request."""
     end = threading.Event()
     point_at(monkeypatch, "http://hub.invalid")
-    monkeypatch.setattr(hub, "HUB_SECONDS", 0.1)
+    monkeypatch.setattr("nctransfer.backbones.hub.HUB_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
     start = time.monotonic()
     with pytest.raises(WeightsError, match="no answer within"):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from nctransfer.backbones import Backbone
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.numerics import Difference, NumericsReport, check
 from nctransfer.errors import DataError, ModelError
-from nctransfer.numerics import Difference, NumericsReport, check
 from nctransfer.sources.digits import Digits
 from nctransfer.sources.source import ImageEntry, ImageSource
-from nctransfer.store import FEATURE
 from tiny import pixels
 from tiny import random as random_backbone
 

@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 
 import nctransfer as nct
 import tiny
-from nctransfer.catalogue import import_plugin
+from nctransfer.backbones.plugins import import_plugin
 from nctransfer.errors import DataError, ModelError, NCTransferError, StoreError
 from nctransfer.sources.opening import ReadingOptions, open_source
 

@@ -20,9 +20,12 @@ import torch
 from pyarrow import dataset, parquet
 from safetensors.torch import load_file
 
+from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
 from nctransfer.sources.selection import Selection
-from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet, load_features
+from nctransfer.store.cache_folder import FeatureStore, load_features
+from nctransfer.store.listings import Listed
+from nctransfer.store.stored_set import StoredSet
 
 KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})
 ABOUT = {"weights": "of nobody", "data": "pets"}

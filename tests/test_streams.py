@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.features.feature_stream import Features, FeatureStream
@@ -23,7 +24,9 @@ from nctransfer.features.files import read_features, stream_features
 from nctransfer.measures import collapse
 from nctransfer.sources.selection import Selection
 from nctransfer.statistics import ClassStatistics, Means, Moments
-from nctransfer.store import FeatureKey, FeatureStore, Listed, StoredSet
+from nctransfer.store.cache_folder import FeatureStore
+from nctransfer.store.listings import Listed
+from nctransfer.store.stored_set import StoredSet
 
 COUNTS = (4, 9, 12, 20)
 CPU = torch.device("cpu")

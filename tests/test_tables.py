@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nctransfer import FeatureSet, collapse
-from nctransfer.catalogue import ModelInfo
+from nctransfer.backbones.listing import ModelInfo
 from nctransfer.cli.terminal import _print
 from nctransfer.evaluation import (
     FewShotComparison,

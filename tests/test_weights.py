@@ -16,11 +16,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from nctransfer import backbones, weights
-from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.catalogue import BUNDLED, resolve
+from nctransfer.backbones import checkpoint_fitting
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.checkpoint_fitting import fit_by_position, left_at_random, random_prints, tensor_digest
+from nctransfer.backbones.names import BUNDLED, resolve
+from nctransfer.backbones.request import BackboneRequest
+from nctransfer.backbones.weight_files import Weights, find
 from nctransfer.errors import ModelError, WeightsError
-from nctransfer.weights import Weights, find, fit_by_position, left_at_random, random_prints, tensor_digest
 from tiny import REPOSITORY, Bomb, State, features, in_hub, near, pickled, random, state_of, with_classes
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -99,7 +102,7 @@ def test_weights_of_a_url_in_torchs_cache(
     tmp_path: Path, state: State, expected: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = replace(resolve("test_vit"), repository="", filenames=(), url="https://example.org/a-1234.pth")
-    monkeypatch.setattr(backbones, "resolve", lambda *_, **__: spec)
+    monkeypatch.setattr("nctransfer.backbones.names.resolve", lambda *_, **__: spec)
     with pytest.raises(WeightsError, match=r"https://example\.org/a-1234\.pth was not asked"):
         load(BackboneRequest("test_vit"))
     path = tmp_path / "torch" / "hub" / "checkpoints" / "a-1234.pth"
@@ -259,7 +262,7 @@ def test_a_classifier_of_another_size_is_taken_over(
     tmp_path: Path, model: str, notes: pytest.LogCaptureFixture
 ) -> None:
     own = random(model, seed=42)
-    (weight,) = (name for name in weights.classifier_names(own.model) if name.endswith("weight"))
+    (weight,) = (name for name in checkpoint_fitting.classifier_names(own.model) if name.endswith("weight"))
     content = with_classes(state_of(model), 10, weight.removesuffix("weight"))
     backbone = checkpoint(saved(tmp_path / "a.pth", content), model)
     found = features(backbone)
@@ -302,7 +305,7 @@ def test_a_missing_classifier_is_an_error_that_names_the_way(tmp_path: Path, mod
 @pytest.mark.parametrize("model", ["test_vit", "test_resnet", "test_convnext"])
 def test_a_missing_classifier_may_be_allowed(tmp_path: Path, model: str, notes: pytest.LogCaptureFixture) -> None:
     own = random(model, seed=42)
-    names = weights.classifier_names(own.model)
+    names = checkpoint_fitting.classifier_names(own.model)
     content = {name: tensor for name, tensor in own.model.state_dict().items() if name not in names}
     assert len(names) == 2
     backbone = checkpoint(saved(tmp_path / "a.pth", content), model, allow_missing=True)

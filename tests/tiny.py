@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from nctransfer.backbones import Backbone, BackboneRequest, load
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.digits import Digits
-from nctransfer.store import FEATURE
 
 REPOSITORY = "timm/test_vit.r160_in1k"
 

@@ -19,7 +19,7 @@ from samples import Images
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from nctransfer.catalogue import import_plugin
+from nctransfer.backbones.plugins import import_plugin
 from nctransfer.errors import ModelError, StoreError
 
 NETWORKS = Path(__file__).with_name("networks.py")

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation import FewShotResult, compare_fewshot, fewshot
     from nctransfer.expectation import expect
-    from nctransfer.extraction import extract
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
     from nctransfer.pairs import explain
     from nctransfer.probing import probe
     from nctransfer.sources.inventory import inspect
     from nctransfer.sources.opening import ReadingOptions, open_source
-    from nctransfer.store import FeatureStore, load_features
+    from nctransfer.store.cache_folder import FeatureStore, load_features
+    from nctransfer.store.extraction import extract
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CollapseReport": "measures",
     "FeatureSet": "features.feature_set",
-    "FeatureStore": "store",
+    "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation",
     "NCTransferError": "errors",
     "ReadingOptions": "sources.opening",
@@ -44,10 +44,10 @@ _HOMES = {
     "compare_sets": "measures",
     "expect": "expectation",
     "explain": "pairs",
-    "extract": "extraction",
+    "extract": "store.extraction",
     "fewshot": "evaluation",
     "inspect": "sources.inventory",
-    "load_features": "store",
+    "load_features": "store.cache_folder",
     "open_source": "sources.opening",
     "probe": "probing",
     "trajectory": "checkpoints",

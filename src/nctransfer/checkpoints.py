@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.backbones import BackboneRequest
-from nctransfer.catalogue import DEFAULT_MODEL
+from nctransfer.backbones.hub import Progress
+from nctransfer.backbones.names import DEFAULT_MODEL
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
 from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot, paired_difference
-from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
-from nctransfer.hub import Progress
 from nctransfer.measures import CollapseReport, collapse, compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageSource
-from nctransfer.store import FeatureStore
+from nctransfer.store.cache_folder import FeatureStore
+from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.pipeline import Runtime
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -355,7 +356,7 @@ def trajectory(
         skip_broken: Go on without images that cannot be read.
         cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
         progress: Called as ``progress(stage, done, total)``.
-        **backbone: What else :class:`~nctransfer.backbones.BackboneRequest` takes: ``plugin``, ``model_kwargs`` …
+        **backbone: What else :class:`~nctransfer.backbones.request.BackboneRequest` takes: ``plugin``, ``model_kwargs`` …
 
     Raises:
         NCTransferError: There is no such data or checkpoint; or none of the checkpoints could be measured.

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from nctransfer.catalogue import ModelInfo
+    from nctransfer.backbones.listing import ModelInfo
+    from nctransfer.backbones.numerics import NumericsReport
     from nctransfer.checkpoints import Trajectory
     from nctransfer.evaluation import FewShotComparison, FewShotResult, FewShotRow
     from nctransfer.expectation import ExpectedAccuracies, ExpectedAccuracy
-    from nctransfer.extraction import ExtractionReport
     from nctransfer.measures import CollapseComparison, CollapseReport, PairCollapse
-    from nctransfer.numerics import NumericsReport
     from nctransfer.pairs import PairExplanation
     from nctransfer.probing import ProbeResult
     from nctransfer.sources.data_report import Copy, DataReport
     from nctransfer.sources.leakage import Overlap
-    from nctransfer.store import StoredSet
+    from nctransfer.store.resuming import ExtractionReport
+    from nctransfer.store.stored_set import StoredSet
     from nctransfer.theory import BoundTable
 
 __all__ = [

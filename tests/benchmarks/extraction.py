@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.loader import threads
 from PIL import Image
 from timm.data import ImageDataset, create_loader, resolve_model_data_config
 
 from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.extraction import Runtime, extract_to_store
 from nctransfer.features import Selection
 from nctransfer.sources import open_source
 from nctransfer.store import FeatureStore

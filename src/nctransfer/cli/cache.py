@@ -25,7 +25,7 @@ SetArgument = Annotated[
 def list_sets(output: OutputOptions) -> None:
     """List the stored sets."""
     with Terminal(output) as terminal:
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.tables import sets_sheet
 
         store = FeatureStore(output.cache_dir)
@@ -39,7 +39,7 @@ def list_sets(output: OutputOptions) -> None:
 def show(name: SetArgument, output: OutputOptions) -> None:
     """Show one set: what it is, and the Parquet folder to open with other tools."""
     with Terminal(output) as terminal:
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.tables import set_sheet
 
         stored = FeatureStore(output.cache_dir).find(name)
@@ -56,7 +56,7 @@ def verify(
     """Check every byte of the stored parts; exit code 1 if one is damaged."""
     with Terminal(output) as terminal:
         from nctransfer.errors import StoreError
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.tables import verify_sheet
 
         store = FeatureStore(output.cache_dir)
@@ -81,7 +81,7 @@ def remove(
     """Delete a stored set."""
     with Terminal(output) as terminal:
         from nctransfer.errors import StoreError
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
 
         stored = FeatureStore(output.cache_dir).find(name)
         if yes or terminal.confirms(f"Delete {stored.id}, {stored.rows:,} rows?"):
@@ -96,6 +96,6 @@ def remove(
 def path(output: OutputOptions) -> None:
     """Print the folder of the cache."""
     with Terminal(output):
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
 
         typer.echo(str(FeatureStore(output.cache_dir).root))

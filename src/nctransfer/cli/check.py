@@ -33,9 +33,9 @@ def check(
 ) -> None:
     """Check the numerics of a backbone: does a feature depend on the batch, the dtype, the memory format?"""
     with Terminal(output) as terminal:
-        from nctransfer import numerics
-        from nctransfer.backbones import load
-        from nctransfer.catalogue import DEFAULT_MODEL
+        from nctransfer.backbones import numerics
+        from nctransfer.backbones.building import load
+        from nctransfer.backbones.names import DEFAULT_MODEL
         from nctransfer.sources.digits import Digits
         from nctransfer.sources.opening import open_source
         from nctransfer.sources.selection import Selection

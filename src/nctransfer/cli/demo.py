@@ -20,7 +20,7 @@ def demo(output: OutputOptions) -> None:
     """Run the whole path, offline: a pretrained backbone on 400 handwritten digits."""
     with Terminal(output) as terminal:
         from nctransfer import evaluation, measures
-        from nctransfer.catalogue import DEFAULT_MODEL
+        from nctransfer.backbones.names import DEFAULT_MODEL
         from nctransfer.sources.digits import Digits
         from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheets
 

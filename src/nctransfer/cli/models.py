@@ -24,7 +24,7 @@ def models(
 ) -> None:
     """List timm's pretrained models, and whose weights are at hand."""
     with Terminal(output) as terminal:
-        from nctransfer.catalogue import list_models
+        from nctransfer.backbones.listing import list_models
         from nctransfer.tables import models_sheet
 
         found = list_models(pattern)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from nctransfer.backbones import BackboneRequest
-    from nctransfer.extraction import Runtime
+    from nctransfer.backbones.request import BackboneRequest
     from nctransfer.sources.opening import ReadingOptions
     from nctransfer.sources.selection import Selection
+    from nctransfer.store.pipeline import Runtime
 
 __all__ = [
     "BackboneOptions",
@@ -234,8 +234,8 @@ class BackboneOptions:
 
     def request(self, seed: int) -> BackboneRequest:
         """As the library has it."""
-        from nctransfer.backbones import BackboneRequest
-        from nctransfer.catalogue import DEFAULT_MODEL
+        from nctransfer.backbones.names import DEFAULT_MODEL
+        from nctransfer.backbones.request import BackboneRequest
 
         values = dataclasses.asdict(self) | {
             "model": DEFAULT_MODEL if self.model is None else self.model,
@@ -278,7 +278,7 @@ class SourceOptions:
 
     def runtime(self, device: str) -> Runtime:
         """As the library has it."""
-        from nctransfer.extraction import Runtime
+        from nctransfer.store.pipeline import Runtime
 
         return Runtime(device, self.batch_size, self.workers, self.offline, self.compile)
 

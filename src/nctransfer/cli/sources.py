@@ -13,11 +13,11 @@ from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags,
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from nctransfer.extraction import ExtractionReport
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
     from nctransfer.sources.selection import Selection
-    from nctransfer.store import StoredSet
+    from nctransfer.store.resuming import ExtractionReport
+    from nctransfer.store.stored_set import StoredSet
 
     Found = Path | tuple[StoredSet, Selection]
 
@@ -82,17 +82,17 @@ class Wanted:
 
 def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) -> ExtractionReport:
     """Extract what the options name; what they leave open is the built-in default, and said."""
-    from nctransfer import extraction
-    from nctransfer.catalogue import DEFAULT_MODEL
+    from nctransfer.backbones.names import DEFAULT_MODEL
     from nctransfer.sources.digits import Digits
     from nctransfer.sources.opening import open_source
-    from nctransfer.store import FeatureStore
+    from nctransfer.store.cache_folder import FeatureStore
+    from nctransfer.store.extraction import extract_to_store
 
     if wanted.backbone.model is None:
         log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)
     if wanted.source.data is None:
         log.info("no --data: the built-in digits of scikit-learn")
-    return extraction.extract_to_store(
+    return extract_to_store(
         FeatureStore(output.cache_dir),
         wanted.backbone.request(wanted.chosen.seed),
         open_source(
@@ -113,8 +113,8 @@ def features_for(
     terminal: Terminal,
 ) -> FeatureSet:
     """The features that a command is about, in memory; see :func:`find_set`."""
+    from nctransfer.backbones.feature_key import FEATURE
     from nctransfer.features.files import read_features
-    from nctransfer.store import FEATURE
 
     found = find_set(name, wanted, output, terminal)
     if isinstance(found, Path):
@@ -139,8 +139,8 @@ def stream_for(
 
 def streamed(found: Found, wanted: Wanted, column: str | None) -> Features:
     """What :func:`find_set` found, read in passes."""
+    from nctransfer.backbones.feature_key import FEATURE
     from nctransfer.features.files import stream_features
-    from nctransfer.store import FEATURE
 
     if isinstance(found, Path):
         selection = wanted.chosen.selection()
@@ -165,7 +165,7 @@ def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: 
     built-in default.
     """
     from nctransfer.errors import BrokenImagesError, FeaturesError
-    from nctransfer.store import FeatureStore
+    from nctransfer.store.cache_folder import FeatureStore
 
     store = FeatureStore(output.cache_dir)
     if name is not None:

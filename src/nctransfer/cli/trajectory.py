@@ -116,7 +116,7 @@ def trajectory(
         from nctransfer.checkpoints import find_checkpoints, follow, samples_of
         from nctransfer.figures import check_figure, trajectory_figure
         from nctransfer.sources.digits import Digits
-        from nctransfer.store import FeatureStore
+        from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.tables import trajectory_sheets
 
         if figure is not None:

@@ -16,7 +16,6 @@ __all__ = ["Progress", "cached", "cached_url", "fetch", "fetch_url"]
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-
 HUB_SECONDS = 5.0  # until a server that does not answer counts as not reachable
 
 

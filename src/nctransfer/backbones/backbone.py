@@ -1,34 +1,18 @@
-"""Frozen backbones: a timm model with its weights and transform, from images to pooled features of any layer."""
+"""A running backbone: from images to pooled features."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import inspect
-import json
 import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nctransfer import weights as weights_of
-from nctransfer.catalogue import (
-    ALIASES,
-    DEFAULT_MODEL,
-    ModelSpec,
-    check_transform,
-    import_plugin,
-    resolve,
-    why_reserved,
-)
-from nctransfer.devices import pick_device
-from nctransfer.errors import DeviceError, ModelError, WeightsError
-from nctransfer.folding import fold_batch_norms
-from nctransfer.hub import Progress
-from nctransfer.store import FEATURE, FeatureKey
-from nctransfer.weights import Weights
+from nctransfer.backbones.checkpoint_fitting import tensor_digest
+from nctransfer.backbones.feature_key import FEATURE, FeatureKey
+from nctransfer.backbones.folding import fold_batch_norms
+from nctransfer.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,82 +21,15 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-__all__ = ["Backbone", "BackboneRequest", "load"]
+    from nctransfer.backbones.request import BackboneRequest
+    from nctransfer.backbones.weight_files import Weights
+
+__all__ = ["Backbone"]
 
 log = logging.getLogger(__name__)
 
-DTYPES = ("float32", "bfloat16", "float16")
 MOST_ELONGATED = 200  # times as long as wide; the shorter side is what is resized to the model's size
-UNLIKELY_SEED = 0x6E63_7472  # of what must not be left in a model once weights are loaded
-LAYERS = re.compile(r"all|last-[1-9]\d*|\d+(,\d+)*")
 POOLS = {"cls": "token"}  # the field's names for timm's
-
-
-@dataclass(frozen=True)
-class BackboneRequest:
-    """A backbone as the user names it.
-
-    Attributes:
-        model: A timm name, with or without tag; a short name; ``hf-hub:owner/name``; ``local-dir:folder``.
-        checkpoint: A local file of weights, in place of the published ones.
-        allow_missing: Whether the checkpoint may lack the classifier.
-        random_init: Random weights, as a control.
-        seed: Of the random weights.
-        dtype: What to compute in: ``float32``, ``bfloat16`` or ``float16``.
-        store_dtype: What to store: ``float32`` or ``float16``.
-        img_size: Size of the images in place of the model's own.
-        mean: Of each colour channel, in place of the model's own.
-        std: Likewise.
-        crop_pct: Share of the image that the central crop keeps, in place of the model's own.
-        interpolation: Of resizing, in place of the model's own.
-        pool: How the last layer becomes one vector, where the family has a choice: ``cls``, ``avg``, ``max`` …
-        layers: Layers whose outputs are wanted too: ``all``, ``last-N``, or indices as in ``0,3,11``.
-        model_kwargs: Further arguments of timm's ``create_model``.
-        plugin: A file or module of the user's that is imported first, to register architectures. It runs code.
-    """
-
-    model: str = DEFAULT_MODEL
-    checkpoint: Path | None = None
-    random_init: bool = False
-    seed: int = 0
-    dtype: str = "float32"
-    store_dtype: str = "float32"
-    allow_missing: bool = False
-    img_size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    crop_pct: float | None = None
-    interpolation: str | None = None
-    pool: str | None = None
-    layers: str | None = None
-    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    plugin: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.checkpoint and self.random_init:
-            raise WeightsError("a checkpoint and random weights were asked for at once", "give one of them")
-        for dtype, allowed in ((self.dtype, DTYPES), (self.store_dtype, ("float32", "float16"))):
-            if dtype not in allowed:
-                raise DeviceError(f"there is no dtype {dtype!r}", f"choose from {', '.join(allowed)}")
-        size = {"input_size": (3, self.img_size, self.img_size)} if self.img_size is not None else {}
-        check_transform("the transform", {**self.transform, **size})
-        if self.layers is not None and not LAYERS.fullmatch(self.layers):
-            raise ModelError(f"{self.layers!r} names no layers", "give all, last-N, or indices as in 0,3,11")
-        for name in self.model_kwargs:
-            if reason := why_reserved(name):
-                raise ModelError(f"{name} is not for --model-kwargs", reason)
-        try:
-            json.dumps(dict(self.model_kwargs))
-        except TypeError as error:  # the key of the features could not hold it
-            raise ModelError(
-                f"--model-kwargs are plain values: {error}", "give numbers, text, True, False, or tuples as (1,2)"
-            ) from None
-
-    @property
-    def transform(self) -> dict[str, Any]:
-        """What of the transform is asked for, in timm's words."""
-        names = ("img_size", "mean", "std", "crop_pct", "interpolation")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 class Backbone:
@@ -147,7 +64,7 @@ class Backbone:
         self.device = device
         self.dtype: torch.dtype = getattr(torch, request.dtype)
         self.batch_limit: int | None = None
-        digest = weights_of.tensor_digest(model.state_dict())
+        digest = tensor_digest(model.state_dict())
         self._head = None if request.pool else self._linear_head()
         self._set_pool(request.pool)
         config = resolve_model_data_config(model, args=request.transform)
@@ -177,7 +94,7 @@ class Backbone:
     # Making it fast
 
     def fold(self) -> int:
-        """Fold BatchNorms into convolutions (:mod:`nctransfer.folding`); returns how many."""
+        """Fold BatchNorms into convolutions (:mod:`nctransfer.backbones.folding`); returns how many."""
         import torch
 
         generator = torch.Generator().manual_seed(0)
@@ -387,90 +304,3 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
     return isinstance(error, torch.OutOfMemoryError) or any(some in text for some in words)
-
-
-def load(
-    request: BackboneRequest, device: str = "auto", offline: bool = False, progress: Progress | None = None
-) -> Backbone:
-    """Find the weights, build the model, load it strictly.
-
-    Raises:
-        ModelError: No such model, or it does not take what was asked for.
-        WeightsError: The weights cannot be had, or do not fit.
-        DeviceError: No such device here.
-    """
-    chosen = pick_device(device)
-    plugin = import_plugin(request.plugin) if request.plugin else ""
-    spec = resolve(request.model, offline, progress)
-    if request.model not in (spec.name, spec.architecture) and not spec.folder:
-        log.info("%s is %s", request.model, spec.name)
-    if request.random_init:
-        weights = Weights("random", f"random, seed {request.seed}")
-        model = _create(spec, request)
-    else:
-        weights = weights_of.find(spec, request.checkpoint, offline, progress)
-        model = _with_weights(spec, request, weights)
-    # weights of the user's own are not those of timm's tag
-    is_published = weights.kind in ("bundled", "hub", "url", "folder")
-    name = spec.name if is_published else spec.architecture if request.model in ALIASES else request.model
-    return Backbone(model, weights, request, name, chosen, plugin)
-
-
-def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -> nn.Module:
-    """A model with the weights of a file, none of which a feature depends on is left random."""
-    path = weights.path
-    assert path is not None
-    if weights.kind in ("bundled", "checkpoint"):
-        model = _create(spec, request)
-        state = weights_of.read(path)
-        if weights.kind == "bundled":
-            weights_of.fit_by_position(model, state, path, spec.architecture)
-        else:
-            weights_of.fit(model, state, path, spec.architecture, request.allow_missing)
-        return model
-    drawn = replace(request, seed=UNLIKELY_SEED)  # weights drawn at random by the user's seed are weights too
-    prints = weights_of.random_prints(_create(spec, drawn))
-    # a .npz is of the original JAX code, which the model's own loader reads; all else is a state dict
-    overlay = {"file": str(path), "source": "file", "custom_load": path.suffix == ".npz"}
-    try:
-        model = _create(spec, drawn, pretrained=True, pretrained_cfg_overlay=overlay)
-    except ModelError:
-        raise
-    except Exception as error:  # a damaged or hostile file may raise anything
-        raise WeightsError(f"the weights {weights.name} of {spec.name} do not load: {error}") from error
-    left = set(weights_of.left_at_random(model, prints))
-    if inner := sorted(left - weights_of.classifier_names(model)):
-        raise WeightsError(
-            f"{len(inner)} tensors of {spec.name} are not in its weights, and would be random ({inner[0]}, …)",
-            "leave out --model-kwargs that add to the model",
-        )
-    if left:
-        log.warning("the classifier of %s is not in its weights, and left out; no feature depends on it", spec.name)
-        untyped: Any = model
-        untyped.reset_classifier(0)
-    return model
-
-
-def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.Module:
-    """The model as timm builds it, with the random numbers of the request's seed."""
-    import timm
-    import torch
-
-    arguments = {**spec.arguments, **request.model_kwargs}
-    if request.img_size is not None and spec.config.get("fixed_input_size"):
-        arguments["img_size"] = request.img_size
-    config = dict(spec.config) if spec.config else None
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(request.seed)  # of the CPU only
-            model: nn.Module = timm.create_model(spec.architecture, pretrained_cfg=config, **pretrained, **arguments)
-    except Exception as error:  # each architecture refuses in its own way
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        if pretrained:  # then it may be the weights
-            raise
-        size = spec.config.get("input_size", (0,))[-1]
-        raise ModelError(
-            f"{spec.architecture} cannot be built with {given or 'what describes it'}: {type(error).__name__}: {error}",
-            f"without --img-size it takes {size}; --model-kwargs must be what its timm constructor takes",
-        ) from error
-    return model

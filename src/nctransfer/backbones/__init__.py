@@ -1,0 +1,1 @@
+"""A timm model with its weights, from pixels to pooled features."""

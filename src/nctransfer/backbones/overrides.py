@@ -1,0 +1,73 @@
+"""What a user may change of a model: its transform, and arguments of its constructor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nctransfer.errors import ModelError
+
+__all__ = ["RESERVED", "check_transform", "why_reserved"]
+
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+MOST_PIXELS = 4096  # a side
+# Arguments of create_model that other options stand for, or that would take away what is measured.
+RESERVED = {
+    "pretrained": "weights are chosen by --checkpoint or --random-init",
+    "checkpoint_path": "give --checkpoint FILE",
+    "pretrained_cfg": "give --mean, --std, --img-size or --checkpoint",
+    "pretrained_cfg_overlay": "give --mean, --std, --img-size or --checkpoint",
+    "global_pool": "give --pool",
+    "img_size": "give --img-size",
+    "features_only": "give --layers",
+    "out_indices": "give --layers",
+    "in_chans": "images have three channels",
+    "num_classes": "the classifier is as large as that of the weights",
+    "scriptable": "it changes no feature",
+    "exportable": "it changes no feature",
+    "device": "give --device",
+    "dtype": "give --dtype",
+    "cache_dir": "set HF_HOME",
+}
+
+
+def why_reserved(argument: str) -> str:
+    """Why an argument of timm's ``create_model`` is not to be given, or ""."""
+    whole = "weights are loaded whole, or not at all" if argument.startswith("pretrained_") else ""
+    return RESERVED.get(argument, whole)
+
+
+def check_transform(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse what is no transform of images.
+
+    Args:
+        what: Who gives it, for messages.
+        given: Some of ``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, in timm's words.
+
+    Raises:
+        ModelError: A value is of no use.
+    """
+    for name in ("mean", "std"):
+        values = given.get(name, (1.0,))
+        if not _are_numbers(values) or len(values) not in (1, 3) or (name == "std" and min(values) <= 0):
+            raise ModelError(
+                f"{what}: {name} cannot be {values}",
+                f"needed is one {'number above 0' if name == 'std' else 'number'}, or three for red, green and blue",
+            )
+    size = given.get("input_size", (3, 1, 1))
+    if not _are_numbers(size) or len(size) != 3 or size[0] != 3 or not 1 <= min(size) <= max(size) <= MOST_PIXELS:
+        raise ModelError(f"{what}: {size} is no size of images", f"needed are 1 to {MOST_PIXELS:,} pixels a side")
+    crop = given.get("crop_pct", 1.0)
+    if not _are_numbers((crop,)) or not 0 < crop <= 1:
+        raise ModelError(f"{what}: the central crop cannot keep {crop} of an image", "give a share up to 1")
+    if (interpolation := given.get("interpolation", "bicubic")) not in INTERPOLATIONS:
+        raise ModelError(
+            f"{what}: there is no interpolation {interpolation!r}", f"choose from {', '.join(INTERPOLATIONS)}"
+        )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    )

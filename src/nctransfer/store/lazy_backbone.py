@@ -1,0 +1,125 @@
+"""A backbone whose key is known from earlier runs, loaded only if it is needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nctransfer.backbones.building import load
+from nctransfer.backbones.feature_key import FEATURE, FORMAT, FeatureKey
+from nctransfer.backbones.hub import cached
+from nctransfer.backbones.names import WEIGHT_FILES
+from nctransfer.backbones.plugins import plugin_file
+from nctransfer.backbones.weight_files import Weights
+
+if TYPE_CHECKING:
+    from nctransfer.backbones.backbone import Backbone
+    from nctransfer.backbones.hub import Progress
+    from nctransfer.backbones.request import BackboneRequest
+    from nctransfer.store.cache_folder import FeatureStore
+    from nctransfer.store.pipeline import Runtime
+
+__all__ = ["LazyBackbone"]
+
+log = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """What is known of a backbone before it is loaded."""
+
+    key: FeatureKey
+    weights: str  # where they came from, in words
+    columns: tuple[str, ...]
+
+
+class LazyBackbone:
+    """A backbone whose key is known from earlier runs if possible, and which is loaded only if needed."""
+
+    def __init__(
+        self, store: FeatureStore, request: BackboneRequest, runtime: Runtime, progress: Progress | None
+    ) -> None:
+        self._store = store
+        self._request = request
+        self._runtime = runtime
+        self._progress = progress
+        self._loaded: Backbone | None = None
+
+    def known(self) -> _Known:
+        """The key of the rows, where the weights came from, and the columns that are wanted."""
+        question = self._question()
+        answer = {} if self._loaded else self._store.recall(question)
+        try:
+            weights = Weights(answer["kind"], answer["name"], answer["path"] and Path(answer["path"]))
+            known = _Known(FeatureKey(**answer["key"]), weights.name, tuple(answer["columns"]))
+            holds = _still_the_same(weights, answer["file"])
+        except (KeyError, TypeError):
+            holds = False
+        if holds:
+            asked = self._request.model
+            if ":" not in asked and known.key.model.partition(".")[0] != asked.partition(".")[0]:
+                log.info("%s is %s", self._request.model, known.key.model)
+            return known
+        backbone = self._load(self._request)
+        answer = {
+            "key": asdict(backbone.key),
+            "columns": backbone.columns,
+            **asdict(backbone.weights),
+            "path": str(backbone.weights.path) if backbone.weights.path else None,
+            "file": _file_stamp(backbone.weights.path),
+        }
+        self._store.remember(question, answer)
+        return _Known(backbone.key, backbone.weights.name, backbone.columns)
+
+    def get(self, columns: Collection[str]) -> Backbone:
+        """The backbone, loaded and made fast, that gives these columns."""
+        backbone = self._loaded
+        if backbone is None or not set(columns) <= set(backbone.columns):
+            layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
+            backbone = self._load(replace(self._request, layers=",".join(map(str, layers)) or None))
+        if backbone.device.type == "cpu" and backbone.key.dtype == "float32":
+            backbone.fold()
+        if self._runtime.compile:
+            backbone.compile(self._runtime.batch_size)
+        return backbone
+
+    def _load(self, request: BackboneRequest) -> Backbone:
+        self._loaded = load(request, self._runtime.device, self._runtime.offline, self._progress)
+        return self._loaded
+
+    def _question(self) -> Mapping[str, Any]:
+        request = self._request
+        files = [request.checkpoint, plugin_file(request.plugin) if request.plugin else None]
+        if request.model.startswith("local-dir:"):
+            folder = Path(request.model.partition(":")[2]).expanduser()
+            files += [folder / name for name in ("config.json", *WEIGHT_FILES)]
+        return {
+            **asdict(request),
+            "checkpoint": None,
+            "seed": request.random_init and request.seed,
+            "files": [[str(path.absolute()), _file_stamp(path)] for path in files if path],
+            "versions": [FORMAT, version("timm"), version("torch")],
+        }
+
+
+def _file_stamp(path: Path | None) -> list[int] | None:
+    try:
+        stat = path.expanduser().stat() if path else None
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns] if stat else None
+
+
+def _still_the_same(weights: Weights, stamp: list[int] | None) -> bool:
+    """Whether weights are as remembered. If they are gone, what they gave is still what was asked for."""
+    if weights.path is None:
+        return True
+    now = _file_stamp(weights.path)
+    if weights.kind in ("checkpoint", "folder") and now is None:
+        return False
+    if weights.kind == "hub" and (newer := cached(weights.name, [weights.path.name])) and newer != weights.path:
+        return False
+    return now is None or now == stamp
