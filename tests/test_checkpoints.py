@@ -33,9 +33,11 @@ from nctransfer.checkpoints import (
     trajectory,
 )
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, NCTransferError, WeightsError
-from nctransfer.evaluation import fewshot
+from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.measures import MEASURES, collapse, compare_samples
+from nctransfer.neural_collapse.collapse_report import collapse
+from nctransfer.neural_collapse.comparisons import compare_samples
+from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.store.cache_folder import FeatureStore

@@ -15,12 +15,16 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from nctransfer.classifiers import CLASSIFIERS, TOLERANCE, _fit_logistic, cosine, knn, logistic, ncc, ridge, simpleshot
-from nctransfer.episodes import Episodes, EpisodeSpec, sample
+from nctransfer.episodes.episode import Episodes, EpisodeSpec
+from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.logistic import TOLERANCE, _fit_logistic, logistic
+from nctransfer.episodes.nearest import cosine, knn, ncc, simpleshot
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.ridge import ridge
+from nctransfer.episodes.sampling import sample
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation import fewshot
+from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.products import Pool, Products
 
 TIE = 1e-4  # of the spread of the scores: closer than that, float32 may see the other class in front
 

@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file
 import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.cli.sources import short_name
-from nctransfer.measures import MEASURES, CollapseReport, compare_layers, compare_samples, compare_sets
-from nctransfer.statistics import LinearHead
+from nctransfer.neural_collapse.collapse_report import CollapseReport
+from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
+from nctransfer.neural_collapse.linear_head import LinearHead
+from nctransfer.neural_collapse.registry import MEASURES
 from terminal import VIT, cli, data_of, done, known, misused, refused
 
 MEANS = np.random.default_rng(0).normal(size=(26, 8))

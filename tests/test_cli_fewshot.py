@@ -15,8 +15,8 @@ import pytest
 
 import nctransfer as nct
 from conftest import Run
-from nctransfer.classifiers import CLASSIFIERS
 from nctransfer.cli.sources import short_name
+from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.sources.selection import Selection
 from terminal import cli, data_of, done, misused, refused
 from test_cli import on_terminal

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 import nctransfer as nct
-from nctransfer import evaluation, expectation, pairs, theory
-from nctransfer.statistics import ClassStatistics
+from nctransfer.evaluation import expected_accuracy, pair_explanation
+from nctransfer.neural_collapse import bounds
+from nctransfer.neural_collapse.bounds import BOUNDS
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from terminal import cli, data_of, done, misused, refused
 
 MEANS = np.random.default_rng(0).normal(size=(6, 8))
@@ -71,7 +73,7 @@ def csv_of(*arguments: object) -> pd.DataFrame:
 def test_expect_does_what_the_library_does(one: Path, options: tuple[str, ...], settings: dict[str, Any]) -> None:
     words = () if {"-s", "--shots"} & {*options} else ("-s", "1,5")
     found = data_of("expect", one, *options, *words)
-    expected = expectation.expect(loaded(one), **{"shots": (1, 5), "device": "cpu", **settings})
+    expected = expected_accuracy.expect(loaded(one), **{"shots": (1, 5), "device": "cpu", **settings})
     assert len(found["results"]) == len(expected.rows)
     for row, other in zip(found["results"], expected.to_dict()["results"], strict=True):
         assert row == {**other, **{name: pytest.approx(other[name], abs=1e-4) for name in ("accuracy", "ci95")}}
@@ -82,11 +84,11 @@ def test_expect_does_what_the_library_does(one: Path, options: tuple[str, ...], 
 def test_expect_takes_a_reference_mean(one: Path, reference: Path) -> None:
     words = ("expect", one, "-w", "2", "-s", "1", "-c", "simpleshot", "--center-on", reference)
     [row] = data_of(*words)["results"]
-    [expected] = expectation.expect(
+    [expected] = expected_accuracy.expect(
         loaded(one), 2, 1, classifier="simpleshot", center_on=loaded(reference), device="cpu"
     ).rows
     assert (row["classifier"], row["accuracy"]) == ("simpleshot", pytest.approx(expected.accuracy, abs=1e-6))
-    plain = expectation.expect(loaded(one), 2, 1, device="cpu").rows[0].accuracy
+    plain = expected_accuracy.expect(loaded(one), 2, 1, device="cpu").rows[0].accuracy
     assert row["accuracy"] != pytest.approx(plain, abs=1e-3)
 
 
@@ -149,7 +151,7 @@ def test_what_expect_refuses(one: Path, options: tuple[str, ...], says: str) -> 
 def test_bounds_are_those_of_the_library(one: Path) -> None:
     found = data_of("bounds", one, "--ways", "5,2", "--shots", "1,10,inf")
     features = loaded(one)
-    expected = theory.bound_table(
+    expected = bounds.bound_table(
         ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10, float("inf"))
     ).to_dict()["results"]
     assert [(row["ways"], row["shots"]) for row in found["results"]] == [
@@ -228,7 +230,7 @@ def test_what_bounds_refuses(one: Path, options: tuple[str, ...], says: str) -> 
 
 def test_explain_is_that_of_the_library(one: Path) -> None:
     found = data_of("explain", "c", "a", one, *FEW, "--shots", "5,1", "--seed", "3")
-    expected = pairs.explain(loaded(one), "c", "a", (1, 5), episodes=50, seed=3, device="cpu").to_dict()
+    expected = pair_explanation.explain(loaded(one), "c", "a", (1, 5), episodes=50, seed=3, device="cpu").to_dict()
     assert [row["measured"] for row in found["shots"]] == [row["measured"] for row in expected["shots"]]
     for name in ("distance", "cdnv", "overlap", "limit", "reason"):
         assert found[name] == (pytest.approx(expected[name]) if name != "reason" else expected[name])
@@ -326,7 +328,7 @@ def test_theory_stands_beside_what_ncc_measures(one: Path) -> None:
     found = data_of("fewshot", one, *FEW, "-s", "1,10", "-c", "ridge,ncc")
     features = loaded(one)
     stats = ClassStatistics.of(features, "cpu")
-    expected = {row.shots: row.accuracy for row in expectation.expect(features, 5, (1, 10), device="cpu").rows}
+    expected = {row.shots: row.accuracy for row in expected_accuracy.expect(features, 5, (1, 10), device="cpu").rows}
     seen = []
     for row in found["results"]:
         seen.append((row["classifier"], row["shots"]))
@@ -335,7 +337,7 @@ def test_theory_stands_beside_what_ncc_measures(one: Path) -> None:
             continue
         assert row["expected_accuracy"] == pytest.approx(expected[row["shots"]], abs=2e-3)
         assert abs(row["accuracy"] - row["expected_accuracy"]) < 4 * row["ci95"]
-        for name, one_bound in theory.error_bounds(stats, 5, row["shots"]).items():
+        for name, one_bound in bounds.error_bounds(stats, 5, row["shots"]).items():
             assert row["bounds"][name]["value"] == pytest.approx(one_bound.value)
             assert row["bounds"][name]["vacuous"] == one_bound.vacuous
         reasons = {"luthra2026": "it is of 10 shots and more"} if row["shots"] == 1 else {}
@@ -367,11 +369,11 @@ def test_without_theory(one: Path) -> None:
 
 def test_theory_is_of_the_features_as_they_are_scaled(one: Path, reference: Path) -> None:
     [row] = data_of("fewshot", one, *FEW, "-c", "ncc", "--l2-normalise", "--center-on", reference)["results"]
-    [expected] = expectation.expect(
+    [expected] = expected_accuracy.expect(
         loaded(one), 5, 1, l2_normalise=True, center_on=loaded(reference), device="cpu"
     ).rows
     assert row["expected_accuracy"] == pytest.approx(expected.accuracy, abs=1e-4)
-    [raw] = expectation.expect(loaded(one), 5, 1, device="cpu").rows
+    [raw] = expected_accuracy.expect(loaded(one), 5, 1, device="cpu").rows
     assert abs(row["expected_accuracy"] - raw.accuracy) > 1e-3
 
 
@@ -380,12 +382,12 @@ def test_no_theory_of_queries_of_another_set(root: Path, one: Path) -> None:
     [row] = data_of("fewshot", one, *FEW, "-c", "ncc", "--query-set", other)["results"]
     assert row["expected_accuracy"] is None
     assert {bound["value"] for bound in row["bounds"].values()} == {None}
-    assert set(row["undefined"]) == {"expected_accuracy", *theory.BOUNDS}
+    assert set(row["undefined"]) == {"expected_accuracy", *BOUNDS}
     assert set(row["undefined"].values()) == {"the queries are of another set"}
 
 
 def test_too_much_work_is_said(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "EXPECTED_WORK", 100)
+    monkeypatch.setattr("nctransfer.evaluation.fewshot_accuracy.EXPECTED_WORK", 100)
     [row] = data_of("fewshot", one, *FEW, "-c", "ncc")["results"]
     assert row["expected_accuracy"] is None
     assert "above the limit" in row["undefined"]["expected_accuracy"]

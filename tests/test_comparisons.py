@@ -12,7 +12,9 @@ import scipy.stats
 import oracles
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
-from nctransfer.measures import MEASURES, CollapseComparison, collapse, compare_layers, compare_samples, compare_sets
+from nctransfer.neural_collapse.collapse_report import collapse
+from nctransfer.neural_collapse.comparisons import CollapseComparison, compare_layers, compare_samples, compare_sets
+from nctransfer.neural_collapse.registry import MEASURES
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 MEANS = np.random.default_rng(0).normal(size=(4, 6))

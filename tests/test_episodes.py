@@ -10,7 +10,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from nctransfer.episodes import Episodes, EpisodeSpec, check, large_enough, same_classes, sample, sample_disjoint
+from nctransfer.episodes.episode import Episodes, EpisodeSpec
+from nctransfer.episodes.requirements import check, large_enough, same_classes
+from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 

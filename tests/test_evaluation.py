@@ -15,15 +15,21 @@ import torch
 from scipy.stats import norm, t
 
 import oracles
-from nctransfer import evaluation, products
-from nctransfer.classifiers import CLASSIFIERS, TOLERANCE, simpleshot
-from nctransfer.episodes import EpisodeSpec, sample, sample_disjoint
+from nctransfer.episodes import inner_products
+from nctransfer.episodes.episode import EpisodeSpec
+from nctransfer.episodes.inner_products import Pool
+from nctransfer.episodes.logistic import TOLERANCE
+from nctransfer.episodes.nearest import simpleshot
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation import INTERVALS, FewShotResult, compare_fewshot, half_width
+from nctransfer.evaluation import fewshot_accuracy
+from nctransfer.evaluation.fewshot_comparison import compare_fewshot
+from nctransfer.evaluation.fewshot_results import FewShotResult
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
-from nctransfer.products import Pool
+from nctransfer.intervals import INTERVALS, half_width
 
-fewshot = functools.partial(evaluation.fewshot, theory=False)
+fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False)
 
 
 def gaussian(
@@ -76,7 +82,9 @@ def intervals(result: FewShotResult) -> list[tuple[float, float]]:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to inner products, whichever the set's size would choose."""
     size = 2**30 if request.param == "gram" else 0
-    monkeypatch.setattr(Pool, "prepare", lambda pool, *_: size and setattr(pool, "_gram", products._gram(pool._rows)))
+    monkeypatch.setattr(
+        Pool, "prepare", lambda pool, *_: size and setattr(pool, "_gram", inner_products._gram(pool._rows))
+    )
     return request.param
 
 
@@ -165,7 +173,7 @@ def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: fl
     features, spec, episodes = gaussian(offset=offset), EpisodeSpec(5, 5, 10), 30
     found, results = [], []
     for limit in (2**30, 0):
-        monkeypatch.setattr(products, "GRAM_BYTES", limit)
+        monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", limit)
         pool = Pool(features.features, "cpu")
         pool.prepare([spec], episodes, 20)
         assert pool.has_gram == bool(limit)
@@ -181,7 +189,7 @@ def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: fl
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, path: str, limit: int):
     features = gaussian()
     whole = fewshot(features, (2, 5), (1, 5), queries=10, episodes=8, classifiers="all")
-    monkeypatch.setattr(products, "BATCH_BYTES", limit)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", limit)
     sizes = []
     parts = fewshot(
         features,
@@ -255,7 +263,7 @@ def test_dict_and_frame_agree():
 
 
 def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(products, "BATCH_BYTES", 200_000)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 200_000)
     calls = []
     result = fewshot(gaussian(), (2, 5), (1, 5), episodes=60, progress=lambda *call: calls.append(call))
     assert intervals(result) == intervals(fewshot(gaussian(), (2, 5), (1, 5), episodes=60))
@@ -491,7 +499,7 @@ def test_intervals_have_words():
 @pytest.mark.parametrize("queries", [4, "all"])
 @pytest.mark.parametrize("shots", [1, 3])
 def test_class_accuracies_and_confusions_of_a_plain_loop(path: str, monkeypatch, queries, shots: int):
-    monkeypatch.setattr(products, "BATCH_BYTES", 20_000)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 20_000)
     features = uneven(8, 14, 9, 11, 7)
     result = fewshot(features, 3, (1, 3), queries=queries, episodes=40, classifiers=("ridge", "ncc"))
     asked, right, together, taken_for = Counter(), Counter(), Counter(), Counter()

@@ -15,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from nctransfer import evaluation, expectation
 from nctransfer.errors import EpisodeError
-from nctransfer.expectation import chance_to_win, expect
+from nctransfer.evaluation import fewshot_accuracy
+from nctransfer.evaluation.expected_accuracy import expect
+from nctransfer.evaluation.normal_supports import Normal
+from nctransfer.evaluation.resampled_supports import Queries
+from nctransfer.evaluation.win_probability import chance_to_win
 from nctransfer.features.feature_set import FeatureSet
 
-fewshot = functools.partial(evaluation.fewshot, theory=False, device="cpu")
+fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False, device="cpu")
 
 
 def of(*classes: np.ndarray) -> FeatureSet:
@@ -265,7 +268,7 @@ def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
     [whole] = expect(features, 3, 1, device="cpu").rows
     [whole_normal] = expect(features, 3, 5, method="normal", device="cpu").rows
     assert (whole.queries, whole.ci95, whole_normal.ci95) == (240, 0, 0)
-    monkeypatch.setattr(expectation, "QUERIES", 60)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 60)
     rows = [expect(features, 3, 1, seed=seed, device="cpu").rows[0] for seed in range(60)]
     assert {row.queries for row in rows} == {60}
     errors = np.array([row.accuracy - whole.accuracy for row in rows])
@@ -279,7 +282,7 @@ def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
 def test_few_queries_and_as_many_shots_as_there_can_be(monkeypatch: pytest.MonkeyPatch):
     features = of(*gaussian([20] * 4, spread=0.5))
     [row] = fewshot(features, 3, 19, queries=1, episodes=6000, classifiers="ncc").rows
-    monkeypatch.setattr(expectation, "QUERIES", 8)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 8)
     rows = [expect(features, 3, 19, seed=seed, device="cpu").rows[0] for seed in range(12)]
     assert all(0 <= one.accuracy <= 1 and 0 < one.ci95 < 1 for one in rows)
     values = np.array([one.accuracy for one in rows])
@@ -289,7 +292,7 @@ def test_few_queries_and_as_many_shots_as_there_can_be(monkeypatch: pytest.Monke
 def test_few_own_centres_are_not_called_exact(monkeypatch: pytest.MonkeyPatch):
     classes = gaussian([30] * 2, d=3)
     [whole] = expect(of(*classes), 2, 1, device="cpu").rows
-    monkeypatch.setattr(expectation, "PAIRS", 1)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.PAIRS", 1)
     rows = [expect(of(*classes), 2, 1, seed=seed, device="cpu").rows[0] for seed in range(15)]
     assert all(row.ci95 > 0 for row in rows)
     values = np.array([row.accuracy for row in rows])
@@ -301,7 +304,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch):
     for method in ("resampled", "normal"):
         first = surface(features, (2, 3), (1, 4), method=method)
         with monkeypatch.context() as patch:
-            patch.setattr(expectation, "CHUNK", 77)
+            patch.setattr("nctransfer.evaluation.normal_supports.CHUNK", 77)
             parts = surface(features, (2, 3), (1, 4), method=method)
         assert parts == {task: pytest.approx(found, abs=1e-6) for task, found in first.items()}
 
@@ -321,8 +324,8 @@ def test_the_seed_decides():
 def test_moments_of_squared_distances(d: int, shots: int):
     classes = gaussian([12, 9], d=d)
     features = of(*classes)
-    queries = expectation.Queries(features, torch.Generator().manual_seed(0))
-    normal = expectation._Normal(queries, features.features.double(), torch.tensor([1]))
+    queries = Queries(features, torch.Generator().manual_seed(0))
+    normal = Normal(queries, features.features.double(), torch.tensor([1]))
     rng = np.random.default_rng(0)
 
     def simulated(w: np.ndarray, covariance: np.ndarray, factor: float) -> tuple[float, float, float]:
@@ -355,8 +358,8 @@ def test_means_and_variances_without_replacement(shots: int):
     rng = np.random.default_rng(1)
     classes = [rng.exponential(size=(11, 2)), rng.exponential(size=(10, 2)) + 1]
     features = of(*classes)
-    queries = expectation.Queries(features, torch.Generator().manual_seed(0))
-    normal = expectation._Normal(queries, features.features.double(), torch.tensor([1]))
+    queries = Queries(features, torch.Generator().manual_seed(0))
+    normal = Normal(queries, features.features.double(), torch.tensor([1]))
     own, other = classes
     for number in (0, 4):
         some = slice(number, number + 1)

@@ -17,9 +17,10 @@ from PIL import Image
 
 from nctransfer.checkpoints import Point, Trajectory
 from nctransfer.errors import FeaturesError
-from nctransfer.evaluation import FewShotResult, FewShotRow
+from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.figures import check_figure, save_figure, trajectory_figure
-from nctransfer.measures import MEASURES, CollapseReport
+from nctransfer.neural_collapse.collapse_report import CollapseReport
+from nctransfer.neural_collapse.registry import MEASURES
 
 pytest.importorskip("matplotlib")
 

@@ -16,8 +16,12 @@ from scipy.stats import ortho_group
 import oracles
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.measures import MEASURES, CollapseReport, Undefined, cdnv, cdnv_debiased, collapse, debiased_pairs
-from nctransfer.statistics import ClassStatistics, LinearHead, with_head
+from nctransfer.neural_collapse.cdnv import cdnv, cdnv_debiased, debiased_pairs
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
+from nctransfer.neural_collapse.linear_head import LinearHead, with_head
+from nctransfer.neural_collapse.measure import Undefined
+from nctransfer.neural_collapse.registry import MEASURES
 
 OF_HEADS = {"self_duality", "ncc_agreement"}
 

@@ -12,10 +12,10 @@ import pytest
 
 import oracles
 from nctransfer.errors import EpisodeError, FeaturesError
+from nctransfer.evaluation.pair_explanation import PairExplanation, explain
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.pairs import PairExplanation, explain
-from nctransfer.statistics import ClassStatistics
-from nctransfer.theory import luthra2025
+from nctransfer.neural_collapse.bounds import luthra2025
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 
 def of(**classes: np.ndarray) -> FeatureSet:

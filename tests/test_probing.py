@@ -15,9 +15,9 @@ from sklearn.linear_model import Ridge
 
 import nctransfer as nct
 from nctransfer.errors import DeviceError, FeaturesError
+from nctransfer.evaluation.linear_probe import ProbeResult, probe
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.features.feature_stream import FeatureStream
-from nctransfer.probing import ProbeResult, probe
 
 Matrix = NDArray[np.float64]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from nctransfer import products
-from nctransfer.episodes import Episodes, EpisodeSpec, sample
+from nctransfer.episodes import inner_products
+from nctransfer.episodes.episode import Episodes, EpisodeSpec
+from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.sampling import sample
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.products import Pool, Products
 
 FIELDS = ("support", "cross", "squares", "along")
 
@@ -22,7 +23,7 @@ def gaussian(scale: float = 1, offset: float = 0, dtype: str = "float32", n: int
 
 
 def pool_of(features: FeatureSet, looked_up: bool, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    monkeypatch.setattr(products, "GRAM_BYTES", 2**30 if looked_up else 0)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 2**30 if looked_up else 0)
     pool = Pool(features.features, "cpu")
     pool.prepare([EpisodeSpec()], 10**6, 20)
     assert pool.has_gram == looked_up
@@ -111,7 +112,7 @@ def test_about_the_origin_they_are_those_of_the_features_as_they_are(
 @pytest.mark.parametrize("block", [1, 7, 119, 120, 121, 1024])
 def test_all_products_in_blocks(block: int):
     rows = gaussian().features.double()
-    torch.testing.assert_close(products._gram(rows, block), rows @ rows.T, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(inner_products._gram(rows, block), rows @ rows.T, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 20_000, 10**9])
@@ -119,7 +120,7 @@ def test_gathered_some_at_a_time(monkeypatch: pytest.MonkeyPatch, limit: int):
     features = gaussian()
     pool, episodes = Pool(features.features, "cpu"), episodes_of(features)
     expected = matrices(pool(episodes))
-    monkeypatch.setattr(products, "GATHERED_BYTES", limit)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.GATHERED_BYTES", limit)
     assert_close(matrices(pool(episodes)), expected)
 
 
@@ -155,14 +156,14 @@ def test_all_products_are_made_where_that_is_less_work():
 
 
 def test_all_products_are_not_made_where_they_are_too_large(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(products, "GRAM_BYTES", 4 * 100 * 100)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 4 * 100 * 100)
     assert has_gram(100, 10**6, EpisodeSpec())
     assert not has_gram(101, 10**6, EpisodeSpec())
 
 
 def test_batches_are_as_large_as_their_products_may_be(monkeypatch: pytest.MonkeyPatch):
     pool, spec = Pool(torch.zeros(10, 2), "cpu"), EpisodeSpec(5, 2, 15)
-    monkeypatch.setattr(products, "BATCH_BYTES", 4 * 10 * (10 + 75) * 6 + 1)
+    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 4 * 10 * (10 + 75) * 6 + 1)
     assert pool.batch(spec, 15) == 6
     assert pool.batch(spec, 10_000) == 1
 

@@ -12,7 +12,8 @@ from sklearn.linear_model import Ridge
 import oracles
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.statistics import ClassStatistics, LinearHead, ncc_accuracies, with_head
+from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
+from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 
 COUNTS = (2, 3, 9, 20)
 

@@ -21,9 +21,10 @@ from nctransfer.errors import FeaturesError, StoreError
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.features.feature_stream import Features, FeatureStream
 from nctransfer.features.files import read_features, stream_features
-from nctransfer.measures import collapse
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.collapse_report import collapse
+from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.sources.selection import Selection
-from nctransfer.statistics import ClassStatistics, Means, Moments
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listed
 from nctransfer.store.stored_set import StoredSet

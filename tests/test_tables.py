@@ -18,16 +18,13 @@ from rich.console import Console
 from nctransfer import FeatureSet, collapse
 from nctransfer.backbones.listing import ModelInfo
 from nctransfer.cli.terminal import _print
-from nctransfer.evaluation import (
-    FewShotComparison,
-    FewShotDifference,
-    FewShotResult,
-    FewShotRow,
-    Interval,
-    _Counts,
-)
-from nctransfer.measures import MEASURES, CollapseReport, PairCollapse
-from nctransfer.probing import ProbeResult
+from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
+from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+from nctransfer.evaluation.linear_probe import ProbeResult
+from nctransfer.evaluation.tally import Counts as _Counts
+from nctransfer.intervals import Interval
+from nctransfer.neural_collapse.collapse_report import CollapseReport, PairCollapse
+from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.tables import (
     Bar,
     Sheet,

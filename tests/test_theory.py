@@ -15,11 +15,20 @@ from sklearn.datasets import load_digits
 
 import oracles
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation import fewshot
+from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.measures import Undefined, cdnv, directional_cdnv
-from nctransfer.statistics import ClassStatistics
-from nctransfer.theory import BOUNDS, Bound, bound_table, error_bounds, galanti2022, luthra2025, luthra2026
+from nctransfer.neural_collapse.bounds import (
+    BOUNDS,
+    Bound,
+    bound_table,
+    error_bounds,
+    galanti2022,
+    luthra2025,
+    luthra2026,
+)
+from nctransfer.neural_collapse.cdnv import cdnv, directional_cdnv
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.measure import Undefined
 
 
 def of(*classes: np.ndarray) -> FeatureSet:

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from nctransfer.checkpoints import CORRELATED, rank_correlations
 from nctransfer.figures import save_figure
+from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.tables import Sheet, to_markdown, to_rich
-from nctransfer.theory import BOUNDS
 
 
 def write(results: pd.DataFrame, ways: int, shots: Sequence[int], folder: Path) -> None:

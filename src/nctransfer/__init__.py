@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nctransfer.checkpoints import Trajectory, trajectory
     from nctransfer.errors import NCTransferError
-    from nctransfer.evaluation import FewShotResult, compare_fewshot, fewshot
-    from nctransfer.expectation import expect
+    from nctransfer.evaluation.expected_accuracy import expect
+    from nctransfer.evaluation.fewshot_accuracy import fewshot
+    from nctransfer.evaluation.fewshot_comparison import compare_fewshot
+    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.linear_probe import probe
+    from nctransfer.evaluation.pair_explanation import explain
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.measures import CollapseReport, collapse, compare_layers, compare_samples, compare_sets
-    from nctransfer.pairs import explain
-    from nctransfer.probing import probe
+    from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
+    from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.sources.inventory import inspect
     from nctransfer.sources.opening import ReadingOptions, open_source
     from nctransfer.store.cache_folder import FeatureStore, load_features
@@ -30,26 +33,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CollapseReport": "measures",
+    "CollapseReport": "neural_collapse.collapse_report",
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
-    "FewShotResult": "evaluation",
+    "FewShotResult": "evaluation.fewshot_results",
     "NCTransferError": "errors",
     "ReadingOptions": "sources.opening",
     "Trajectory": "checkpoints",
-    "collapse": "measures",
-    "compare_fewshot": "evaluation",
-    "compare_layers": "measures",
-    "compare_samples": "measures",
-    "compare_sets": "measures",
-    "expect": "expectation",
-    "explain": "pairs",
+    "collapse": "neural_collapse.collapse_report",
+    "compare_fewshot": "evaluation.fewshot_comparison",
+    "compare_layers": "neural_collapse.comparisons",
+    "compare_samples": "neural_collapse.comparisons",
+    "compare_sets": "neural_collapse.comparisons",
+    "expect": "evaluation.expected_accuracy",
+    "explain": "evaluation.pair_explanation",
     "extract": "store.extraction",
-    "fewshot": "evaluation",
+    "fewshot": "evaluation.fewshot_accuracy",
     "inspect": "sources.inventory",
     "load_features": "store.cache_folder",
     "open_source": "sources.opening",
-    "probe": "probing",
+    "probe": "evaluation.linear_probe",
     "trajectory": "checkpoints",
 }
 

@@ -15,9 +15,13 @@ from nctransfer.backbones.hub import Progress
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
-from nctransfer.evaluation import FewShotResult, Number, check_task, fewshot, paired_difference
+from nctransfer.evaluation.fewshot_accuracy import fewshot
+from nctransfer.evaluation.fewshot_comparison import paired_difference
+from nctransfer.evaluation.fewshot_results import FewShotResult
+from nctransfer.evaluation.fewshot_task import Number, check_task
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
-from nctransfer.measures import CollapseReport, collapse, compare_samples
+from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
+from nctransfer.neural_collapse.comparisons import compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageSource
@@ -341,7 +345,7 @@ def trajectory(
             samples: source-train and source-test (Galanti, György, Hutter, ICLR 2022).
         train_split: The split of the source that is trained on.
         test_split: Another split of it.
-        ways: See :func:`~nctransfer.evaluation.fewshot`, as for the next five.
+        ways: See :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`, as for the next five.
         shots: Support samples a class.
         queries: Query samples a class.
         episodes: Of each task; the same for every checkpoint.
@@ -445,7 +449,7 @@ def follow(
         checkpoints: Files.
         samples: ``target``; for collapse alone ``source-train`` and ``source-test`` too, or neither.
         runtime: How to run.
-        task: Arguments of :func:`~nctransfer.evaluation.fewshot`.
+        task: Arguments of :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`.
         skip_broken: Go on without images that cannot be read.
         progress: Called as ``progress(stage, done, total)``; stages name the checkpoint.
 

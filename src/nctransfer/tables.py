@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     from nctransfer.backbones.listing import ModelInfo
     from nctransfer.backbones.numerics import NumericsReport
     from nctransfer.checkpoints import Trajectory
-    from nctransfer.evaluation import FewShotComparison, FewShotResult, FewShotRow
-    from nctransfer.expectation import ExpectedAccuracies, ExpectedAccuracy
-    from nctransfer.measures import CollapseComparison, CollapseReport, PairCollapse
-    from nctransfer.pairs import PairExplanation
-    from nctransfer.probing import ProbeResult
+    from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+    from nctransfer.evaluation.linear_probe import ProbeResult
+    from nctransfer.evaluation.pair_explanation import PairExplanation
+    from nctransfer.neural_collapse.bounds import BoundTable
+    from nctransfer.neural_collapse.collapse_report import CollapseReport, PairCollapse
+    from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.sources.data_report import Copy, DataReport
     from nctransfer.sources.leakage import Overlap
     from nctransfer.store.resuming import ExtractionReport
     from nctransfer.store.stored_set import StoredSet
-    from nctransfer.theory import BoundTable
 
 __all__ = [
     "Bar",
@@ -315,7 +317,7 @@ WIDEST = 5  # classes that are shown
 
 def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int | None = None) -> list[Sheet]:
     """The measures, the closest pairs of classes, and the widest classes."""
-    from nctransfer.measures import MEASURES
+    from nctransfer.neural_collapse.registry import MEASURES
 
     names = _shown(report.metrics, every)
     rows = []
@@ -372,7 +374,7 @@ ARROWS = {"lower": "↓", "higher": "↑"}
 
 def _shown(metrics: Mapping[str, float | None], every: bool) -> list[str]:
     """The usual measures, or all; those of a head wherever there is one."""
-    from nctransfer.measures import MEASURES
+    from nctransfer.neural_collapse.registry import MEASURES
 
     of_heads = [name for name in metrics if MEASURES[name].aspect in ("NC3", "NC4") and metrics[name] is not None]
     return [name for name in metrics if every or MEASURES[name].is_usual or name in of_heads]
@@ -380,7 +382,7 @@ def _shown(metrics: Mapping[str, float | None], every: bool) -> list[str]:
 
 def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> list[Sheet]:
     """Several sets side by side: a column a set, or a row a layer."""
-    from nctransfer.measures import MEASURES
+    from nctransfer.neural_collapse.registry import MEASURES
 
     reports = comparison.reports
     first = next(iter(reports.values()))
@@ -423,7 +425,7 @@ def _fit(comparison: CollapseComparison) -> str:
 
 def explanation_sheet(every: bool = True) -> Sheet:
     """What each measure means."""
-    from nctransfer.measures import MEASURES
+    from nctransfer.neural_collapse.registry import MEASURES
 
     rows = [
         [name, measure.aspect, measure.range, measure.collapsed or "–", _first_sentence(measure.function.__doc__ or "")]
@@ -653,7 +655,7 @@ def _task_facts(result: FewShotResult) -> dict[str, str]:
 
 
 def _of_interval(row: FewShotRow) -> str:
-    from nctransfer.evaluation import INTERVALS
+    from nctransfer.intervals import INTERVALS
 
     return f"± 95% interval {INTERVALS[row.interval]}"
 

@@ -43,7 +43,6 @@ def peak() -> float:
 def measure(path: str) -> None:
     """In a process of its own: seconds of the report, and what it adds to the memory."""
     from nctransfer.foreign import stream_features
-
     from nctransfer.measures import collapse
 
     torch.zeros(8, 8).double() @ torch.zeros(8, 8).double()

@@ -35,9 +35,9 @@ def bounds(
     """Bound the few-shot error of nearest class centres by the geometry of the classes."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
-        from nctransfer.statistics import ClassStatistics
+        from nctransfer.neural_collapse.bounds import bound_table
+        from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.tables import bounds_sheet
-        from nctransfer.theory import bound_table
 
         given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
         found = bound_table(ClassStatistics.of(given, output.device), given.to_dict(), all_ways, all_shots)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nctransfer.features.feature_stream import Features
-    from nctransfer.measures import CollapseComparison, CollapseReport
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.neural_collapse.comparisons import CollapseComparison
 
 log = logging.getLogger("nctransfer.cli")
 
@@ -99,8 +100,8 @@ def collapse(
     pairs = show.most_pairs
     wanted = Wanted(backbone, source, reading, chosen)
     with Terminal(output, {"--save-pairs": show.save_pairs}) as terminal:
-        from nctransfer import measures
         from nctransfer.errors import FeaturesError
+        from nctransfer.neural_collapse import collapse_report
         from nctransfer.tables import collapse_sheets, explanation_sheet
 
         names: list[str | None] = [*features] if features else [None]
@@ -127,7 +128,7 @@ def collapse(
                 f"the backbone's classifier is not one of {feature_column!r}", "leave out --feature-column"
             )
         head = _head(given, heads)
-        report = measures.collapse(
+        report = collapse_report.collapse(
             streamed(given, wanted, feature_column),
             pairs=everything,
             device=output.device,
@@ -152,20 +153,20 @@ def _compare(
     terminal: Terminal,
     pairs: int | None,
 ) -> CollapseComparison:
-    from nctransfer import measures
     from nctransfer.errors import FeaturesError
+    from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
 
     settings: dict[str, Any] = {"pairs": pairs, "device": output.device}
     if wanted.backbone.layers is not None:
         if column is not None:
             raise FeaturesError("--layers and --feature-column were given at once", "give one of them")
-        return measures.compare_layers(_layers(names[0], wanted, output, terminal), **settings)
+        return compare_layers(_layers(names[0], wanted, output, terminal), **settings)
     sets = [stream_for(name, wanted, column, output, terminal) for name in names]
     if source_train is not None and source_test is not None:
         rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
         source = [stream_for(name, rest, column, output, terminal) for name in (source_train, source_test)]
-        return measures.compare_samples(sets[0], *source, **settings)
-    return measures.compare_sets({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
+        return compare_samples(sets[0], *source, **settings)
+    return compare_sets({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
 
 
 def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: Terminal) -> dict[str, Features]:
@@ -190,7 +191,7 @@ def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: T
 
 def _head(found: Any, heads: HeadOptions) -> Any:
     from nctransfer.errors import FeaturesError
-    from nctransfer.statistics import LinearHead
+    from nctransfer.neural_collapse.linear_head import LinearHead
 
     if heads.fit_head is not None:
         if heads.head:

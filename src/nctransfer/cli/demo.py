@@ -12,15 +12,16 @@ from nctransfer.cli.terminal import Terminal
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nctransfer.evaluation import FewShotResult
-    from nctransfer.measures import CollapseReport
+    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
 
 
 def demo(output: OutputOptions) -> None:
     """Run the whole path, offline: a pretrained backbone on 400 handwritten digits."""
     with Terminal(output) as terminal:
-        from nctransfer import evaluation, measures
         from nctransfer.backbones.names import DEFAULT_MODEL
+        from nctransfer.evaluation.fewshot_accuracy import fewshot
+        from nctransfer.neural_collapse import collapse_report
         from nctransfer.sources.digits import Digits
         from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheets
 
@@ -35,8 +36,8 @@ def demo(output: OutputOptions) -> None:
             terminal,
         )
         features = report.stored.read(report.selection)
-        collapse = measures.collapse(features, pairs=3, device=output.device)
-        result = evaluation.fewshot(features, 5, (1, 5), device=output.device, progress=terminal.progress)
+        collapse = collapse_report.collapse(features, pairs=3, device=output.device)
+        result = fewshot(features, 5, (1, 5), device=output.device, progress=terminal.progress)
         terminal.show(
             [
                 replace(extraction_sheet(report), reading=""),

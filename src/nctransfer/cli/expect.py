@@ -72,13 +72,13 @@ def expect(
     wanted = Wanted(backbone, source, reading, chosen)
     rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
     with Terminal(output) as terminal:
-        from nctransfer import expectation
+        from nctransfer.evaluation import expected_accuracy
         from nctransfer.tables import expected_sheet
 
         given = features_for(features, wanted, feature_column, output, terminal)
         reference = features_for(center_on, rest, feature_column, output, terminal) if center_on is not None else None
         most = max(2, len(given.classes)), max(1, int(given.counts.min()) - 1)
-        found = expectation.expect(
+        found = expected_accuracy.expect(
             given,
             all_ways or [size for size in (2, 5, 10, 20) if size <= most[0]],
             all_shots or [number for number in (1, 2, 5, 10, 20, 50) if number <= most[1]],

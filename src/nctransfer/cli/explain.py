@@ -34,11 +34,11 @@ def explain(
     """Say why two classes are confused: distance, spread, direction, or too few shots."""
     all_shots = numbers(shots, "--shots")
     with Terminal(output) as terminal:
-        from nctransfer import pairs
+        from nctransfer.evaluation import pair_explanation
         from nctransfer.tables import pair_sheet
 
         given = features_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
-        found = pairs.explain(
+        found = pair_explanation.explain(
             given, class_a, class_b, all_shots, episodes=episodes, seed=chosen.seed, device=output.device
         )
         terminal.show([pair_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)

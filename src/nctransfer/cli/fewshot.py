@@ -122,9 +122,11 @@ def fewshot(
         for_queries = dataclasses.replace(for_queries, chosen=dataclasses.replace(chosen, split=query.query_split))
     names: list[str | None] = [*features] if features else [None]
     with Terminal(output, {"--save-episodes": detail.save_episodes}) as terminal:
-        from nctransfer import evaluation
         from nctransfer.errors import EpisodeError
-        from nctransfer.probing import probe
+        from nctransfer.evaluation import fewshot_accuracy
+        from nctransfer.evaluation.fewshot_comparison import FewShotComparison, compare_fewshot
+        from nctransfer.evaluation.fewshot_results import FewShotResult
+        from nctransfer.evaluation.linear_probe import probe
         from nctransfer.tables import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
 
         query_name = query.query_set if query.query_set is not None else names[0]
@@ -147,14 +149,12 @@ def fewshot(
         if query.center_on is not None:
             settings["center_on"] = features_for(query.center_on, rest, feature_column, output, terminal)
         settings["progress"] = terminal.progress
-        found: evaluation.FewShotResult | evaluation.FewShotComparison
+        found: FewShotResult | FewShotComparison
         if len(sets) == 1:
-            found = evaluation.fewshot(sets[0], **settings)
+            found = fewshot_accuracy.fewshot(sets[0], **settings)
             sheets = fewshot_sheets(found, most)
         else:
-            found = evaluation.compare_fewshot(
-                {short_name(one, number): one for number, one in enumerate(sets)}, **settings
-            )
+            found = compare_fewshot({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
             sheets = fewshot_comparison_sheets(found, most)
         terminal.save("--save-episodes", found.episodes_table)
         data = found.to_dict(5 if detail.confusions is None else most)

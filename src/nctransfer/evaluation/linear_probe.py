@@ -8,19 +8,20 @@ where every penalty costs one product: ``ŷ = z (S + λ)⁻¹ Uᵀ XᵀY``, ``z 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.classifiers import LOO_EXPONENTS
 from nctransfer.devices import with_float64
+from nctransfer.episodes.ridge import LOO_EXPONENTS
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features.feature_stream import Features
-from nctransfer.statistics import ClassStatistics
+from nctransfer.intervals import wilson
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     import torch
+
+    from nctransfer.features.feature_stream import Features
 
 __all__ = ["ProbeResult", "probe"]
 
@@ -118,7 +119,7 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
         train=train.to_dict(),
         test=test.to_dict() if test is not None else None,
         accuracy=float(hits.sum() / counts.sum()),
-        ci95=_wilson(float(hits.sum()), float(counts.sum())),
+        ci95=wilson(float(hits.sum()), float(counts.sum())),
         balanced_accuracy=float((hits[has] / counts[has]).mean()),
         loo_accuracy=loo,
         ridge_lambda=fit.penalties[best],
@@ -203,11 +204,3 @@ class _Fit:
         scores = self._in_basis(rows) @ (self._inverse[number][:, None] * self._rotated) + self._shares
         found: torch.Tensor = scores.argmax(dim=1).cpu()
         return found
-
-
-def _wilson(right: float, asked: float) -> tuple[float, float]:
-    """95% interval of a share."""
-    rate, z2 = right / asked, 1.96**2
-    middle = (rate + z2 / (2 * asked)) / (1 + z2 / asked)
-    reach = math.sqrt(z2 * (rate * (1 - rate) + z2 / (4 * asked)) / asked) / (1 + z2 / asked)
-    return middle - reach, middle + reach

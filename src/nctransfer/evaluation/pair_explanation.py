@@ -10,15 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.evaluation import fewshot
-from nctransfer.expectation import expect
-from nctransfer.features.feature_set import FeatureSet
-from nctransfer.statistics import ClassStatistics
-from nctransfer.theory import luthra2025
+from nctransfer.evaluation.expected_accuracy import expect
+from nctransfer.evaluation.fewshot_accuracy import fewshot
+from nctransfer.neural_collapse.bounds import luthra2025
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+    from nctransfer.features.feature_set import FeatureSet
 
 __all__ = ["Direction", "PairExplanation", "PairShots", "explain"]
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError
-from nctransfer.measures import Undefined, cdnv, cdnv_pairs, directional_cdnv, directional_pairs
-from nctransfer.statistics import ClassStatistics
+from nctransfer.neural_collapse.cdnv import cdnv, cdnv_pairs, directional_cdnv, directional_pairs
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.measure import Undefined
 
 if TYPE_CHECKING:
     import pandas as pd

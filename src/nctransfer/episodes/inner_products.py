@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
-from nctransfer.episodes import Episodes, EpisodeSpec
 from nctransfer.errors import EpisodeError
-from nctransfer.features.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Pool", "Products", "prepared"]
+    from nctransfer.episodes.episode import Episodes, EpisodeSpec
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["Pool", "Products", "one_hot", "prepared"]
 
 GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is made
 GATHERED_BYTES = 8 * 2**20  # of features gathered at a time: they should stay in the cache of the processor
@@ -241,3 +242,10 @@ def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:
         torch.mm(rows[here], rows[start:].T, out=gram[here, start:])
         gram[after, here] = gram[here, after].T
     return gram
+
+
+def one_hot(products: Products) -> torch.Tensor:
+    import torch
+
+    classes = torch.eye(products.ways, dtype=torch.float64, device=products.support.device)
+    return classes.repeat_interleave(products.shots, dim=0)

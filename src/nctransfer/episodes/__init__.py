@@ -1,0 +1,1 @@
+"""n-way k-shot tasks: drawn, multiplied, classified."""

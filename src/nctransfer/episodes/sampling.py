@@ -1,0 +1,162 @@
+"""Episodes drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nctransfer.episodes.episode import Episodes
+from nctransfer.episodes.requirements import check, check_disjoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nctransfer.episodes.episode import EpisodeSpec
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["sample", "sample_disjoint"]
+
+BLOCK = 1024  # part of the definition of an episode: another number gives other episodes
+CLASSES, SAMPLES, SUPPORT, DISJOINT = range(4)  # what a generator is for; SUPPORT where it is of another set
+
+
+def sample(
+    features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
+) -> Iterator[Episodes]:
+    """The first ``episodes`` episodes of a task, at most ``most`` at a time.
+
+    Raises:
+        EpisodeError: See :func:`check`.
+    """
+    import numpy as np
+    import torch
+
+    check(features, spec, query_set)
+    for block in range(-(-episodes // BLOCK)):
+        kept = min(BLOCK, episodes - block * BLOCK)
+        of_classes, of_samples, of_support = (
+            np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(block, use)))
+            for use in (CLASSES, SAMPLES, SUPPORT)
+        )
+        classes = _draw(of_classes, np.full(BLOCK, len(features.classes)), spec.ways).T  # (E, w)
+
+        if query_set is not None:
+            support = _rows(of_support, features, classes, spec.shots)
+            queries = _rows(of_samples, query_set, classes, spec.queries or 0) + len(features)
+        elif spec.queries is None:
+            support = _rows(of_samples, features, classes, spec.shots)
+            queries = support[:, :, :0]
+        else:
+            queries, support = np.split(
+                _rows(of_samples, features, classes, spec.queries + spec.shots), [spec.queries], axis=2
+            )
+        for start in range(0, kept, most):
+            some = slice(start, min(kept, start + most))
+            part = Episodes(*(torch.from_numpy(rows[some]) for rows in (classes, queries, support)))
+            yield part if spec.queries else _with_all_queries(part, features, query_set)
+
+
+def sample_disjoint(
+    features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
+) -> Iterator[Episodes]:
+    """At most ``episodes`` episodes of a task of which no two share a sample, at most ``most`` at a time.
+
+    Each takes the classes that have most samples left, by lot among equals, so that as many as possible are had.
+
+    Raises:
+        EpisodeError: See :func:`check`; or every sample that is left was to be a query.
+    """
+    import numpy as np
+    import torch
+
+    check_disjoint(spec)
+    assert spec.queries is not None
+    check(features, spec, query_set)
+    generator = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(0, DISJOINT)))
+    own = _shuffled(generator, features)
+    counts = features.counts.numpy()
+    if query_set is None:
+        left = counts // (spec.shots + spec.queries)
+        first_support, of_queries = left * spec.queries, own  # one order: queries of all episodes, then support
+    else:
+        left = np.minimum(counts // spec.shots, query_set.counts.numpy() // spec.queries)
+        first_support, of_queries = 0 * left, [rows + len(features) for rows in _shuffled(generator, query_set)]
+    used = 0 * left
+    drawn: list[list[NDArray[np.int64]]] = [[], [], []]
+    while len(drawn[0]) < episodes and (left > used).sum() >= spec.ways:
+        lots = left - used + generator.random(len(left))
+        classes = np.argsort(-lots)[: spec.ways]
+        drawn[0].append(classes)
+        for kind, (count, first, orders) in enumerate(
+            ((spec.queries, 0 * left, of_queries), (spec.shots, first_support, own)), start=1
+        ):
+            starts = first[classes] + used[classes] * count
+            rows = [orders[c][start : start + count] for c, start in zip(classes, starts, strict=True)]
+            drawn[kind].append(np.stack(rows))
+        used[classes] += 1
+    for start in range(0, len(drawn[0]), most):
+        yield Episodes(*(torch.from_numpy(np.stack(rows[start : start + most])) for rows in drawn))
+
+
+def _shuffled(generator: np.random.Generator, features: FeatureSet) -> list[NDArray[np.int64]]:
+    """The rows of each class in random order."""
+    sizes, starts = _ranges(features)
+    return [start + generator.permutation(size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def _with_all_queries(episodes: Episodes, features: FeatureSet, query_set: FeatureSet | None) -> Episodes:
+    """Every sample of the classes as a query; :meth:`Episodes.cut` takes out the support."""
+    import torch
+
+    sizes, starts = (torch.from_numpy(numbers) for numbers in _ranges(query_set or features))
+    starts = starts + (0 if query_set is None else len(features))
+    place = torch.arange(int(sizes.max()))
+    is_query = place < sizes[episodes.classes][..., None]  # (E, w, q)
+    rows = starts[episodes.classes][..., None] + place * is_query
+    return replace(episodes, queries=rows, is_query=is_query)
+
+
+def _ranges(features: FeatureSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The size and the first row of each class: rows are sorted by class."""
+    import numpy as np
+
+    sizes = features.counts.numpy()
+    return sizes, np.cumsum(sizes) - sizes
+
+
+def _rows(
+    generator: np.random.Generator, features: FeatureSet, classes: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """``count`` rows of each class, ``(E, w, count)``."""
+    sizes, starts = _ranges(features)
+    drawn = _draw(generator, sizes[classes].reshape(-1), count)
+    return drawn.T.reshape(*classes.shape, count) + starts[classes][..., None]
+
+
+def _draw(generator: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """``count`` numbers below each size without replacement, ``(count, len(sizes))``.
+
+    Fisher and Yates' shuffle, stopped after ``count`` steps; of the array that it would shuffle only the places that
+    were written to are kept. A smaller count gives the first rows of a larger one.
+    """
+    import numpy as np
+
+    columns = np.arange(len(sizes))
+    places = np.empty((count, len(sizes)), np.int64)  # where step k wrote
+    values = np.empty_like(places)  # and what
+    drawn = np.empty_like(places)
+
+    def value_at(place: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+        written = places[:steps][::-1] == place
+        latest = steps - 1 - written.argmax(axis=0)
+        return np.where(written.any(axis=0), values[latest, columns], place)
+
+    for step in range(count):
+        uniform = generator.random(len(sizes))
+        places[step] = step + np.minimum((uniform * (sizes - step)).astype(np.int64), sizes - step - 1)
+        here = np.full(len(sizes), step)
+        drawn[step] = value_at(places[step], step) if step else places[step]
+        values[step] = value_at(here, step) if step else here
+    return drawn

@@ -1,0 +1,1 @@
+"""How accurate simple classifiers are."""

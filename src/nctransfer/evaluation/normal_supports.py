@@ -1,0 +1,155 @@
+"""Expected accuracy from moments, the noise of class centres taken as normal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from nctransfer.evaluation.win_probability import mean_wins
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.evaluation.resampled_supports import Queries
+
+__all__ = ["CHUNK", "Normal"]
+
+NODES = 16  # of the integral over the noise of the own centre
+CHUNK = 8192  # pairs of query and own centre at a time
+
+
+class _Class(NamedTuple):
+    """Moments of one class, with covariance ``Sigma = FᵀF``, F of r rows: no more than samples, nor than the width."""
+
+    mean: torch.Tensor
+    variance: float  # tr Sigma
+    factor: torch.Tensor  # (r, d)
+    inner: torch.Tensor  # F Fᵀ, (r, r)
+    trace2: float  # tr Sigma²
+    trace3: float  # tr Sigma³
+
+    @classmethod
+    def of(cls, rows: torch.Tensor) -> _Class:
+        """Of the samples of a class, ``(n, d)``."""
+        import torch
+
+        mean = rows.mean(dim=0)
+        factor = (rows - mean) / math.sqrt(len(rows))
+        if len(rows) > rows.shape[1]:
+            values, vectors = torch.linalg.eigh(factor.T @ factor)
+            factor = values.clamp(min=0).sqrt()[:, None] * vectors.T
+        inner = factor @ factor.T
+        squared = inner @ inner
+        return cls(
+            mean, float(inner.trace()), factor, inner, float(inner.square().sum()), float((squared * inner).sum())
+        )
+
+
+class Normal:
+    """The normal construction: only the noise of the centres is normal; queries are those that there are.
+
+    A squared distance ``‖f − mu − ε‖²`` of normal ε with covariance φ Sigma is not normal itself. With ``w = f − mu``,
+
+    - mean ``‖w‖² + φ tr Sigma``;
+    - variance ``4φ wᵀSigma w + 2φ² tr Sigma²``;
+    - third cumulant ``24φ² wᵀSigma² w + 8φ³ tr Sigma³``.
+
+    The last enters by Edgeworth's series for the other classes, and by Cornish and Fisher's for the own. Ties, as of
+    features that are all the same, are not broken by lot here: each counts as half.
+    """
+
+    def __init__(self, queries: Queries, rows: torch.Tensor, degrees: torch.Tensor) -> None:
+        import torch
+
+        self._queries, self._degrees = queries, degrees
+        f = rows[queries.rows.to(rows.device)]
+        self._classes = [
+            _Class.of(rows[start : start + size]) for start, size in zip(queries.starts, queries.sizes, strict=True)
+        ]
+        squares, first, second = [], [], []
+        for one in self._classes:
+            w = f - one.mean
+            along = w @ one.factor.T  # (n, r)
+            squares.append(w.square().sum(dim=1))
+            first.append(along.square().sum(dim=1))
+            second.append(((along @ one.inner) * along).sum(dim=1))
+        # ‖w‖², wᵀSigma w, wᵀSigma² w of each query and class, (n, C)
+        self._squares, self._first, self._second = (torch.stack(one, dim=1) for one in (squares, first, second))
+
+    def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Accuracy and standard error for each number of ways."""
+        import torch
+
+        parts = []
+        start = 0
+        for own, rows in enumerate(self._queries.of_class):
+            parts.append(self._of_class(own, slice(start, start + len(rows)), shots))
+            start += len(rows)
+        wins = torch.cat(parts, dim=1)
+        accuracy, squared_error = self._queries.mean(wins, torch.ones(wins.shape[1]))
+        return accuracy, squared_error.sqrt()
+
+    def _of_class(self, own: int, some: slice, shots: int) -> torch.Tensor:
+        """The chance to win for queries of one class, ``(k, q)``."""
+        import numpy as np
+        import torch
+
+        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(NODES))
+        mean, variance, third = self._own(own, some, shots)
+        skew = (third / variance.clamp(min=1e-60).pow(1.5))[:, None]
+        nodes = nodes.to(mean.device)
+        distances = mean[:, None] + variance.sqrt()[:, None] * (nodes + skew / 6 * (nodes.square() - 1))  # (q, Q)
+        chances = torch.stack(
+            [
+                self._chance(distances, *self._other(other, some, shots))
+                for other in range(len(self._classes))
+                if other != own
+            ]
+        )  # (C − 1, q, Q)
+        wins = mean_wins(chances.flatten(1), self._degrees)
+        weights = (weights / weights.sum()).to(wins.device)
+        found: torch.Tensor = (wins.view(-1, *distances.shape) @ weights).cpu()
+        return found
+
+    @staticmethod
+    def _chance(
+        distances: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, third: torch.Tensor
+    ) -> torch.Tensor:
+        """That a squared distance of these moments is above another, ``(q, Q)``."""
+        import torch
+
+        spread = variance.clamp(min=1e-60).sqrt()[:, None]
+        t = (distances - mean[:, None]) / spread
+        skew = third[:, None] / spread.pow(3)
+        density = torch.exp(-t.square().clamp(max=1400) / 2) / math.sqrt(2 * math.pi)
+        found: torch.Tensor = torch.special.ndtr(-t) + skew / 6 * (t.square().clamp(max=1400) - 1) * density
+        return found.clamp(0, 1)
+
+    def _other(self, number: int, some: slice, shots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Moments of the squared distance to the centre of another class."""
+        one, size = self._classes[number], self._queries.sizes[number]
+        noise = (size - shots) / (shots * (size - 1)) if size > 1 else 0.0
+        squares, first, second = (part[some, number] for part in (self._squares, self._first, self._second))
+        return (
+            squares + noise * one.variance,
+            4 * noise * first + 2 * noise**2 * one.trace2,
+            24 * noise**2 * second + 8 * noise**3 * one.trace3,
+        )
+
+    def _own(self, number: int, some: slice, shots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Moments of the squared distance to the own centre, whose support is of the other samples of the class.
+
+        With ``r = f − mu``: ``e = n/(n−1) r``, and their covariance is ``n/(n−1) Sigma − n/(n−1)² r rᵀ``; the third
+        cumulant is left with Sigma.
+        """
+        one, n = self._classes[number], self._queries.sizes[number]
+        squares, first, second = (part[some, number] for part in (self._squares, self._first, self._second))
+        noise = (n - 1 - shots) / (shots * (n - 2)) if n > 2 else 0.0
+        grow, drop = n / (n - 1), n / (n - 1) ** 2
+        along = grow**2 * (grow * first - drop * squares.square())
+        trace2 = grow**2 * one.trace2 - 2 * grow * drop * first + drop**2 * squares.square()
+        return (
+            grow**2 * squares + noise * (grow * one.variance - drop * squares),
+            (4 * noise * along + 2 * noise**2 * trace2).clamp(min=0),
+            24 * noise**2 * grow**4 * second + 8 * noise**3 * one.trace3,
+        )

@@ -1,0 +1,1 @@
+"""How tightly classes cluster, how their means lie, and what that bounds."""

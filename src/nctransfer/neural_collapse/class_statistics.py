@@ -1,0 +1,163 @@
+"""Class statistics of a feature set: all that the collapse measures need of it, in two passes over its rows.
+
+The first pass, :class:`Means`, counts and averages; the second, :class:`Moments`, needs the class means of the first.
+Both add up, so that parts of a set, on several machines if need be, give what the whole gives. Nothing holds more
+than C·d + d² + C² numbers and a batch; rows come in any order; everything is float64.
+
+With ``mu_c`` the class means, ``mu_G`` their unweighted mean and ``r = f − mu_c`` the residual of a sample, one matrix
+product ``g = r · (mu_j − mu_G)`` for all classes j gives what two classes have with each other:
+
+- directional variance: ``u_ijᵀ Sigma_i u_ij d_ij²`` is the mean over class i of ``(g_j − g_i)²``;
+- nearest centre: ``‖f − mu_j‖² = ‖r‖² − 2 (g_j − g_i) + d_ij²``;
+
+so no class covariance is ever made. A second one, ``rᵀ r``, gives ``Sigma_W``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from nctransfer.devices import with_float64
+from nctransfer.errors import FeaturesError
+from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.features.feature_stream import Features
+    from nctransfer.neural_collapse.linear_head import LinearHead
+
+__all__ = ["ClassStatistics", "ncc_accuracies", "nearest_centre"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """First and second moments of C classes of width d, float64, on the CPU.
+
+    Attributes:
+        counts: Samples of each class, ``(C,)``.
+        centred_means: ``mu_c − mu_G``, ``(C, d)``.
+        centre: ``mu_G``, ``(d,)``.
+        variances: ``v_c = (1/n_c) sum ‖f − mu_c‖²``, ``(C,)``.
+        fourths: ``q_c = (1/n_c) sum ‖f − mu_c‖⁴``, ``(C,)``.
+        distances: ``d_ij = ‖mu_i − mu_j‖``, ``(C, C)``.
+        directional: ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)``, ``(C, C)``, zero on the diagonal.
+        within: ``Sigma_W``, ``(d, d)``.
+        covariance: Of all samples about their mean, ``(d, d)``, classes weighted by their size.
+        ncc_accuracies: Leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
+        duplicates: Rows that are equal to an earlier one.
+        head: A linear classifier of these classes; ``None`` without.
+        agreement: Share of samples on which the head and the nearest centre agree; ``None`` without a head.
+    """
+
+    counts: torch.Tensor
+    centred_means: torch.Tensor
+    centre: torch.Tensor
+    variances: torch.Tensor
+    fourths: torch.Tensor
+    distances: torch.Tensor
+    directional: torch.Tensor
+    within: torch.Tensor
+    covariance: torch.Tensor
+    ncc_accuracies: torch.Tensor
+    duplicates: int = 0
+    head: LinearHead | None = None
+    agreement: float | None = None
+
+    @functools.cached_property
+    def between(self) -> torch.Tensor:
+        """``Sigma_B``, ``(d, d)``."""
+        return self.centred_means.T @ self.centred_means / len(self.counts)
+
+    @property
+    def total(self) -> torch.Tensor:
+        """``Sigma_T = Sigma_W + Sigma_B``, ``(d, d)``."""
+        return self.within + self.between
+
+    @functools.cached_property
+    def spectrum(self) -> torch.Tensor:
+        """The eigenvalues of the covariance of all samples that are not zero but for rounding, ``(rank,)``."""
+        import torch
+
+        values: torch.Tensor = torch.linalg.eigvalsh(self.covariance)
+        return values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
+
+    @classmethod
+    def of(cls, features: Features, device: str = "auto") -> ClassStatistics:
+        """The statistics of a feature set.
+
+        Args:
+            features: At least 2 classes, each of at least 2 samples.
+            device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
+
+        Raises:
+            FeaturesError: Fewer than 2 classes, or a class of fewer than 2 samples.
+        """
+        if len(features.classes) < 2 or int(features.counts.min()) < 2:
+            raise FeaturesError(
+                f"{len(features.classes)} classes of at least {int(features.counts.min())} samples "
+                "are too few for class statistics",
+                "needed are 2 classes of 2 samples each",
+            )
+        means = Means.of(features, with_float64(device))
+        return cls.from_passes(means, Moments.of(features, means))
+
+    @classmethod
+    def from_passes(cls, means: Means, moments: Moments) -> Self:
+        """The statistics of what both passes gave, added up over all parts of the set."""
+        geometry = Geometry(means)
+        counts = means.counts
+        total = counts.sum()
+        offsets = geometry.means - (means.shift + means.sums.sum(dim=0) / total)  # (C, d)
+        within = symmetric(moments.within)
+        pooled = within * total if moments.pooled is None else symmetric(moments.pooled)
+        variances = moments.squares / counts
+        variances[variances <= geometry.rounding.square()] = 0
+        return cls(
+            counts=counts.cpu(),
+            centred_means=geometry.centred.cpu(),
+            centre=geometry.means.mean(dim=0).cpu(),
+            variances=variances.cpu(),
+            fourths=(moments.fourths / counts).cpu(),
+            distances=geometry.distances.cpu(),
+            directional=(moments.along / counts[:, None]).cpu(),
+            within=geometry.without_rounding(within).cpu(),
+            covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
+            ncc_accuracies=(moments.right / counts).cpu(),
+            duplicates=means.duplicates,
+        )
+
+
+def ncc_accuracies(features: Features, centres: ClassStatistics, device: str = "auto") -> torch.Tensor:
+    """Share of the samples of each class whose nearest class centre, of another set, is that of their own class.
+
+    Args:
+        features: Samples of C classes.
+        centres: Of the same classes, in the same order.
+        device: Where to compute.
+
+    Returns:
+        ``(C,)`` float64.
+    """
+    import torch
+
+    right = torch.zeros(len(centres.counts), dtype=torch.float64)
+    for _, labels, nearest in nearest_centre(features, centres, with_float64(device)):
+        right.index_add_(0, labels, (nearest == labels).to(torch.float64))
+    return right / features.counts
+
+
+def nearest_centre(
+    features: Features, centres: ClassStatistics, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Features less ``mu_G``, labels, and the nearest class centre, some rows at a time."""
+    import torch
+
+    centred, centre = centres.centred_means.to(device), centres.centre.to(device)
+    lengths = centred.square().sum(dim=1)
+    for rows, labels in features.batches():
+        values = rows.to(device, torch.float64) - centre
+        yield values, labels, (lengths - 2 * values @ centred.T).argmin(dim=1).cpu()

@@ -1,0 +1,56 @@
+"""How many dimensions the features use."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.measure import Undefined
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["effective_rank", "participation_ratio", "within_participation_ratio"]
+
+
+def effective_rank(stats: ClassStatistics) -> float:
+    """Width that the features use: exponential of the entropy of their normalised singular values.
+
+    Range 1 to d. The features are centred on their mean.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> round(effective_rank(ClassStatistics.of(two)), 6)
+    1.0
+    """
+    if not len(stats.spectrum):
+        raise Undefined("all features are equal")
+    shares = stats.spectrum.sqrt() / stats.spectrum.sqrt().sum()
+    return math.exp(-float((shares * shares.log()).sum()))
+
+
+def participation_ratio(stats: ClassStatistics) -> float:
+    """Width over which the variance is spread: ``(tr Sigma_T)² / tr(Sigma_T²)``.
+
+    Range 1 to d.
+
+    >>> square = FeatureSet.from_arrays([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]], "aabb")
+    >>> participation_ratio(ClassStatistics.of(square))
+    2.0
+    """
+    return _participation(stats.total)
+
+
+def within_participation_ratio(stats: ClassStatistics) -> float:
+    """The same within classes: ``(tr Sigma_W)² / tr(Sigma_W²)``.
+
+    Range 1 to d.
+    """
+    return _participation(stats.within)
+
+
+def _participation(covariance: torch.Tensor) -> float:
+    squared = float(covariance.square().sum())
+    if squared == 0:
+        raise Undefined("nothing varies")
+    return float(covariance.diagonal().sum()) ** 2 / squared
