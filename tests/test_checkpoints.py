@@ -23,15 +23,9 @@ import nctransfer as nct
 import tiny
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
-from nctransfer.checkpoints import (
-    Trajectory,
-    find_checkpoints,
-    follow,
-    rank_correlations,
-    samples_of,
-    steps,
-    trajectory,
-)
+from nctransfer.checkpoints.files import find_checkpoints, steps
+from nctransfer.checkpoints.following import follow, samples_of, trajectory
+from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, NCTransferError, WeightsError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet

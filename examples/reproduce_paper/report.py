@@ -10,7 +10,7 @@ import pandas as pd
 import plots
 from rich.console import Console
 
-from nctransfer.checkpoints import CORRELATED, rank_correlations
+from nctransfer.checkpoints.trajectory_result import CORRELATED, rank_correlations
 from nctransfer.figures import save_figure
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.tables import Sheet, to_markdown, to_rich

@@ -25,7 +25,7 @@ from timm.data import resolve_model_data_config
 from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 import nctransfer as nct
-from nctransfer.checkpoints import rehearse, samples_of
+from nctransfer.checkpoints.following import rehearse, samples_of
 from nctransfer.cli.options import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError

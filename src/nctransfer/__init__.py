@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nctransfer.checkpoints import Trajectory, trajectory
+    from nctransfer.checkpoints.following import trajectory
+    from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation.expected_accuracy import expect
     from nctransfer.evaluation.fewshot_accuracy import fewshot
@@ -39,7 +40,7 @@ _HOMES = {
     "FewShotResult": "evaluation.fewshot_results",
     "NCTransferError": "errors",
     "ReadingOptions": "sources.opening",
-    "Trajectory": "checkpoints",
+    "Trajectory": "checkpoints.trajectory_result",
     "collapse": "neural_collapse.collapse_report",
     "compare_fewshot": "evaluation.fewshot_comparison",
     "compare_layers": "neural_collapse.comparisons",
@@ -53,7 +54,7 @@ _HOMES = {
     "load_features": "store.cache_folder",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
-    "trajectory": "checkpoints",
+    "trajectory": "checkpoints.following",
 }
 
 __all__ = [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from nctransfer.checkpoints import Point, Trajectory
+    from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 
 __all__ = ["FORMATS", "check_figure", "plain_numbers", "save_figure", "trajectory_figure"]
 

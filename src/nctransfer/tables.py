@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nctransfer.backbones.listing import ModelInfo
     from nctransfer.backbones.numerics import NumericsReport
-    from nctransfer.checkpoints import Trajectory
+    from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow

@@ -113,7 +113,8 @@ def trajectory(
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
     trained.check()
     with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
-        from nctransfer.checkpoints import find_checkpoints, follow, samples_of
+        from nctransfer.checkpoints.files import find_checkpoints
+        from nctransfer.checkpoints.following import follow, samples_of
         from nctransfer.figures import check_figure, trajectory_figure
         from nctransfer.sources.digits import Digits
         from nctransfer.store.cache_folder import FeatureStore

@@ -1,58 +1,42 @@
-"""From checkpoint to checkpoint: how collapse and few-shot accuracy change while a backbone is trained."""
+"""Collapse and few-shot accuracy measured checkpoint by checkpoint."""
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.backbones.hub import Progress
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
-from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, NCTransferError, WeightsError, counted
+from nctransfer.checkpoints.files import find_checkpoints, steps
+from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET, Point, Trajectory
+from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
 from nctransfer.evaluation.fewshot_accuracy import fewshot
-from nctransfer.evaluation.fewshot_comparison import paired_difference
-from nctransfer.evaluation.fewshot_results import FewShotResult
-from nctransfer.evaluation.fewshot_task import Number, check_task
+from nctransfer.evaluation.fewshot_task import check_task
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
-from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
+from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.selection import Selection
-from nctransfer.sources.source import ImageSource
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.pipeline import Runtime
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from nctransfer.backbones.hub import Progress
+    from nctransfer.errors import NCTransferError
+    from nctransfer.evaluation.fewshot_task import Number
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.sources.source import ImageSource
 
-__all__ = [
-    "Best",
-    "Point",
-    "Sample",
-    "Trajectory",
-    "find_checkpoints",
-    "follow",
-    "rank_correlations",
-    "rehearse",
-    "samples_of",
-    "steps",
-    "trajectory",
-]
+__all__ = ["Sample", "follow", "rehearse", "samples_of", "trajectory"]
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
-TARGET, SOURCE = "target", ("source-train", "source-test")
-LARGEST_STEP = 10**15  # what is longer is a time or a digest
 NOT_OF_THE_TASK = ("device", "theory", "l2_normalise")  # what labels alone do not tell
-CORRELATED = ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
 
 
 class Sample(NamedTuple):
@@ -60,239 +44,6 @@ class Sample(NamedTuple):
 
     source: ImageSource
     selection: Selection
-
-
-@dataclass(frozen=True)
-class Point:
-    """What was measured at one checkpoint.
-
-    Attributes:
-        checkpoint: The name of its file.
-        path: Where that is.
-        step: The number in its name that tells checkpoints apart; ``None`` if there is none.
-        same_as: An earlier checkpoint of the very same weights, as ``best.pth`` often is; ``None`` if there is none.
-        reports: Collapse of each sample, by name: ``target``, and perhaps ``source-train`` and ``source-test``.
-        fewshot: Few-shot accuracies on the target.
-    """
-
-    checkpoint: str
-    path: str
-    step: int | None
-    same_as: str | None
-    reports: Mapping[str, CollapseReport]
-    fewshot: FewShotResult
-
-    def to_row(self) -> dict[str, Any]:
-        """All numbers as one row of a table, those of the target without prefix."""
-        row: dict[str, Any] = {
-            "checkpoint": self.checkpoint,
-            "step": self.step,
-            "same_as": self.same_as,
-            "path": self.path,
-            "features": self.fewshot.features["id"],
-        }
-        for sample, report in self.reports.items():
-            prefix = "" if sample == TARGET else f"{sample.replace('-', '_')}_"
-            row |= {f"{prefix}samples": report.features["samples"], f"{prefix}classes": report.features["classes"]}
-            row |= {f"{prefix}{name}": value for name, value in report.metrics.items()}
-        for one in self.fewshot.rows:
-            task = f"{one.classifier}_{one.ways}way_{one.shots}shot"
-            row |= {task: one.accuracy, f"{task}_ci95": one.ci95}
-            if one.expected_accuracy is not None:
-                row[f"{task}_expected"] = one.expected_accuracy
-            row |= {f"{task}_{name}": bound["value"] for name, bound in (one.bounds or {}).items()}
-        return row
-
-
-class Best(NamedTuple):
-    """The checkpoint of highest accuracy on a task, and how the others compare on the same episodes.
-
-    Attributes:
-        ties: Checkpoints whose paired difference to it is not told apart from zero, at 95%.
-        last: The last checkpoint.
-        difference: How much more accurate that is.
-        ci95: Half the width of the 95% interval of this.
-    """
-
-    ways: int
-    shots: int
-    classifier: str
-    checkpoint: str
-    accuracy: float
-    ties: tuple[str, ...]
-    last: str
-    difference: float
-    ci95: float
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """Collapse and few-shot accuracy, checkpoint by checkpoint.
-
-    Attributes:
-        model: The architecture.
-        transform: What is done to images: size, crop, colours.
-        points: One a checkpoint, in the order of training; those without a step last.
-        failed: Checkpoints that could not be measured, by name, and why.
-    """
-
-    model: str
-    transform: Mapping[str, Any]
-    points: tuple[Point, ...]
-    failed: Mapping[str, str]
-
-    @property
-    def distinct(self) -> tuple[Point, ...]:
-        """The points without those of the same weights as an earlier one."""
-        return tuple(point for point in self.points if point.same_as is None)
-
-    def best(self) -> tuple[Best, ...]:
-        """The best checkpoint of each task."""
-        found = []
-        *_, last = self.distinct
-        for number, row in enumerate(self.points[0].fewshot.rows):
-            task = (row.ways, row.shots, row.classifier)
-            top = max(self.distinct, key=lambda point: point.fewshot.rows[number].accuracy)
-            paired = {
-                point.checkpoint: paired_difference(point.fewshot, top.fewshot, task, row.interval)
-                for point in self.distinct
-            }
-            ties = tuple(name for name, (mean, reach) in paired.items() if name != top.checkpoint and -mean <= reach)
-            accuracy = top.fewshot.rows[number].accuracy
-            found.append(Best(*task, top.checkpoint, accuracy, ties, last.checkpoint, *paired[last.checkpoint]))
-        return tuple(found)
-
-    def rank_correlations(self, number: int = 0) -> dict[str, float | None]:
-        """Of the measures with the accuracy of a task, by its number; see :func:`rank_correlations`."""
-        row = self.points[0].fewshot.rows[number]
-        frame = self.to_frame()
-        column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
-        return rank_correlations(frame[frame["same_as"].isna()], column)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        rows = []
-        for point in self.points:
-            found = point.fewshot.to_dict(0)
-            samples = [{"name": name, **report.to_dict()} for name, report in point.reports.items()]
-            about = {
-                "checkpoint": point.checkpoint,
-                "path": point.path,
-                "step": point.step,
-                "same_as": point.same_as,
-            }
-            rows.append({**about, "samples": samples, "fewshot": found})
-        return {
-            "model": self.model,
-            "transform": dict(self.transform),
-            "checkpoints": rows,
-            "best": [one._asdict() for one in self.best()],
-            "failed": dict(self.failed),
-        }
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a checkpoint.
-
-        The measures of the target by their names, those of the source's samples as ``source_train_cdnv``; accuracies as
-        ``ridge_5way_1shot``, with ``_ci95``, and of ``ncc`` also ``_expected`` and the bounds of the error.
-        """
-        import pandas as pd
-
-        return pd.DataFrame([point.to_row() for point in self.points])
-
-
-def rank_correlations(
-    frame: pd.DataFrame, accuracy: str, measures: Sequence[str] = CORRELATED
-) -> dict[str, float | None]:
-    """Spearman's rank correlation of measures with an accuracy over checkpoints; ``None`` where it is not defined.
-
-    Args:
-        frame: Of :meth:`Trajectory.to_frame`; several may be joined.
-        accuracy: The column of the accuracy.
-        measures: Columns of measures.
-
-    >>> import pandas as pd
-    >>> rank_correlations(pd.DataFrame({"cdnv": [3.0, 2.0, 1.0], "acc": [0.2, 0.3, 0.5]}), "acc", ["cdnv"])
-    {'cdnv': -1.0}
-    """
-    import math
-
-    import pandas as pd
-
-    found: dict[str, float | None] = {}
-    for name in measures:
-        pairs = frame[[name, accuracy]].apply(pd.to_numeric).dropna()
-        varies = len(pairs) > 2 and all(pairs[column].nunique() > 1 for column in pairs)
-        value = float(pairs[name].corr(pairs[accuracy], method="spearman")) if varies else math.nan
-        found[name] = None if math.isnan(value) else round(value, 12)
-    return found
-
-
-# Which checkpoints
-
-
-def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """The files that are meant, in the order of the numbers in their names; those without any, as ``best.pth``, last.
-
-    Args:
-        given: Files, patterns as ``run/epoch-*.safetensors``, and folders, whose checkpoints are taken.
-
-    Raises:
-        WeightsError: A file is not there, or nothing fits.
-    """
-    names = [os.fspath(given)] if isinstance(given, str | os.PathLike) else [os.fspath(one) for one in given]
-    hint = f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}"
-    if not names:
-        raise WeightsError("no checkpoints are given", hint)
-    found: dict[Path, None] = {}
-    for name in names:
-        try:
-            files = _files(Path(name).expanduser())
-        except (OSError, RuntimeError, ValueError) as error:  # too long, of no user, a null character
-            raise WeightsError(f"the checkpoints {name!r} cannot be read: {error}", hint) from error
-        if not files:
-            raise WeightsError(f"there is no checkpoint {name!r}", hint)
-        found |= dict.fromkeys(file.absolute() for file in files)
-    return tuple(sorted(found, key=lambda path: (not re.search(r"\d", path.name), _by_number(path))))
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.name.endswith(SUFFIXES)]
-    elif path.exists():
-        found = [path]
-    else:
-        found = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute ones too
-    return [file for file in found if file.is_file()]
-
-
-def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """A key that puts ``epoch-10`` after ``epoch-9``."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def steps(names: Sequence[str]) -> list[int | None]:
-    """What each name says of when it was saved: the first number that differs in all of them, or a single one.
-
-    >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
-    [1, 12]
-    >>> steps(["epoch-1.pth", "epoch-2.pth", "best.pth"])
-    [1, 2, None]
-    """
-    found: list[int | None] = [None] * len(names)
-    numbers = {place: [int(number) for number in re.findall(r"\d+", name)] for place, name in enumerate(names)}
-    numbers = {place: one for place, one in numbers.items() if one}
-    if len({len(one) for one in numbers.values()}) == 1 and (len(numbers) > 1 or len(min(numbers.values())) == 1):
-        for column in zip(*numbers.values(), strict=True):
-            if len(set(column)) == len(numbers) and max(column) < LARGEST_STEP:
-                for place, number in zip(numbers, column, strict=True):
-                    found[place] = number
-                break
-    return found
-
-
-# Following them
 
 
 def trajectory(

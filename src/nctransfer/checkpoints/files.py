@@ -1,0 +1,77 @@
+"""Which checkpoints are meant, and in which order they were saved."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nctransfer.errors import WeightsError
+
+__all__ = ["find_checkpoints", "steps"]
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
+LARGEST_STEP = 10**15  # what is longer is a time or a digest
+
+
+def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+    """The files that are meant, in the order of the numbers in their names; those without any, as ``best.pth``, last.
+
+    Args:
+        given: Files, patterns as ``run/epoch-*.safetensors``, and folders, whose checkpoints are taken.
+
+    Raises:
+        WeightsError: A file is not there, or nothing fits.
+    """
+    names = [os.fspath(given)] if isinstance(given, str | os.PathLike) else [os.fspath(one) for one in given]
+    hint = f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}"
+    if not names:
+        raise WeightsError("no checkpoints are given", hint)
+    found: dict[Path, None] = {}
+    for name in names:
+        try:
+            files = _files(Path(name).expanduser())
+        except (OSError, RuntimeError, ValueError) as error:  # too long, of no user, a null character
+            raise WeightsError(f"the checkpoints {name!r} cannot be read: {error}", hint) from error
+        if not files:
+            raise WeightsError(f"there is no checkpoint {name!r}", hint)
+        found |= dict.fromkeys(file.absolute() for file in files)
+    return tuple(sorted(found, key=lambda path: (not re.search(r"\d", path.name), _by_number(path))))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.name.endswith(SUFFIXES)]
+    elif path.exists():
+        found = [path]
+    else:
+        found = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute ones too
+    return [file for file in found if file.is_file()]
+
+
+def _by_number(path: Path) -> list[tuple[int, int, str]]:
+    """A key that puts ``epoch-10`` after ``epoch-9``."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def steps(names: Sequence[str]) -> list[int | None]:
+    """What each name says of when it was saved: the first number that differs in all of them, or a single one.
+
+    >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
+    [1, 12]
+    >>> steps(["epoch-1.pth", "epoch-2.pth", "best.pth"])
+    [1, 2, None]
+    """
+    found: list[int | None] = [None] * len(names)
+    numbers = {place: [int(number) for number in re.findall(r"\d+", name)] for place, name in enumerate(names)}
+    numbers = {place: one for place, one in numbers.items() if one}
+    if len({len(one) for one in numbers.values()}) == 1 and (len(numbers) > 1 or len(min(numbers.values())) == 1):
+        for column in zip(*numbers.values(), strict=True):
+            if len(set(column)) == len(numbers) and max(column) < LARGEST_STEP:
+                for place, number in zip(numbers, column, strict=True):
+                    found[place] = number
+                break
+    return found
