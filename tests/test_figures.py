@@ -18,9 +18,9 @@ from PIL import Image
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
-from nctransfer.figures import check_figure, save_figure, trajectory_figure
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.report.figures import check_figure, save_figure, trajectory_figure
 
 pytest.importorskip("matplotlib")
 

@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nctransfer.errors import DeviceError, FeaturesError
+from nctransfer.report.data_sheets import data_sheets
+from nctransfer.report.json_text import to_json
+from nctransfer.report.markdown import to_markdown
+from nctransfer.report.sheet import plain
 from nctransfer.sources import data_report, inventory
 from nctransfer.sources.data_report import Copy, DataReport, Sizes
 from nctransfer.sources.inventory import inspect
@@ -21,7 +25,6 @@ from nctransfer.sources.leakage import compare
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, ImageSource
-from nctransfer.tables import data_sheets, plain, to_json, to_markdown
 
 
 def png(number: int, mode: str = "RGB", size: tuple[int, int] = (4, 3), form: str = "PNG") -> bytes:

@@ -25,21 +25,15 @@ from nctransfer.evaluation.tally import Counts as _Counts
 from nctransfer.intervals import Interval
 from nctransfer.neural_collapse.collapse_report import CollapseReport, PairCollapse
 from nctransfer.neural_collapse.registry import MEASURES
-from nctransfer.tables import (
-    Bar,
-    Sheet,
-    _number,
-    collapse_sheets,
-    fewshot_comparison_sheets,
-    fewshot_sheets,
-    models_sheet,
-    plain,
-    probe_sheet,
-    sets_sheet,
-    to_json,
-    to_latex,
-    to_markdown,
-)
+from nctransfer.report.backbone_sheets import models_sheet
+from nctransfer.report.collapse_sheets import collapse_sheets
+from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
+from nctransfer.report.json_text import to_json
+from nctransfer.report.latex import to_latex
+from nctransfer.report.markdown import to_markdown
+from nctransfer.report.sheet import Bar, Sheet, plain
+from nctransfer.report.store_sheets import sets_sheet
+from nctransfer.report.wording import format_number as _number
 
 
 def shown(sheet: Sheet, width: int = 80) -> str:

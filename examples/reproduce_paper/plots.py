@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from nctransfer.checkpoints.trajectory_result import CORRELATED, rank_correlations
-from nctransfer.figures import COLOURS, plain_numbers
+from nctransfer.report.figures import COLOURS, plain_numbers
 
 SAMPLES = {"source-train": "source_train_", "source-test": "source_test_", "target": ""}
 WORDS = {

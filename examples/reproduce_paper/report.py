@@ -11,9 +11,11 @@ import plots
 from rich.console import Console
 
 from nctransfer.checkpoints.trajectory_result import CORRELATED, rank_correlations
-from nctransfer.figures import save_figure
 from nctransfer.neural_collapse.bounds import BOUNDS
-from nctransfer.tables import Sheet, to_markdown, to_rich
+from nctransfer.report.figures import save_figure
+from nctransfer.report.markdown import to_markdown
+from nctransfer.report.sheet import Sheet
+from nctransfer.report.terminal_tables import to_rich
 
 
 def write(results: pd.DataFrame, ways: int, shots: Sequence[int], folder: Path) -> None:

@@ -37,7 +37,7 @@ def bounds(
     with Terminal(output) as terminal:
         from nctransfer.neural_collapse.bounds import bound_table
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
-        from nctransfer.tables import bounds_sheet
+        from nctransfer.report.theory_sheets import bounds_sheet
 
         given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
         found = bound_table(ClassStatistics.of(given, output.device), given.to_dict(), all_ways, all_shots)

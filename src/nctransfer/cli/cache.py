@@ -25,8 +25,8 @@ SetArgument = Annotated[
 def list_sets(output: OutputOptions) -> None:
     """List the stored sets."""
     with Terminal(output) as terminal:
+        from nctransfer.report.store_sheets import sets_sheet
         from nctransfer.store.cache_folder import FeatureStore
-        from nctransfer.tables import sets_sheet
 
         store = FeatureStore(output.cache_dir)
         sets = store.sets()
@@ -39,8 +39,8 @@ def list_sets(output: OutputOptions) -> None:
 def show(name: SetArgument, output: OutputOptions) -> None:
     """Show one set: what it is, and the Parquet folder to open with other tools."""
     with Terminal(output) as terminal:
+        from nctransfer.report.store_sheets import set_sheet
         from nctransfer.store.cache_folder import FeatureStore
-        from nctransfer.tables import set_sheet
 
         stored = FeatureStore(output.cache_dir).find(name)
         data = stored.to_dict()
@@ -56,8 +56,8 @@ def verify(
     """Check every byte of the stored parts; exit code 1 if one is damaged."""
     with Terminal(output) as terminal:
         from nctransfer.errors import StoreError
+        from nctransfer.report.store_sheets import verify_sheet
         from nctransfer.store.cache_folder import FeatureStore
-        from nctransfer.tables import verify_sheet
 
         store = FeatureStore(output.cache_dir)
         sets = [store.find(name)] if name else store.sets()

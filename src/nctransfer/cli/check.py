@@ -36,10 +36,10 @@ def check(
         from nctransfer.backbones import numerics
         from nctransfer.backbones.building import load
         from nctransfer.backbones.names import DEFAULT_MODEL
+        from nctransfer.report.backbone_sheets import numerics_sheet
         from nctransfer.sources.digits import Digits
         from nctransfer.sources.opening import open_source
         from nctransfer.sources.selection import Selection
-        from nctransfer.tables import numerics_sheet
 
         if backbone.model is None:
             log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)

@@ -102,7 +102,7 @@ def collapse(
     with Terminal(output, {"--save-pairs": show.save_pairs}) as terminal:
         from nctransfer.errors import FeaturesError
         from nctransfer.neural_collapse import collapse_report
-        from nctransfer.tables import collapse_sheets, explanation_sheet
+        from nctransfer.report.collapse_sheets import collapse_sheets, explanation_sheet
 
         names: list[str | None] = [*features] if features else [None]
         comparisons = (len(names) > 1, source_train is not None or source_test is not None, backbone.layers is not None)
@@ -232,7 +232,7 @@ def _save_pairs(terminal: Terminal, reports: dict[str, CollapseReport]) -> None:
 
 
 def _show(terminal: Terminal, found: CollapseComparison, show: ShowOptions, seed: int, explain_all: bool) -> None:
-    from nctransfer.tables import comparison_sheets, explanation_sheet
+    from nctransfer.report.collapse_sheets import comparison_sheets, explanation_sheet
 
     sheets = comparison_sheets(found, show.all_measures)
     if show.explain:

@@ -51,10 +51,10 @@ def data(
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import counted
+        from nctransfer.report.data_sheets import data_sheets
         from nctransfer.sources.inventory import inspect
         from nctransfer.sources.leakage import compare
         from nctransfer.sources.opening import open_source
-        from nctransfer.tables import data_sheets
 
         source = open_source(name, reading.reading(chosen.split, offline))
         another = (

@@ -22,8 +22,10 @@ def demo(output: OutputOptions) -> None:
         from nctransfer.backbones.names import DEFAULT_MODEL
         from nctransfer.evaluation.fewshot_accuracy import fewshot
         from nctransfer.neural_collapse import collapse_report
+        from nctransfer.report.collapse_sheets import collapse_sheets
+        from nctransfer.report.fewshot_sheets import fewshot_sheets
+        from nctransfer.report.store_sheets import extraction_sheet
         from nctransfer.sources.digits import Digits
-        from nctransfer.tables import collapse_sheets, extraction_sheet, fewshot_sheets
 
         report = run_extraction(
             Wanted(

@@ -73,7 +73,7 @@ def expect(
     rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
     with Terminal(output) as terminal:
         from nctransfer.evaluation import expected_accuracy
-        from nctransfer.tables import expected_sheet
+        from nctransfer.report.theory_sheets import expected_sheet
 
         given = features_for(features, wanted, feature_column, output, terminal)
         reference = features_for(center_on, rest, feature_column, output, terminal) if center_on is not None else None

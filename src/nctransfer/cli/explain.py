@@ -35,7 +35,7 @@ def explain(
     all_shots = numbers(shots, "--shots")
     with Terminal(output) as terminal:
         from nctransfer.evaluation import pair_explanation
-        from nctransfer.tables import pair_sheet
+        from nctransfer.report.theory_sheets import pair_sheet
 
         given = features_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
         found = pair_explanation.explain(

@@ -24,7 +24,7 @@ def extract(
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import BrokenImagesError
-        from nctransfer.tables import extraction_sheet
+        from nctransfer.report.store_sheets import extraction_sheet
 
         report = run_extraction(Wanted(backbone, source, reading, chosen), output, terminal)
         data = report.to_dict()

@@ -127,7 +127,7 @@ def fewshot(
         from nctransfer.evaluation.fewshot_comparison import FewShotComparison, compare_fewshot
         from nctransfer.evaluation.fewshot_results import FewShotResult
         from nctransfer.evaluation.linear_probe import probe
-        from nctransfer.tables import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
+        from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
 
         query_name = query.query_set if query.query_set is not None else names[0]
         if len(names) > 1 and (is_apart or query.center_on or query.probe):

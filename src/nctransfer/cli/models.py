@@ -25,7 +25,7 @@ def models(
     """List timm's pretrained models, and whose weights are at hand."""
     with Terminal(output) as terminal:
         from nctransfer.backbones.listing import list_models
-        from nctransfer.tables import models_sheet
+        from nctransfer.report.backbone_sheets import models_sheet
 
         found = list_models(pattern)
         rows = [dataclasses.asdict(model) for model in found]

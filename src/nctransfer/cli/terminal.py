@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from nctransfer.tables import Sheet
+    from nctransfer.report.sheet import Sheet
 
 __all__ = ["Terminal"]
 
@@ -119,7 +119,7 @@ class Terminal:
 
     def draw(self, option: str, make: Callable[[], Figure]) -> None:
         """Draw a figure where an option says, if it was given."""
-        from nctransfer.figures import save_figure
+        from nctransfer.report.figures import save_figure
 
         self._put(option, lambda path: save_figure(make(), path))
 
@@ -147,7 +147,7 @@ class Terminal:
         """A line on stderr, whatever it contains."""
         from rich.text import Text
 
-        from nctransfer.tables import plain
+        from nctransfer.report.sheet import plain
 
         console = self._progress.console if self._progress else self._errors
         console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
@@ -170,7 +170,10 @@ class Terminal:
         seed: int = 0,
     ) -> None:
         """Print a result in the format that was asked for: ``sheets``, or ``data`` as JSON, or ``rows`` as CSV."""
-        from nctransfer.tables import to_frame, to_json, to_latex, to_markdown
+        from nctransfer.report.csv_rows import to_frame
+        from nctransfer.report.json_text import to_json
+        from nctransfer.report.latex import to_latex
+        from nctransfer.report.markdown import to_markdown
 
         self.pause()
         if self._options.format is Format.table:
@@ -212,7 +215,8 @@ class Terminal:
             ) from error
 
     def _complain(self, error: NCTransferError) -> None:
-        from nctransfer.tables import plain, to_json
+        from nctransfer.report.json_text import to_json
+        from nctransfer.report.sheet import plain
 
         broken = error.broken if isinstance(error, BrokenImagesError) else ()
         if self._options.format is Format.json:
@@ -298,7 +302,7 @@ def _bar(console: Console) -> Progress:
 def _print(console: Console, sheets: Sequence[Sheet]) -> None:
     from rich.text import Text
 
-    from nctransfer.tables import to_rich
+    from nctransfer.report.terminal_tables import to_rich
 
     # a file has no width, so that no table need be folded there
     for_tables = console if console.is_terminal else _console(file=console.file, width=100_000, force_terminal=False)

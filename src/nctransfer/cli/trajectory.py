@@ -115,10 +115,10 @@ def trajectory(
     with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
         from nctransfer.checkpoints.files import find_checkpoints
         from nctransfer.checkpoints.following import follow, samples_of
-        from nctransfer.figures import check_figure, trajectory_figure
+        from nctransfer.report.figures import check_figure, trajectory_figure
+        from nctransfer.report.trajectory_sheets import trajectory_sheets
         from nctransfer.sources.digits import Digits
         from nctransfer.store.cache_folder import FeatureStore
-        from nctransfer.tables import trajectory_sheets
 
         if figure is not None:
             check_figure(figure)

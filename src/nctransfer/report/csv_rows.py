@@ -1,0 +1,19 @@
+"""Results as flat rows for CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["to_frame"]
+
+
+def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows of JSON as a flat table: nested names joined by a point, lists by a space."""
+    import pandas as pd
+
+    frame = pd.json_normalize([dict(row) for row in rows])
+    return frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)

@@ -1,0 +1,238 @@
+"""Sheets of few-shot accuracies, their comparisons, and the linear probe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.sheet import Bar, Sheet
+from nctransfer.report.wording import about_features, bound_percent, percent, with_interval
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+    from nctransfer.evaluation.linear_probe import ProbeResult
+
+__all__ = ["fewshot_comparison_sheets", "fewshot_sheets", "probe_sheet", "task_facts"]
+
+
+def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sheet]:
+    """One row a task and one column a classifier, or of one task one row a classifier; and what was confused.
+
+    Args:
+        result: What was measured.
+        confusions: How many of the most confused pairs are shown; ``None`` for all.
+    """
+    first = result.rows[0]
+    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
+    if len(tasks) == 1:
+        heads = ["classifier", f">accuracy ± {first.interval}", ">std", ">lowest tenth", ">expected"]
+        rows = [
+            [
+                row.classifier,
+                with_interval(row),
+                percent(row.std),
+                percent(row.lowest_decile),
+                _expected(row),
+            ]
+            for row in result.rows
+        ]
+    else:
+        names = list(dict.fromkeys(row.classifier for row in result.rows))
+        cells = {(row.ways, row.shots, row.classifier): with_interval(row) for row in result.rows}
+        heads = [">ways", ">shots", *(f">{name} ± {first.interval}" for name in names), ">chance"]
+        rows = [
+            [str(ways), str(shots), *(cells[ways, shots, name] for name in names), percent(1 / ways)]
+            for ways, shots in tasks
+        ]
+    sheet = Sheet(
+        "Few-shot accuracy",
+        heads,
+        rows,
+        about_features(result.features) | task_facts(result),
+        f"Accuracy in %, higher is better; {_of_interval(first)}."
+        + (f" Std and lowest tenth: over episodes. {EXPECTED}{_why_not(result)}." if len(tasks) == 1 else ""),
+        _curve(result),
+    )
+    return [sheet, *_theory_sheet(result, is_alone=len(tasks) == 1), *_confusion_sheets(result, confusions)]
+
+
+EXPECTED = "Expected: the mean of ncc over all episodes, without drawing them, to about 0.1 points"
+
+
+def _why_not(result: FewShotResult) -> str:
+    """Why there is no expected accuracy."""
+    reasons = {row.undefined["expected_accuracy"] for row in result.rows if "expected_accuracy" in row.undefined}
+    return "".join(f"; none here: {reason}" for reason in sorted(reasons))
+
+
+def _expected(row: FewShotRow) -> str:
+    return "–" if row.expected_accuracy is None else percent(row.expected_accuracy)
+
+
+def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
+    """What theory says of nearest class centres, beside what was measured."""
+    rows = [row for row in result.rows if row.bounds is not None]
+    if not rows or all(one["value"] is None for row in rows for one in (row.bounds or {}).values()):
+        return []
+    names = list(rows[0].bounds or {})
+    cells = [
+        [
+            str(row.ways),
+            str(row.shots),
+            percent(1 - row.accuracy),
+            *([] if is_alone else ["–" if row.expected_accuracy is None else percent(1 - row.expected_accuracy)]),
+            *(bound_percent((row.bounds or {})[name]["value"]) for name in names),
+        ]
+        for row in rows
+    ]
+    expected = [] if is_alone else [">expected"]
+    return [
+        Sheet(
+            "Error of ncc and its bounds",
+            [">ways", ">shots", ">measured", *expected, *(f">{name}" for name in names)],
+            cells,
+            {},
+            "In %."
+            + ("" if is_alone else f" {EXPECTED}.")
+            + " Bounds by the geometry of the classes; above 100 they say nothing. luthra2026 is of 10 shots and more.",
+        )
+    ]
+
+
+def task_facts(result: FewShotResult) -> dict[str, str]:
+    first, settings = result.rows[0], result.settings
+    counts = dict.fromkeys(f"{row.episodes:,}" for row in result.rows)
+    tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
+    facts = {
+        "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
+        + f"{' or '.join(counts)} episodes, {first.queries} queries a class, seed {first.seed}",
+    }
+    if other := settings.get("query_set"):
+        split = f", split {other['split']}" if other.get("split") else ""
+        facts["queries"] = f"{other['id']}{split} ({other['samples']:,} samples)"
+    changes = [
+        f"less the mean of {settings['center_on']}" if settings.get("center_on") else "",
+        "scaled to unit length" if settings.get("l2_normalise") else "",
+    ]
+    if any(changes):
+        facts["features are"] = ", ".join(filter(None, changes))
+    if settings.get("dropped"):
+        facts["left out"] = f"{counted(len(settings['dropped']), 'class', 'classes')} of too few samples"
+    return facts
+
+
+def _of_interval(row: FewShotRow) -> str:
+    from nctransfer.intervals import INTERVALS
+
+    return f"± 95% interval {INTERVALS[row.interval]}"
+
+
+def _curve(result: FewShotResult) -> tuple[Bar, ...]:
+    """Accuracy over shots, where there are several."""
+    if len({row.shots for row in result.rows}) == 1:
+        return ()
+    by_curve = sorted(result.rows, key=lambda row: (row.ways, row.classifier))
+    return tuple(
+        Bar(f"{row.ways}-way {row.classifier}", f"{counted(row.shots, 'shot')}", row.accuracy) for row in by_curve
+    )
+
+
+def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
+    """The most confused pairs and the hardest classes of the first number of ways, most shots and first classifier."""
+    if most == 0:
+        return []
+    row = max((row for row in result.rows if row.ways == result.rows[0].ways), key=lambda row: row.shots)
+    task = (row.ways, row.shots, row.classifier)
+    asked = [one for one in result.class_accuracies(task) if one.accuracy is not None]
+    hardest = sorted(asked, key=lambda one: one.accuracy or 0)[:most]
+    title = f"{row.ways}-way {row.shots}-shot, {row.classifier}"
+    return [
+        Sheet(
+            f"Most confused pairs: {title}",
+            ["class", "taken for", ">%"],
+            [[one.name, one.taken_for, percent(one.rate)] for one in result.confusions(task, most)],
+            {},
+            "Of the queries of the first class, in episodes that had both. All tasks: --format json.",
+        ),
+        Sheet(
+            f"Hardest classes: {title}",
+            ["class", ">accuracy", ">queries"],
+            [[one.name, percent(one.accuracy or 0), f"{one.queries:,}"] for one in hardest],
+            {},
+        ),
+    ]
+
+
+def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None = 0) -> list[Sheet]:
+    """One column a set, and the paired differences to the first, in words; and what was confused in each."""
+    results = list(found.results.values())
+    rows = [
+        [str(row.ways), str(row.shots), row.classifier, *(with_interval(one.rows[number]) for one in results)]
+        for number, row in enumerate(results[0].rows)
+    ]
+    first = results[0].rows[0]
+    samples = {
+        str(number + 1): "  ".join([one.features["id"], about_features(one.features)["data"]])
+        for number, one in enumerate(results)
+    }
+    words = {True: "better", False: "worse"}
+    differences = [
+        [
+            str(one.ways),
+            str(one.shots),
+            one.classifier,
+            one.name,
+            f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
+            words[one.difference > 0] if one.is_real else "not told apart",
+        ]
+        for one in found.differences
+    ]
+    return [
+        Sheet(
+            "Few-shot accuracy",
+            [">ways", ">shots", "classifier", *(f">{name}" for name in found.results)],
+            rows,
+            samples | task_facts(results[0]),
+            f"Accuracy in %, higher is better; {_of_interval(first)}.",
+        ),
+        Sheet(
+            f"Difference to {next(iter(found.results))}",
+            [">ways", ">shots", "classifier", "set", f">points ± {first.interval}", "at 95%"],
+            differences,
+            {},
+            "Paired: on the same episodes. Better or worse where the interval leaves out zero.",
+        ),
+        *(
+            replace(sheet, title=f"{name}. {sheet.title}")
+            for name, result in found.results.items()
+            for sheet in _confusion_sheets(result, confusions)
+        ),
+    ]
+
+
+def probe_sheet(result: ProbeResult) -> Sheet:
+    """The linear probe, as facts."""
+    low, high = result.ci95
+    facts = {
+        f"train {name}" if name in ("id", "model") else name: value
+        for name, value in about_features(result.train).items()
+    }
+    if result.test is not None:
+        facts["test"] = f"{result.test['id']} ({result.test['samples']:,} samples)"
+    facts |= {
+        "accuracy": f"{percent(result.accuracy)}  [{percent(low)}, {percent(high)}]",
+        "balanced": percent(result.balanced_accuracy),
+    }
+    if result.test is not None:
+        facts["leave-one-out"] = f"{percent(result.loo_accuracy)} (of the training samples)"
+    facts["ridge λ"] = f"{result.ridge_lambda:.4g}" + (", at the end of what it is chosen from" * result.is_at_end)
+    how = "on the test set" if result.test is not None else "each sample left out in turn"
+    return Sheet(
+        "Linear probe on all labels",
+        [],
+        [],
+        facts,
+        f"Ridge regression, accuracy in % {how}; 95% interval over the draw of these samples.",
+    )

@@ -1,0 +1,30 @@
+"""Results as JSON, in full precision."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["to_json"]
+
+
+def to_json(value: Any, ascii_only: bool = False) -> str:
+    """JSON in full precision; infinite is ``"inf"``, what is not a number ``null``."""
+    text = json.dumps(_strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, of a file name that is no UTF-8
+        return to_json(value, ascii_only=True)
+    return text
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value

@@ -1,0 +1,99 @@
+"""Sheets of extractions and of what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.sheet import Sheet
+
+if TYPE_CHECKING:
+    from nctransfer.store.resuming import ExtractionReport
+    from nctransfer.store.stored_set import StoredSet
+
+__all__ = ["extraction_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
+
+NEXT = "next: nctransfer collapse, nctransfer fewshot"
+
+
+def extraction_sheet(report: ExtractionReport) -> Sheet:
+    """What an extraction did, as facts."""
+    rate = report.images_per_second
+    facts = {
+        "model": report.stored.key.model,
+        "weights": report.stored.info(report.selection).weights or "",
+        "data": ", ".join(filter(None, [report.stored.about.get("data", ""), str(report.selection)])),
+        "id": report.stored.id,
+        "samples": f"{report.samples:,}",
+        "extracted": f"{report.extracted:,}" + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
+        "from cache": f"{report.reused:,}",
+        "folder": str(report.stored.rows_path),
+    }
+    if len(columns := report.stored.columns) > 1:
+        facts["columns"] = ", ".join(f"{name} ({dim:,})" for name, dim in columns.items())
+    if report.failed:
+        facts["failed"] = f"{len(report.failed):,}"
+    return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
+
+
+def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
+    """What is stored."""
+    rows = [
+        [
+            stored.id,
+            stored.about.get("data", ""),
+            "×".join(map(str, stored.key.transform.get("input_size", ())[1:])),
+            str(len(stored.columns)),
+            f"{stored.rows:,}",
+            f"{stored.bytes / 2**10:,.0f}",
+        ]
+        for stored in sets
+    ]
+    total = sum(stored.bytes for stored in sets) / 2**20
+    return Sheet(
+        "Stored features",
+        ["id", "data", ">pixels", ">columns", ">rows", ">KiB"],
+        rows,
+        {"cache": root},
+        f"{counted(len(sets), 'set')}, {total:,.1f} MiB." if sets else "Nothing is stored yet: run nctransfer extract.",
+    )
+
+
+def set_sheet(stored: StoredSet) -> Sheet:
+    """One stored set."""
+    key = stored.key
+    transform = ", ".join(f"{name} {value}" for name, value in key.transform.items())
+    facts = {
+        "id": stored.id,
+        "model": key.model,
+        "weights": f"{stored.about.get('weights', 'unknown')} (digest {key.weights})",
+        "data": stored.about.get("data", ""),
+        "transform": transform,
+        "pool": key.pool,
+        **({"arguments": ", ".join(f"{k}={v}" for k, v in key.model_kwargs.items())} if key.model_kwargs else {}),
+        "computed": f"{key.dtype}, stored as {key.store_dtype}",
+        "columns": ", ".join(f"{name} ({dim})" for name, dim in stored.columns.items()),
+        "rows": f"{stored.rows:,} in {counted(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
+        "folder": str(stored.rows_path),
+    }
+    return Sheet(
+        "Stored set",
+        [],
+        [],
+        facts,
+        "The folder opens with pandas, Polars or DuckDB: id, class, label, split, digest, feature.",
+    )
+
+
+def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str]]) -> Sheet:
+    """Which parts are damaged."""
+    rows = [[key, part, why] for key, parts in found.items() for part, why in parts.items()]
+    checked = sum(len(stored.parts) for stored in sets)
+    return Sheet(
+        "Verification",
+        ["set", "part", "damage"],
+        rows,
+        {},
+        f"{counted(checked, 'part')} of {counted(len(sets), 'set')} checked, {len(rows)} damaged.",
+    )

@@ -1,0 +1,97 @@
+"""Sheets of expected accuracies, bounds, and explained pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.sheet import Bar, Sheet
+from nctransfer.report.wording import about_features, bound_percent, format_number, percent
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy
+    from nctransfer.evaluation.pair_explanation import PairExplanation
+    from nctransfer.neural_collapse.bounds import BoundTable
+
+__all__ = ["bounds_sheet", "expected_sheet", "pair_sheet"]
+
+
+def expected_sheet(found: ExpectedAccuracies) -> Sheet:
+    """The learning surface: a row for each number of shots, a column for each number of ways."""
+    ways = list(dict.fromkeys(row.ways for row in found.rows))
+    shots = list(dict.fromkeys(row.shots for row in found.rows))
+    cells = {(row.ways, row.shots): row for row in found.rows}
+    first = found.rows[0]
+
+    def cell(row: ExpectedAccuracy) -> str:
+        return percent(row.accuracy) + (f" ± {row.ci95 * 100:.2f}" if row.ci95 else "")
+
+    return Sheet(
+        f"Expected accuracy of {first.classifier}",
+        [">shots", *(f">{size}-way" for size in ways)],
+        [[str(number), *(cell(cells[size, number]) for size in ways)] for number in shots],
+        about_features(found.features)
+        | {"method": f"{first.method}, {first.queries:,} queries, {found.seconds:.1f} s"},
+        "In %: the mean over all episodes, without drawing one; ± 95% interval of the computation, none where it is "
+        + ("exact." if first.method == "resampled" else "of moments."),
+        tuple(Bar(f"{row.ways}-way", counted(row.shots, "shot"), row.accuracy) for row in _by_ways(found.rows)),
+    )
+
+
+def _by_ways(rows: Sequence[ExpectedAccuracy]) -> list[ExpectedAccuracy]:
+    return sorted(rows, key=lambda row: (row.ways, row.shots)) if len({row.shots for row in rows}) > 1 else []
+
+
+def bounds_sheet(found: BoundTable) -> Sheet:
+    """The bounds over shots."""
+    names = list(found.rows[0].bounds)
+    rows = [
+        [
+            str(row.ways),
+            "∞" if math.isinf(row.shots) else str(row.shots),
+            *(bound_percent(row.bounds[name].value) for name in names),
+        ]
+        for row in found.rows
+    ]
+    return Sheet(
+        "Bounds of the error of ncc",
+        [">ways", ">shots", *(f">{name}" for name in names)],
+        rows,
+        about_features(found.features),
+        "In %, by the geometry of the classes; above 100 they say nothing (vacuous). luthra2026: 10 shots and more.",
+    )
+
+
+def pair_sheet(found: PairExplanation) -> Sheet:
+    """Two classes: how they lie, how well they are told apart, and why not better."""
+    a, b = found.directions
+    rows = [
+        [
+            str(row.shots),
+            percent(row.expected),
+            f"{row.measured * 100:.2f} ± {row.ci95 * 100:.2f}",
+            percent(row.closed_form),
+            percent(row.bound) if row.bound > 0 else "vacuous",
+        ]
+        for row in found.shots
+    ]
+    facts = about_features(found.features) | {
+        "distance": format_number(found.distance),
+        "cdnv": format_number(found.cdnv),
+        "overlap": f"{format_number(found.overlap)} of the directions in which they vary",
+    }
+    for key, one, other in (("class a", a, b), ("class b", b, a)):
+        facts[key] = (
+            f"{one.name}: variance {format_number(one.variance)} in about {one.dimension:.0f} directions; "
+            f"directional CDNV towards {other.name} {format_number(one.directional)}"
+        )
+    return Sheet(
+        f"{a.name} and {b.name}: {found.reason}",
+        [">shots", ">expected", ">measured", ">closed form", ">at least"],
+        rows,
+        facts,
+        f"2-way accuracy of ncc in %; {percent(found.limit)} with all shots there could be, by the closed form "
+        "(Sorscher et al. 2022). At least: by the bound of Luthra et al. 2025.",
+    )

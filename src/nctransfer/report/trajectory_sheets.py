@@ -1,0 +1,107 @@
+"""Sheets of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from nctransfer.report.fewshot_sheets import task_facts
+from nctransfer.report.sheet import Sheet
+from nctransfer.report.wording import about_features, format_number, percent
+
+if TYPE_CHECKING:
+    from nctransfer.checkpoints.trajectory_result import Trajectory
+
+__all__ = ["trajectory_sheets"]
+
+MOST_TIES = 5  # checkpoints that are named; JSON has all
+MOST_BESIDE = 4  # tasks whose accuracies fit beside the measures
+
+
+def trajectory_sheets(found: Trajectory) -> list[Sheet]:
+    """One row a checkpoint: collapse and accuracy of the target, and collapse of every sample; and the best."""
+    names = _short_names([point.checkpoint for point in found.points])
+    first = found.points[0]
+    tasks = first.fewshot.rows
+    measured = [
+        [format_number(point.reports["target"].cdnv), format_number(point.reports["target"].directional_cdnv)]
+        for point in found.points
+    ]
+    accuracies = [[percent(row.accuracy) for row in point.fewshot.rows] for point in found.points]
+    several = len({row.ways for row in tasks}) > 1
+    heads = [f">{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
+    widest = max(row.ci95 for point in found.points for row in point.fewshot.rows)
+    lower = "CDNV: lower is more collapsed."
+    about = (
+        f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
+        f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
+    )
+    facts, columns = _trajectory_facts(found), [">cdnv", ">directional"]
+    if len(tasks) <= MOST_BESIDE:
+        rows = [[name, *one, *other] for name, one, other in zip(names, measured, accuracies, strict=True)]
+        sheets = [Sheet("Trajectory", ["checkpoint", *columns, *heads], rows, facts, f"{lower} {about}")]
+    else:
+        sheets = [
+            Sheet("Trajectory: collapse", ["checkpoint", *columns], _named_rows(names, measured), facts, lower),
+            Sheet("Trajectory: few-shot accuracy", ["checkpoint", *heads], _named_rows(names, accuracies), {}, about),
+        ]
+    if len(first.reports) > 1:
+        for measure, title in (("cdnv", "CDNV"), ("directional_cdnv", "Directional CDNV")):
+            values = [[format_number(one.metrics[measure]) for one in point.reports.values()] for point in found.points]
+            heads = [f">{name}" for name in first.reports]
+            sheets.append(Sheet(f"{title} by sample", ["checkpoint", *heads], _named_rows(names, values), {}))
+    if found.failed:
+        sheets.append(Sheet("Left out", ["checkpoint", "reason"], [list(one) for one in found.failed.items()], {}))
+    if len(found.distinct) > 1:
+        sheets.append(_best_sheet(found, dict(zip((point.checkpoint for point in found.points), names, strict=True))))
+    return sheets
+
+
+def _named_rows(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[name, *row] for name, row in zip(names, cells, strict=True)]
+
+
+def _trajectory_facts(found: Trajectory) -> dict[str, str]:
+    first = found.points[0]
+    several = len(first.reports) > 1
+    size = "×".join(map(str, found.transform.get("input_size", ())[1:]))
+    same = [f"{point.checkpoint} = {point.same_as}" for point in found.points if point.same_as]
+    facts = {
+        "model": found.model,
+        "images": f"resized to {size} pixels; --img-size sets another size" if size else "",
+        **{
+            sample if several else "data": about_features(report.features)["data"]
+            for sample, report in first.reports.items()
+        },
+        **task_facts(first.fewshot),
+        "same weights": ", ".join(same),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
+    """Which checkpoint to take, and whether the last is worse."""
+    last = names[found.distinct[-1].checkpoint]
+    rows = [
+        [
+            f"{one.ways}-way {one.shots}-shot {one.classifier}",
+            names[one.checkpoint],
+            percent(one.accuracy),
+            ", ".join(names[tie] for tie in one.ties[:MOST_TIES]) + ", …" * (len(one.ties) > MOST_TIES) or "–",
+            "–" if one.checkpoint == one.last else f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
+        ]
+        for one in found.best()
+    ]
+    words = "Paired: on the same episodes, at 95%."
+    if len(found.distinct) > 3:
+        ranks = {name: found.rank_correlations()[name] for name in ("cdnv", "directional_cdnv")}
+        told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
+        words += f" Rank correlation of {rows[0][0]} over {len(found.distinct)} checkpoints: {told}." if told else ""
+    return Sheet("Best checkpoint", ["task", "best", ">%", "not told apart", f">{last} less best"], rows, {}, words)
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Names of files without their suffixes, where that leaves them different."""
+    short = [name.removesuffix(PurePath(name).suffix) for name in names]
+    return short if len(set(short)) == len(names) else list(names)

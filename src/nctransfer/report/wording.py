@@ -1,0 +1,65 @@
+"""Numbers and feature sets as sheets show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.fewshot_results import FewShotRow
+
+__all__ = ["ARROWS", "about_features", "bound_percent", "features_in_line", "format_number", "percent", "with_interval"]
+
+
+def about_features(features: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a feature set, as every table of results has them."""
+    data = features["data"] or features["id"]
+    split = f", split {features['split']}" if features["split"] else ""
+    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
+    layer = features["layer"] if features["layer"] != "feature" and features["model"] else ""
+    facts = {
+        "model": features["model"],
+        "weights": features["weights"],
+        "layer": layer,
+        "data": f"{data}{split}: {size}",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def format_number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{max(0, min(4, 4 - _digits(value)))}f}"
+    return f"{value:.2e}"
+
+
+def _digits(value: float) -> int:
+    """Digits before the point, beyond the first."""
+    return max(0, math.floor(math.log10(abs(value)))) if value else 0
+
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+def features_in_line(features: Mapping[str, Any]) -> str:
+    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
+    return ", ".join(filter(None, [features["data"] or features["id"], features["split"], size]))
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.2f}"
+
+
+def with_interval(row: FewShotRow) -> str:
+    return f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
+
+
+def bound_percent(value: float | None) -> str:
+    """A bound of an error, in %."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else percent(value) + " vacuous" * (value > 1)
