@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import nctransfer as nct
 from conftest import Run, write_digits
-from nctransfer.cli.sources import short_name
+from nctransfer.cli.chosen_features import short_name
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.linear_head import LinearHead

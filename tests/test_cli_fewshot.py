@@ -15,7 +15,7 @@ import pytest
 
 import nctransfer as nct
 from conftest import Run
-from nctransfer.cli.sources import short_name
+from nctransfer.cli.chosen_features import short_name
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.sources.selection import Selection
 from terminal import cli, data_of, done, misused, refused

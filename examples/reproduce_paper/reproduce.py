@@ -26,7 +26,7 @@ from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 import nctransfer as nct
 from nctransfer.checkpoints.following import rehearse, samples_of
-from nctransfer.cli.options import decimals
+from nctransfer.cli.parsing import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
 from nctransfer.sources.opening import ReadingOptions, open_source

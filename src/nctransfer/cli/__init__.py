@@ -13,12 +13,12 @@ from nctransfer.cli.check import check
 from nctransfer.cli.collapse import collapse
 from nctransfer.cli.data import data
 from nctransfer.cli.demo import demo
+from nctransfer.cli.expanding import expand
 from nctransfer.cli.expect import expect
 from nctransfer.cli.explain import explain
 from nctransfer.cli.extract import extract
 from nctransfer.cli.fewshot import fewshot
 from nctransfer.cli.models import models
-from nctransfer.cli.options import expand
 from nctransfer.cli.trajectory import trajectory
 
 __all__ = ["app", "main"]

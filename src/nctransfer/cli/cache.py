@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.options import OutputOptions, expand
+from nctransfer.cli.expanding import expand
+from nctransfer.cli.options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 log = logging.getLogger("nctransfer.cli")

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nctransfer.cli.chosen_features import (
+    FeatureColumn,
+    FeaturesArguments,
+    Wanted,
+    find_set,
+    short_name,
+    stream_for,
+    streamed,
+)
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.sources import FeatureColumn, FeaturesArguments, Wanted, find_set, short_name, stream_for, streamed
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:

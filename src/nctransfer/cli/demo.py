@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.cli.chosen_features import Wanted, run_extraction
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.sources import Wanted, run_extraction
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -7,15 +7,9 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from nctransfer.cli.options import (
-    BackboneOptions,
-    OutputOptions,
-    ReadingFlags,
-    SelectionOptions,
-    SourceOptions,
-    numbers,
-)
-from nctransfer.cli.sources import FeatureColumn, FeaturesArgument, Wanted, features_for
+from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, features_for
+from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from nctransfer.cli.chosen_features import Wanted, run_extraction
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.sources import Wanted, run_extraction
 from nctransfer.cli.terminal import Terminal
 
 log = logging.getLogger("nctransfer.cli")

@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.options import (
-    BackboneOptions,
-    EpisodeOptions,
-    OutputOptions,
-    ReadingFlags,
-    SelectionOptions,
-    SourceOptions,
+from nctransfer.cli.chosen_features import (
+    FeatureColumn,
+    FeaturesArguments,
+    Wanted,
+    features_for,
+    short_name,
+    stream_for,
 )
-from nctransfer.cli.sources import FeatureColumn, FeaturesArguments, Wanted, features_for, short_name, stream_for
+from nctransfer.cli.episode_options import EpisodeOptions
+from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
 from nctransfer.cli.terminal import Terminal
 
 _EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"

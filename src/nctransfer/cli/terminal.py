@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from nctransfer.cli.notes import Notes
 from nctransfer.cli.options import Format, OutputOptions
 from nctransfer.errors import BrokenImagesError, NCTransferError
 
@@ -54,7 +55,7 @@ class Terminal:
         self._errors = _console(stderr=True)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._handler = _Notes(self, () if options.verbose else hushed)
+        self._handler = Notes(self, () if options.verbose else hushed)
 
     def __enter__(self) -> Self:
         self._check_output()
@@ -242,25 +243,6 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-
-
-class _Notes(logging.Handler):
-    """What the library logs, as notes; the same warning once."""
-
-    def __init__(self, terminal: Terminal, hushed: Collection[str]) -> None:
-        super().__init__()
-        self._terminal = terminal
-        self._hushed = {f"nctransfer.{name}" for name in hushed}
-        self._warned: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        is_warning = record.levelno >= logging.WARNING
-        text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
-        if text in self._warned or (record.name in self._hushed and not is_warning):
-            return
-        if is_warning:
-            self._warned.add(text)
-        self._terminal.note(text, "yellow" if is_warning else "dim")
 
 
 def _console(**settings: Any) -> Console:

@@ -8,15 +8,9 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.options import (
-    BackboneOptions,
-    EpisodeOptions,
-    OutputOptions,
-    ReadingFlags,
-    SelectionOptions,
-    SourceOptions,
-    class_names,
-)
+from nctransfer.cli.episode_options import EpisodeOptions
+from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.parsing import class_names
 from nctransfer.cli.terminal import Terminal
 
 _CHECKPOINTS, _TRAINED, _SHOW = "Checkpoints", "What the backbone is trained on", "What to show"

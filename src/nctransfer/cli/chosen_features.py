@@ -34,7 +34,7 @@ __all__ = [
     "streamed",
 ]
 
-log = logging.getLogger("nctransfer.cli")
+log = logging.getLogger(__name__)
 
 FeaturesArgument = Annotated[
     str | None,
