@@ -180,7 +180,7 @@ def test_a_second_extraction_runs_nothing(pets: Path, ran: Callable[[], int], mo
     first = extract(pets)
     assert ran() == len(first) == 18
     assert first.classes == ("one", "two", "zero")
-    monkeypatch.setattr("nctransfer.backbones.building.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("nctransfer.store.lazy_backbone.load", lambda *_: pytest.fail("the model was loaded"))
     second = extract(pets)
     assert ran() == 0
     assert torch.equal(second.features, first.features)
@@ -1191,7 +1191,7 @@ def test_an_edited_plugin_is_another_set(
     first = found()
     assert ran() == 18
     with monkeypatch.context() as poisoned:
-        poisoned.setattr("nctransfer.backbones.building.load", lambda *_: pytest.fail("the model was loaded"))
+        poisoned.setattr("nctransfer.store.lazy_backbone.load", lambda *_: pytest.fail("the model was loaded"))
         assert found().info.id == first.info.id
     plugin.write_text(PLUGIN + "# edited\n")
     other = found()

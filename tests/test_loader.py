@@ -151,9 +151,7 @@ def test_images_come_in_order_as_the_model_wants_them() -> None:
 def test_what_is_known_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = decoding.decode
-    monkeypatch.setattr(
-        "nctransfer.sources.decoding.decode", lambda content: decoded.append(content) or decode(content)
-    )
+    monkeypatch.setattr("nctransfer.sources.loading.decode", lambda content: decoded.append(content) or decode(content))
     one, two = png(1), png(2)
     found = list(loaded(Given(one, two, one), known=frozenset([content_digest(one)])))
     assert decoded == [two]
@@ -270,7 +268,7 @@ def test_warnings_of_odd_metadata_are_not_heard_and_others_are() -> None:
 
 
 def test_digests_are_read_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nctransfer.sources.decoding.decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr("nctransfer.sources.loading.decode", lambda _: pytest.fail("decoded"))
     contents = (png(1), b"", b"words", FileNotFoundError(2, "No such file"), OSError("the archive ends"))
     source = Given(*contents)
     assert list(read_digests(source, source.list(), 2)) == [

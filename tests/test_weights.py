@@ -102,7 +102,7 @@ def test_weights_of_a_url_in_torchs_cache(
     tmp_path: Path, state: State, expected: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = replace(resolve("test_vit"), repository="", filenames=(), url="https://example.org/a-1234.pth")
-    monkeypatch.setattr("nctransfer.backbones.names.resolve", lambda *_, **__: spec)
+    monkeypatch.setattr("nctransfer.backbones.building.resolve", lambda *_, **__: spec)
     with pytest.raises(WeightsError, match=r"https://example\.org/a-1234\.pth was not asked"):
         load(BackboneRequest("test_vit"))
     path = tmp_path / "torch" / "hub" / "checkpoints" / "a-1234.pth"

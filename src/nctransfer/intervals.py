@@ -15,6 +15,7 @@ __all__ = ["INTERVALS", "Interval", "half_width", "jackknife", "pair_average", "
 
 
 def pair_average(pairs: torch.Tensor) -> float:
+    """The mean over ordered pairs i ≠ j of a matrix ``(C, C)``."""
     classes = len(pairs)
     return float((pairs.sum() - pairs.diagonal().sum()) / (classes * (classes - 1)))
 

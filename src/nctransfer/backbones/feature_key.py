@@ -47,5 +47,6 @@ class FeatureKey:
 
 
 def json_digest(value: Any, digits: int = 8) -> str:
+    """A short digest of a value that JSON can hold, in hex."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=digits // 2).hexdigest()

@@ -142,6 +142,11 @@ def _described(name: str, path: Path, repository: str, folder: Path | None) -> M
 
 
 def of_timm(name: str) -> ModelSpec:
+    """The model that a short name or a name of timm's stands for.
+
+    Raises:
+        ModelError: timm has no such model; the hint holds the nearest names.
+    """
     from timm.models import get_pretrained_cfg, is_model
     from timm.models import list_models as timm_names
 

@@ -111,7 +111,7 @@ def trajectory(
         skip_broken: Go on without images that cannot be read.
         cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
         progress: Called as ``progress(stage, done, total)``.
-        **backbone: What else :class:`~nctransfer.backbones.request.BackboneRequest` takes: ``plugin``, ``model_kwargs`` …
+        **backbone: What else :class:`~nctransfer.backbones.request.BackboneRequest` takes: ``plugin`` …
 
     Raises:
         NCTransferError: There is no such data or checkpoint; or none of the checkpoints could be measured.

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from io import TextIOWrapper
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -41,11 +41,14 @@ class Terminal:
     Args:
         options: What is printed, and how.
         files: What else will be written, by option.
-        hushed: Modules of the library whose notes are shown only if more are asked for; warnings always are.
+        hushed: Packages of the library whose notes are shown only if more are asked for; warnings always are.
     """
 
     def __init__(
-        self, options: OutputOptions, files: Mapping[str, Path | None] | None = None, hushed: Collection[str] = ()
+        self,
+        options: OutputOptions,
+        files: Mapping[str, Path | None] | None = None,
+        hushed: Collection[ModuleType] = (),
     ) -> None:
         self._options = options
         self._files = files or {}

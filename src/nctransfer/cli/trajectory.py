@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nctransfer import backbones, store
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
 from nctransfer.cli.parsing import class_names
@@ -106,7 +107,7 @@ def trajectory(
     if not given:
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
     trained.check()
-    with Terminal(output, {"--figure": figure}, ("extraction", "weights")) as terminal:
+    with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
         from nctransfer.checkpoints.files import find_checkpoints
         from nctransfer.checkpoints.following import follow, samples_of
         from nctransfer.report.figures import check_figure, trajectory_figure

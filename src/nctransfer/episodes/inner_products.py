@@ -245,6 +245,7 @@ def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:
 
 
 def one_hot(products: Products) -> torch.Tensor:
+    """The labels of the support as one-hot rows, ``(N, w)`` float64."""
     import torch
 
     classes = torch.eye(products.ways, dtype=torch.float64, device=products.support.device)

@@ -48,6 +48,7 @@ class EpisodeRuns:
     interval: Interval
 
     def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> _Run:
+        """Run all episodes of one specification."""
         import torch
 
         keys = list(itertools.product(self.all_shots, self.classifiers))

@@ -109,6 +109,11 @@ def check_task(
 def chosen_classifiers(
     classifiers: str | Sequence[str], penalty: float | Literal["loo"] | None, about: Literal["mean", "origin"]
 ) -> tuple[list[str], dict[str, Classifier]]:
+    """The names of the classifiers, and the functions with their settings.
+
+    Raises:
+        EpisodeError: There is no such classifier, or the penalty of ridge is not one.
+    """
     names = [classifiers] if isinstance(classifiers, str) else list(dict.fromkeys(classifiers))
     if names == ["all"]:
         names = list(CLASSIFIERS)

@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
     from nctransfer.evaluation.resampled_supports import Queries
 
-__all__ = ["CHUNK", "Normal"]
+__all__ = ["Normal"]
 
 NODES = 16  # of the integral over the noise of the own centre
-CHUNK = 8192  # pairs of query and own centre at a time
 
 
 class _Class(NamedTuple):

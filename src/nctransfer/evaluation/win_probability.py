@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nctransfer.evaluation.normal_supports import CHUNK
-
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["chance_to_win", "mean_wins"]
+__all__ = ["CHUNK", "chance_to_win", "mean_wins"]
+
+CHUNK = 8192  # pairs of query and own centre at a time
 
 
 def chance_to_win(chances: torch.Tensor, most: int) -> torch.Tensor:

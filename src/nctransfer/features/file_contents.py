@@ -25,6 +25,7 @@ NAME_THEM = "name them by --feature-column and --label-column"
 
 
 def pickled_error(path: Path) -> FeaturesError:
+    """The error for a file that only unpickling could read."""
     return FeaturesError(
         f"{str(path)!r} is pickled: reading it could run any code, and is refused",
         "save the arrays by numpy.savez or safetensors, or a table as Parquet",

@@ -72,6 +72,7 @@ class _Table(NamedTuple):
 def parquet_table(
     path: str | Path, label: str | None, feature: str | None, extra: Sequence[str], with_features: bool
 ) -> _Table:
+    """The label column of Parquet files, other columns that are there, and the features if they are wanted."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -115,7 +115,7 @@ def collapse(
         pairs: How many of the closest pairs of classes to list; ``None`` for all.
         device: Where to compute.
         head: A linear classifier for NC3 and NC4; ``"ridge"`` fits one on these features.
-        head_names: What the head's classes are called; see :meth:`~nctransfer.neural_collapse.linear_head.LinearHead.of_classes`.
+        head_names: What the head's classes are called; see ``LinearHead.of_classes``.
 
     Raises:
         FeaturesError: There are fewer than two classes of two samples, or the head is of other classes.
@@ -150,6 +150,7 @@ def usable_classes(features: Features) -> tuple[Features, list[str]]:
 
 
 def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str], pairs: int | None) -> CollapseReport:
+    """The report that statistics of a feature set lead to."""
     classes = features.classes
     metrics: dict[str, float | None] = {}
     undefined = {}

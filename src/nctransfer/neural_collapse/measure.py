@@ -19,7 +19,7 @@ class Measure(NamedTuple):
     """A quantity of the collapse report, and how to read it.
 
     Attributes:
-        function: Of :class:`~nctransfer.neural_collapse.class_statistics.ClassStatistics`; its docstring is the definition.
+        function: Of ``ClassStatistics``; its docstring is the definition.
         meaning: In a few words.
         collapsed: Which way is collapsed: ``lower``, ``higher``, or "" for a width.
         range: Of its values.

@@ -102,6 +102,7 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
 
 
 def task_facts(result: FewShotResult) -> dict[str, str]:
+    """The task, as lines above a table."""
     first, settings = result.rows[0], result.settings
     counts = dict.fromkeys(f"{row.episodes:,}" for row in result.rows)
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))

@@ -28,6 +28,7 @@ def about_features(features: Mapping[str, Any]) -> dict[str, str]:
 
 
 def format_number(value: float | None) -> str:
+    """A number with about five significant digits; a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -46,15 +47,18 @@ ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 def features_in_line(features: Mapping[str, Any]) -> str:
+    """A feature set in one line: data, split, and size."""
     size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
     return ", ".join(filter(None, [features["data"] or features["id"], features["split"], size]))
 
 
 def percent(share: float) -> str:
+    """A share in percent, without the sign."""
     return f"{share * 100:.2f}"
 
 
 def with_interval(row: FewShotRow) -> str:
+    """An accuracy and the half-width of its interval, in percent."""
     return f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
 
 

@@ -210,6 +210,7 @@ def find_duplicates(groups: Sequence[Sequence[ImageEntry]], is_meant: Callable[[
 
 
 def as_copy(entry: ImageEntry) -> Copy:
+    """What a report names of an image that occurs more than once."""
     return Copy(entry.id, entry.label, entry.split)
 
 

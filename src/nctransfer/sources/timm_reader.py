@@ -137,11 +137,13 @@ def _no_bars(name: str) -> Iterator[None]:
 
 
 def names_of(reader: Any) -> Sequence[str] | None:
+    """The class names that a reader knows, in the order of its codes."""
     by_code = {code: name for name, code in (reader.class_to_idx or {}).items()}
     return unlike([by_code[code] for code in range(len(by_code))]) if by_code else None
 
 
 def ppm(image: Any) -> bytes:
+    """A decoded image as the bytes of a PPM file."""
     if not hasattr(image, "mode"):  # an array, of TensorFlow
         from PIL import Image
 
@@ -150,6 +152,7 @@ def ppm(image: Any) -> bytes:
 
 
 def content_stamp(content: bytes) -> tuple[int, int]:
+    """Size and a number of a content, in place of a file's size and time."""
     return len(content), format_number(content)
 
 
@@ -176,5 +179,6 @@ def _offline_hub(offline: bool) -> Iterator[None]:
 
 
 def why(error: Exception) -> str:
+    """The reason that an exception gives, in one line."""
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or str(error).partition("\n")[0] or type(error).__name__

@@ -82,7 +82,7 @@ class _Torch(TimmReader):
             return None
         return {text(os.path.relpath(path, dataset.root)): (path, code) for path, code in sorted(found)}
 
-    def ppm(self, index: int) -> bytes:
+    def _ppm(self, index: int) -> bytes:
         try:
             return to_ppm(self._dataset[index][0])
         except ValueError as error:

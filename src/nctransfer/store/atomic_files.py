@@ -17,11 +17,13 @@ __all__ = ["as_json", "file_lock", "file_sha256", "read_json", "replace_file", "
 
 
 def file_sha256(path: Path) -> str:
+    """The SHA-256 digest of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(value: Any) -> Any:
+    """As it comes back from JSON: tuples are lists."""
     """As it comes back from JSON: tuples are lists."""
     return json.loads(json.dumps(value))
 
@@ -36,6 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file so that it is there whole or not at all."""
     text = json.dumps(value, indent=1).encode()
     with writing_errors(path):
         replace_file(path, lambda file: file.write(text))
@@ -63,6 +66,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in:
 
 @contextmanager
 def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock of a file; ``on_wait`` is called before waiting for another process."""
     from filelock import FileLock, Timeout
 
     with writing_errors(path.parent):

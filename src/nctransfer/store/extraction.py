@@ -70,7 +70,7 @@ def extract(
         skip_broken: Go on without images that cannot be read, rather than raise at the end.
         cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
         progress: Called as ``progress(stage, done, total)``.
-        **backbone: What else :class:`~nctransfer.backbones.request.BackboneRequest` takes: ``checkpoint``, ``random_init``,
+        **backbone: What else ``nctransfer.backbones.request.BackboneRequest`` takes: ``checkpoint``, ``random_init``,
             ``dtype``, ``store_dtype``, ``img_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``pool``,
             ``layers``, ``model_kwargs``, ``plugin``, ``allow_missing``.
 

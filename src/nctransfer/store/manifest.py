@@ -22,6 +22,7 @@ def is_part(record: Any) -> bool:
 
 
 def part_record(path: Path, rows: int, columns: Mapping[str, int]) -> dict[str, Any]:
+    """What the manifest says of a part: rows, columns, size, time, digest."""
     stat = path.stat()
     return {
         "rows": rows,
@@ -33,6 +34,7 @@ def part_record(path: Path, rows: int, columns: Mapping[str, int]) -> dict[str, 
 
 
 def part_damage(path: Path, part: Mapping[str, Any], thorough: bool) -> str:
+    """What is wrong with a part; empty if nothing is."""
     try:
         stat = path.stat()
         if stat.st_size != part["bytes"]:
