@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nctransfer.errors import DataError
-from nctransfer.sources import readers
+from nctransfer.sources import timm_reader
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.source import ImageSource
@@ -315,7 +315,7 @@ def test_arrays_become_images(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(reader=ArrayReader())
 
     monkeypatch.setattr(TimmReader, "_create", create)
-    monkeypatch.setitem(readers.PREFIXES, "tfds", ("numpy", ""))
+    monkeypatch.setitem(timm_reader.PREFIXES, "tfds", ("numpy", ""))
     source = opened("tfds/pets", split="test", offline=True)
     assert labelled(source) == [("0000000", "cat", "test"), ("0000002", "dog", "test")]
     assert [pixel(content) for content in contents(source)] == [[5] * 3, [7] * 3]

@@ -42,8 +42,8 @@ def peak() -> float:
 
 def measure(path: str) -> None:
     """In a process of its own: seconds of the report, and what it adds to the memory."""
-    from nctransfer.foreign import stream_features
-    from nctransfer.measures import collapse
+    from nctransfer.features.files import stream_features
+    from nctransfer.neural_collapse.collapse_report import collapse
 
     torch.zeros(8, 8).double() @ torch.zeros(8, 8).double()
     before, start = peak(), time.perf_counter()

@@ -10,12 +10,12 @@ import argparse
 import time
 
 import nctransfer as nct
-import nctransfer.evaluation
+from nctransfer.evaluation.fewshot_results import FewShotRow
 
 PILOT, MOST = 1_000, 120_000  # episodes
 
 
-def measure(features: nct.FeatureSet, ways: int, shots: int, queries: int) -> nct.evaluation.FewShotRow:
+def measure(features: nct.FeatureSet, ways: int, shots: int, queries: int) -> FewShotRow:
     """Accuracy of ``ncc``, by so many episodes that its 95% interval is below 0.1 points."""
     episodes = PILOT
     while True:

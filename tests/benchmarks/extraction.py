@@ -21,15 +21,18 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from nctransfer.extraction import Runtime, extract_to_store
-from nctransfer.loader import threads
 from PIL import Image
 from timm.data import ImageDataset, create_loader, resolve_model_data_config
 
-from nctransfer.backbones import Backbone, BackboneRequest, load
-from nctransfer.features import Selection
-from nctransfer.sources import open_source
-from nctransfer.store import FeatureStore
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.backbones.building import load
+from nctransfer.backbones.request import BackboneRequest
+from nctransfer.sources.loading import threads
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.selection import Selection
+from nctransfer.store.cache_folder import FeatureStore
+from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.pipeline import Runtime
 
 BATCH = 32
 

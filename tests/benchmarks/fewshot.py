@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import NearestCentroid
 
 import nctransfer as nct
-from nctransfer.episodes import EpisodeSpec, sample
+from nctransfer.episodes.episode import EpisodeSpec
+from nctransfer.episodes.sampling import sample
 
 EPISODES = 10_000
 
