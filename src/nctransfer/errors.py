@@ -10,7 +10,8 @@
     ├── DeviceError            the device or dtype that was asked for is not there
     ├── StoreError             the cache: not writable, disk full, a damaged file
     ├── FeaturesError          the features: not found, not finite, no such column
-    └── EpisodeError           the task: more ways than classes, too few samples
+    ├── EpisodeError           the task: more ways than classes, too few samples
+    └── PluginError            another package's entry: it cannot be loaded, or its name is taken
 
 A message says what was given and what was needed; ``hint`` says what to do next.
 """
@@ -29,9 +30,12 @@ __all__ = [
     "FeaturesError",
     "ModelError",
     "NCTransferError",
+    "PluginError",
     "StoreError",
     "WeightsError",
     "counted",
+    "join_names",
+    "reason_of",
 ]
 
 
@@ -42,6 +46,25 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 image', '2,000 classes')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def join_names(names: Sequence[object], most: int = 5) -> str:
+    """The first names of a list, and an ellipsis if there are more.
+
+    >>> join_names(["cat", "dog"]), join_names(["a", "b", "c"], most=2)
+    ('cat, dog', 'a, b, …')
+    """
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an exception was raised, in one line: the system's words, else its first line, else its class.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory")), reason_of(KeyError())
+    ('No such file or directory', 'KeyError')
+    """
+    words = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+    return words or type(error).__name__
 
 
 class NCTransferError(Exception):
@@ -100,3 +123,7 @@ class FeaturesError(NCTransferError):
 
 class EpisodeError(NCTransferError):
     """The few-shot task does not fit the features."""
+
+
+class PluginError(NCTransferError):
+    """What another package adds to nctransfer cannot be used."""
