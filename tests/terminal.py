@@ -1,15 +1,26 @@
-"""The command line in this process, where torch and timm are loaded but once, and what it must hold to."""
+"""The command line in this process, where torch and timm are loaded once, and checks of what it says.
+
+Tests check facts, not sentences. An error has a type, shows the value that the user gave, and its hint names the option
+that helps (:func:`refusal`). A warning or a note shows its numbers and names (:func:`warned`, :func:`noted`).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+import subprocess
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pytest
 from typer.testing import CliRunner
 
+import nctransfer as nct
 from nctransfer.cli import app
 
 VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
@@ -37,6 +48,115 @@ def done(*arguments: object, **settings: Any) -> Any:
     result = cli(*arguments, **settings)
     assert (result.exit_code, result.stderr if result.exit_code else "") == (0, "")
     return result
+
+
+def shows(text: str, *values: object) -> bool:
+    """Whether a text shows each of the values as a word of its own.
+
+    Numbers may have commas between thousands. Other values may be quoted, and their control characters escaped. An
+    empty value shows as empty quotes or by the word "empty".
+    """
+    return not missing(text, *values)
+
+
+def missing(text: str, *values: object) -> list[object]:
+    """The values that a text does not show; see :func:`shows`."""
+    return [value for value in values if not any(re.search(pattern, text) for pattern in _patterns(value))]
+
+
+def _patterns(value: object) -> Iterable[str]:
+    if value == "":
+        return ("''", '""', "(?i)empty")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # neither a part of a longer number nor of a word, such as an id
+        return (rf"(?<![\w.,-]){re.escape(form)}(?![.,]?\d)(?![a-zA-Z_])" for form in (f"{value}", f"{value:,}"))
+    text = str(value)
+    forms = {text, repr(text)[1:-1], "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)}
+    before = r"(?<![\w-])" if text[0].isalnum() or text[0] == "-" else ""
+    after = r"(?![\w-])" if text[-1].isalnum() else ""
+    return (f"{before}{re.escape(form)}{after}" for form in forms)
+
+
+def warnings_of(result: Any) -> list[str]:
+    """The warnings of a command: lines on stderr."""
+    return [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+
+
+def notes_of(result: Any) -> list[str]:
+    """What a command says on stderr beside warnings, broken images and its error."""
+    before = re.split(r"^\{", result.stderr, maxsplit=1, flags=re.MULTILINE)[0]  # the error as JSON
+    return [line for line in before.splitlines() if not re.match("warning: |error: |hint: |  ", line)]
+
+
+def warned(result: Any, *values: object) -> bool:
+    """Whether one warning shows all of the values."""
+    return any(shows(line, *values) for line in warnings_of(result))
+
+
+def noted(result: Any, *values: object) -> bool:
+    """Whether one note shows all of the values."""
+    return any(shows(line, *values) for line in notes_of(result))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error of the command line, as its JSON has it.
+
+    ``notes`` is what stderr says before. ``content`` is the whole JSON object.
+    """
+
+    type: str
+    message: str
+    hint: str
+    notes: str
+    content: dict[str, Any]
+
+    def expect(
+        self,
+        kind: str,
+        *values: object,
+        hint: object | tuple[object, ...] = (),
+        tells: object | tuple[object, ...] = (),
+    ) -> Self:
+        """Check the facts of an error.
+
+        Args:
+            kind: The name of its class.
+            values: What the message must show: the value that was given.
+            hint: What the hint must name: options, commands, names to choose from.
+            tells: What the message or the hint must show.
+        """
+        assert self.type == kind, self
+        assert missing(self.message, *values) == [], self
+        assert missing(self.hint, *_each(hint)) == [], self
+        assert missing(f"{self.message}\n{self.hint}", *_each(tells)) == [], self
+        return self
+
+
+def _each(values: object) -> tuple[object, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def refusal(*arguments: object, **settings: Any) -> Refusal:
+    """The error that a command ends in: exit code 1, nothing on stdout, one error on stderr with a hint."""
+    result = cli(*arguments, "--format", "json", **settings)
+    assert (result.exit_code, result.stdout) == (1, ""), result.stderr
+    return error_of(result.stderr)
+
+
+def error_of(stderr: str) -> Refusal:
+    """The error at the end of what a command with ``--format json`` wrote to stderr; notes may go before."""
+    assert "Traceback" not in stderr
+    found = re.search(r"^\{", stderr, re.MULTILINE)
+    assert found, stderr
+    start = found.start()
+    error = json.loads(stderr[start:], parse_constant=pytest.fail)["error"]
+    assert error.keys() - {"broken"} == {"type", "message", "hint"}
+    assert error["type"] in nct.errors.__all__
+    for text in (error["message"], error["hint"]):
+        assert text.strip(), error
+        assert "\n" not in text, error
+    return Refusal(error["type"], error["message"], error["hint"], stderr[:start], error)
 
 
 def refused(*arguments: object, **settings: Any) -> str:
@@ -69,3 +189,31 @@ def data_of(*arguments: object) -> dict[str, Any]:
 def known(found: dict[str, Any]) -> dict[str, float]:
     """The measures of collapse that are defined."""
     return {name: value for name, value in found["metrics"].items() if value is not None}
+
+
+def on_terminal(
+    *arguments: object, react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None, **environment: str
+) -> tuple[int, str]:
+    """Exit code and screen of a command in its own process on a terminal; ``react`` sees the screen as it grows."""
+    master, slave = pytest.importorskip("pty").openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nctransfer", *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
+    )
+    os.close(slave)
+    limit = threading.Timer(120, process.kill)  # no test hangs
+    limit.start()
+    screen = b""
+    try:
+        while chunk := os.read(master, 65536):
+            screen += chunk
+            react(screen, process)
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    code = process.wait()
+    limit.cancel()
+    return code, screen.decode()

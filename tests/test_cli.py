@@ -11,10 +11,8 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.cli.options import OutputOptions
 from nctransfer.cli.terminal import Terminal
-from terminal import SMALL, VIT, cli, data_of, done
+from terminal import SMALL, VIT, cli, data_of, done, on_terminal
 
 COLOUR = re.compile(r"\x1b\[[\d;]*3\d")
 
@@ -602,34 +600,6 @@ def test_without_a_command_there_is_help() -> None:
 
 
 # A terminal
-
-
-def on_terminal(
-    *arguments: object, react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None, **environment: str
-) -> tuple[int, str]:
-    """Exit code and screen of a command whose three streams are a terminal; ``react`` sees the screen as it grows."""
-    master, slave = pytest.importorskip("pty").openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nctransfer", *map(str, arguments)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
-    )
-    os.close(slave)
-    limit = threading.Timer(120, process.kill)  # no test hangs
-    limit.start()
-    screen = b""
-    try:
-        while chunk := os.read(master, 65536):
-            screen += chunk
-            react(screen, process)
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    code = process.wait()
-    limit.cancel()
-    return code, screen.decode()
 
 
 def test_a_terminal_shows_colour_and_progress() -> None:
