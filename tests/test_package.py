@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module, metadata, resources
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,9 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-MODULES = {
-    dotted(path): path for path in SOURCE.rglob("*.py") if not path.is_relative_to(SOURCE / "cli")
-}  # the library; the command line has rules of its own
+FILES = sorted(SOURCE.rglob("*.py"))
+MODULES = {dotted(path): path for path in FILES if not path.is_relative_to(SOURCE / "cli")}  # the library
 TOPS = {name.partition(".")[0] for name in MODULES} | {"cli"}
-CLI_MODULES = {f"cli.{path.stem}": path for path in (SOURCE / "cli").glob("*.py")}
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -60,7 +59,7 @@ def help_of(*arguments: str) -> str:
     [
         "import nctransfer",
         "import nctransfer.cli",
-        "import nctransfer.sources; nctransfer.sources.open_source('digits')",
+        "import nctransfer; nctransfer.open_source('digits')",
         help_of("--help"),
         help_of("--version"),
         help_of("fewshot", "--help"),
@@ -117,9 +116,9 @@ def packages(found: set[str]) -> set[str]:
 LAZY = """
 import torch.nn
 from typing import TYPE_CHECKING
-from nctransfer import store as s, images
+from nctransfer import store as s, sources
 if TYPE_CHECKING:
-    from nctransfer.measures import collapse
+    from nctransfer.neural_collapse.collapse_report import collapse
 def f():
     from timm.data import create_transform
     class A:
@@ -130,8 +129,8 @@ def f():
 @pytest.mark.parametrize(
     ("lazy", "modules", "others"),
     [
-        (True, {"store", "images", "measures", "episodes"}, {"torch", "typing", "timm", "nctransfer"}),
-        (False, {"store", "images"}, {"torch", "typing", "nctransfer"}),
+        (True, {"store", "sources", "neural_collapse", "episodes"}, {"torch", "typing", "timm", "nctransfer"}),
+        (False, {"store", "sources"}, {"torch", "typing", "nctransfer"}),
     ],
 )
 def test_every_kind_of_import_is_found(lazy: bool, modules: set[str], others: set[str]) -> None:
@@ -140,125 +139,105 @@ def test_every_kind_of_import_is_found(lazy: bool, modules: set[str], others: se
     assert packages(found) == others
 
 
-MAY_IMPORT = {
-    "__init__": {
-        *{"checkpoints", "errors", "evaluation", "expectation", "extraction", "features", "inventory", "measures"},
-        *{"pairs", "probing", "sources", "store"},
-    },
-    "__main__": {"cli"},
-    "errors": set(),
-    "devices": {"errors"},
-    "images": {"errors"},
-    "sources": {"errors", "images"},
-    "features": {"errors"},
-    "foreign": {"errors", "features"},
-    "store": {"errors", "features", "foreign", "images"},
-    "hub": {"errors"},
-    "catalogue": {"errors", "hub"},
-    "weights": {"catalogue", "errors", "hub"},
-    "folding": set(),
-    "backbones": {"catalogue", "devices", "errors", "folding", "hub", "store", "weights"},
-    "loader": {"errors", "images"},
-    "numerics": {"backbones", "errors", "features", "images", "store"},
-    "inventory": {"errors", "features", "images", "loader"},
-    "extraction": {
-        *{"backbones", "catalogue", "devices", "errors", "features", "hub"},
-        *{"images", "loader", "sources", "store", "weights"},
-    },
-    "statistics": {"devices", "errors", "features"},
-    "measures": {"errors", "features", "statistics"},
-    "episodes": {"errors", "features"},
-    "products": {"devices", "episodes", "errors", "features"},
-    "expectation": {"devices", "episodes", "errors", "features", "products"},
-    "classifiers": {"errors", "products"},
-    "theory": {"errors", "measures", "statistics"},
-    "evaluation": {
-        *{"classifiers", "episodes", "errors", "expectation", "features"},
-        *{"products", "statistics", "theory"},
-    },
-    "pairs": {"errors", "evaluation", "expectation", "features", "statistics", "theory"},
-    "probing": {"classifiers", "devices", "errors", "features", "statistics"},
-    "checkpoints": {
-        *{"backbones", "catalogue", "errors", "evaluation", "extraction", "features", "hub"},
-        *{"images", "measures", "sources", "store"},
-    },
-    "figures": {"checkpoints", "errors"},
-    "tables": {
-        *{"catalogue", "checkpoints", "errors", "evaluation", "expectation", "extraction"},
-        *{"inventory", "measures", "numerics"},
-        *{"pairs", "probing", "store", "theory"},
-    },
-}
+GROUND = ("errors", "registry", "devices", "intervals")  # the files on which every wing stands
+WINGS = (  # a wing imports only wings above it
+    *("sources", "backbones", "features", "store"),
+    *("neural_collapse", "episodes", "evaluation", "checkpoints"),
+    *("report", "cli"),
+)
+ORDER = (*GROUND, *WINGS)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_imports_only_what_stands_below_it(name: str) -> None:
-    package, _, inner = name.partition(".")
-    found = own(imports(MODULES[name].read_text("utf-8")))
-    is_package = MODULES[name].name == "__init__.py"
-    assert found - ({package} if inner or is_package else set()) <= MAY_IMPORT[package]
+def wing(path: Path) -> str:
+    """The wing that a file stands in; the file itself if it stands in none."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
-WITHIN = {  # each module of a package: which of its neighbours it may import
-    "sources.contents": set(),
-    "sources.labels": set(),
-    "sources.layout": set(),
-    "sources.digits": set(),
-    "sources.folder": {"contents", "layout"},
-    "sources.archives": {"contents", "layout"},
-    "sources.manifest": {"contents", "labels"},
-    "sources.parquet": {"contents", "folder", "labels", "layout"},
-    "sources.readers": {"contents", "labels", "layout"},
-}
+@pytest.mark.parametrize("path", [path for path in FILES if wing(path) in ORDER], ids=dotted)
+def test_a_wing_imports_only_wings_above_it(path: Path) -> None:
+    found = own(imports(path.read_text("utf-8"))) - {"__version__"}
+    assert found <= {*ORDER[: ORDER.index(wing(path)) + 1], "__version__"}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if "." in name))
-def test_within_a_package_too(name: str) -> None:
-    package = name.partition(".")[0]
-    found = imports(MODULES[name].read_text("utf-8"))
-    neighbours = {part[2] for part in (one.split(".") for one in found) if part[:2] == ["nctransfer", package]}
-    assert neighbours <= WITHIN[name]
+def test_every_file_stands_in_a_wing() -> None:
+    assert {wing(path) for path in FILES} == {*ORDER, "__init__", "__main__"}
+    assert {path.parent.name for path in SOURCE.glob("*/__init__.py")} == set(WINGS)
 
 
-def test_every_module_of_the_library_is_looked_at() -> None:
-    assert {"__init__", "images", "sources", "sources.folder", "sources.readers"} <= MODULES.keys()
-    assert not any("cli" in name for name in MODULES)
+@pytest.mark.parametrize("name", [name for name in WINGS if name != "cli"])
+def test_a_wing_says_its_sentence_and_holds_no_code(name: str) -> None:
+    tree = ast.parse((SOURCE / name / "__init__.py").read_text("utf-8"))
+    assert ast.get_docstring(tree)
+    assert all(isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) for node in tree.body)
 
 
-def test_the_store_takes_no_more_of_the_images_than_a_name() -> None:
-    found = imports(MODULES["store"].read_text("utf-8"))
-    assert {name for name in found if name.startswith("nctransfer.images")} <= {"nctransfer.images.safe_name"}
+def module_graph() -> dict[str, set[str]]:
+    """Which files of the package each file imports when it is imported itself."""
+    names = {dotted(path) for path in FILES}
+    graph = {}
+    for path in FILES:
+        found = {name.removeprefix("nctransfer.") for name in imports(path.read_text("utf-8"), lazy=False)}
+        graph[dotted(path)] = {one for name in found for one in (name, name.rpartition(".")[0]) if one in names}
+    return graph
 
 
-@pytest.mark.parametrize("name", ["__init__", "tables"])
-def test_result_types_are_not_imported_before_they_are_needed(name: str) -> None:
-    assert own(imports(MODULES[name].read_text("utf-8"), lazy=False)) <= {"errors"}
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert list(TopologicalSorter(module_graph()).static_order())
 
 
-@pytest.mark.parametrize("name", sorted(CLI_MODULES))
-def test_a_command_imports_the_library_only_when_it_runs(name: str) -> None:
-    source = CLI_MODULES[name].read_text("utf-8")
-    assert own(imports(source, lazy=False)) <= {"cli", "errors"}
+def test_reports_import_types_of_results_for_type_checking_only() -> None:
+    results = {"evaluation", "checkpoints", "store", "backbones"}
+    for path in (SOURCE / "report").glob("*.py"):
+        assert own(imports(path.read_text("utf-8"), lazy=False)) & results == set()
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if wing(path) in ("cli", "__init__")], ids=dotted)
+def test_the_library_is_imported_only_when_a_command_runs(path: Path) -> None:
+    source = path.read_text("utf-8")
     assert packages(imports(source, lazy=False)) & (HEAVY | {"rich"}) == set()
+
+
+FORBIDDEN = {"utils", "helpers", "common", "base"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_a_file_is_named_for_its_idea(path: Path) -> None:
+    assert path.stem not in FORBIDDEN
+    assert wing(path) == "cli" or path.stem not in nct.__all__
 
 
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("timm", {"backbones", "catalogue", "weights", "sources.readers"}),
-        ("typer", set()),
+        ("timm", {"backbones", "sources"}),
+        ("typer", {"cli"}),
         ("click", set()),
-        ("rich", {"tables"}),
-        ("sklearn", set()),
+        ("rich", {"cli", "report"}),
+        ("sklearn", {"sources"}),
     ],
 )
-def test_a_package_is_imported_in_one_place(package: str, allowed: set[str]) -> None:
-    users = {name for name, path in MODULES.items() if package in packages(imports(path.read_text("utf-8")))}
-    assert users == allowed
+def test_a_package_is_imported_in_few_wings(package: str, allowed: set[str]) -> None:
+    users = {wing(path) for path in FILES if package in packages(imports(path.read_text("utf-8")))}
+    assert users <= allowed
 
 
-def test_the_command_line_imports_no_click() -> None:
-    assert all("click" not in packages(imports(path.read_text("utf-8"))) for path in CLI_MODULES.values())
+def size(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """Lines of a class, or of a function's body without its docstring."""
+    if isinstance(node, ast.ClassDef):
+        return (node.end_lineno or 0) - node.lineno + 1
+    body = node.body[1:] if ast.get_docstring(node, clean=False) else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_functions_and_classes_are_short(path: Path) -> None:
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and size(node) > (200 if isinstance(node, ast.ClassDef) else 45)
+    ]
+    assert long == []
 
 
 def speaks(source: str) -> set[str]:
@@ -296,7 +275,7 @@ def test_what_is_not_public_is_not_there() -> None:
         _ = nct.colapse
 
 
-@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"__init__", "__main__"}))
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"__init__", "__main__", *WINGS}))
 def test_a_module_says_what_is_public(name: str) -> None:
     module = import_module(f"nctransfer.{name}")
     assert module.__doc__
