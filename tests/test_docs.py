@@ -1,0 +1,135 @@
+"""The pages of ``docs/``: their code runs, their outputs are real, and what the build of the site does not check."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import nctransfer as nct
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def script(name: str) -> ModuleType:
+    """A script of ``docs/``, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for their module there
+    spec.loader.exec_module(module)
+    return module
+
+
+blocks = script("code_blocks")
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+RUN = [path.relative_to(DOCS).as_posix() for path in blocks.pages()]
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+# Code blocks
+
+
+@pytest.mark.parametrize("page", RUN)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what a reader would run with default filters
+def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in blocks.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    outputs = list(blocks.run_page(text(page), tmp_path))
+    differences = [output.difference for output in outputs if output.difference]
+    assert not differences, "\n".join([*differences, f"If that is right: python docs/code_blocks.py docs/{page}"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_is_run_or_says_why_not(page: str) -> None:
+    for fence in blocks.fences(text(page)):
+        assert fence.language in ("sh", "python", "text"), f"line {fence.start}"
+        assert fence.note != "", f"line {fence.start}: no reason is given"
+
+
+def test_an_output_that_differs_is_found_and_rewritten(tmp_path: Path) -> None:
+    page = "```python\nfor n in range(12):\n    print('n', 100 + n, sep='=')\n```\n\n```text\nn=100\n…\nn=115\n```\n"
+    [output] = blocks.run_page(page, tmp_path)
+    assert "line 9" in output.difference
+    assert blocks.rewritten(page, [output]) == page.replace("115", "111")
+    near = page.replace("115", "112")  # within 2%
+    assert [one.difference for one in blocks.run_page(near, tmp_path)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "is_alike"),
+    [
+        ("cdnv  1.1156  ↓", "cdnv 1.12 ↓", True),
+        ("cdnv  1.1156  ↓", "cdnv 1.18 ↓", False),
+        ("cdnv  1.1156  ↓", "cdnv 1.1156 ↑", False),
+        ("200 in 8.3 s, 24.2 images/s", "200 in 91 s, 2.2 images/s", True),
+        ("200 in 8.3 s", "100 in 8.3 s", False),
+        ("model-64b8fe08/rows (digest f196741c)", "model-00000000/rows (digest 12345678)", True),
+        ("one value", "one value 2", False),
+        ("──── ─", "─", True),
+    ],
+)
+def test_which_lines_are_alike(expected: str, got: str, is_alike: bool) -> None:
+    assert blocks._is_alike(expected, got, 0.02) == is_alike
+
+
+def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="exit code 3"):
+        list(blocks.run_page("```sh\nexit 3\n```\n", tmp_path))
+    with pytest.raises(AssertionError, match="exit code 2"):
+        list(blocks.run_page("```sh\nnctransfer collapse --no-such-option\n```\n", tmp_path))
+
+
+# The reference
+
+
+def test_the_command_line_reference_is_what_the_code_says() -> None:
+    made = script("make_cli_reference").reference()
+    assert made == text("reference/cli.md"), "run: python docs/make_cli_reference.py"
+
+
+def test_the_api_reference_has_every_public_name() -> None:
+    named = re.findall(r"^::: nctransfer\.(\w+)$", text("reference/api.md"), re.MULTILINE)
+    assert sorted(named) == sorted(name for name in nct.__all__ if not name.startswith("__"))
+
+
+# What the build of the site does not check
+
+
+def in_nav(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from in_nav(value) if isinstance(value, list) else [value]
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(in_nav(settings["nav"])) == PAGES
+
+
+def test_pictures_are_there() -> None:
+    shown = [(page, name) for page in PAGES for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text(page))]
+    assert shown
+    assert [(page, name) for page, name in shown if not (DOCS / page).parent.joinpath(name).is_file()] == []
+
+
+def test_nothing_is_fetched_from_elsewhere() -> None:
+    """The site can be read without a network: no fonts, scripts or pictures of others."""
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert settings["theme"]["font"] is False
+    assert not any("://" in name for kind in ("extra_css", "extra_javascript") for name in settings.get(kind, []))
+    assert not [page for page in PAGES if re.search(r"!\[[^\]]*\]\(\w+://|<(?:img|script)\b", text(page))]
