@@ -11,15 +11,13 @@ from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Pool, Products
 from nctransfer.episodes.sampling import sample
 from nctransfer.features.feature_set import FeatureSet
+from samples import normal_classes, set_of
 
 FIELDS = ("support", "cross", "squares", "along")
 
 
-def gaussian(scale: float = 1, offset: float = 0, dtype: str = "float32", n: int = 20) -> FeatureSet:
-    rng = np.random.default_rng(0)
-    labels = np.repeat(range(6), n)
-    x = rng.normal(size=(6 * n, 24)) + rng.normal(size=(6, 24))[labels]
-    return FeatureSet.from_arrays(((x + offset) * scale).astype(dtype), labels)
+def gaussian(scale: float = 1, offset: float = 0, dtype: str = "float32") -> FeatureSet:
+    return set_of(normal_classes([20] * 6, 24, apart=scale, within=scale, offset=offset * scale), dtype)
 
 
 def pool_of(features: FeatureSet, looked_up: bool, monkeypatch: pytest.MonkeyPatch) -> Pool:

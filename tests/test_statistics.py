@@ -10,20 +10,19 @@ import torch
 from sklearn.linear_model import Ridge
 
 import oracles
+from messages import says
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
+from samples import normal_classes, set_of
 
 COUNTS = (2, 3, 9, 20)
 
 
 def unequal(seed: int = 0, counts: tuple[int, ...] = COUNTS, d: int = 6, offset: float = 1000) -> FeatureSet:
     """Classes of unequal size, 1000 from the origin."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(range(len(counts)), counts)
-    means = rng.normal(size=(len(counts), d))[labels]
-    return FeatureSet.from_arrays(rng.normal(size=(len(labels), d)) + means + offset, labels)
+    return set_of(normal_classes(counts, d, offset=offset, seed=seed))
 
 
 @pytest.fixture
@@ -124,13 +123,11 @@ def test_float32_at_an_offset_keeps_its_variance():
     assert min(found.tolist()) > 0.8
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"), [("aaa", "1 classes of at least 3"), ("aab", "2 classes of at least 1")]
-)
-def test_too_few(labels: str, message: str):
-    with pytest.raises(FeaturesError, match=message) as caught:
+@pytest.mark.parametrize(("labels", "facts"), [("aaa", (1, 3)), ("aab", (2, 1))], ids=["classes", "samples"])
+def test_too_few(labels: str, facts: tuple[int, int]):
+    with pytest.raises(FeaturesError) as error:
         ClassStatistics.of(FeatureSet.from_arrays(np.eye(3), labels))
-    assert "2 classes of 2 samples" in caught.value.hint
+    says(error, *facts, hint="2")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -215,25 +212,26 @@ def test_rows_of_a_head(classes: list[str], names: list[str] | None, rows: list[
 
 
 @pytest.mark.parametrize(
-    ("classes", "names", "message", "hint"),
+    ("classes", "names", "facts", "hint"),
     [
-        (["ant", "bees"], ["ant", "bee", "cat", "dog"], "1 of 2 classes .* 'bees'", "nearest: bee"),
-        (["zzz", "yyy"], ["ant", "bee", "cat", "dog"], "2 of 2 classes .* 'zzz'", "one name a line"),
-        (["ant"], ["ant", "bee"], "2 names do not go with a head of 4 classes", ""),
-        (["ant", "bee"], None, "head has 4 classes and the data 2", "--head-names"),
-        (["1", "4"], None, "head has 4 classes and the data 2", "--head-names"),
-        (["-1", "0"], None, "head has 4 classes and the data 2", "--head-names"),
+        (["ant", "bees"], ["ant", "bee", "cat", "dog"], (1, 2, "'bees'"), "bee"),
+        (["zzz", "yyy"], ["ant", "bee", "cat", "dog"], (2, "'zzz'"), "line"),
+        (["ant"], ["ant", "bee"], (2, 4), "--head-names"),
+        (["ant", "bee"], None, (4, 2), "--head-names"),
+        (["1", "4"], None, (4, 2), "--head-names"),
+        (["-1", "0"], None, (4, 2), "--head-names"),
     ],
 )
-def test_classes_that_a_head_has_not(classes: list[str], names: list[str] | None, message: str, hint: str):
-    with pytest.raises(FeaturesError, match=message) as caught:
+def test_classes_that_a_head_has_not(classes: list[str], names: list[str] | None, facts: tuple[object, ...], hint: str):
+    with pytest.raises(FeaturesError) as error:
         HEAD.of_classes(classes, names)
-    assert hint in caught.value.hint
+    says(error, *facts, hint=hint)
 
 
 def test_a_head_of_another_width(features: FeatureSet):
-    with pytest.raises(FeaturesError, match=r"head of shape \(4, 2\) .* features of 6"):
+    with pytest.raises(FeaturesError) as error:
         with_head(ClassStatistics.of(features), features, HEAD)
+    says(error, "(4, 2)", 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

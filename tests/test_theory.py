@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
 
 import oracles
+from messages import says, those
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
@@ -29,21 +30,16 @@ from nctransfer.neural_collapse.bounds import (
 from nctransfer.neural_collapse.cdnv import cdnv, directional_cdnv
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.measure import Undefined
-
-
-def of(*classes: np.ndarray) -> FeatureSet:
-    rows = [np.atleast_2d(np.asarray(one, dtype=np.float64)) for one in classes]
-    return FeatureSet.from_arrays(np.concatenate(rows), np.repeat(range(len(rows)), [len(one) for one in rows]))
+from samples import normal_classes, set_of
 
 
 def stats_of(*classes: np.ndarray) -> ClassStatistics:
-    return ClassStatistics.of(of(*classes), "cpu")
+    return ClassStatistics.of(set_of(classes), "cpu")
 
 
-def gaussian(C: int = 5, n: int = 30, d: int = 6, spread: float = 3.0, seed: int = 0) -> list[np.ndarray]:
+def gaussian(C: int = 5, n: int = 30, d: int = 6, spread: float = 3.0) -> list[np.ndarray]:
     """Classes of different widths."""
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=(n, d)) * (0.3 + 0.2 * c) + spread * rng.normal(size=d) for c in range(C)]
+    return normal_classes([n] * C, d, apart=spread, within=[0.3 + 0.2 * c for c in range(C)])
 
 
 def cross(along: float, across: float) -> np.ndarray:
@@ -160,11 +156,12 @@ def test_luthra2026_of_infinitely_many_shots():
 
 def test_luthra2026_needs_10_shots():
     stats = pair(0.3, 0.4)
-    with pytest.raises(Undefined, match="10 shots and more"):
+    with pytest.raises(Undefined) as undefined:
         luthra2026(stats, 2, 9)
     found = error_bounds(stats, 2, 9)["luthra2026"]
-    assert (found.value, found.vacuous, found.reason) == (None, False, "it is of 10 shots and more")
-    assert found.to_dict() == {"value": None, "vacuous": False, "reason": "it is of 10 shots and more"}
+    assert (found.value, found.vacuous, found.reason) == (None, False, str(undefined.value))
+    assert found.to_dict() == {"value": None, "vacuous": False, "reason": found.reason}
+    assert those([found.reason], 10)
     assert error_bounds(stats, 2, 10)["luthra2026"].value == pytest.approx(luthra2026(stats, 2, 10))
 
 
@@ -220,7 +217,7 @@ def test_bounds_know_neither_scale_nor_offset():
 
 @pytest.mark.parametrize("spread", [0.5, 3.0, 40.0])
 def test_bounds_are_no_less_than_the_error_of_gaussian_classes(spread: float):
-    features = of(*gaussian(spread=spread, n=40))
+    features = set_of(gaussian(spread=spread, n=40))
     assert_bounded(features)
 
 
@@ -259,7 +256,7 @@ def test_vacuous_is_above_one_and_not_clipped():
 
 
 def test_table_has_every_task_in_order_once():
-    features = of(*gaussian())
+    features = set_of(gaussian())
     table = bound_table(ClassStatistics.of(features, "cpu"), features.to_dict(), (5, 2, 5), (math.inf, 1, 10, 1))
     tasks = [(row.ways, row.shots) for row in table.rows]
     assert tasks == [(ways, shots) for ways in (2, 5) for shots in (1, 10, math.inf)]
@@ -269,7 +266,7 @@ def test_table_has_every_task_in_order_once():
 
 
 def test_dict_and_frame_agree():
-    features = of(*gaussian())
+    features = set_of(gaussian())
     table = bound_table(ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10))
     found = json.loads(json.dumps(table.to_dict()))
     assert found["features"]["classes"] == 5
@@ -291,15 +288,15 @@ def test_dict_and_frame_agree():
 
 @pytest.mark.parametrize(("ways", "shots"), [(1, 1), (2, 0), (0, math.inf), (2, -3), (2, 0.5)])
 def test_what_is_no_task(ways: int, shots: float):
-    with pytest.raises(EpisodeError, match="no task") as error:
+    with pytest.raises(EpisodeError) as error:
         error_bounds(pair(1, 1), ways, shots)
-    assert "2 ways and 1 shot" in error.value.hint
+    says(error, ways, shots, hint=("2", "1"))
 
 
 def test_more_ways_than_classes():
-    with pytest.raises(EpisodeError, match="6 ways were asked for, and there are 5 classes") as error:
+    with pytest.raises(EpisodeError) as error:
         bound_table(stats_of(*gaussian()), {}, (2, 6), (1,))
-    assert error.value.hint == "give --ways 5 or less"
+    says(error, 6, 5, hint="--ways 5")
 
 
 def test_statistics_are_left_as_they_are():

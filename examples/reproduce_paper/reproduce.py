@@ -18,13 +18,13 @@ from typing import Annotated, Any
 
 import pandas as pd
 import report
-import samples
 import torch
 import typer
 from timm.data import resolve_model_data_config
 from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 import nctransfer as nct
+import samples
 from nctransfer.checkpoints.following import rehearse, samples_of
 from nctransfer.cli.parsing import decimals
 from nctransfer.devices import pick_device

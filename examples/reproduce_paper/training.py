@@ -15,12 +15,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from samples import Images
 from timm.data import resolve_model_data_config
 from torch import nn
 
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.errors import ModelError, StoreError
+from samples import Images
 
 NETWORKS = Path(__file__).with_name("networks.py")
 PADDING = 4

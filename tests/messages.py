@@ -1,0 +1,45 @@
+"""What messages say, whatever their wording: the values that they name. Sentences stand in test_wording.py alone."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from nctransfer.errors import NCTransferError
+
+
+def names(text: str, fact: object) -> bool:
+    """Whether a text names a value: a number or a word as a whole, so that 6 is not found in 16."""
+    if isinstance(fact, int):
+        return any(names(text, form) for form in {f"{fact:,}", str(fact)})
+    word = str(fact)
+    before = r"(?<![\w.])(?<!\d,)" if word[:1].isalnum() else ""
+    after = r"(?!\w)(?!,\d\d\d)" if word[-1:].isalnum() else ""
+    return re.search(before + re.escape(word) + after, text) is not None
+
+
+def missing(text: str, facts: Iterable[object]) -> list[object]:
+    """The facts that a text does not name."""
+    return [fact for fact in facts if not names(text, fact)]
+
+
+def says(
+    error: pytest.ExceptionInfo[NCTransferError] | NCTransferError, *facts: object, hint: str | Iterable[str] = ()
+) -> None:
+    """An error names these facts, and its hint these: mostly the option that helps."""
+    found = error.value if isinstance(error, pytest.ExceptionInfo) else error
+    assert missing(found.message, facts) == [], found.message
+    assert missing(found.hint, [hint] if isinstance(hint, str) else hint) == [], found.hint
+
+
+def those(notes: Iterable[str], *facts: object) -> list[str]:
+    """The notes that name all of these facts."""
+    return [note for note in notes if not missing(note, facts)]
+
+
+def logged(caplog: pytest.LogCaptureFixture, *facts: object, level: int = logging.WARNING) -> list[str]:
+    """The messages of one level that name all of these facts."""
+    return those((record.getMessage() for record in caplog.records if record.levelno == level), *facts)
