@@ -405,7 +405,7 @@ def test_each_image_runs_once_a_checkpoint(training: Path, data: Path, ran: Call
     assert ran() == 3 * (21 + 14 + 14)
     loads: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nctransfer.extraction.load", lambda *_: loads.append("a model"))
+        patch.setattr("nctransfer.store.lazy_backbone.load", lambda *_: loads.append("a model"))
         second = trajectory(MODEL, training, data, **arguments)
     assert (ran(), loads) == (0, [])
     pd.testing.assert_frame_equal(second.to_frame(), first.to_frame())

@@ -325,7 +325,7 @@ def test_a_checkpoint_that_is_not_there(data: tuple[object, ...], tmp_path: Path
 
 @pytest.mark.parametrize("command", ["extract", "collapse", "fewshot", "check"])
 def test_offline_asks_no_server(command: str, data: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nctransfer.hub._why_unreachable", lambda _: pytest.fail("a server was asked"))
+    monkeypatch.setattr("nctransfer.backbones.hub._why_unreachable", lambda _: pytest.fail("a server was asked"))
     for model in ("test_vit", "hf-hub:owner/name"):
         complaint = refused(command, "--model", model, *data[:2], "--offline", HF_HUB_OFFLINE="0")
         assert "was not asked (--offline)" in complaint

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 import nctransfer as nct
 from conftest import write_digits
+from nctransfer.report.json_text import to_json
 from terminal import cli, data_of, done, misused, refused
 from tiny import pickled, random, state_of
 
@@ -103,7 +104,7 @@ def alone(path: Path | str, data: Path | str, cache: Path, **options: Any) -> nc
 
 
 def in_json(value: Any) -> Any:
-    return json.loads(nct.tables.to_json(value))
+    return json.loads(to_json(value))
 
 
 def but_seconds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

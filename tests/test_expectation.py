@@ -296,7 +296,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch):
     for method in ("resampled", "normal"):
         first = surface(features, (2, 3), (1, 4), method=method)
         with monkeypatch.context() as patch:
-            patch.setattr("nctransfer.evaluation.normal_supports.CHUNK", 77)
+            patch.setattr("nctransfer.evaluation.win_probability.CHUNK", 77)
             parts = surface(features, (2, 3), (1, 4), method=method)
         assert parts == {task: pytest.approx(found, abs=1e-6) for task, found in first.items()}
 

@@ -1288,9 +1288,9 @@ def test_an_interruption_while_reading_stores_nothing_false(pets: Path, ran: Cal
 KILLED = """
 import os, pathlib, signal, sys, time
 import pyarrow.dataset, timm, torch  # once, before the forks
-from nctransfer import extraction
+from nctransfer.store import extraction, pipeline
 
-extraction.PART_SECONDS = 0
+pipeline.PART_SECONDS = 0
 pets, root, *moments = sys.argv[1:]
 
 def work(moment):
@@ -1379,7 +1379,7 @@ def test_processes_that_start_at_once(killed: tuple[Path, Path], ran: Callable[[
 
 SECOND = """
 import logging, sys
-from nctransfer.extraction import extract
+from nctransfer.store.extraction import extract
 logging.basicConfig(level="INFO", format="%(message)s")
 print(len(extract("test_resnet", sys.argv[1], random_init=True, batch_size=4)))
 """
@@ -1449,8 +1449,8 @@ def test_a_full_disk_spoils_nothing(pets: Path, cache: Path, ran: Callable[[], i
 READ_ONLY = """
 import sys
 from nctransfer.errors import StoreError
-from nctransfer.extraction import extract
-from nctransfer.store import load_features
+from nctransfer.store.extraction import extract
+from nctransfer.store.cache_folder import load_features
 print(len(load_features("test_resnet")))
 try:
     extract("test_resnet", sys.argv[1], random_init=True)
@@ -1505,8 +1505,8 @@ def test_a_cache_that_is_no_folder(pets: Path, tmp_path: Path) -> None:
 
 CACHED = """
 import sys
-from nctransfer.extraction import extract
-from nctransfer.store import load_features
+from nctransfer.store.extraction import extract
+from nctransfer.store.cache_folder import load_features
 
 def say(found):
     print(len(found), *(name in sys.modules for name in ("timm", "torchvision", "huggingface_hub")))

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from nctransfer.errors import DataError
 from nctransfer.sources import parquet as module
+from nctransfer.sources.arrow_columns import Columns
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.parquet import ParquetFiles
 from pictures import contents, labelled, notes, png
@@ -258,7 +259,7 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     path = write(tmp_path / "x.parquet", {"image": structs(images), "label": ["a"] * 100})
     monkeypatch.setattr(module, "BATCH_BYTES", 50_000)
     with parquet.ParquetFile(path) as file:
-        columns = module._Columns("image", True, "label", None, None)
+        columns = Columns("image", True, "label", None, None)
         assert max(map(len, module._image_batches(file, columns, 0))) <= 5
 
 

@@ -86,7 +86,7 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
         FeaturesError: Too few samples, or a test of other classes or of another width.
 
     >>> import numpy as np
-    >>> from nctransfer.features import FeatureSet
+    >>> from nctransfer.features.feature_set import FeatureSet
     >>> line = FeatureSet.from_arrays([[0.0], [1.0], [9.0], [10.0]], "aabb")
     >>> probe(line).accuracy
     1.0

@@ -103,7 +103,7 @@ def galanti2022(stats: ClassStatistics, ways: int, shots: float, symmetric: bool
     classes with finite variances, and any number of shots. V with the ½.
     The constant 16 is quoted from memory of the paper.
 
-    >>> from nctransfer.features import FeatureSet
+    >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = 1e-4
     >>> round(galanti2022(ClassStatistics.of(two), 2, 1), 6)
     0.0032
@@ -121,7 +121,7 @@ def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
     The terms in a are convex, and with ``2β = 4 + 2^{5/2}/m``, ``x = a − 2β`` and D what a/4 is multiplied by, the
     derivative is zero where ``x³ = (64 β Ṽ / D) (x + 2β)``.
 
-    >>> from nctransfer.features import FeatureSet
+    >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = Ṽ = 1e-4
     >>> round(luthra2025(ClassStatistics.of(two), 2, math.inf), 6)
     0.0004
@@ -152,7 +152,7 @@ def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
     Raises:
         Undefined: Fewer than 10 shots.
 
-    >>> from nctransfer.features import FeatureSet
+    >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")
     >>> round(luthra2026(ClassStatistics.of(two), 2, math.inf), 6)
     0.0004

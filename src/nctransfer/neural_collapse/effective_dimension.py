@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.measure import Undefined
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.measure import Undefined
 
