@@ -40,6 +40,11 @@ def those(notes: Iterable[str], *facts: object) -> list[str]:
     return [note for note in notes if not missing(note, facts)]
 
 
+def only(notes: Iterable[str], *facts: object) -> None:
+    """There is one note, and it names all of these facts."""
+    assert [missing(note, facts) for note in notes] == [[]]
+
+
 def logged(caplog: pytest.LogCaptureFixture, *facts: object, level: int = logging.WARNING) -> list[str]:
     """The messages of one level that name all of these facts."""
     return those((record.getMessage() for record in caplog.records if record.levelno == level), *facts)

@@ -31,6 +31,6 @@ def contents(source: ImageSource, entries: Sequence[ImageEntry] | None = None) -
     return found
 
 
-def notes(source: ImageSource) -> str:
+def notes(source: ImageSource) -> tuple[str, ...]:
     source.list()
-    return "\n".join(source.notes)
+    return source.notes

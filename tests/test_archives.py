@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from messages import missing, only, says, those
 from nctransfer.errors import DataError
 from nctransfer.sources import contents as limits
 from nctransfer.sources.archives import TarArchive, ZipArchive
@@ -128,18 +129,18 @@ def test_classes_and_splits(tmp_path: Path, kind: str, names: list[str], expecte
 @every_kind
 def test_what_is_left_out_is_said(tmp_path: Path, kind: str) -> None:
     hostile = {"/etc/cat/1.png": b"x", "pets/../../2.png": b"x", "C:/pets/3.png": b"x"}
-    source = made(tmp_path, kind, {**PETS, **hostile, "pets/1.png": b"x", "pets/cat/readme.txt": b"x"})
+    beside = {f"pets/{number}.png": b"x" for number in range(5)}
+    others = {f"pets/cat/{number}.txt": b"x" for number in range(7)}
+    source = made(tmp_path, kind, {**PETS, **hostile, **beside, **others})
     assert len(source.list()) == len(PETS)
-    said = notes(source)
-    assert "3 members with an absolute path or '..' left out" in said
-    assert "1 image beside the class folders" in said
-    assert "1 file without the suffix of an image" in said
+    for number in (len(hostile), len(beside), len(others)):
+        assert len(those(source.notes, number)) == 1
 
 
 def test_links_and_devices_of_a_tar_are_left_out(tmp_path: Path) -> None:
     kinds = {"a": tarfile.SYMTYPE, "b": tarfile.LNKTYPE, "c": tarfile.FIFOTYPE, "d": tarfile.CHRTYPE}
     source = open_source(tar(tmp_path / "x.tar", PETS, **kinds))
-    assert notes(source) == "4 links and special files left out"
+    only(notes(source), 4)
     assert len(source.list()) == len(PETS)
 
 
@@ -149,14 +150,14 @@ def test_links_of_a_zip_are_left_out(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("pets/cat/link.png")
         link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
-    assert notes(open_source(path)) == "1 link or special file left out"
+    only(notes(open_source(path)), 1)
 
 
 def test_backslashes_of_windows_part_the_names_in_a_zip(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"pets\\cat\\1.png": b"x", "pets\\dog\\1.png": b"x", "pets\\..\\..\\1.png": b"x"})
     source = open_source(path)
     assert labelled(source) == [("pets/cat/1.png", "cat", ""), ("pets/dog/1.png", "dog", "")]
-    assert "'..'" in notes(source)
+    only(notes(source), 1, "'..'")
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
@@ -165,14 +166,14 @@ def test_the_last_of_a_name_counts(tmp_path: Path, kind: str) -> None:
     twice = {**PETS, "./pets/cat/1.png": b"newer"}
     tar(path, twice, "w" if kind == "tar" else "w:gz")
     source = open_source(path)
-    assert "1 member left out for a later one of the same name" in notes(source)
+    only(notes(source), 1)
     assert source.list()[-1].id == "pets/cat/1.png"  # where it is read
     assert dict(zip([entry.id for entry in source.list()], contents(source), strict=True))["pets/cat/1.png"] == b"newer"
 
 
 def test_the_last_of_a_name_counts_in_a_zip(tmp_path: Path) -> None:
     source = open_source(zipped(tmp_path / "x.zip", {**PETS, "./pets/cat/1.png": b"newer"}))
-    assert "1 member left out" in notes(source)
+    only(notes(source), 1)
     assert contents(source, [entry for entry in source.list() if entry.id == "pets/cat/1.png"]) == [b"newer"]
 
 
@@ -197,9 +198,9 @@ def test_undecodable_names_are_escaped_and_read(tmp_path: Path) -> None:
 @every_kind
 @pytest.mark.parametrize("names", [[], ["1.png"], ["cat/1.txt"]])
 def test_archives_without_labelled_images(tmp_path: Path, kind: str, names: list[str]) -> None:
-    with pytest.raises(DataError, match=r"the archive .* (is empty|has no images|no class folders)") as caught:
+    with pytest.raises(DataError) as error:
         made(tmp_path, kind, dict.fromkeys(names, b"x")).list()
-    assert "an archive of one folder a class" in caught.value.hint
+    says(error, "data", hint="folder")
 
 
 @every_kind
@@ -208,9 +209,9 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path, kind: str) -> None:
     path = MAKERS[kind](tmp_path / f"x.{kind}", noise)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2 + 100])
-    with pytest.raises(DataError, match=r"cannot be read|no whole archive") as caught:
+    with pytest.raises(DataError) as error:
         open_source(path).list()
-    assert "truncated" in caught.value.hint
+    says(error, path.name, hint="truncated")
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
@@ -221,14 +222,15 @@ def test_a_damaged_header_is_not_the_end(tmp_path: Path, kind: str) -> None:
     (tmp_path / "x").write_bytes(gzip.compress(whole) if kind == "tar.gz" else whole)
     with tarfile.open(tmp_path / "x") as archive:
         assert len(archive.getnames()) == 1
-    with pytest.raises(DataError, match="cannot be read: bad checksum"):
+    with pytest.raises(DataError) as error:
         open_source(tmp_path / "x").list()
+    says(error, "x", "checksum")
 
 
 def test_an_archive_without_an_end_mark_is_noted(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", {"cat/1.png": b"x" * 512, "dog/1.png": b"x" * 512})
     path.write_bytes(path.read_bytes()[: 4 * 512])
-    assert "no end mark" in notes(open_source(path))
+    only(notes(open_source(path)), "end")
 
 
 def test_an_image_that_is_no_longer_in_a_compressed_tar(tmp_path: Path) -> None:
@@ -261,8 +263,9 @@ def test_an_encrypted_zip_is_an_error(tmp_path: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[whole.index(b"PK\1\2") + 8] |= 1  # the flag, in the central directory
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=r"is encrypted: 'pets/cat/0.png'"):
+    with pytest.raises(DataError) as error:
         open_source(path).list()
+    says(error, "x.zip", "'pets/cat/0.png'")
 
 
 @every_kind
@@ -298,7 +301,7 @@ def test_a_zip_bomb_does_not_fill_the_memory(tmp_path: Path) -> None:
 
 def test_methods_without_a_bound_are_refused(tmp_path: Path) -> None:
     source = open_source(zipped(tmp_path / "x.zip", {"cat/1.png": bytes(9999)}, zipfile.ZIP_BZIP2))
-    assert contents(source) == ["only stored and deflated members of a zip archive are read"]
+    assert [missing(str(reason), ["stored", "deflated"]) for reason in contents(source)] == [[]]
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
@@ -308,8 +311,9 @@ def test_a_giant_name_in_a_tar_is_not_read(tmp_path: Path, kind: bytes) -> None:
     path = tar(tmp_path / "x.tar", PETS)
     whole = path.read_bytes()
     path.write_bytes(whole[:1024] + member.tobuf(tarfile.GNU_FORMAT) + whole[1024:])
-    with pytest.raises(DataError, match="a header of 8,589,934,591 bytes"):
+    with pytest.raises(DataError) as error:
         open_source(path).list()
+    says(error, "x.tar", 2**33 - 1)
 
 
 def test_a_sparse_member_is_left_out(tmp_path: Path) -> None:
@@ -317,7 +321,7 @@ def test_a_sparse_member_is_left_out(tmp_path: Path) -> None:
     member.type = tarfile.GNUTYPE_SPARSE
     path = tar(tmp_path / "x.tar", {"cat/2.png": b"x", "dog/2.png": b"x"})
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + path.read_bytes())
-    assert notes(open_source(path)) == "1 link or special file left out"
+    only(notes(open_source(path)), 1)
 
 
 def test_an_entry_that_is_not_in_the_archive(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 import oracles
+from messages import says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureInfo, FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
@@ -50,8 +51,9 @@ def test_sets_are_each_as_alone():
 
 
 def test_a_set_that_cannot_be_measured():
-    with pytest.raises(FeaturesError, match="set 2 has 1 class of 2 samples or more"):
+    with pytest.raises(FeaturesError) as error:
         compare_sets({"one": a_set(1), "other": a_set(2, classes=["x"])})
+    says(error, "set 2", 1, 2)
 
 
 def test_as_json_and_as_frame():
@@ -138,25 +140,26 @@ def test_ratios_to_nothing_and_to_infinity():
 
 
 def test_classes_of_the_source_must_be_the_same():
-    with pytest.raises(FeaturesError, match=r"2 are in one only \('dog', …\)") as caught:
+    with pytest.raises(FeaturesError) as error:
         compare_samples(a_set(3), a_set(1), a_set(2, classes=["ant", "bee", "cat", "emu"]))
-    assert "same classes" in caught.value.hint
+    says(error, "source-train", "source-test", 2, "'dog'")
 
 
 def test_a_class_of_one_sample_in_one_sample_of_the_source():
     labels = np.array([*np.repeat(["ant", "bee"], 5), "cat"])
     test = FeatureSet.from_arrays(np.random.default_rng(0).normal(size=(11, 6)), labels)
-    with pytest.raises(FeaturesError, match=r"1 are in one only \('cat', …\)") as caught:
+    with pytest.raises(FeaturesError) as error:
         compare_samples(a_set(3), a_set(1, classes=["ant", "bee", "cat"]), test)
-    assert "at least 2 images" in caught.value.hint
+    says(error, "source-train", "source-test", 1, "'cat'", hint="2")
     # but in both it is left out, and said so
     found = compare_samples(a_set(3), test, test)
-    assert all("left out: 'cat'" in found.reports[name].notes[0] for name in ("source-train", "source-test"))
+    assert all(those(found.reports[name].notes, 1, "'cat'") for name in ("source-train", "source-test"))
 
 
 def test_widths_of_the_source_must_be_the_same():
-    with pytest.raises(FeaturesError, match=r"width 6.* 3"):
+    with pytest.raises(FeaturesError) as error:
         compare_samples(a_set(3), a_set(1), a_set(2, d=3))
+    says(error, "source-train", 6, "source-test", 3)
 
 
 # Layers
@@ -213,8 +216,9 @@ def test_layers_that_are_all_the_same():
 
 
 def test_no_layer():
-    with pytest.raises(FeaturesError, match="no layers"):
+    with pytest.raises(FeaturesError) as error:
         compare_layers({})
+    says(error, "layers")
 
 
 def saturated(accuracies: list[float], n: int) -> int:

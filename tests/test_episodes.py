@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from messages import logged, says
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.requirements import check, large_enough, same_classes
 from nctransfer.episodes.sampling import sample, sample_disjoint
@@ -347,14 +348,15 @@ def test_disjoint_episodes_are_uniform_over_seeds():
 
 
 def test_disjoint_episodes_need_a_number_of_queries():
-    with pytest.raises(EpisodeError, match="cannot have all samples as queries") as caught:
+    with pytest.raises(EpisodeError) as error:
         next(sample_disjoint(classes_of(9, 9), EpisodeSpec(2, 1, None), 5))
-    assert "--queries" in caught.value.hint
+    says(error, "queries", hint="--queries")
 
 
 def test_disjoint_episodes_are_checked_too():
-    with pytest.raises(EpisodeError, match="need 10 samples of every class"):
+    with pytest.raises(EpisodeError) as error:
         next(sample_disjoint(classes_of(9, 20), EpisodeSpec(2, 1, 9), 5))
+    says(error, 10, "'class 00' (9)")
 
 
 # two sets of the same classes
@@ -373,7 +375,8 @@ def test_only_the_classes_that_both_sets_have_are_kept(caplog: pytest.LogCapture
     assert b.labels.tolist() == [0, 1, 1]
     assert torch.equal(a.features, features.features[[2, 3, 6, 7]])
     assert torch.equal(b.features, query_set.features[[0, 1, 2]])
-    assert ["2 classes of" in record.message for record in caplog.records] == [True, True]
+    assert len(caplog.records) == len(logged(caplog, 2)) == 2
+    assert [logged(caplog, name) != [] for name in ("a to d", "b to f")] == [True, True]
 
 
 def test_sets_of_the_same_classes_are_left_as_they_are(caplog: pytest.LogCaptureFixture):
@@ -388,8 +391,9 @@ def test_two_sets_of_arrays_without_names_are_two_sets():
     features = FeatureSet.from_arrays(np.zeros((4, 1)), list("aabb"))
     query_set = FeatureSet.from_arrays(np.ones((4, 1)), list("aabb"))
     assert same_classes(features, query_set) == (features, query_set)
-    with pytest.raises(EpisodeError, match="the query set is the set itself, arrays"):
+    with pytest.raises(EpisodeError) as error:
         same_classes(features, features)
+    says(error, "arrays", hint="--query-set")
 
 
 def test_other_samples_of_the_same_data_are_a_query_set():
@@ -398,23 +402,20 @@ def test_other_samples_of_the_same_data_are_a_query_set():
 
 
 @pytest.mark.parametrize(
-    ("other", "message", "hint"),
+    ("other", "facts", "hint"),
     [
-        (named("aabb", "one", data="pets", path="one"), "the query set is the set itself, one", "--query-set"),
-        (
-            named("aab", "other", ids="wxb", data="pets"),
-            "1 sample of pets would be both support and queries",
-            "--split",
-        ),
-        (named("aabb", "other", d=3), "width 3 does not go with features of 2", ""),
-        (named("bccd", "other"), "one and the queries other share 1 class$", "matched by name"),
-        (named("ccd", "other"), "share 0 classes", "matched by name"),
+        (named("aabb", "one", data="pets", path="one"), ["one"], ["--query-set"]),
+        (named("aab", "other", ids="wxb", data="pets"), [1, "pets"], ["--split", "--query-split"]),
+        (named("aabb", "other", d=3), [3, 2], ["--query-set"]),
+        (named("bccd", "other"), ["one", "other", 1], ["name"]),
+        (named("ccd", "other"), ["one", "other", 0], ["name"]),
     ],
+    ids=["itself", "a sample of both", "width", "one class", "no class"],
 )
-def test_sets_that_do_not_go_together(other: FeatureSet, message: str, hint: str):
-    with pytest.raises(EpisodeError, match=message) as caught:
+def test_sets_that_do_not_go_together(other: FeatureSet, facts: list[object], hint: list[str]):
+    with pytest.raises(EpisodeError) as error:
         same_classes(named("aabb", "one", ids="abcd", data="pets", path="one"), other)
-    assert hint in caught.value.hint
+    says(error, *facts, hint=hint)
 
 
 @pytest.mark.parametrize(
@@ -436,84 +437,81 @@ def test_large_enough(shots: int, queries: int | None, alone: list[bool], with_o
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"ways": 1}, "ways is 1; it must be at least 2"),
-        ({"shots": 0}, "shots is 0; it must be at least 1"),
-        ({"queries": 0}, "queries is 0; it must be at least 1"),
-        ({"seed": -1}, "seed is -1; it must be at least 0"),
-    ],
+    ("name", "given", "least"), [("ways", 1, 2), ("shots", 0, 1), ("queries", 0, 1), ("seed", -1, 0)]
 )
-def test_number_too_small(given: dict[str, int], message: str):
-    with pytest.raises(EpisodeError, match=message):
-        EpisodeSpec(**given)
+def test_number_too_small(name: str, given: int, least: int):
+    with pytest.raises(EpisodeError) as error:
+        EpisodeSpec(**{name: given})
+    says(error, name, given, least, hint=f"--{name} {least}")
 
 
 def test_more_ways_than_classes():
-    with pytest.raises(EpisodeError, match="6 ways were asked for, and there are 4 classes") as caught:
+    with pytest.raises(EpisodeError) as error:
         check(classes_of(*[20] * 4), EpisodeSpec(6, 1, 5))
-    assert "--ways 4" in caught.value.hint
+    says(error, 6, 4, hint="--ways 4")
     check(classes_of(*[20] * 4), EpisodeSpec(4, 1, 5))
 
 
 def test_too_few_samples_are_named_with_their_counts():
     features = classes_of(20, 9, 10, 3)
-    with pytest.raises(EpisodeError, match="need 10 samples of every class; 2 of 4 have fewer") as caught:
+    with pytest.raises(EpisodeError) as error:
         check(features, EpisodeSpec(2, 1, 9))
-    assert "'class 01' (9), 'class 03' (3)" in caught.value.message
-    assert "class 00" not in caught.value.message
-    assert "class 02" not in caught.value.message
-    assert "--queries 2 or less" in caught.value.hint
+    says(error, 10, 2, 4, "'class 01' (9)", "'class 03' (3)", hint=["--queries 2", "--drop-small"])
+    assert "class 00" not in error.value.message
+    assert "class 02" not in error.value.message
     check(features, EpisodeSpec(2, 1, 2))
-    with pytest.raises(EpisodeError) as caught:
+    with pytest.raises(EpisodeError) as error:
         check(features, EpisodeSpec(2, 3, 1))
-    assert "fewer shots" in caught.value.hint
+    says(error, hint="shots")
 
 
 def test_many_classes_too_small_are_not_all_listed():
-    with pytest.raises(EpisodeError, match=r"12 of 12 have fewer: .*'class 04' \(4\), …$"):
+    with pytest.raises(EpisodeError) as error:
         check(classes_of(*[4] * 12), EpisodeSpec(2, 1, 9))
+    says(error, 12, "'class 04' (4)", "…")
+    assert "class 05" not in error.value.message
 
 
 @pytest.mark.parametrize(("counts", "usable", "small"), [((9, 1), 1, "'class 01'"), ((9,), 1, "")])
 def test_fewer_than_two_usable_classes(counts: tuple[int, ...], usable: int, small: str):
-    with pytest.raises(EpisodeError, match=f"{usable} class(es)? of two samples or more.*{small}"):
+    with pytest.raises(EpisodeError) as error:
         check(classes_of(*counts), EpisodeSpec(2, 1, 1))
+    says(error, "support", usable, small)
 
 
 def test_sampling_checks_too():
-    with pytest.raises(EpisodeError, match="6 ways"):
+    with pytest.raises(EpisodeError) as error:
         next(sample(classes_of(*[20] * 4), EpisodeSpec(6, 1, 5), 10))
+    says(error, 6, 4)
 
 
 def test_too_few_samples_for_all_as_queries():
-    with pytest.raises(EpisodeError, match="3 shots and 1 query need 4 samples of every class; 1 of 2") as caught:
+    with pytest.raises(EpisodeError) as error:
         check(classes_of(4, 3), EpisodeSpec(2, 3, None))
-    assert "fewer shots" in caught.value.hint
+    says(error, 3, 1, 4, 2, "'class 01' (3)", hint="shots")
     check(classes_of(4, 3), EpisodeSpec(2, 2, None))
 
 
 @pytest.mark.parametrize(
     ("shots", "queries", "short", "hint"),
     [
-        (2, 8, "1 of 3 have fewer: 'class 00' (9 and 7)", "--queries 7 or less"),
-        (2, 9, "2 of 3 have fewer: 'class 00' (9 and 7), 'class 02' (3 and 8)", "--queries 7 or less"),
-        (4, 7, "1 of 3 have fewer: 'class 02' (3 and 8)", "fewer shots"),
-        (4, 8, "2 of 3 have fewer: 'class 00' (9 and 7), 'class 02' (3 and 8)", "fewer shots"),
+        (2, 8, ["'class 00' (9 and 7)"], "--queries 7"),
+        (2, 9, ["'class 00' (9 and 7)", "'class 02' (3 and 8)"], "--queries 7"),
+        (4, 7, ["'class 02' (3 and 8)"], "shots"),
+        (4, 8, ["'class 00' (9 and 7)", "'class 02' (3 and 8)"], "shots"),
     ],
 )
-def test_too_few_samples_in_one_of_two_sets(shots: int, queries: int, short: str, hint: str):
+def test_too_few_samples_in_one_of_two_sets(shots: int, queries: int, short: list[str], hint: str):
     features, query_set = classes_of(9, 20, 3), classes_of(7, 20, 8)
-    with pytest.raises(EpisodeError) as caught:
+    with pytest.raises(EpisodeError) as error:
         check(features, EpisodeSpec(2, shots, queries), query_set)
-    assert "as many samples of every class in the two sets" in caught.value.message
-    assert caught.value.message.endswith(short)
-    assert hint in caught.value.hint
-    assert "--drop-small" in caught.value.hint
+    says(error, shots, queries, len(short), 3, *short, hint=[hint, "--drop-small"])
+    assert error.value.message.count("'class ") == len(short)
     check(features, EpisodeSpec(2, 3, 7), query_set)
 
 
 def test_one_sample_a_class_is_enough_where_queries_are_of_another_set():
     check(classes_of(1, 1), EpisodeSpec(2, 1, 3), classes_of(3, 3))
-    with pytest.raises(EpisodeError, match="1 class of any samples"):
+    with pytest.raises(EpisodeError) as error:
         check(classes_of(4), EpisodeSpec(2, 1, 3), classes_of(3))
+    says(error, "support", 1)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import nctransfer
+from messages import says
 from nctransfer import errors
 from nctransfer.errors import BrokenImage, BrokenImagesError, NCTransferError
 
@@ -53,11 +54,9 @@ def test_message_and_hint(name: str) -> None:
     assert getattr(errors, name)("too hot").hint == ""
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "1 image could"), (1234, "1,234 images could")])
-def test_broken_images_are_counted_and_kept(count: int, words: str) -> None:
+@pytest.mark.parametrize("count", [1, 1234])
+def test_broken_images_are_counted_and_kept(count: int) -> None:
     broken = [BrokenImage(str(i), "0 bytes") for i in range(count)]
     error = BrokenImagesError(broken, 5678)
-    assert words in str(error)
-    assert "5,678" in str(error)
-    assert "--skip-broken" in error.hint
+    says(error, count, 5678, hint="--skip-broken")
     assert error.broken == tuple(broken)
