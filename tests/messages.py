@@ -12,12 +12,15 @@ from nctransfer.errors import NCTransferError
 
 
 def names(text: str, fact: object) -> bool:
-    """Whether a text names a value: a number or a word as a whole, so that 6 is not found in 16."""
+    """Whether a text names a value: a number or a word as a whole, so that 6 is not found in 16, nor --data in
+    --data-dir.
+    """
     if isinstance(fact, int):
         return any(names(text, form) for form in {f"{fact:,}", str(fact)})
     word = str(fact)
     before = r"(?<![\w.])(?<!\d,)" if word[:1].isalnum() else ""
     after = r"(?!\w)(?!,\d\d\d)" if word[-1:].isalnum() else ""
+    after += "(?!-)" if word.startswith("--") else ""
     return re.search(before + re.escape(word) + after, text) is not None
 
 

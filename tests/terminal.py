@@ -21,6 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 import nctransfer as nct
+from messages import names
 from nctransfer.cli import app
 
 VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
@@ -51,30 +52,25 @@ def done(*arguments: object, **settings: Any) -> Any:
 
 
 def shows(text: str, *values: object) -> bool:
-    """Whether a text shows each of the values as a word of its own.
+    """Whether a text shows each of the values as :func:`messages.names` has it.
 
-    Numbers may have commas between thousands. Other values may be quoted, and their control characters escaped. An
-    empty value shows as empty quotes or by the word "empty".
+    Control characters may be escaped, and an empty value shows as empty quotes or by the word "empty".
     """
     return not missing(text, *values)
 
 
 def missing(text: str, *values: object) -> list[object]:
     """The values that a text does not show; see :func:`shows`."""
-    return [value for value in values if not any(re.search(pattern, text) for pattern in _patterns(value))]
+    return [value for value in values if not any(names(text, form) for form in _forms(value))]
 
 
-def _patterns(value: object) -> Iterable[str]:
+def _forms(value: object) -> Iterable[object]:
     if value == "":
-        return ("''", '""', "(?i)empty")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        # neither a part of a longer number nor of a word, such as an id
-        return (rf"(?<![\w.,-]){re.escape(form)}(?![.,]?\d)(?![a-zA-Z_])" for form in (f"{value}", f"{value:,}"))
+        return ("''", '""', "empty")
+    if isinstance(value, int):
+        return (value,)
     text = str(value)
-    forms = {text, repr(text)[1:-1], "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)}
-    before = r"(?<![\w-])" if text[0].isalnum() or text[0] == "-" else ""
-    after = r"(?![\w-])" if text[-1].isalnum() else ""
-    return (f"{before}{re.escape(form)}{after}" for form in forms)
+    return {text, repr(text)[1:-1], "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)}
 
 
 def warnings_of(result: Any) -> list[str]:
