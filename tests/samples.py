@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 
 
 def normal_classes(

@@ -12,7 +12,8 @@ import scipy.stats
 import oracles
 from messages import says, those
 from nctransfer.errors import FeaturesError
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import CollapseComparison, compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.registry import MEASURES

@@ -15,7 +15,8 @@ from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.requirements import check, large_enough, same_classes
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 
 FIELDS = ("classes", "queries", "support")
 

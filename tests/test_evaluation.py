@@ -26,7 +26,8 @@ from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import fewshot_accuracy
 from nctransfer.evaluation.fewshot_comparison import compare_fewshot
 from nctransfer.evaluation.fewshot_results import FewShotResult
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.intervals import INTERVALS, half_width
 
 fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False)

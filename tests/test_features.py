@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from messages import says
 from nctransfer.errors import FeaturesError
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
+from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.sources.selection import Selection
 
 F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -182,10 +186,15 @@ def test_batches_are_the_set_in_order() -> None:
     assert torch.equal(torch.cat([labels for _, labels in batches]), found.labels)
 
 
-def test_to_dict_says_what_it_is() -> None:
-    found = FeatureSet.from_arrays(F32, LABELS, info=FeatureInfo("x", model="vit"))
-    wanted = {"id": "x", "model": "vit", "samples": 4, "classes": 2, "dim": 3}
-    assert wanted.items() <= found.to_dict().items()
+def test_a_set_and_a_stream_are_described_with_their_sizes_in_one_order() -> None:
+    info = FeatureInfo("x", model="vit", split="test")
+    found = FeatureSet.from_arrays(F32, LABELS, info=info)
+    stream = FeatureStream(torch.tensor([1, -1, 0, 1]), ("a", "b"), 3, info, lambda: [F32])
+    known = {"id": "x", "model": "vit", "weights": None, "data": None, "split": "test", "layer": "feature"}
+    for features, samples in ((found, 4), (stream, 3)):
+        assert features.describe() == replace(info, samples=samples, classes=2, dim=3)
+        wanted = known | {"path": None, "samples": samples, "classes": 2, "dim": 3}
+        assert json.dumps(features.to_dict()) == json.dumps(wanted)
 
 
 # Selections

@@ -16,7 +16,8 @@ from sklearn.linear_model import Ridge
 import nctransfer as nct
 from nctransfer.errors import DeviceError, FeaturesError
 from nctransfer.evaluation.linear_probe import ProbeResult, probe
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.feature_stream import FeatureStream
 
 Matrix = NDArray[np.float64]

@@ -19,7 +19,8 @@ from pyarrow import parquet
 from messages import says, those
 from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.feature_stream import Features, FeatureStream
 from nctransfer.features.files import read_features, stream_features
 from nctransfer.neural_collapse.class_statistics import ClassStatistics

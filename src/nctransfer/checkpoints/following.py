@@ -16,7 +16,8 @@ from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET, Point, Traj
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.evaluation.fewshot_task import check_task
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import compare_samples
 from nctransfer.sources.opening import ReadingOptions, open_source

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
+from nctransfer.features.feature_info import FeatureInfo
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FeatureInfo", "FeatureSet", "coded"]
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """What a feature set is and where it came from; ``None`` where that is not known."""
-
-    id: str
-    model: str | None = None
-    weights: str | None = None
-    data: str | None = None
-    split: str | None = None
-    layer: str = "feature"
-    path: str | None = None  # the Parquet folder or file
+__all__ = ["FeatureSet", "coded"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,14 +126,13 @@ class FeatureSet:
             ids=tuple(self.ids[row] for row in rows.tolist()),
         )
 
+    def describe(self) -> FeatureInfo:
+        """Where the features came from, with the numbers of samples, classes and dimensions."""
+        return replace(self.info, samples=len(self), classes=len(self.classes), dim=self.dim)
+
     def to_dict(self) -> dict[str, Any]:
-        """What the set is: the fields of :class:`FeatureInfo`, and its size."""
-        return {
-            **asdict(self.info),
-            "samples": len(self),
-            "classes": len(self.classes),
-            "dim": self.dim,
-        }
+        """The description as JSON has it; see :meth:`describe`."""
+        return self.describe().to_dict()
 
 
 def coded(labels: Sequence[str]) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nctransfer.errors import FeaturesError
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from nctransfer.features.feature_set import FeatureInfo
+    from nctransfer.features.feature_info import FeatureInfo
 
 __all__ = ["FeatureStream", "Features"]
 
@@ -45,8 +45,11 @@ class Features(Protocol):
     def only_classes(self, codes: torch.Tensor) -> Features:
         """The samples of some classes, given by their codes in ascending order."""
 
+    def describe(self) -> FeatureInfo:
+        """Where the features came from, with the numbers of samples, classes and dimensions."""
+
     def to_dict(self) -> dict[str, Any]:
-        """What the set is."""
+        """The description as JSON has it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,6 +114,10 @@ class FeatureStream:
         new[codes] = torch.arange(len(codes))  # the last stands for what was passed over already
         return replace(self, labels=new[self.labels], classes=tuple(self.classes[code] for code in codes.tolist()))
 
+    def describe(self) -> FeatureInfo:
+        """See :class:`Features`."""
+        return replace(self.info, samples=len(self), classes=len(self.classes), dim=self.dim)
+
     def to_dict(self) -> dict[str, Any]:
         """See :class:`Features`."""
-        return {**asdict(self.info), "samples": len(self), "classes": len(self.classes), "dim": self.dim}
+        return self.describe().to_dict()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

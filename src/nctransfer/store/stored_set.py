@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
 from nctransfer.errors import FeaturesError, StoreError
-from nctransfer.features.feature_set import FeatureInfo, FeatureSet, coded
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.features.feature_set import FeatureSet, coded
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.selection import Selection

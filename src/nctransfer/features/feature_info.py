@@ -1,0 +1,44 @@
+"""What a set of features is: where it came from, and its size."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Any
+
+__all__ = ["FeatureInfo"]
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a set of features is and where it came from; a field is ``None`` where that is not known.
+
+    The ``info`` of a feature set has no sizes; its ``describe()`` returns this description with the sizes.
+
+    Attributes:
+        id: The id of a stored set, the path of a file, or ``arrays``.
+        model: The backbone.
+        weights: Where the weights of the backbone came from, and their digest.
+        data: The name of the data set.
+        split: The split that was selected.
+        layer: The column of the features: ``feature``, or a layer such as ``layer_3``.
+        path: The Parquet folder or the file that the features were read from.
+        samples: The number of samples, n.
+        classes: The number of classes, C.
+        dim: The number of features per sample, d.
+    """
+
+    id: str
+    _: KW_ONLY
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    split: str | None = None
+    layer: str = "feature"
+    path: str | None = None
+    samples: int | None = None
+    classes: int | None = None
+    dim: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON has them."""
+        return asdict(self)
