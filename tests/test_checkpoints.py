@@ -21,12 +21,13 @@ from scipy.stats import spearmanr
 
 import nctransfer as nct
 import tiny
+from facts import logged, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
 from nctransfer.checkpoints.following import follow, samples_of, trajectory
 from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
-from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, NCTransferError, WeightsError
+from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, ModelError, WeightsError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
@@ -37,6 +38,7 @@ from nctransfer.sources.selection import Selection
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.pipeline import Runtime
+from terminal import missing
 
 MODEL = "test_resnet"
 TASK = {"ways": 2, "shots": (1, 2), "queries": 3, "episodes": 30}
@@ -211,10 +213,10 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("given", ["none.pth", "epoch-*.pt", "empty", "not/there/", "a\0b.pth"])
 def test_what_is_not_there_is_named(tmp_path: Path, given: str) -> None:
     touch(tmp_path, "epoch-1.pth", "empty/log.txt")
-    with pytest.raises(WeightsError, match="there is no checkpoint") as caught:
+    with pytest.raises(WeightsError) as caught:
         find_checkpoints([tmp_path / "epoch-1.pth", f"{tmp_path}/{given}"])
-    assert repr(given)[1:-1] in caught.value.message
-    assert "'run/epoch-*.safetensors'" in caught.value.hint
+    assert repr(f"{tmp_path}/{given}") in caught.value.message
+    assert "*.safetensors" in caught.value.hint  # what a pattern looks like
 
 
 @pytest.mark.parametrize("given", [f"{'x' * 300}.pth", "~nobody-of-this-name/x.pth"])
@@ -477,7 +479,7 @@ def test_the_best_of_each_task_by_paired_differences(training: Path, data: Path)
 def test_a_target_that_is_trained_on_is_said(training: Path, data: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = sorted(path.name for path in (data / "test").iterdir())
     trajectory(MODEL, training, data, split="test", source_classes=names[:2], **SMALL)
-    assert f"2 of the target's {len(names)} classes are trained on ({names[0]!r} …)" in caplog.text
+    logged(caplog, 2, len(names), repr(names[0]))
 
 
 def test_checkpoints_in_several_folders_are_told_apart(tmp_path: Path, data: Path) -> None:
@@ -494,8 +496,8 @@ def test_progress_names_the_checkpoint(training: Path, data: Path) -> None:
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
     for number, name in enumerate(("epoch-1.safetensors", "epoch-9.safetensors", "epoch-10.pth"), 1):
         own_stages = [stage for stage in stages if name in stage]
-        assert [stage.split()[-1] for stage in own_stages] == ["extracting", "episodes"]
-        assert all(f"({number}/3)" in stage for stage in own_stages)
+        assert len(own_stages) == 2  # images, and then episodes
+        assert [missing(stage, repr(name), f"{number}/3") for stage in own_stages] == [[], []]
     assert all(0 <= done <= total for _, done, total in told)
 
 
@@ -540,7 +542,7 @@ def test_a_bad_checkpoint_is_left_out_and_named(
     ]
     assert list(found.failed) == [bad]
     assert bad in found.failed[bad] or how == "diverged"
-    assert any(bad in record.getMessage() and "left out" in record.getMessage() for record in caplog.records)
+    assert found.failed[bad] in logged(caplog, repr(bad)).getMessage()
     assert not (tmp_path / "executed").exists()
     assert found.to_dict()["failed"] == dict(found.failed)
 
@@ -569,7 +571,7 @@ def test_if_all_are_bad_the_first_error_is_raised(tmp_path: Path, data: Path) ->
     (tmp_path / "run").mkdir()
     for number, how in enumerate(("foreign", "truncated", "diverged", "empty"), 2):
         spoil(tmp_path / "run" / f"epoch-{number}.safetensors", how, tmp_path)
-    with pytest.raises(WeightsError, match=r"epoch-2.safetensors' does not fit test_resnet"):
+    with raises(WeightsError, "epoch-2.safetensors", "test_resnet", hint=("--model",)):
         trajectory(MODEL, tmp_path / "run", data, split="test", **SMALL)
 
 
@@ -588,30 +590,30 @@ def test_no_checkpoints_are_an_error(data: Path, given: Any) -> None:
 
 @pytest.mark.parametrize("other", [{"random_init": True}, {"checkpoint": Path("other.pth")}])
 def test_other_weights_are_refused(training: Path, data: Path, other: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match="those of its checkpoints"):
+    with raises(WeightsError, hint=("--checkpoint", "--random-init")):
         trajectory(MODEL, training, data, **SMALL, **other)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("wrong", "name"),
     [
-        ({"split": "val"}, "no split 'val'"),
-        ({"classes": ["c2", "zebra"]}, "no class 'zebra'"),
-        ({"exclude_classes": ["zebra"]}, "no class 'zebra'"),
-        ({"source_classes": ["zebra", "c1"]}, "no class 'zebra'"),
-        ({"source_classes": TRAINED, "test_split": "val"}, "no split 'val'"),
+        ({"split": "val"}, "'val'"),
+        ({"classes": ["c2", "zebra"]}, "'zebra'"),
+        ({"exclude_classes": ["zebra"]}, "'zebra'"),
+        ({"source_classes": ["zebra", "c1"]}, "'zebra'"),
+        ({"source_classes": TRAINED, "test_split": "val"}, "'val'"),
     ],
 )
 def test_images_that_are_not_there_are_said_before_anything_runs(
-    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any], message: str
+    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(FeaturesError, match=message):
+    with raises(FeaturesError, name):
         trajectory(MODEL, training, data, **SMALL, **wrong)
     assert ran() == 0
 
 
 def test_data_that_are_not_there(training: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere"):
+    with raises(DataError, str(tmp_path / "nowhere")):
         trajectory(MODEL, training, tmp_path / "nowhere", **SMALL)
 
 
@@ -628,18 +630,19 @@ def test_a_task_that_the_data_cannot_give_is_said_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("wrong", "said", "hint"),
     [
-        ({"classes": ["c1"]}, "collapse needs two"),
-        ({"source_classes": TRAINED, "test_split": "train"}, "the same set"),
-        ({"source_classes": ["c0", "c1", "rare"]}, "not of the same classes"),
+        ({"classes": ["c1"]}, [1], []),
+        ({"source_classes": TRAINED, "test_split": "train"}, ["train"], ["--source-test"]),
+        ({"source_classes": ["c0", "c1", "rare"]}, ["'rare'"], []),
     ],
+    ids=["one class", "one set", "other classes"],
 )
 def test_samples_that_make_no_collapse_are_said_before_anything_runs(
-    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any], message: str
+    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any], said: list[object], hint: list[str]
 ) -> None:
     shutil.copytree(data / "train" / "c4", data / "train" / "rare")
-    with pytest.raises(FeaturesError, match=message):
+    with raises(FeaturesError, *said, hint=hint):
         trajectory(MODEL, training, data, **{"split": "test", **SMALL, **wrong})
     assert ran() == 0
 
@@ -652,7 +655,9 @@ def test_a_checkpoint_that_overflows_for_some_images_has_diverged(tmp_path: Path
         save_file(state, tmp_path / "run" / f"epoch-{number}.safetensors")
     alone = nct.extract("test_vit", data, checkpoint=tmp_path / "run" / "epoch-1.safetensors", split="test")
     largest = alone.features.abs().amax(dim=1)
-    scale = 65504 / float(largest.quantile(0.5))  # the largest float16
+    scale = 65504 / float(largest.quantile(0.45, interpolation="midpoint"))  # the largest float16
+    overflows = int((largest * scale > 65504).sum())
+    assert 0 < overflows < 35
     wide = {name: tensor * scale if name.startswith("norm.") else tensor for name, tensor in state.items()}
     save_file(wide, tmp_path / "run" / "epoch-2.safetensors")
     options = {**SMALL, "img_size": None, "queries": 6, "store_dtype": "float16"}
@@ -660,7 +665,7 @@ def test_a_checkpoint_that_overflows_for_some_images_has_diverged(tmp_path: Path
         found = trajectory("test_vit", tmp_path / "run", data, split="test", skip_broken=skip_broken, **options)
         assert [point.step for point in found.points] == [1, 3]
         assert found.to_frame()["samples"].tolist() == [35, 35]
-        assert "NaN or infinite" in found.failed["epoch-2.safetensors"]
+        assert missing(found.failed["epoch-2.safetensors"], overflows) == []
 
 
 def test_broken_images_are_an_error_unless_they_are_skipped(training: Path, data: Path) -> None:
@@ -674,9 +679,8 @@ def test_broken_images_are_an_error_unless_they_are_skipped(training: Path, data
 
 
 def test_a_model_that_is_not_there_is_no_fault_of_the_checkpoints(training: Path, data: Path) -> None:
-    with pytest.raises(NCTransferError, match="no_such_model") as caught:
+    with raises(ModelError, "no_such_model"):
         trajectory("no_such_model", training, data, split="test", **SMALL)
-    assert not isinstance(caught.value, WeightsError)
 
 
 # Several selections in one pass
@@ -695,7 +699,7 @@ def test_more_selections_run_in_the_same_pass(training: Path, data: Path, ran: C
         store, request(training / "epoch-10.pth"), source, first, Runtime(), lambda *what: batches.append(what), more
     )
     assert ran() == 28 == report.extracted == report.samples
-    assert {total for stage, _, total in batches if stage == "extracting"} == {28}
+    assert {total for _, _, total in batches} == {28}
     assert report.selection == first
     assert store.last == (store.sets()[0], first) or store.last[1] == first
     alone = nct.extract(MODEL, data, checkpoint=training / "epoch-10.pth", img_size=32, split="train", classes=("c2",))
@@ -706,7 +710,7 @@ def test_more_selections_run_in_the_same_pass(training: Path, data: Path, ran: C
 
 
 def test_a_wrong_selection_among_more_is_an_error(training: Path, data: Path, ran: Callable[[], int]) -> None:
-    with pytest.raises(FeaturesError, match="no class 'zebra'"):
+    with raises(FeaturesError, "'zebra'"):
         extract_to_store(
             FeatureStore(), request(training / "epoch-10.pth"), open_source(data), Selection(), Runtime(),
             also=[Selection(None, ("zebra",))],

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import norm, t
 
 import oracles
+from facts import logged, raises
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import Pool
@@ -29,6 +30,7 @@ from nctransfer.evaluation.fewshot_results import FewShotResult
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.intervals import INTERVALS, half_width
+from terminal import missing
 
 fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False)
 
@@ -268,7 +270,8 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
     calls = []
     result = fewshot(gaussian(), (2, 5), (1, 5), episodes=60, progress=lambda *call: calls.append(call))
     assert intervals(result) == intervals(fewshot(gaussian(), (2, 5), (1, 5), episodes=60))
-    assert {(stage, total) for stage, _, total in calls} == {("episodes", 120)}
+    assert len({stage for stage, _, _ in calls}) == 1
+    assert {total for _, _, total in calls} == {120}
     done = [done for _, done, _ in calls]
     assert done == sorted(done)
     assert 60 in done
@@ -276,43 +279,37 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "said", "hint"),
     [
-        ({"classifiers": ["ncc", "rigde"]}, "no classifier 'rigde'"),
-        ({"episodes": 1}, "episodes is 1"),
-        ({"ways": (2, 7)}, "7 ways were asked for, and there are 6 classes"),
-        ({"ways": (1, 2)}, "ways is 1"),
-        ({"ways": ()}, "must each hold something"),
-        ({"shots": []}, "must each hold something"),
-        ({"classifiers": []}, "must each hold something"),
-        ({"interval": "sampels"}, "no interval 'sampels'"),
-        ({"interval": "classes", "ways": 5}, "5 ways and 6 classes"),
-        ({"interval": "disjoint", "queries": "all"}, "cannot have all samples as queries"),
-        ({"ridge_lambda": "loo", "shots": (1, 5)}, "needs 2 shots"),
-        ({"ridge_lambda": "gcv"}, "the penalty of ridge is 'gcv'"),
-        ({"ridge_lambda": 0}, "the penalty of ridge is 0"),
-        ({"ridge_lambda": math.inf}, "the penalty of ridge is inf"),
-        ({"ridge_lambda": math.nan}, "the penalty of ridge is nan"),
-        ({"center_on": gaussian(d=3)}, "a reference mean of width 3 does not go with features of 16"),
-        ({"query_set": gaussian(d=3, name="other")}, "width 3 does not go"),
-        ({"query_set": gaussian(n=14, name="other")}, "as many samples of every class in the two sets"),
-        ({"shots": (0, 5)}, "shots is 0"),
-        ({"shots": (1, 6)}, "6 shots and 15 queries need 21 samples"),
-        ({"queries": 0}, "queries is 0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"classifiers": ["ncc", "rigde"]}, ["'rigde'"], ["--classifier", *CLASSIFIERS]),
+        ({"episodes": 1}, ["episodes", 1, 2], []),
+        ({"ways": (2, 7)}, [7, 6], ["--ways", 6]),
+        ({"ways": (1, 2)}, ["ways", 1, 2], ["--ways"]),
+        ({"ways": ()}, ["ways"], []),
+        ({"shots": []}, ["shots"], []),
+        ({"classifiers": []}, ["classifiers"], []),
+        ({"interval": "sampels"}, ["'sampels'"], ["--interval", *INTERVALS]),
+        ({"interval": "classes", "ways": 5}, [5, 6], ["--ways", 4, "--interval"]),
+        ({"interval": "disjoint", "queries": "all"}, [], ["--queries"]),
+        ({"ridge_lambda": "loo", "shots": (1, 5)}, [2], ["--ridge-lambda"]),
+        ({"ridge_lambda": "gcv"}, ["'gcv'"], ["--ridge-lambda"]),
+        ({"ridge_lambda": 0}, [0], ["--ridge-lambda"]),
+        ({"ridge_lambda": math.inf}, ["inf"], ["--ridge-lambda"]),
+        ({"ridge_lambda": math.nan}, ["nan"], ["--ridge-lambda"]),
+        ({"center_on": gaussian(d=3)}, [3, 16], ["--center-on"]),
+        ({"query_set": gaussian(d=3, name="other")}, [3, 16], ["--query-set"]),
+        ({"query_set": gaussian(n=14, name="other")}, [1, 15, "'0000'", 20, 14], ["--queries", 14]),
+        ({"shots": (0, 5)}, ["shots", 0, 1], ["--shots"]),
+        ({"shots": (1, 6)}, [6, 15, 21, "'0000'", 20], ["--queries", 14]),
+        ({"queries": 0}, ["queries", 0, 1], ["--queries"]),
+        ({"seed": -1}, ["seed", -1, 0], ["--seed"]),
     ],
 )
-def test_errors_come_before_any_episode(given: dict[str, object], message: str):
+def test_errors_come_before_any_episode(given: dict[str, object], said: list[object], hint: list[object]):
     calls = []
-    with pytest.raises(EpisodeError, match=message):
+    with raises(EpisodeError, *said, hint=hint):
         fewshot(gaussian(), **{"ways": 2, "episodes": 10, **given}, progress=lambda *call: calls.append(call))
     assert calls == []
-
-
-def test_unknown_classifier_names_those_there_are():
-    with pytest.raises(EpisodeError) as caught:
-        fewshot(gaussian(), classifiers=["svm"])
-    assert all(name in caught.value.hint for name in CLASSIFIERS)
 
 
 # options
@@ -404,13 +401,13 @@ def test_the_penalty_of_ridge_is_what_was_asked_for():
 
 def test_small_classes_are_left_out_if_so_wished(caplog: pytest.LogCaptureFixture):
     features, kept = uneven(20, 4, 20, 20, 3), uneven(20, 4, 20, 20, 3).only_classes(torch.tensor([0, 2, 3]))
-    with pytest.raises(EpisodeError, match="2 of 5 have fewer"):
+    with raises(EpisodeError, 2, 5, "'1'", 4, "'4'", 3, hint=["--drop-small"]):
         fewshot(features, 2, episodes=10)
     result = fewshot(features, "all", (1, 5), episodes=10, drop_small=True)
     assert result.settings["dropped"] == ["1", "4"]
     assert result.classes == ("0", "2", "3")
     assert accuracies(result) == accuracies(fewshot(kept, 3, (1, 5), episodes=10))
-    assert "2 classes of too few samples left out: '1', '4'" in caplog.text
+    logged(caplog, 2, "'1'", "'4'")
     assert fewshot(kept, 2, episodes=10, drop_small=True).settings["dropped"] == []
     assert "dropped" not in fewshot(kept, 2, episodes=10).settings
 
@@ -424,7 +421,7 @@ def test_classes_small_in_either_set_are_left_out():
 
 
 def test_nothing_is_left_out_where_nothing_would_be_left():
-    with pytest.raises(EpisodeError, match="3 of 3 have fewer"):
+    with raises(EpisodeError, 3, 5, "'0'", "'1'", "'2'", hint=["--drop-small"]):
         fewshot(uneven(5, 5, 5), 2, drop_small=True)
 
 
@@ -456,9 +453,8 @@ def test_the_interval_over_classes_is_the_jackknife():
 
 def test_no_interval_over_classes_of_which_one_is_always_there():
     classes = torch.tensor([[0, 1], [0, 2], [3, 0]])
-    with pytest.raises(EpisodeError, match="in all of 3 episodes") as caught:
+    with raises(EpisodeError, 3, hint=["--episodes", "--interval"]):
         half_width(torch.rand(3, dtype=torch.float64), classes, 4, "classes")
-    assert "--episodes" in caught.value.hint
 
 
 @pytest.mark.parametrize("with_query_set", [False, True])
@@ -480,13 +476,12 @@ def test_disjoint_episodes_are_no_more_than_asked_for():
     result = fewshot(gaussian(), 2, 1, queries=4, episodes=5, interval="disjoint", progress=lambda *c: calls.append(c))
     assert {row.episodes for row in result.rows} == {5}
     fewshot(gaussian(), (2, 3), 1, queries=4, interval="disjoint", progress=lambda *c: calls.append(c))
-    assert calls[-1] == ("episodes", 20_000, 20_000)
+    assert calls[-1][1:] == (20_000, 20_000)
 
 
 def test_a_single_disjoint_episode_has_no_interval():
-    with pytest.raises(EpisodeError, match="enough for 1 episode that shares none") as caught:
+    with raises(EpisodeError, 1, hint=["--queries", "--shots", "--interval"]):
         fewshot(gaussian(), 6, 5, queries=15, interval="disjoint")
-    assert "--interval" in caught.value.hint
 
 
 def test_intervals_have_words():
@@ -557,7 +552,7 @@ def test_pairs_of_very_many_classes_are_not_counted(classes: int):
         assert len(row["confusions"]) == len(result.confusions(task, 5)) == 5
     else:
         assert row["confusions"] is None
-        with pytest.raises(EpisodeError, match="pairs of 1,001 classes are too many"):
+        with raises(EpisodeError, "1,001", hint=["--classes"]):
             result.confusions(task)
 
 
@@ -657,16 +652,15 @@ def test_only_the_samples_that_all_have_are_compared(caplog: pytest.LogCaptureFi
         found = compare({"a": first, "b": second}, 3, queries=5, episodes=60)
         assert {one.difference for one in found.differences} == {0.0}
         assert all(result.classes == tuple("abcdef") for result in found.results.values())
-    assert caplog.text.count("3 samples of arrays that not all sets have are left out") == 2
+    assert [missing(record.getMessage(), 3, "arrays") for record in caplog.records] == [[], []]
 
 
 def test_what_cannot_be_compared():
-    with pytest.raises(EpisodeError, match="at least two sets"):
+    with raises(EpisodeError):
         compare({"a": gaussian()})
     other = FeatureSet.from_arrays(np.zeros((120, 2)), np.repeat(list("uvwxyz"), 20))
-    with pytest.raises(EpisodeError, match="no sample in common") as caught:
+    with raises(EpisodeError):
         compare({"a": gaussian(), "b": other})
-    assert "same data" in caught.value.hint
 
 
 def test_a_comparison_as_dict_frame_and_table():
