@@ -15,6 +15,7 @@ import timm
 import torch
 from PIL import Image
 
+from messages import logged, missing, says
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.building import load
 from nctransfer.backbones.feature_key import FEATURE
@@ -39,17 +40,18 @@ def normalised(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
 
 
 def test_checkpoint_and_random_weights_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="at once"):
+    with pytest.raises(WeightsError) as error:
         BackboneRequest(checkpoint=tmp_path / "x.pth", random_init=True)
+    says(error, "checkpoint", "random")
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("dtype", "float64"), ("dtype", "int8"), ("store_dtype", "bfloat16"), ("store_dtype", "")]
 )
 def test_unknown_dtypes_are_refused(field: str, value: str) -> None:
-    with pytest.raises(DeviceError, match=f"no dtype '{value}'") as caught:
+    with pytest.raises(DeviceError) as error:
         BackboneRequest(**{field: value})
-    assert "float32" in caught.value.hint
+    says(error, f"'{value}'", hint="float32")
 
 
 NAN, INF = float("nan"), float("inf")
@@ -92,12 +94,12 @@ def test_requests_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_wrong_choices_are_answered_by_those_there_are() -> None:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as error:
         BackboneRequest(interpolation="cubic")
-    assert "bicubic" in caught.value.hint
-    with pytest.raises(ModelError) as caught:
+    says(error, "cubic", hint="bicubic")
+    with pytest.raises(ModelError) as error:
         BackboneRequest(layers="last")
-    assert "last-N" in caught.value.hint
+    says(error, "last", hint="last-N")
 
 
 def test_what_of_the_transform_is_asked_for() -> None:
@@ -110,9 +112,9 @@ def test_absent_devices_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match=f"no device '{name}'") as caught:
+    with pytest.raises(DeviceError) as error:
         pick_device(name)
-    assert caught.value.hint == "there is: cpu"
+    says(error, f"'{name}'", hint="cpu")
     assert pick_device("auto").type == pick_device("cpu").type == "cpu"
 
 
@@ -183,11 +185,13 @@ def test_maps_in_place_of_vectors_are_refused() -> None:
     backbone = random()
     images = pixels(backbone)
     backbone.model = SimpleNamespace(forward_features=lambda x: x, forward_head=lambda x, pre_logits: x)
-    with pytest.raises(ModelError, match=r"test_vit gives \(4, 3, 160, 160\) for 4 images"):
+    with pytest.raises(ModelError) as error:
         backbone(images)
+    says(error, "test_vit", "(4, 3, 160, 160)", 4)
     backbone.model.forward_features = lambda x: (x, x)
-    with pytest.raises(ModelError, match="test_vit gives tuple for 4 images"):
+    with pytest.raises(ModelError) as error:
         backbone(images)
+    says(error, "test_vit", "tuple", 4)
 
 
 # The key
@@ -241,7 +245,7 @@ def test_random_weights_of_a_short_name_are_those_of_the_model(name: str) -> Non
 def test_what_a_short_name_stands_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nctransfer")
     random("vit_tiny")
-    assert "vit_tiny is vit_tiny_patch16_224.augreg_in21k_ft_in1k" in caplog.text
+    assert logged(caplog, "vit_tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", level=logging.INFO)
 
 
 def test_bundled_weights_are_at_hand_and_always_the_same() -> None:
@@ -265,7 +269,7 @@ def test_images_of_any_size_fit_the_model(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(1, 201), (60_000, 2)])
 def test_images_that_resizing_would_blow_up_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"too elongated: {size[0]}×{size[1]} pixels"):
+    with pytest.raises(ValueError, match=f"{size[0]}×{size[1]}"):
         random().preprocess(Image.new("RGB", size))
 
 
@@ -362,15 +366,16 @@ def test_arguments_of_the_model_change_its_features() -> None:
 )
 def test_arguments_that_no_model_takes(model: str, wrong: dict[str, Any]) -> None:
     (name,) = wrong
-    with pytest.raises(ModelError, match=f"{model} cannot be built with {name}=") as caught:
+    with pytest.raises(ModelError) as error:
         random(model, model_kwargs=wrong)
-    assert "--model-kwargs" in caught.value.hint
+    says(error, model, name, hint="--model-kwargs")
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, torch.ones(1), len])
 def test_arguments_that_a_key_cannot_hold(value: object) -> None:
-    with pytest.raises(ModelError, match="plain values"):
+    with pytest.raises(ModelError) as error:
         BackboneRequest(model_kwargs={"a": value})
+    says(error, "--model-kwargs", type(value).__name__)
 
 
 # Pooling
@@ -424,9 +429,9 @@ def test_the_pooling_of_a_model_itself_is_one_of_them() -> None:
     ("model", "pool"), [("test_vit", "bogus"), ("test_vit", "catavgmax"), ("test_resnet", "cls"), ("test_resnet", "x")]
 )
 def test_poolings_that_a_family_does_not_have(model: str, pool: str) -> None:
-    with pytest.raises(ModelError, match=f"has no pooling '{pool}'") as caught:
+    with pytest.raises(ModelError) as error:
         random(model, pool=pool)
-    assert "ViTs have cls, avg" in caught.value.hint
+    says(error, f"'{pool}'", hint=["cls", "avg"])
 
 
 # Layers
@@ -489,9 +494,9 @@ def test_some_layers(wanted: str, layers: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("wanted", ["6", "0,6", "99"])
 def test_layers_that_are_not_there_are_answered_by_those_that_are(wanted: str) -> None:
-    with pytest.raises(ModelError, match=f"test_vit has no layer {wanted.rpartition(',')[2]}") as caught:
+    with pytest.raises(ModelError) as error:
         random(layers=wanted)
-    assert caught.value.hint == "its layers are 0 to 5"
+    says(error, "test_vit", wanted.rpartition(",")[2], hint=["0", "5"])
 
 
 @pytest.mark.parametrize(
@@ -515,9 +520,9 @@ def test_layers_are_pooled_as_the_last(model: str, pool: str, by_hand: Callable[
 def test_a_model_that_does_not_give_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of plugins, and some of older versions of timm."""
     monkeypatch.delattr(timm.models.ResNet, "forward_intermediates")
-    with pytest.raises(ModelError, match="test_resnet does not give the outputs of its layers") as caught:
+    with pytest.raises(ModelError) as error:
         random("test_resnet", layers="all")
-    assert "--layers" in caught.value.hint
+    says(error, "test_resnet", hint="--layers")
     assert features(random("test_resnet"), 1).shape == (1, 96)
 
 
@@ -569,11 +574,8 @@ def test_a_batch_too_large_for_the_memory_is_halved(
     assert near(backbone(images)[FEATURE], wanted) < 1e-5
     assert model.asked == [10, 5, 3, 3, 3, 1]
     assert backbone.batch_limit == 3
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == [
-        "cpu has too little memory for 10 images at once: 5 now",
-        "cpu has too little memory for 5 images at once: 3 now",
-    ]
+    warnings = logged(caplog)
+    assert [missing(*warning) for warning in zip(warnings, [("cpu", 10, 5), ("cpu", 5, 3)], strict=True)] == [[], []]
 
 
 def test_what_memory_was_found_to_allow_is_kept(caplog: pytest.LogCaptureFixture) -> None:
@@ -610,8 +612,9 @@ def test_too_little_memory_for_a_single_image_is_told() -> None:
     backbone = random()
     images = pixels(backbone)
     full(backbone, 0)
-    with pytest.raises(DeviceError, match="cpu has too little memory for a single image"):
+    with pytest.raises(DeviceError) as error:
         backbone(images)
+    says(error, "cpu")
 
 
 def test_other_errors_are_not_of_memory() -> None:

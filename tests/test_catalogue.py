@@ -13,6 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from messages import says
 from nctransfer.backbones import names
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.building import load
@@ -125,31 +126,30 @@ def test_a_model_without_published_weights_has_a_name_all_the_same() -> None:
     [("vit_bsae", "vit_base"), ("resnet5O", "resnet50"), ("efficientnet_lite_0", "efficientnet_lite0")],
 )
 def test_unknown_models_are_answered_by_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(ModelError, match=f"no model '{name}'") as caught:
+    with pytest.raises(ModelError) as error:
         resolve(name)
-    assert nearest in caught.value.hint
+    says(error, f"'{name}'", hint=nearest)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "../test_vit", "timm/test_vit", "test_vit.x/../y", "\0", "hf-hub:", "local-dir:", "https://a/b"]
 )
 def test_names_of_places_are_no_models(name: str) -> None:
-    with pytest.raises(ModelError, match="there is no model") as caught:
+    with pytest.raises(ModelError) as error:
         resolve(name)
-    assert caught.value.hint
+    says(error, repr(name))
 
 
 def test_a_place_without_its_prefix_is_answered_by_it() -> None:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as error:
         resolve("timm/test_vit")
-    assert "hf-hub:timm/test_vit" in caught.value.hint
-    assert "local-dir:timm/test_vit" in caught.value.hint
+    says(error, "'timm/test_vit'", hint=["hf-hub:timm/test_vit", "local-dir:timm/test_vit"])
 
 
 def test_unknown_tag_is_answered_by_those_there_are() -> None:
-    with pytest.raises(ModelError, match="test_vit has no weights tagged 'bogus'") as caught:
+    with pytest.raises(ModelError) as error:
         resolve("test_vit.bogus")
-    assert "r160_in1k" in caught.value.hint
+    says(error, "test_vit", "'bogus'", hint="r160_in1k")
 
 
 # Models of a folder, and of the hub
@@ -213,14 +213,16 @@ def test_a_revision_of_a_model_of_the_hub(folder: Path, hub_cache: Path) -> None
 
 
 def test_a_model_of_the_hub_that_is_not_at_hand() -> None:
-    with pytest.raises(WeightsError, match="description and weights of hf-hub:someone/mine are not at hand"):
+    with pytest.raises(WeightsError) as error:
         resolve("hf-hub:someone/mine")
+    says(error, "hf-hub:someone/mine")
 
 
 def test_a_model_of_the_hub_whose_weights_are_not_at_hand(folder: Path, hub_cache: Path) -> None:
     in_hub(hub_cache, json.loads((folder / "config.json").read_text()), "config.json", "someone/mine")
-    with pytest.raises(WeightsError, match="weights of hf-hub:someone/mine are not at hand"):
+    with pytest.raises(WeightsError) as error:
         load(BackboneRequest("hf-hub:someone/mine"))
+    says(error, "hf-hub:someone/mine")
 
 
 @pytest.mark.parametrize("place", ["a/b/c", "no such!", "../../etc", "@", "a/..", "/etc"])
@@ -231,25 +233,28 @@ def test_what_is_no_name_of_the_hub(place: str) -> None:
 
 def test_a_folder_that_is_not_there_or_holds_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"are not there: needed is one of model\.safetensors"):
+    with pytest.raises(WeightsError) as error:
         of_folder(folder)
+    says(error, "model.safetensors")
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"config\.json' is not there") as caught:
+    with pytest.raises(ModelError) as error:
         of_folder(folder)
-    assert "save_for_hf" in caught.value.hint
+    says(error, "config.json", hint="save_for_hf")
 
 
 @pytest.mark.parametrize("content", ["", "not JSON", "null", "[]", "3", '"x"', "{}", "[" * 200_000, '{"a": ', "\0"])
 def test_descriptions_that_are_none(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
-    with pytest.raises(ModelError, match="is not timm's description of a model"):
+    with pytest.raises(ModelError) as error:
         of_folder(folder)
+    says(error, "config.json")
 
 
 def test_a_description_that_is_no_text(folder: Path) -> None:
     (folder / "config.json").write_bytes(b"\xff\xfe\x00{}")
-    with pytest.raises(ModelError, match="is not timm's description of a model"):
+    with pytest.raises(ModelError) as error:
         of_folder(folder)
+    says(error, "config.json")
 
 
 def edit(folder: Path, change: Change) -> None:
@@ -268,33 +273,34 @@ def in_arguments(**fields: Any) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda content: content.update(architecture="nope_vit"), "is a 'nope_vit', which timm does not have"),
-        (lambda content: content.update(architecture=["test_vit"]), "which timm does not have"),
-        (lambda content: content.update(architecture="hf-hub:a/b"), "which timm does not have"),
-        (lambda content: content.update(architecture="local-dir:/tmp"), "which timm does not have"),
-        (lambda content: content.update(architecture="test_resnet"), "cannot be built"),
-        (lambda content: content.update(pretrained_cfg="x"), "not timm's description"),
-        (lambda content: content.update(model_args="x"), "not timm's description"),
-        (lambda content: content.update(model_args=[1]), "not timm's description"),
-        (in_arguments(checkpoint_path="/etc/passwd"), "asks for checkpoint_path"),
-        (in_arguments(pretrained_cfg={"file": "/etc/passwd"}), "asks for pretrained_cfg"),
-        (in_arguments(pretrained_cfg_overlay={"file": "/etc/passwd"}), "asks for pretrained_cfg_overlay"),
-        (in_arguments(pretrained=True), "asks for pretrained"),
-        (in_arguments(cache_dir="/tmp", features_only=True), "asks for cache_dir, features_only"),
-        (in_arguments(in_chans=1), "takes 1 channels"),
-        (in_arguments(bogus=1), "cannot be built"),
-        (in_arguments(norm_layer="bogus"), "cannot be built"),
-        (in_arguments(pretrained_strict=False), "asks for pretrained_strict"),
-        (in_arguments(embed_dim=128), "do not load"),
-        (in_arguments(depth=8), "do not load"),
+        (lambda content: content.update(architecture="nope_vit"), ["'nope_vit'", "timm"]),
+        (lambda content: content.update(architecture=["test_vit"]), ["['test_vit']", "timm"]),
+        (lambda content: content.update(architecture="hf-hub:a/b"), ["'hf-hub:a/b'", "timm"]),
+        (lambda content: content.update(architecture="local-dir:/tmp"), ["'local-dir:/tmp'", "timm"]),
+        (lambda content: content.update(architecture="test_resnet"), ["test_resnet"]),
+        (lambda content: content.update(pretrained_cfg="x"), ["config.json"]),
+        (lambda content: content.update(model_args="x"), ["config.json"]),
+        (lambda content: content.update(model_args=[1]), ["config.json"]),
+        (in_arguments(checkpoint_path="/etc/passwd"), ["checkpoint_path"]),
+        (in_arguments(pretrained_cfg={"file": "/etc/passwd"}), ["pretrained_cfg"]),
+        (in_arguments(pretrained_cfg_overlay={"file": "/etc/passwd"}), ["pretrained_cfg_overlay"]),
+        (in_arguments(pretrained=True), ["pretrained"]),
+        (in_arguments(cache_dir="/tmp", features_only=True), ["cache_dir", "features_only"]),
+        (in_arguments(in_chans=1), [1]),
+        (in_arguments(bogus=1), ["bogus"]),
+        (in_arguments(norm_layer="bogus"), ["norm_layer"]),
+        (in_arguments(pretrained_strict=False), ["pretrained_strict"]),
+        (in_arguments(embed_dim=128), ["model.safetensors"]),
+        (in_arguments(depth=8), ["model.safetensors"]),
     ],
 )
-def test_hostile_descriptions_are_refused(folder: Path, change: Change, message: str) -> None:
+def test_hostile_descriptions_are_refused(folder: Path, change: Change, facts: list[object]) -> None:
     edit(folder, change)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError) as error:
         of_folder(folder)
+    says(error, *facts)
 
 
 @pytest.mark.parametrize("given", ["file", "url", "hf_hub_id", "state_dict", "source", "custom_load"])
@@ -354,8 +360,9 @@ def test_a_description_of_another_number_of_classes_is_refused(folder: Path, cla
     edit(folder, lambda content: content.update(num_classes=classes))
     edit(folder, in_arguments(num_classes=classes) if arguments else lambda content: content.pop("model_args"))
     edit(folder, in_config(fixed_input_size=True))
-    with pytest.raises(WeightsError, match="do not load"):
+    with pytest.raises(WeightsError) as error:
         of_folder(folder)
+    says(error, "model.safetensors")
 
 
 def test_a_description_without_arguments(folder: Path) -> None:
@@ -422,8 +429,9 @@ def with_plugin(plugin: str, **options: Any) -> Backbone:
 
 
 def test_a_plugin_registers_an_architecture(plugin: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="there is no model 'test_plugin_vit'"):
+    with pytest.raises(ModelError) as error:
         resolve("test_plugin_vit")
+    says(error, "'test_plugin_vit'")
     backbone = with_plugin(str(plugin))
     assert backbone.key.model == "test_plugin_vit"
     assert features(backbone).shape == (4, 24)
@@ -467,13 +475,13 @@ def test_a_plugin_that_is_a_module(plugin: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["absent.py", "no_such_module", "no.such.module", "", ".", "..", "a b", "sys"])
 def test_plugins_that_are_not_there(name: str) -> None:
-    with pytest.raises(ModelError, match=r"plugin .* is no file|there is no module") as caught:
+    with pytest.raises(ModelError) as error:
         import_plugin(name)
-    assert "give a .py file" in caught.value.hint
+    says(error, f"'{name}'", hint=".py")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import no_such_module", "ModuleNotFoundError"),
@@ -481,11 +489,12 @@ def test_plugins_that_are_not_there(name: str) -> None:
         ("raise ValueError", "ValueError"),
     ],
 )
-def test_a_plugin_that_fails_is_told_each_time(plugin: Path, content: str, message: str) -> None:
+def test_a_plugin_that_fails_is_told_each_time(plugin: Path, content: str, reason: str) -> None:
     plugin.write_text(content)
     for _ in range(2):
-        with pytest.raises(ModelError, match=rf"plugin .* fails: {message}"):
+        with pytest.raises(ModelError) as error:
             import_plugin(str(plugin))
+        says(error, plugin.name, reason)
 
 
 # Lists
@@ -536,12 +545,12 @@ def test_the_list_without_a_pattern_is_short_names_and_what_is_at_hand(hub_cache
 
 
 def test_a_list_of_nothing_is_answered_by_the_nearest() -> None:
-    with pytest.raises(ModelError, match="no pretrained model fits 'resnet5O'") as caught:
+    with pytest.raises(ModelError) as error:
         list_models("resnet5O")
-    assert "resnet50" in caught.value.hint
-    with pytest.raises(ModelError) as caught:
+    says(error, "'resnet5O'", hint="resnet50")
+    with pytest.raises(ModelError) as error:
         list_models("%%%")
-    assert "wildcards" in caught.value.hint
+    says(error, "'%%%'", hint="*")
 
 
 # What --model-kwargs may not say
@@ -549,11 +558,13 @@ def test_a_list_of_nothing_is_answered_by_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_reserved_arguments_are_answered_by_the_option_for_them(name: str) -> None:
-    with pytest.raises(ModelError, match=f"{name} is not for --model-kwargs") as caught:
+    with pytest.raises(ModelError) as error:
         BackboneRequest(model_kwargs={name: 1})
-    assert caught.value.hint == RESERVED[name]
+    says(error, name)
+    assert error.value.hint == RESERVED[name]
 
 
 def test_reserved_arguments_do_not_reach_timm_by_a_plugin_either(plugin: Path) -> None:
-    with pytest.raises(ModelError, match="not for --model-kwargs"):
+    with pytest.raises(ModelError) as error:
         with_plugin(str(plugin), model_kwargs={"checkpoint_path": "x"})
+    says(error, "checkpoint_path")
