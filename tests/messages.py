@@ -12,9 +12,7 @@ from nctransfer.errors import NCTransferError
 
 
 def names(text: str, fact: object) -> bool:
-    """Whether a text names a value: a number or a word as a whole, so that 6 is not found in 16, nor --data in
-    --data-dir.
-    """
+    """Whether a text names a value as a whole: 6 is not found in 16, nor ``--data`` in ``--data-dir``."""
     if isinstance(fact, int):
         return any(names(text, form) for form in {f"{fact:,}", str(fact)})
     word = str(fact)
