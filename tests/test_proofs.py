@@ -106,7 +106,7 @@ class Pair(NamedTuple):
 
 
 def worlds() -> Iterator[list[np.ndarray]]:
-    """Three classes of three points, or two of four, in one to three dimensions: near and far, round and with outliers."""
+    """Three classes of three points, or two of four, in one to three dimensions: near and far, some with outliers."""
     for seed in range(60):
         generator = np.random.default_rng(seed)
         count, each = ((3, 3), (2, 4))[seed % 2]
@@ -211,7 +211,7 @@ def test_luthra2025_step_by_step(shots: int) -> None:
         bracket = 2 / math.sqrt(shots) * (math.sqrt(v) + v) + v / shots
         assert np.mean(noise) <= bracket / 2
         for a, found in losses.items():
-            directional = np.mean([p.along_i / p.squared**2 for p in map(lambda two: Pair.of(*two), ordered(classes))])
+            directional = np.mean([p.along_i / p.squared**2 for p in (Pair.of(*two) for two in ordered(classes))])
             assert np.mean(found) <= directional / (0.5 - 2 / a) ** 2 + a / 4 * bracket
         assert error(classes, 2, shots) <= luthra2025(stats, 2, shots)
 
