@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facts import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.report.figures import check_figure, save_figure, trajectory_figure
+from terminal import shows
 
 pytest.importorskip("matplotlib")
 
@@ -118,18 +120,15 @@ def test_a_known_format_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run.jpg", "run", "run.svg.gz", ".svg", "svg"])
 def test_an_unknown_format_is_refused(name: str) -> None:
-    with pytest.raises(FeaturesError, match="no known format") as caught:
+    with raises(FeaturesError, repr(name), hint=[".svg", ".png", ".pdf"]):
         check_figure(Path(name))
-    assert repr(name) in caught.value.message
-    assert ".svg, .png, .pdf" in caught.value.hint
 
 
 def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "matplotlib" else find_spec(name))
-    with pytest.raises(FeaturesError, match="not installed") as caught:
+    with raises(FeaturesError, "matplotlib", hint=["pip install"]):
         check_figure(Path("run.svg"))
-    assert "pip install" in caught.value.hint
 
 
 def test_matplotlib_is_not_needed_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +173,9 @@ def test_the_legend_names_samples_measures_and_tasks(tmp_path: Path) -> None:
     figure = trajectory_figure(training([1.0, 0.5], source=True))
     left, right = ({text.get_text() for text in axes.get_legend().get_texts()} for axes in figure.axes)
     assert left == {"cdnv", "directional_cdnv", "source-train", "source-test", "target"}
-    assert right == {f"{name}, 5-way {shots}-shot" for name in ("ridge", "ncc") for shots in (1, 5)}
-    assert "resnet50 on pets" in texts(training([1.0, 0.5]), tmp_path)
+    tasks = [(name, "5-way", f"{shots}-shot") for name in ("ridge", "ncc") for shots in (1, 5)]
+    assert [sum(shows(text, *task) for text in right) for task in tasks] == [1] * len(right)
+    assert any(shows(text, "resnet50", "pets") for text in texts(training([1.0, 0.5]), tmp_path))
 
 
 def test_intervals_are_shaded() -> None:
@@ -194,7 +194,7 @@ def test_intervals_are_shaded() -> None:
 def test_without_steps_checkpoints_stand_one_after_the_other(tmp_path: Path, numbers: list[int | None]) -> None:
     found = training([1.0, 0.5, 0.2], numbers, ["last.pth", "best.pth", "swa.pth"])
     assert {tuple(x) for same in lines(found, 0).values() for x, _ in same} == {(0, 1, 2)}
-    assert {"last.pth", "best.pth", "swa.pth", "checkpoint"} <= set(texts(found, tmp_path))
+    assert {"last.pth", "best.pth", "swa.pth"} <= set(texts(found, tmp_path))
 
 
 def test_a_checkpoint_without_step_is_not_on_the_curve() -> None:
@@ -233,7 +233,8 @@ def test_any_name_is_drawn(tmp_path: Path, suffix: str) -> None:
 
 def test_dollars_are_no_mathematics(tmp_path: Path) -> None:
     said = texts(training([1.0, 0.5], [None, None], ["$a_1$.pth", "b.pth"], model="$x^2$"), tmp_path)
-    assert {"$a_1$.pth", "$x^2$ on pets"} <= set(said)
+    assert "$a_1$.pth" in said
+    assert any("$x^2$" in text and "pets" in text for text in said)
 
 
 @pytest.mark.parametrize(

@@ -334,12 +334,12 @@ def test_all_that_was_done_to_the_features_is_said() -> None:
 
 @pytest.mark.parametrize("name", ["model", "weights"])
 def test_what_is_not_known_is_not_shown(name: str) -> None:
-    known, other = (
+    known, unknown = (
         fewshot_sheets(replace(RESULT, features={**FEATURES, name: value}))[0].facts for value in ("z", None)
     )
-    [(shown, value)] = known.items() - other.items()
+    [(label, value)] = known.items() - unknown.items()
     assert value == "z"
-    assert other.keys() == known.keys() - {shown}
+    assert unknown.keys() == known.keys() - {label}
 
 
 # The learning curve
