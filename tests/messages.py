@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -28,12 +29,21 @@ def missing(text: str, facts: Iterable[object]) -> list[object]:
 
 
 def says(
-    error: pytest.ExceptionInfo[NCTransferError] | NCTransferError, *facts: object, hint: str | Iterable[str] = ()
+    error: pytest.ExceptionInfo[NCTransferError] | NCTransferError, *facts: object, hint: str | Iterable[object] = ()
 ) -> None:
     """An error names these facts, and its hint these: mostly the option that helps."""
     found = error.value if isinstance(error, pytest.ExceptionInfo) else error
     assert missing(found.message, facts) == [], found.message
     assert missing(found.hint, [hint] if isinstance(hint, str) else hint) == [], found.hint
+
+
+@contextmanager
+def raises(kind: type[NCTransferError], *facts: object, hint: str | Iterable[object] = ()) -> Iterator[None]:
+    """An error of this very kind, that names these facts; and its hint these."""
+    with pytest.raises(kind) as caught:
+        yield
+    assert caught.type is kind
+    says(caught, *facts, hint=hint)
 
 
 def those(notes: Iterable[str], *facts: object) -> list[str]:

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 import nctransfer as nct
 import tiny
-from facts import logged, raises
+from messages import logged, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
@@ -478,7 +478,7 @@ def test_the_best_of_each_task_by_paired_differences(training: Path, data: Path)
 def test_a_target_that_is_trained_on_is_said(training: Path, data: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = sorted(path.name for path in (data / "test").iterdir())
     trajectory(MODEL, training, data, split="test", source_classes=names[:2], **SMALL)
-    logged(caplog, 2, len(names), repr(names[0]))
+    assert logged(caplog, 2, len(names), repr(names[0]))
 
 
 def test_checkpoints_in_several_folders_are_told_apart(tmp_path: Path, data: Path) -> None:
@@ -541,7 +541,7 @@ def test_a_bad_checkpoint_is_left_out_and_named(
     ]
     assert list(found.failed) == [bad]
     assert bad in found.failed[bad] or how == "diverged"
-    assert found.failed[bad] in logged(caplog, repr(bad)).getMessage()
+    assert found.failed[bad] in logged(caplog, repr(bad))[0]
     assert not (tmp_path / "executed").exists()
     assert found.to_dict()["failed"] == dict(found.failed)
 

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import norm, t
 
 import oracles
-from facts import logged, raises
+from messages import logged, raises
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import Pool
@@ -407,7 +407,7 @@ def test_small_classes_are_left_out_if_so_wished(caplog: pytest.LogCaptureFixtur
     assert result.settings["dropped"] == ["1", "4"]
     assert result.classes == ("0", "2", "3")
     assert accuracies(result) == accuracies(fewshot(kept, 3, (1, 5), episodes=10))
-    logged(caplog, 2, "'1'", "'4'")
+    assert logged(caplog, 2, "'1'", "'4'")
     assert fewshot(kept, 2, episodes=10, drop_small=True).settings["dropped"] == []
     assert "dropped" not in fewshot(kept, 2, episodes=10).settings
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facts import raises
+from messages import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import oracles
-from facts import logged, raises
+from messages import logged, raises
 from nctransfer.errors import EpisodeError, FeaturesError
 from nctransfer.evaluation.pair_explanation import PairExplanation, explain
 from nctransfer.features.feature_set import FeatureSet
@@ -311,4 +311,4 @@ def test_shots_that_leave_no_query_are_named(caplog: pytest.LogCaptureFixture):
     features = of(a=normal(5, [1]), b=normal(5, [1], 3))
     found = explain(features, "a", "b", (1, 4, 5, 9), episodes=10)
     assert [row.shots for row in found.shots] == [1, 4]
-    logged(caplog, 5, 9)
+    assert logged(caplog, 5, 9)

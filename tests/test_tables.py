@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from facts import fact
+from messages import those
 from nctransfer import FeatureSet, collapse
 from nctransfer.backbones.listing import ModelInfo
 from nctransfer.cli.terminal import _print
@@ -36,6 +37,12 @@ from nctransfer.report.sheet import Bar, Sheet, plain
 from nctransfer.report.store_sheets import sets_sheet
 from nctransfer.report.wording import format_number as _number
 from terminal import missing
+
+
+def fact(facts: Mapping[str, str], *values: object) -> str:
+    """The one fact of a sheet that shows all of the values, under whatever name."""
+    [found] = those(facts.values(), *values)
+    return found
 
 
 def shown(sheet: Sheet, width: int = 80) -> str:
