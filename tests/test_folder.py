@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from messages import only, says, those
 from nctransfer.errors import DataError
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.digits import Digits
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.opening import open_source
+from pictures import notes
 
 
 def encode(image: Image.Image, form: str = "PNG") -> bytes:
@@ -36,12 +37,6 @@ def touch(root: Path, *names: str | bytes) -> Path:
 
 def listed(root: Path) -> list[tuple[str, str, str]]:
     return [(entry.id, entry.label, entry.split) for entry in ImageFolder(root).list()]
-
-
-def notes(root: Path) -> str:
-    source = ImageFolder(root)
-    source.list()
-    return "\n".join(source.notes)
 
 
 # The built-in digits
@@ -84,38 +79,38 @@ def test_suffixes_of_images_whatever_their_case(tmp_path: Path, suffix: str) -> 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "cat/.2.png", "cat/.ipynb_checkpoints/3.png", ".git/4.png", "cat/._1.png", ".5.png")
     assert listed(tmp_path) == [("cat/1.png", "cat", "")]
-    assert notes(tmp_path) == ""
+    assert notes(ImageFolder(tmp_path)) == ()
 
 
 def test_other_files_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "cat/Thumbs.db", "cat/a/labels.csv", "dog/2.png", "dog/png")
     assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "3 files without the suffix of an image left out"
+    only(notes(ImageFolder(tmp_path)), 3)
 
 
 def test_images_beside_class_folders_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "2.png", "3.JPG", "README.md")
     assert listed(tmp_path) == [("cat/1.png", "cat", "")]
-    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
+    only(notes(ImageFolder(tmp_path)), 2)
 
 
 def test_images_beside_class_folders_are_counted_in_splits_too(tmp_path: Path) -> None:
     touch(tmp_path, "train/cat/1.png", "train/2.png", "test/cat/3.png", "test/4.png")
     assert len(listed(tmp_path)) == 2
-    assert notes(tmp_path) == "2 images beside the class folders left out: they have no class"
+    only(notes(ImageFolder(tmp_path)), 2)
 
 
 def test_a_class_folder_named_like_an_image_is_a_class(tmp_path: Path) -> None:
     touch(tmp_path, "cat.jpg/1.png", "dog/2.png")
     assert [label for _, label, _ in listed(tmp_path)] == ["cat.jpg", "dog"]
-    assert notes(tmp_path) == ""
+    assert notes(ImageFolder(tmp_path)) == ()
 
 
 def test_empty_class_folder_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "owl/readme.txt")
     (tmp_path / "dog").mkdir()
     assert {label for _, label, _ in listed(tmp_path)} == {"cat"}
-    assert "2 class folders without an image: 'dog', 'owl'" in notes(tmp_path)
+    assert those(notes(ImageFolder(tmp_path)), 2, "'dog'", "'owl'")
 
 
 @pytest.mark.parametrize("splits", [("train", "val", "test"), ("Training", "validation"), ("test",)])
@@ -228,9 +223,9 @@ def test_links_to_class_folders_and_images_are_followed(tmp_path: Path) -> None:
 def test_symlink_loops_are_refused_at_once(tmp_path: Path, link: str, target: str, found: str) -> None:
     root = touch(tmp_path / "pets", "cat/1.png", "cat/a/b/2.png")
     (root / link).symlink_to(target)
-    with pytest.raises(DataError, match=f"{re.escape(repr(str(root / found)))} is a symlink that leads back") as caught:
+    with pytest.raises(DataError) as error:
         ImageFolder(root).list()
-    assert "remove the link" in caught.value.hint
+    says(error, repr(str(root / found)), hint="link")
 
 
 def test_the_same_folder_by_two_links_is_no_loop(tmp_path: Path) -> None:
@@ -255,31 +250,30 @@ def test_dangling_link_is_listed_and_fails_when_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "facts"),
     [
-        ([], "is empty"),
-        (["1.png", "2.png"], "has 2 images but no class folders"),
-        (["cat/1.txt", "cat/2"], r"has no images \(2 other files\)"),
-        (["1.png", "cat/2.txt"], "has 1 images? but no class folders with images"),
-        ([".cat/1.png"], "is empty"),
+        ([], []),
+        (["1.png", "2.png"], [2]),
+        (["cat/1.txt", "cat/2"], [2]),
+        (["1.png", "cat/2.txt"], [1]),
+        ([".cat/1.png"], []),
     ],
 )
-def test_folders_without_labelled_images(tmp_path: Path, names: list[str], message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
+def test_folders_without_labelled_images(tmp_path: Path, names: list[str], facts: list[int]) -> None:
+    with pytest.raises(DataError) as error:
         ImageFolder(touch(tmp_path, *names)).list()
-    assert "one folder a class" in caught.value.hint
+    says(error, tmp_path, *facts, hint=["folder", "class"])
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("absent", "is not there"), ("file", "is no folder"), ("x\0", "not there")]
-)
-def test_what_is_no_folder(tmp_path: Path, name: str, message: str) -> None:
+@pytest.mark.parametrize("name", ["absent", "file", "x\0"])
+def test_what_is_no_folder(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "file")
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError) as error:
         open_source(tmp_path / name)
-    assert "'digits'" in caught.value.hint
+    says(error, repr(str(tmp_path / name)), hint="'digits'")
 
 
 def test_a_name_longer_than_any_path() -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError) as error:
         open_source("x" * 5000)
+    assert "x" * 20 in error.value.message

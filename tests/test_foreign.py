@@ -21,6 +21,7 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
+from messages import says
 from nctransfer.errors import FeaturesError
 from nctransfer.features import parquet_files
 from nctransfer.features.array_files import read_npz, read_safetensors
@@ -136,49 +137,53 @@ def test_a_folder_of_files_is_one_set(tmp_path: Path) -> None:
 def test_a_folder_whose_files_differ_in_width(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", label=["a"], feature=[[1.0]])
     write(tmp_path / "b.parquet", label=["b"], feature=[[1.0, 2.0]])
-    with pytest.raises(FeaturesError, match="unequal length: 1 to 2"):
+    with pytest.raises(FeaturesError) as error:
         read_parquet(tmp_path)
+    says(error, "'feature'", 1, 2)
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
+    ("columns", "facts"),
     [
-        ({"label": ["a", "b"], "feature": [[1.0], [1.0, 2.0]]}, "unequal length: 1 to 2"),
-        ({"label": ["a", "b"], "feature": [[1.0], None]}, "'feature' holds nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0, 2.0], [1.0, None]]}, "'feature' holds nulls"),
-        ({"label": ["a"], "feature": pa.array([None], pa.list_(pa.float32(), 2))}, "'feature' holds nulls"),
-        ({"label": ["a", None], "feature": [[1.0], [2.0]]}, "'label' holds 1 nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", None]}, "'id' holds 1 nulls"),
-        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", "x"]}, "more than one sample"),
-        ({"label": [0.5], "feature": [[1.0]]}, "'label' holds double, not names"),
-        ({"label": ["a"], "feature": [1.0]}, "'feature' holds double, not vectors"),
-        ({"label": ["a"], "feature": ["1.0"]}, "'feature' holds string, not vectors"),
-        ({"label": ["a"], "feature": [["1.0"]]}, "vectors of string, not of numbers"),
-        ({"label": ["a"], "feature": [[[1.0]]]}, "vectors of list"),
-        ({"label": ["a"], "feature": [[float("nan")]]}, "1 of 1 rows hold NaN"),
-        ({"label": ["a", "b"], "feature": pa.array([[], []], pa.list_(pa.float32()))}, r"shape \(2, 0\)"),
-        ({"label": pa.array([], pa.string()), "feature": pa.array([], pa.list_(pa.float32()))}, "0 labels"),
-        ({"labels": ["a"], "feature": [[1.0]]}, "no column 'label'; it has 'labels', 'feature'"),
-        ({"label": ["a"], "vector": [[1.0]]}, "no column 'feature'; it has 'label', 'vector'"),
+        ({"label": ["a", "b"], "feature": [[1.0], [1.0, 2.0]]}, ["'feature'", 1, 2]),
+        ({"label": ["a", "b"], "feature": [[1.0], None]}, ["'feature'", "nulls"]),
+        ({"label": ["a", "b"], "feature": [[1.0, 2.0], [1.0, None]]}, ["'feature'", "nulls"]),
+        ({"label": ["a"], "feature": pa.array([None], pa.list_(pa.float32(), 2))}, ["'feature'", "nulls"]),
+        ({"label": ["a", None], "feature": [[1.0], [2.0]]}, ["'label'", 1]),
+        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", None]}, ["'id'", 1]),
+        ({"label": ["a", "b"], "feature": [[1.0], [2.0]], "id": ["x", "x"]}, ["'x'"]),
+        ({"label": [0.5], "feature": [[1.0]]}, ["'label'", "double"]),
+        ({"label": ["a"], "feature": [1.0]}, ["'feature'", "double"]),
+        ({"label": ["a"], "feature": ["1.0"]}, ["'feature'", "string"]),
+        ({"label": ["a"], "feature": [["1.0"]]}, ["'feature'", "string"]),
+        ({"label": ["a"], "feature": [[[1.0]]]}, ["'feature'", "list"]),
+        ({"label": ["a"], "feature": [[float("nan")]]}, [1, "NaN"]),
+        ({"label": ["a", "b"], "feature": pa.array([[], []], pa.list_(pa.float32()))}, ["(2, 0)"]),
+        ({"label": pa.array([], pa.string()), "feature": pa.array([], pa.list_(pa.float32()))}, [0]),
+        ({"labels": ["a"], "feature": [[1.0]]}, ["'label'", "'labels'", "'feature'"]),
+        ({"label": ["a"], "vector": [[1.0]]}, ["'feature'", "'label'", "'vector'"]),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path: Path, columns: dict[str, object], message: str) -> None:
-    with pytest.raises(FeaturesError, match=message):
+def test_what_cannot_be_used_is_refused(tmp_path: Path, columns: dict[str, object], facts: list[object]) -> None:
+    with pytest.raises(FeaturesError) as error:
         read_parquet(write(tmp_path / "a.parquet", **columns))
+    says(error, *facts)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"label,feature\na,1\n", b"PAR1" + b"\0" * 64 + b"PAR1"])
 def test_what_is_not_parquet(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
+    with pytest.raises(FeaturesError) as error:
         read_parquet(tmp_path / "a.parquet")
+    says(error, "a.parquet", "Parquet")
 
 
 def test_truncated_parquet(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", label=LABELS, feature=F32.tolist())
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FeaturesError, match="cannot be read as Parquet"):
+    with pytest.raises(FeaturesError) as error:
         read_parquet(path)
+    says(error, path.name, "Parquet")
 
 
 def test_neither_file_nor_rows(tmp_path: Path) -> None:
@@ -209,22 +214,25 @@ def test_a_selection_that_leaves_nothing_says_so(tmp_path: Path) -> None:
 )
 def test_the_first_null_is_named(column: pa.Array, row: int) -> None:
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-    with pytest.raises(FeaturesError, match=f"nulls, the first in row {row}$"):
+    with pytest.raises(FeaturesError) as error:
         parquet_files.vectors(chunked, "feature")
+    says(error, "'feature'", "nulls", row)
 
 
 def test_the_first_label_that_is_null_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", label=["a", "b", None, None], feature=F32.tolist())
-    with pytest.raises(FeaturesError, match="2 nulls, the first in row 2"):
+    with pytest.raises(FeaturesError) as error:
         read_parquet(path)
+    says(error, "'label'", 2)
 
 
 @pytest.mark.parametrize("missing", [float("nan"), None, np.array([1.0, np.nan])])
 def test_pandas_writes_what_is_missing_as_null(tmp_path: Path, missing: object) -> None:
     vectors = [np.ones(2), np.ones(2), missing, np.ones(2)]
     pd.DataFrame({"label": LABELS, "feature": vectors}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(FeaturesError, match="nulls, the first in row 2"):
+    with pytest.raises(FeaturesError) as error:
         read_parquet(tmp_path / "a.parquet")
+    says(error, "'feature'", "nulls", 2)
 
 
 # Names of codes
@@ -245,21 +253,22 @@ def test_a_selection_is_by_the_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "names", "message"),
+    ("labels", "names", "facts"),
     [
-        ([0, 1, 2, 3], ["a", "b"], "label 2 in row 2 of 'label' has no name among 2 class names"),
-        ([0, 0, 0, -1], ["a", "b"], "label -1 in row 3 .* 2 class names"),
-        ([0, 0, 0, 0], [], "label 0 in row 0 .* 0 class names"),
-        (["0", "1", "0", "1"], ["a", "b"], "labels 'label' are no whole numbers"),
-        (LABELS, ["a", "b"], "labels 'label' are no whole numbers"),
-        ([0, 1, 0, 1], ["a", "b", "a"], "class name 'a' stands for two codes"),
+        ([0, 1, 2, 3], ["a", "b"], ["'label'", 2]),
+        ([0, 0, 0, -1], ["a", "b"], ["'label'", -1, 3, 2]),
+        ([0, 0, 0, 0], [], ["'label'", 0]),
+        (["0", "1", "0", "1"], ["a", "b"], ["'label'"]),
+        (LABELS, ["a", "b"], ["'label'"]),
+        ([0, 1, 0, 1], ["a", "b", "a"], ["'a'"]),
     ],
 )
-def test_codes_without_a_name(tmp_path: Path, labels: list[object], names: list[str], message: str) -> None:
+def test_codes_without_a_name(tmp_path: Path, labels: list[object], names: list[str], facts: list[object]) -> None:
     path = write(tmp_path / "a.parquet", label=labels, feature=F32.tolist())
-    with pytest.raises(FeaturesError, match=message) as caught:
+    with pytest.raises(FeaturesError) as error:
         read_parquet(path, class_names=names)
-    assert caught.value.hint
+    says(error, *facts)
+    assert error.value.hint
 
 
 # Named arrays
@@ -338,8 +347,9 @@ def test_names_of_codes_in_the_file(tmp_path: Path, name: str) -> None:
 
 
 def test_names_of_codes_in_the_file_that_are_too_few(tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match="label 1 in row 0 of 'labels' has no name among 1 class name"):
+    with pytest.raises(FeaturesError) as error:
         read_features(_npz(tmp_path, features=F32, labels=CODES, classes=np.array(["zebra"])))
+    says(error, "'labels'", 1, 0)
 
 
 def test_labels_that_are_names_need_no_others(tmp_path: Path) -> None:
@@ -399,47 +409,46 @@ def test_float64_of_an_array_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
+    ("arrays", "facts"),
     [
-        ({"a": F32, "b": F32, "y": CODES}, "'a' and 'b' might each be the matrix of features"),
-        ({"x": F32, "features": F32, "y": CODES}, "'features' and 'x' might each be"),
-        ({"x": F32, "y": CODES, "labels": CODES}, "'labels' and 'y' might each be the vector of 4 labels"),
-        ({"x": F32, "a": CODES, "b": CODES}, "'a' and 'b' might each be the vector of 4 labels"),
-        ({"x": F32[None], "a": F32, "y": CODES}, "has no matrix of features"),
-        ({"x": F32, "y": CODES[:3], "a": CODES}, "has no vector of 4 labels"),
-        ({"x": F32, "y": CODES[:, None]}, "has no vector of 4 labels"),
-        ({"x": F32}, "has no vector of 4 labels"),
-        ({"y": CODES}, "has no matrix of features"),
-        ({"x": F32, "y": CODES, "ids": CODES[:3]}, "'ids' does not have one entry for each of 4 rows"),
-        ({"x": F32, "y": CODES, "split": CODES[:3]}, "'split' does not have one entry for each of 4 rows"),
+        ({"a": F32, "b": F32, "y": CODES}, ["matrix"]),
+        ({"x": F32, "features": F32, "y": CODES}, ["matrix"]),
+        ({"x": F32, "y": CODES, "labels": CODES}, ["vector", 4]),
+        ({"x": F32, "a": CODES, "b": CODES}, ["vector", 4]),
+        ({"x": F32[None], "a": F32, "y": CODES}, ["matrix"]),
+        ({"x": F32, "y": CODES[:3], "a": CODES}, ["vector", 4]),
+        ({"x": F32, "y": CODES[:, None]}, ["vector", 4]),
+        ({"x": F32}, ["vector", 4]),
+        ({"y": CODES}, ["matrix"]),
+        ({"x": F32, "y": CODES, "ids": CODES[:3]}, [4]),
+        ({"x": F32, "y": CODES, "split": CODES[:3]}, [4]),
     ],
 )
-def test_arrays_that_do_not_say_what_they_are(save: Save, arrays: dict[str, np.ndarray], message: str) -> None:
-    with pytest.raises(FeaturesError, match=message) as caught:
+def test_arrays_that_do_not_say_what_they_are(save: Save, arrays: dict[str, np.ndarray], facts: list[object]) -> None:
+    with pytest.raises(FeaturesError) as error:
         read_features(save(**arrays))
-    text = str(caught.value)
-    assert all(f"{name!r} {array.shape} " in text for name, array in arrays.items())
-    assert caught.value.hint == NAME_THEM
+    says(error, *facts, *(f"{name!r} {array.shape} " for name, array in arrays.items()))
+    assert error.value.hint == NAME_THEM
 
 
 @pytest.mark.parametrize("names", [("absent", None), (None, "absent")])
 def test_a_named_array_that_is_not_there(save: Save, names: tuple[str | None, str | None]) -> None:
-    with pytest.raises(FeaturesError, match=r"named 'absent'; its arrays: 'x' \(4, 3\) .*, 'y' \(4,\) "):
+    with pytest.raises(FeaturesError) as error:
         read_features(save(x=F32, y=CODES), *names)
+    says(error, "'absent'", "'x' (4, 3)", "'y' (4,)")
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [(CODES * 0.5, "not names or whole numbers"), (CODES.astype(bool), "not names or whole numbers")],
-)
-def test_labels_that_name_nothing(save: Save, labels: np.ndarray, message: str) -> None:
-    with pytest.raises(FeaturesError, match=message):
+@pytest.mark.parametrize("labels", [CODES * 0.5, CODES.astype(bool)], ids=["float", "bool"])
+def test_labels_that_name_nothing(save: Save, labels: np.ndarray) -> None:
+    with pytest.raises(FeaturesError) as error:
         read_features(save(x=F32, y=labels))
+    says(error, "'y'")
 
 
 def test_a_nan_in_an_array_is_named(save: Save) -> None:
-    with pytest.raises(FeaturesError, match=r"1 of 4 rows hold NaN .* the first is '2'"):
+    with pytest.raises(FeaturesError) as error:
         read_features(save(x=np.where(F32 == 7, np.nan, F32), y=CODES))
+    says(error, 1, 4, "NaN", "'2'")
 
 
 # Hostile and damaged files
@@ -461,9 +470,9 @@ def test_nothing_is_unpickled(tmp_path: Path, what: str) -> None:
     arrays = {"x": F32, "y": CODES, "ids": np.arange(4)} | {what: trap[:, None] if what == "x" else trap}
     if what == "by shape":
         del arrays["y"]
-    with pytest.raises(FeaturesError, match="holds Python objects") as caught:
+    with pytest.raises(FeaturesError) as error:
         read_features(_npz(tmp_path, **arrays))
-    assert "dtype=str" in caught.value.hint
+    says(error, f"'{what}'", hint="dtype=str")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -474,16 +483,17 @@ def test_objects_that_are_not_needed_do_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.pkl", "a.pt", "a.parquet", "a"])
 def test_a_pickle_is_refused_whatever_its_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(FeaturesError, match="pickled"):
+    with pytest.raises(FeaturesError) as error:
         read_features(tmp_path / name)
+    says(error, name, "pickled")
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_file_of_torch_is_refused(tmp_path: Path) -> None:
     torch.save({"x": torch.tensor(F32)}, tmp_path / "a.npz")
-    with pytest.raises(FeaturesError, match="pickled") as caught:
+    with pytest.raises(FeaturesError) as error:
         read_features(tmp_path / "a.npz")
-    assert "safetensors" in caught.value.hint
+    says(error, "a.npz", "pickled", hint="safetensors")
 
 
 def _header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
@@ -499,22 +509,21 @@ def _zip(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) ->
     return path
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [((4, 2**40), "'x' is damaged: 48 bytes cannot be"), ((4, 4), "'x' is damaged"), ((-4, -3), "no vector of -4")],
-)
-def test_a_header_that_lies_is_refused(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+@pytest.mark.parametrize(("shape", "facts"), [((4, 2**40), ["'x'", 48]), ((4, 4), ["'x'"]), ((-4, -3), [-4])], ids=str)
+def test_a_header_that_lies_is_refused(tmp_path: Path, shape: tuple[int, ...], facts: list[object]) -> None:
     path = _zip(tmp_path / "a.npz", x=_header(shape) + F32.tobytes(), y=_header((4,), "<i8") + CODES.tobytes())
-    with pytest.raises(FeaturesError, match=message):
+    with pytest.raises(FeaturesError) as error:
         read_features(path)
+    says(error, *facts)
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nctransfer.features.array_files.PLAUSIBLE_BYTES", 2**20)
     path = _packed(tmp_path, x=np.zeros((4, 2**18), np.float32), y=CODES)
     assert path.stat().st_size < 2**15
-    with pytest.raises(FeaturesError, match="'x' would take"):
+    with pytest.raises(FeaturesError) as error:
         read_features(path)
+    says(error, "'x'")
     assert len(read_features(_npz(tmp_path, x=np.zeros((4, 2**18), np.float32), y=CODES))) == 4
 
 
@@ -553,8 +562,9 @@ def test_altered_bytes_raise_no_other_error(tmp_path: Path, position: int) -> No
 def test_truncated_files(save: Save) -> None:
     path = save(x=F32, y=CODES)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FeaturesError, match=f"cannot be read as {path.suffix[1:]}"):
+    with pytest.raises(FeaturesError) as error:
         read_features(path)
+    says(error, path.name, path.suffix[1:])
 
 
 def test_an_encrypted_array(tmp_path: Path) -> None:
@@ -563,8 +573,9 @@ def test_an_encrypted_array(tmp_path: Path) -> None:
     content[at + 8] |= 1
     content[6] |= 1
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(FeaturesError, match=r"cannot be read as npz: .*encrypted"):
+    with pytest.raises(FeaturesError) as error:
         read_features(tmp_path / "a.npz")
+    says(error, "a.npz", "encrypted")
 
 
 # Which format
@@ -588,8 +599,9 @@ def test_a_header_of_any_length(tmp_path: Path) -> None:
 
 
 def test_an_empty_archive_has_no_arrays(tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match="no matrix of features; its arrays: none"):
+    with pytest.raises(FeaturesError) as error:
         read_features(_zip(tmp_path / "a"))
+    says(error, "matrix")
 
 
 def test_a_folder_is_of_parquet_files(tmp_path: Path) -> None:
@@ -602,22 +614,24 @@ def test_a_folder_is_of_parquet_files(tmp_path: Path) -> None:
 )
 def test_where_the_content_says_nothing_the_suffix_decides(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_bytes(b"label,feature\n")
-    with pytest.raises(FeaturesError, match=f"cannot be read as {kind}"):
+    with pytest.raises(FeaturesError) as error:
         read_features(tmp_path / name)
+    says(error, name, kind)
 
 
 def test_a_single_array_has_no_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", F32)
-    with pytest.raises(FeaturesError, match="single array, without labels") as caught:
+    with pytest.raises(FeaturesError) as error:
         read_features(tmp_path / "a.npy")
-    assert "numpy.savez" in caught.value.hint
+    says(error, "a.npy", hint="numpy.savez")
 
 
 @pytest.mark.parametrize("read", [read_features, read_npz, read_safetensors, read_parquet])
 @pytest.mark.parametrize("name", ["absent.npz", "a\0b"])
 def test_a_file_that_is_not_there(tmp_path: Path, read: Callable[[Path], FeatureSet], name: str) -> None:
-    with pytest.raises(FeaturesError, match="cannot be read"):
+    with pytest.raises(FeaturesError) as error:
         read(tmp_path / name)
+    says(error, repr(str(tmp_path / name)))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -626,7 +640,8 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     pipe = os.open(tmp_path / "a.npz", os.O_RDWR)
     os.write(pipe, bytes(64))  # what reads it regardless does not wait for ever
     try:
-        with pytest.raises(FeaturesError, match="neither a file nor a folder"):
+        with pytest.raises(FeaturesError) as error:
             read_features(tmp_path / "a.npz")
+        says(error, "a.npz")
     finally:
         os.close(pipe)

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
+from messages import says
 from nctransfer.backbones import hub
 from nctransfer.backbones.building import load
 from nctransfer.backbones.names import DEFAULT_MODEL
@@ -54,8 +55,9 @@ def test_a_revision_of_the_cache_is_another_file(hub_cache: Path) -> None:
     assert hub.cached(REPOSITORY, FILES) == main
     assert hub.cached(f"{REPOSITORY}@v1", FILES) == old
     assert hub.cached(f"{REPOSITORY}@v2", FILES) is None
-    with pytest.raises(WeightsError, match="not at hand"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(f"{REPOSITORY}@v2", FILES, WHAT)
+    says(error, WHAT)
 
 
 def test_files_of_torchs_cache(tmp_path: Path) -> None:
@@ -70,21 +72,25 @@ def test_files_of_torchs_cache(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_at_hand_offline() -> None:
-    with pytest.raises(
-        WeightsError, match=r"weights of test_vit\.r160_in1k are not at hand.*HF_HUB_OFFLINE is set"
-    ) as caught:
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT)
-    for word in ("--checkpoint", "--random-init", "nctransfer models", DEFAULT_MODEL):
-        assert word in caught.value.hint
+    says(
+        error,
+        WHAT,
+        "HF_HUB_OFFLINE",
+        hint=["--checkpoint", "--random-init", "nctransfer models", DEFAULT_MODEL],
+    )
 
 
 def test_offline_by_argument_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("nctransfer.backbones.hub._why_unreachable", lambda _: pytest.fail("a server was asked"))
-    with pytest.raises(WeightsError, match="--offline"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT, offline=True)
-    with pytest.raises(WeightsError, match=r"https://example\.org/a\.pth was not asked \(--offline\)"):
+    says(error, WHAT, "--offline")
+    with pytest.raises(WeightsError) as error:
         hub.fetch_url("https://example.org/a.pth", WHAT, offline=True)
+    says(error, WHAT, "https://example.org/a.pth", "--offline")
 
 
 # Not reachable
@@ -106,10 +112,10 @@ def test_a_hub_that_is_not_reachable_is_given_up_soon(answers: bool, monkeypatch
             server.listen()  # connections are taken, and nothing is ever said
         point_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
         start = time.monotonic()
-        with pytest.raises(WeightsError, match="is not reachable") as caught:
+        with pytest.raises(WeightsError) as error:
             hub.fetch(REPOSITORY, FILES, WHAT)
+        says(error, WHAT, hint="--checkpoint")
         assert time.monotonic() - start < 6
-    assert "--checkpoint" in caught.value.hint
 
 
 def test_a_name_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +125,9 @@ def test_a_name_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("nctransfer.backbones.hub.HUB_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30))
     start = time.monotonic()
-    with pytest.raises(WeightsError, match="no answer within"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT)
+    says(error, WHAT)
     assert time.monotonic() - start < 10
     end.set()
 
@@ -204,8 +211,9 @@ def test_a_download_without_anybody_to_tell(fake_hub: FakeHub, capfd: pytest.Cap
 
 
 def test_a_repository_without_weights_is_told(fake_hub: FakeHub) -> None:
-    with pytest.raises(WeightsError, match=f"{REPOSITORY} holds none of model.safetensors, pytorch_model.bin"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT)
+    says(error, REPOSITORY, *FILES)
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])
@@ -214,23 +222,26 @@ def test_a_hub_that_refuses_is_not_a_repository_without_weights(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
     fake_hub.status = status
-    with pytest.raises(WeightsError, match="could not be downloaded"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT)
+    says(error, WHAT)
+    assert FILES[1] not in error.value.message
 
 
 def test_a_download_that_breaks_off(fake_hub: FakeHub, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's retries
     fake_hub.files["model.safetensors"] = save(state)
     fake_hub.cut = True
-    with pytest.raises(WeightsError, match=r"weights of test_vit\.r160_in1k"):
+    with pytest.raises(WeightsError) as error:
         hub.fetch(REPOSITORY, FILES, WHAT)
+    says(error, WHAT)
     fake_hub.cut = False
     assert load(BackboneRequest("test_vit")).key.weights == random(seed=42).key.weights
 
 
 def test_a_file_of_a_url_is_downloaded_once(fake_hub: FakeHub, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{fake_hub.server_port}/{REPOSITORY}/resolve/main/a.pth"
-    with pytest.raises(WeightsError, match=r"could not be downloaded: .*404"):
+    with pytest.raises(WeightsError, match="404"):  # an error that were kept would keep the connection open
         hub.fetch_url(url, WHAT)
     assert hub.cached_url(url) is None
     fake_hub.files["a.pth"] = pickled({"a": torch.ones(2)})

@@ -155,23 +155,23 @@ def _eps() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "fact"),
     [
-        pytest.param(lambda: b"", r"empty \(0 bytes\)", id="0 bytes"),
-        pytest.param(lambda: b"this is text", "no image in a known format", id="text"),
-        pytest.param(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no image in a known format", id="SVG"),
+        pytest.param(lambda: b"", r"\b0\b", id="0 bytes"),
+        pytest.param(lambda: b"this is text", "format", id="text"),
+        pytest.param(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format", id="SVG"),
         pytest.param(lambda: _cut("JPEG"), "truncated", id="truncated JPEG"),
         pytest.param(lambda: _cut("PNG"), "truncated", id="truncated PNG"),
-        pytest.param(lambda: _cut("WEBP"), "truncated|known format", id="truncated WEBP"),
-        pytest.param(lambda: _cut("JPEG")[:20], "truncated|known format", id="JPEG header only"),
-        pytest.param(_bomb, "too large.*400000000 pixels", id="bomb"),
-        pytest.param(_eps, "no image in a known format", id="EPS"),
+        pytest.param(lambda: _cut("WEBP"), "truncated|format", id="truncated WEBP"),
+        pytest.param(lambda: _cut("JPEG")[:20], "truncated|format", id="JPEG header only"),
+        pytest.param(_bomb, "400000000", id="bomb"),
+        pytest.param(_eps, "format", id="EPS"),
         pytest.param(lambda: b"Pf\n1 1\n-1.0\n" + struct.pack("f", 0.5), "floating-point", id="PFM"),
         pytest.param(lambda: encode(Image.new("F", (2, 2)), "TIFF"), "floating-point", id="float TIFF"),
     ],
 )
-def test_what_is_no_image_says_why(make: Callable[[], bytes], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_is_no_image_says_why(make: Callable[[], bytes], fact: str) -> None:
+    with pytest.raises(ValueError, match=fact):
         decode(make())
 
 
@@ -182,7 +182,7 @@ def test_ghostscript_is_never_run(content: bytes, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("subprocess.Popen", refuse)
     monkeypatch.setattr("os.system", refuse)
-    with pytest.raises(ValueError, match="known format"):
+    with pytest.raises(ValueError, match="format"):
         decode(content)
 
 

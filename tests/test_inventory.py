@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from messages import missing, says
 from nctransfer.errors import DeviceError, FeaturesError
 from nctransfer.report.data_sheets import data_sheets
 from nctransfer.report.json_text import to_json
@@ -109,8 +110,9 @@ def test_a_selection_restricts_what_is_read() -> None:
 
 
 def test_a_selection_of_what_is_not_there() -> None:
-    with pytest.raises(FeaturesError, match="no split 'dev'"):
+    with pytest.raises(FeaturesError) as error:
         inspect(TWO_SPLITS, selection=Selection("dev"))
+    says(error, "'dev'", hint=["'test'", "'train'"])
 
 
 # Images
@@ -161,13 +163,15 @@ def test_broken_images_are_named_with_the_reason() -> None:
             ("b", "", OSError("outside of the file")),
         )
     )
-    assert [(image.id, image.reason.partition(":")[0]) for image in report.broken] == [
-        ("0001", "the file is empty (0 bytes)"),
-        ("0002", "no image in a known format"),
-        ("0003", "truncated or damaged"),
-        ("0004", "Permission denied"),
-        ("0005", "outside of the file"),
-    ]
+    words = {
+        "0001": [0],
+        "0002": ["format"],
+        "0003": ["truncated"],
+        "0004": ["Permission denied"],
+        "0005": ["outside of the file"],
+    }
+    assert [image.id for image in report.broken] == list(words)
+    assert [missing(image.reason, words[image.id]) for image in report.broken] == [[]] * 5
     assert report.sizes == Sizes((4, 3), (4, 3), (4, 3), 1)
     assert (report.modes, report.formats) == ({"RGB": 1}, {"PNG": 1})
     assert report.classes == {"a": 2, "b": 4}
@@ -192,7 +196,7 @@ def test_headers_alone_do_not_find_truncated_images() -> None:
 @pytest.mark.parametrize("headers_only", [False, True])
 def test_an_image_that_would_fill_the_memory_is_broken(headers_only: bool) -> None:
     report = inspect(Given(("a", "", b"P5\n60000 60000\n255\n0")), headers_only=headers_only)
-    assert report.broken[0].reason.startswith("too large to be safe")
+    assert missing(report.broken[0].reason, ["3600000000"]) == []
 
 
 def test_broken_images_are_duplicates_of_nothing() -> None:
@@ -312,8 +316,9 @@ def test_threads_change_nothing(workers: int) -> None:
 
 
 def test_no_workers_are_refused() -> None:
-    with pytest.raises(DeviceError, match="workers is 0"):
+    with pytest.raises(DeviceError) as error:
         inspect(TWO_SPLITS, workers=0)
+    says(error, "workers", 0, 1)
 
 
 def test_odd_metadata_is_no_warning() -> None:
@@ -326,10 +331,11 @@ def test_odd_metadata_is_no_warning() -> None:
 
 
 def test_the_report_as_json_holds_everything_but_the_images() -> None:
-    found = inspect(Given(*TWO_SPLITS.rows, ("dog", "test", b""))).to_dict()
+    report = inspect(Given(*TWO_SPLITS.rows, ("dog", "test", b"")))
+    found = report.to_dict()
     assert found["smallest_class"] == {"class": "emu", "images": 1}
     assert found["largest_class"] == {"class": "cat", "images": 3}
-    assert found["broken"] == [{"id": "0005", "reason": "the file is empty (0 bytes)"}]
+    assert found["broken"] == [{"id": "0005", "reason": report.broken[0].reason}]
     assert found["sizes"] == {"smallest": (4, 3), "median": (4, 3), "largest": (4, 3), "different": 1}
     assert found["duplicates"]["across_splits"] == {"contents": 0, "images": 0, "first": []}
     assert len(found["counts"]) == 5

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from messages import says
 from nctransfer.errors import DeviceError
 from nctransfer.sources import decoding
 from nctransfer.sources.loading import Loaded, ahead, load_images, read_digests, threads
@@ -171,7 +172,7 @@ def test_each_broken_image_says_why_and_the_others_come() -> None:
     source = Given(whole, b"", b"words", whole[:-30], unreadable, OSError("the archive ends"), whole)
     found = list(loaded(source))
     for image, reason in zip(
-        found, ["", "0 bytes", "no image", "truncated", "Permission denied", "the archive ends", ""], strict=True
+        found, ["", "0", "format", "truncated", "Permission denied", "the archive ends", ""], strict=True
     ):
         assert reason in image.broken
         assert bool(reason) == bool(image.broken) == (image.pixels is None)
@@ -290,10 +291,12 @@ def test_digests_of_many_images_are_not_read_far_ahead() -> None:
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_threads_are_an_error(workers: int) -> None:
-    with pytest.raises(DeviceError, match=f"workers is {workers}; it must be at least 1"):
+    with pytest.raises(DeviceError) as error:
         threads(workers)
-    with pytest.raises(DeviceError, match="at least 1"):
+    says(error, "workers", workers, 1)
+    with pytest.raises(DeviceError) as error:
         next(loaded(Given(png(1)), workers=workers))
+    says(error, "workers", workers, 1)
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (7, 7), (200, 16)])
