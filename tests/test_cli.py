@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import math
@@ -14,7 +13,6 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import pytest
 import typer
 
 import nctransfer as nct
-from conftest import run_program, write_digits
+from conftest import Run, write_digits
 from nctransfer.cli.options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 from terminal import (
@@ -45,8 +43,6 @@ from terminal import (
     warned,
     warnings_of,
 )
-
-Program = subprocess.CompletedProcess[str]
 
 COLOUR = re.compile(r"\x1b\[[\d;]*3\d")
 PROGRESS = "━"  # what a bar is drawn with
@@ -86,40 +82,24 @@ LINE = [[0.0], [2.0], [10.0], [12.0]]  # a, a, b, b: CDNV 0.01
 # The whole path
 
 
-@dataclass(frozen=True)
-class Programs:
-    """Commands that ran one after the other, each in its own process, with one cache."""
-
-    cache: Path
-    extract: Program
-    collapse: Program
-    demo: Program
+def ended_well(program: subprocess.CompletedProcess[str]) -> None:
+    """A program ended well, and wrote text for a pipe, not for a terminal."""
+    assert program.returncode == 0, program.stderr
+    assert "Traceback" not in program.stderr
+    assert "\x1b" not in program.stdout + program.stderr
+    assert "\r" not in program.stdout + program.stderr
 
 
-@pytest.fixture(scope="module")
-def programs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    root = tmp_path_factory.mktemp("programs")
-    settings = {"NCTRANSFER_CACHE": str(root / "cache"), "HF_HOME": str(root / "hf"), "HF_HUB_OFFLINE": "1"}
-    run = functools.partial(run_program, cwd=root, **settings)
-    extract, collapse = run("extract", *VIT, "--data", folder), run("collapse", "--format", "json")
-    return Programs(root / "cache", extract, collapse, run("demo"))
-
-
-def test_programs_end_well_and_write_plain_text(programs: Programs) -> None:
-    for one in (programs.extract, programs.collapse, programs.demo):
-        assert one.returncode == 0, one.stderr
-        assert "\x1b" not in one.stdout + one.stderr
-        assert "\r" not in one.stdout + one.stderr
-        assert "Traceback" not in one.stderr
-
-
-def test_extract_then_collapse_then_fewshot_without_arguments(programs: Programs, folder: Path) -> None:
-    first, second = programs.extract, programs.collapse
+def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, folder: Path) -> None:
+    first = run("extract", *VIT, "--data", folder)
+    ended_well(first)
     assert noted(first, folder, 18)
     assert warnings_of(first) == []
     stored_id = re.search(r"test_vit-[0-9a-f]+/pets-[0-9a-f]+", first.stdout)[0]  # type: ignore[index]
     assert shows(first.stdout, 18)
 
+    second = run("collapse", "--format", "json")
+    ended_well(second)
     assert noted(second, stored_id)
     found = json.loads(second.stdout)
     assert found["features"]["id"] == stored_id
@@ -129,8 +109,7 @@ def test_extract_then_collapse_then_fewshot_without_arguments(programs: Programs
     assert set(provenance["versions"]) == {"nctransfer", "timm", "torch"}
     assert provenance["versions"]["nctransfer"] == nct.__version__
 
-    done("collapse", stored_id, "--cache-dir", programs.cache)  # the demo ran since
-    third = done("fewshot", *SMALL, "--cache-dir", programs.cache)
+    third = done("fewshot", *SMALL)
     [line] = third.stderr.splitlines()
     assert shows(line, stored_id)
     assert any(shows(line, 2, 1, "50.00") for line in third.stdout.splitlines())  # ways, shots and chance
@@ -138,14 +117,15 @@ def test_extract_then_collapse_then_fewshot_without_arguments(programs: Programs
         assert re.search(rf"^{name} +\d+\.\d\d ± \d+\.\d\d +\d+\.\d\d +\d+\.\d\d\b", third.stdout, re.MULTILINE)
 
 
-def test_the_demo_runs_offline_and_the_second_time_from_the_cache(programs: Programs) -> None:
-    first = programs.demo
+def test_the_demo_runs_offline_and_the_second_time_from_the_cache(run: Run) -> None:
+    first = run("demo")
+    ended_well(first)
     assert noted(first, "digits", 1797)
     assert noted(first, 400)
     assert warnings_of(first) == []
     assert shows(first.stdout, "tf_efficientnet_lite0.in1k", 400, "ncc_accuracy", "ridge", "ncc")
 
-    second = done("demo", "--format", "json", "--cache-dir", programs.cache)
+    second = done("demo", "--format", "json")
     assert noted(second, 400)
     found = json.loads(second.stdout)
     assert (found["extract"]["reused"], found["extract"]["extracted"]) == (400, 0)
