@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from messages import says
 from nctransfer.errors import DataError
 from nctransfer.sources.opening import ReadingOptions, open_source
 from nctransfer.sources.source import source_id
@@ -71,22 +72,25 @@ def test_ids_of_folders_stay_what_they_were() -> None:
 @pytest.mark.parametrize("name", ["broken.zip", "broken.tar", "broken.tar.gz", "broken.TGZ"])
 def test_an_archive_by_its_name_only(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8bno archive")
-    with pytest.raises(DataError, match="no whole archive, in spite of its name"):
+    with pytest.raises(DataError) as error:
         open_source(tmp_path / name)
+    says(error, name)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "1.png", "x.json", "absent", "absent/", "cifar10", "no/cifar10", "x\0y"])
 def test_anything_else_is_an_error_that_lists_what_is_understood(tmp_path: Path, name: str) -> None:
     for file in ("notes.txt", "1.png", "x.json"):
         (tmp_path / file).write_bytes(png())
-    with pytest.raises(DataError, match=r"not there|no folder, archive, manifest or Parquet file") as caught:
+    with pytest.raises(DataError) as error:
         open_source(f"{tmp_path}/{name}")
-    assert all(word in caught.value.hint for word in ("tar", "zip", ".csv", "Parquet", "hfds/…", "'digits'"))
+    says(error, repr(f"{tmp_path}/{name}"), hint=["tar", "zip", ".csv", "Parquet", "hfds/…", "'digits'"])
+    assert all(word in error.value.hint for word in ("tar", "zip", ".csv", "Parquet", "hfds/…", "'digits'"))
 
 
 def test_an_empty_name() -> None:
-    with pytest.raises(DataError, match="the name of the data is empty"):
+    with pytest.raises(DataError) as error:
         open_source("")
+    assert error.value.message
 
 
 @pytest.mark.parametrize(
@@ -103,8 +107,9 @@ def test_an_empty_name() -> None:
 )
 def test_an_option_of_no_use_is_an_error(things: Path, name: str, option: dict[str, object]) -> None:
     (flag,) = (f"--{key.replace('_', '-')}" for key in option)
-    with pytest.raises(DataError, match=f"has no use for {flag}"):
+    with pytest.raises(DataError) as error:
         open_source(name if name == "digits" else things / name, ReadingOptions(**option))
+    says(error, flag)
     assert open_source(things / name if name != "digits" else name, ReadingOptions(split="x", offline=True))
 
 
@@ -113,12 +118,14 @@ def test_a_folder_named_like_a_data_set_is_a_folder(things: Path, monkeypatch: p
     (things / "torch").mkdir()
     (things / "folder").rename(things / "torch" / "pets")
     assert open_source("torch/pets").kind == "folder of class folders"
-    with pytest.raises(DataError, match="needs a folder"):
+    with pytest.raises(DataError) as error:
         open_source("torch/cifar10").list()
+    says(error, "'torch/cifar10'")
 
 
 def test_a_folder_without_images_or_parquet_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "x.txt").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"the folder .* has no images \(1 other file\)"):
+    with pytest.raises(DataError) as error:
         open_source(tmp_path).list()
+    says(error, tmp_path, 1)
