@@ -186,6 +186,17 @@ def known(found: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found["metrics"].items() if value is not None}
 
 
+def tables(shown: str) -> list[list[list[str]]]:
+    """The tables that a command prints, each as lines of words: its head, and its rows."""
+    lines = shown.splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        if line.startswith("─"):
+            end = next((place for place in range(number, len(lines)) if not lines[place].strip()), len(lines))
+            found.append([words.split() for words in (lines[number - 1], *lines[number + 1 : end])])
+    return found
+
+
 def on_terminal(
     *arguments: object, react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None, **environment: str
 ) -> tuple[int, str]:
