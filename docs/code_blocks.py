@@ -6,7 +6,7 @@ Blocks of ``sh`` and ``python`` are run, those of one page in order, in one empt
 a network. A block after ``<!-- not run: why -->`` is left out. A block of ``text`` right after a block shows what that
 prints on stdout; a line ``…`` in it stands for lines that are left out. The tests run the same code and compare: words
 must be equal, numbers within 2%, or within the share that ``<!-- tolerance: 0.2 -->`` before the output gives. Times,
-digests and folders may differ.
+digests and folders may differ. An output after ``<!-- not compared: why -->`` is real too, but of one machine only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DOCS = Path(__file__).resolve().parent
 TOLERANCE = 0.02
 GAP = "…"
 
-_NOTE = re.compile(r"<!-- (?P<kind>not run|tolerance): (?P<text>.*) -->")
+_NOTE = re.compile(r"<!-- (?P<kind>not run|not compared|tolerance): (?P<text>.*) -->")
 _MASKED = re.compile(r"\b[\d.,]+ (?:ms|s|min|images/s)(?![\w/])|(?<=-)[0-9a-f]{8}\b|\b[0-9a-f]{8}(?=\))")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
@@ -61,7 +61,7 @@ class Output:
     @property
     def difference(self) -> str | None:
         """The first line that is not as the page shows it."""
-        if self.shown is None:
+        if self.shown is None or self.shown.note_kind == "not compared":
             return None
         share = float(self.shown.note or TOLERANCE) if self.shown.note_kind == "tolerance" else TOLERANCE
         expected, got = list(self.shown.lines), _tidy(self.printed)
@@ -116,7 +116,7 @@ def rewritten(page: str, outputs: Sequence[Output]) -> str:
     """The page with the outputs that were printed."""
     lines = page.splitlines()
     for output in reversed(outputs):
-        if output.shown is None or output.difference is None:
+        if output.shown is None or (output.difference is None and output.shown.note_kind != "not compared"):
             continue
         old, new = list(output.shown.lines), _tidy(output.printed)
         if GAP in old:
