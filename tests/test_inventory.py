@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from messages import missing, says
+from messages import missing, says, those
 from nctransfer.errors import DeviceError, FeaturesError
 from nctransfer.report.data_sheets import data_sheets
 from nctransfer.report.json_text import to_json
@@ -190,7 +190,7 @@ def test_headers_alone_do_not_find_truncated_images() -> None:
     assert (report.broken, report.headers_only) == ((), True)
     assert report.sizes is not None
     assert report.sizes.largest == (64, 64)
-    assert "truncated images are not found" in data_sheets(report)[0].reading
+    assert "truncated" in data_sheets(report)[0].reading
 
 
 @pytest.mark.parametrize("headers_only", [False, True])
@@ -389,37 +389,36 @@ def test_what_is_wrong_is_said() -> None:
         )
     )
     first, broken, twice = data_sheets(report)
-    assert (
-        first.facts["duplicates"]
-        == "2 images across splits, 2 images across classes, 2 images within a class (harmless)"
-    )
-    assert "6.0 times" in first.reading
-    assert "--skip-broken" in first.reading
-    assert "leaks" in first.reading
-    assert "at most one right label" in first.reading
-    assert broken.rows == [["0004", "the file is empty (0 bytes)"]]
+    where = [fact.partition(" (")[0] for fact in first.facts["duplicates"].split(", ")]
+    assert [missing(fact, [2, place]) for fact, place in zip(where, ["splits", "classes", "class"], strict=True)] == [
+        [],
+        [],
+        [],
+    ]
+    assert missing(first.reading, ["6.0", "--skip-broken", "leaks"]) == []
+    assert broken.rows == [list(report.broken[0])]
     assert twice.rows == [["0000 (a, train) = 0001 (a, test)"], ["0002 (b, test) = 0003 (a, test)"]]
 
 
 def test_what_is_not_wrong_is_not_said() -> None:
     (sheet,) = data_sheets(inspect(Given(("a", "", png(1)), ("b", "", png(2)))))
-    assert sheet.reading == (
-        "The classes are balanced. The smallest class has 1 usable images: shots and queries of an episode share them."
-    )
-    assert sheet.facts["class sizes"] == "1 image each"
+    assert len(those(sheet.reading.split(". "), 1)) == 1
+    for word in ("--skip-broken", "leaks", "times", "truncated"):
+        assert word not in sheet.reading
+    assert missing(sheet.facts["class sizes"], [1]) == []
 
 
 def test_at_most_fifty_broken_images_are_shown() -> None:
     sheet = data_sheets(inspect(Given(*[("a", "", b"")] * 60)))[1]
     assert len(sheet.rows) == 50
-    assert "10 more" in sheet.reading
+    assert missing(sheet.reading, [10, "--format json"]) == []
 
 
 def test_an_overlap_is_shown_last() -> None:
     report = inspect(TWO_SPLITS)
     sheet = data_sheets(report, compare(report, report))[-1]
-    assert sheet.facts["images in both"] == "5 of 5 (100.00%), by their content"
-    assert sheet.facts["classes in both"] == "3: cat, dog, emu"
+    assert missing(sheet.facts["images in both"], [5, "100.00%"]) == []
+    assert missing(sheet.facts["classes in both"], [3, "cat", "dog", "emu"]) == []
     assert sheet.rows[0] == ["0000 (cat, train)", "0000 (cat, train)"]
 
 

@@ -273,8 +273,9 @@ def test_images_outside_the_file_fail_when_read(tmp_path: Path) -> None:
     values = [{"bytes": None, "path": "1.png"}, None, {"bytes": IMAGES[0], "path": None}]
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     source = open_source(write(tmp_path / "x.parquet", {"image": pa.array(values, kind), "label": ["a"] * 3}))
-    outside = "the image lies outside the Parquet file, which has its path only"
-    assert contents(source) == [outside, outside, IMAGES[0]]
+    first, second, third = contents(source)
+    assert third == IMAGES[0]
+    assert missing(str(first), ["Parquet"]) == missing(str(second), ["Parquet"]) == []
 
 
 def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_a_damaged_row_group_fails_alone(tmp_path: Path) -> None:
     path.write_bytes(whole)
     found = contents(source, entries)
     assert [found[i] for i in (0, 1, 4, 5)] == [images[i] for i in (0, 1, 4, 5)]
-    assert all(str(found[i]).startswith("row group 1 cannot be read") for i in (2, 3))
+    assert [missing(str(found[i]), ["row group", 1]) for i in (2, 3)] == [[], []]
 
 
 def test_a_file_that_is_gone_when_read(tmp_path: Path) -> None:
