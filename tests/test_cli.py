@@ -654,7 +654,7 @@ def test_an_interruption_keeps_what_was_done() -> None:
     assert code == 130
     assert "Traceback" not in screen
     assert "interrupted" in screen
-    [rows] = [kept.rows for kept in nct.FeatureStore().sets()]
+    [rows] = [kept.manifest().rows for kept in nct.FeatureStore().sets()]
     assert 0 < rows < 500
     assert data_of("cache", "verify")["damaged"] == []
     result = done(*command, "--format", "json")

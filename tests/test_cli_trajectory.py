@@ -805,7 +805,7 @@ def test_an_interruption_keeps_what_was_done(training: Path, data: Path, tmp_pat
     assert "interrupted: what was extracted is kept, and the same command goes on from there" in said[-1]
     assert "Traceback" not in "".join(said)
     assert said[0].startswith("'epoch-1.safetensors' (1/4): CDNV ")
-    rows = sum(stored.rows for stored in nct.FeatureStore().sets())
+    rows = sum(stored.manifest().rows for stored in nct.FeatureStore().sets())
     assert 2 * 72 <= rows < 4 * 72
     assert data_of("cache", "verify")["damaged"] == []
     result = done(*command, "--verbose")

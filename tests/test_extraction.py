@@ -59,9 +59,10 @@ from nctransfer.sources.source import ImageEntry, content_digest
 from nctransfer.store import extraction
 from nctransfer.store.cache_folder import FeatureStore, load_features
 from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.extraction_report import ExtractionReport
 from nctransfer.store.pipeline import Runtime
-from nctransfer.store.resuming import ExtractionReport
 from nctransfer.store.stored_set import StoredSet
+from nctransfer.store.writing import SetWriter
 
 MODEL = "test_resnet"
 
@@ -504,10 +505,10 @@ def rows_by_columns() -> dict[tuple[str, ...], int]:
     """How many rows have which columns, if none is there twice."""
     (stored,) = stored_sets()
     assert frame_of(stored.rows_path)["digest"].is_unique
-    assert {path.name for path in stored.rows_path.iterdir()} == stored.parts.keys()
+    assert {path.name for path in stored.rows_path.iterdir()} == stored.manifest().parts.keys()
     counts: Counter[tuple[str, ...]] = Counter()
-    for part in stored.parts.values():
-        counts[tuple(part["columns"])] += part["rows"]
+    for part in stored.manifest().parts.values():
+        counts[tuple(part.columns)] += part.rows
     return dict(counts)
 
 
@@ -621,10 +622,10 @@ def test_a_kill_while_narrower_rows_are_dropped(
 ) -> None:
     before = extract(pets)
     asked = {"layers": "0,1", "classes": classes}
-    unlink, replace, drop = Path.unlink, Path.replace, StoredSet.drop_superseded
+    unlink, replace, drop = Path.unlink, Path.replace, SetWriter.drop_superseded
     is_dropping = False
 
-    def dropping(self: StoredSet) -> None:
+    def dropping(self: SetWriter) -> None:
         nonlocal is_dropping
         is_dropping = True
         if step == "drop":
@@ -642,7 +643,7 @@ def test_a_kill_while_narrower_rows_are_dropped(
         return replace(self, target)
 
     with monkeypatch.context() as dying:
-        dying.setattr(StoredSet, "drop_superseded", dropping)
+        dying.setattr(SetWriter, "drop_superseded", dropping)
         dying.setattr(Path, "unlink", unlinked)
         dying.setattr(Path, "replace", replaced)
         with pytest.raises(Killed):
@@ -1042,7 +1043,7 @@ def test_a_damaged_part_alone_is_redone(pets: Path, ran: Callable[[], int], dama
     assert ran() == 6
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "sources/*.parquet", "keys/*.json", "last.json"])
+@pytest.mark.parametrize("file", ["manifest.json", "sources/*.parquet", "keys/*.json"])
 @pytest.mark.parametrize("content", [None, b"{", b'{"kind": 1}', b"less"])
 def test_lost_notes_run_nothing_anew(
     pets: Path, cache: Path, ran: Callable[[], int], file: str, content: bytes | None
@@ -1067,7 +1068,7 @@ def test_weights_are_not_what_was_remembered(pets: Path, cache: Path, ran: Calla
     found = extract(pets)
     assert ran() == 12
     assert found.info.id == expected.info.id
-    assert [stored.rows for stored in stored_sets()] == [18]
+    assert [stored.manifest().rows for stored in stored_sets()] == [18]
     assert json.loads(path.read_bytes()) == known
 
 
@@ -1099,7 +1100,7 @@ def test_weights_that_changed_in_secret_are_another_set(pets: Path, tmp_path: Pa
     found = extract(pets, checkpoint=path)
     assert ran() == 18
     assert_same(found, expected)
-    assert {stored.id: stored.rows for stored in stored_sets()} == {before.info.id: 6, found.info.id: 18}
+    assert {stored.id: stored.manifest().rows for stored in stored_sets()} == {before.info.id: 6, found.info.id: 18}
     assert torch.equal(load_features(before.info.id).features, before.features)
     assert extract(pets, checkpoint=path, classes=["one"]).info.id == found.info.id
 
@@ -1113,7 +1114,7 @@ def test_layers_of_another_request_are_not_remembered_as_asked_for(pets: Path, t
     extract(pets, checkpoint=path)
     other = write_digits(tmp_path / "other", {"three": 3}, 2)
     stored = FeatureStore().find(extract(other, checkpoint=path).info.id)
-    assert list(stored.columns) == ["feature"]
+    assert list(stored.manifest().columns) == ["feature"]
 
 
 # Models of the user's own
@@ -1235,9 +1236,9 @@ def test_what_was_computed_before_an_interruption_is_kept(
     with pytest.raises(kind):
         extract(pets, batch_size=4, progress=interrupt)
     (stored,) = stored_sets()
-    assert stored.rows >= 8
-    assert ran() - stored.rows <= 4  # the batch that was on its way
-    kept = stored.rows
+    assert stored.manifest().rows >= 8
+    assert ran() - stored.manifest().rows <= 4  # the batch that was on its way
+    kept = stored.manifest().rows
     assert_same(extract(pets), expected)
     assert ran() == 18 - kept
 
@@ -1281,9 +1282,9 @@ def test_an_error_of_the_source_keeps_what_was_computed(
             extract(pets, batch_size=2, workers=1)
     done = ran()
     (stored,) = stored_sets()
-    assert done - 2 <= stored.rows <= done
-    assert stored.rows >= 4
-    kept = stored.rows
+    assert done - 2 <= stored.manifest().rows <= done
+    assert stored.manifest().rows >= 4
+    kept = stored.manifest().rows
     assert len(extract(pets)) == 18
     assert ran() == 18 - kept
 
@@ -1340,9 +1341,8 @@ for child in [fork("together 0"), fork("together 0")]:
     print("together 0", os.waitpid(child, 0)[1], sep=":", flush=True)
 """
 
-# a key, a listing, a head, a part and a manifest for each of three batches, the listing with its digests, the set
-# used last: one rename each
-MOMENTS = [f"rename {number}" for number in (1, 2, 3, 4, 5, 8, 9, 10, 11)]
+# one rename each: a key, a listing, a head, a part and a manifest for each of three batches, the listing with digests
+MOMENTS = [f"rename {number}" for number in (1, 2, 3, 4, 5, 8, 9, 10)]
 TIMES = [f"ms {delay}" for delay in (20, 80, 200)]
 
 
@@ -1371,10 +1371,10 @@ def test_a_killed_run_resumes(killed: tuple[Path, Path], ran: Callable[[], int],
     assert_same(extract(pets, cache_dir=root / moment), expected)
     assert ran() == 12 - kept
     stored = FeatureStore(root / moment).find(MODEL)
-    assert stored.rows == 12
-    assert stored.damaged(thorough=True) == {}
+    assert stored.manifest().rows == 12
+    assert stored.manifest().damaged(thorough=True) == {}
     assert {path.name for path in stored.path.iterdir()} == {".lock", "manifest.json", "rows"}
-    assert len(list(stored.rows_path.iterdir())) == len(stored.parts)
+    assert len(list(stored.rows_path.iterdir())) == len(stored.manifest().parts)
     assert_same(extract(pets, cache_dir=root / moment), expected)
     assert ran() == 0
 
@@ -1382,8 +1382,8 @@ def test_a_killed_run_resumes(killed: tuple[Path, Path], ran: Callable[[], int],
 def test_processes_that_start_at_once(killed: tuple[Path, Path], ran: Callable[[], int]) -> None:
     pets, root = killed
     stored = FeatureStore(root / "together 0").find(MODEL)
-    assert stored.rows == 12
-    assert stored.damaged(thorough=True) == {}
+    assert stored.manifest().rows == 12
+    assert stored.manifest().damaged(thorough=True) == {}
     assert_same(stored.read(), load_features(MODEL, cache_dir=root / "undisturbed 0"))
     assert len(extract(pets, cache_dir=root / "together 0")) == 12
     assert ran() == 0
@@ -1422,7 +1422,7 @@ def test_two_processes_at_once(pets: Path, tmp_path: Path, ran: Callable[[], int
     assert (other[0].returncode, out) == (0, "18\n"), heard.read_text()
     assert those(heard.read_text().splitlines(), 18)
     assert ran() == 18
-    assert stored_sets()[0].rows == 18
+    assert stored_sets()[0].manifest().rows == 18
     assert_same(load_features(MODEL), expected)
 
 

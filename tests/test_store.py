@@ -18,14 +18,16 @@ import pyarrow as pa
 import pytest
 import torch
 from pyarrow import dataset, parquet
-from safetensors.torch import load_file
 
 from messages import logged, missing, says
 from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
 from nctransfer.sources.selection import Selection
+from nctransfer.store import repairing
 from nctransfer.store.cache_folder import FeatureStore, load_features
+from nctransfer.store.heads import load_head, save_head
 from nctransfer.store.listings import Listed
+from nctransfer.store.reading import stored_digests
 from nctransfer.store.stored_set import StoredSet
 
 KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})
@@ -73,10 +75,10 @@ def fill(
 ) -> StoredSet:
     store.save_listing(source, rows if listing is None else listing)
     stored = store.open(key, source, ABOUT)
-    with stored.lock(lambda: None):
+    with stored.writer() as writer:
         for part in np.array_split(np.arange(len(rows)), parts):
             chosen = [rows[i] for i in part]
-            stored.append(chosen, features(chosen, *columns, dtype=key.store_dtype))
+            writer.append(chosen, features(chosen, *columns, dtype=key.store_dtype))
     return stored
 
 
@@ -96,8 +98,8 @@ def part_files(stored: StoredSet) -> list[Path]:
 
 
 def repair(stored: StoredSet) -> dict[str, str]:
-    with stored.lock(lambda: None):
-        return stored.repair()
+    with stored.writer() as writer:
+        return repairing.repair(writer)
 
 
 # Where it is
@@ -120,7 +122,7 @@ def test_the_folder_of_the_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_nothing_is_written_before_something_is_stored(cache: Path) -> None:
     store = FeatureStore()
-    assert (store.sets(), store.last, store.listing("x"), store.recall({})) == ([], None, {}, {})
+    assert (store.sets(), store.last_used(), store.listing("x"), store.recall({})) == ([], None, {}, {})
     assert not cache.exists()
 
 
@@ -179,13 +181,13 @@ def test_schema_of_a_part(store: FeatureStore, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_layers_are_further_columns(store: FeatureStore, dtype: str) -> None:
     stored = fill(store, key=replace(KEY, store_dtype=dtype), columns=LAYERS)
-    assert stored.columns == {"feature": DIM, "layer_0": DIM + 1, "layer_3": DIM + 4}
-    assert stored.to_dict()["columns"] == stored.columns
+    assert stored.manifest().columns == {"feature": DIM, "layer_0": DIM + 1, "layer_3": DIM + 4}
+    assert stored.manifest().to_dict()["columns"] == stored.manifest().columns
     kind = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
     for path in part_files(stored):
         schema = parquet.read_schema(path)
         assert schema.names == ["id", "class", "label", "split", "digest", *LAYERS]
-        for name, dim in stored.columns.items():
+        for name, dim in stored.manifest().columns.items():
             assert schema.field(name).type == pa.list_(pa.field("item", kind, nullable=False), dim)
             assert not schema.field(name).nullable
         group = parquet.ParquetFile(path).metadata.row_group(0)
@@ -236,11 +238,11 @@ def test_label_codes_agree_between_parts_when_a_class_is_added(store: FeatureSto
 
 
 def test_sizes_of_a_set(stored: StoredSet) -> None:
-    assert stored.rows == 6
-    assert stored.bytes == sum(path.stat().st_size for path in part_files(stored))
-    assert [part["columns"] for part in stored.parts.values()] == [{"feature": DIM}] * 3
-    assert stored.columns == {"feature": DIM}
-    found = json.loads(json.dumps(stored.to_dict()))
+    assert stored.manifest().rows == 6
+    assert stored.manifest().bytes == sum(path.stat().st_size for path in part_files(stored))
+    assert [part.columns for part in stored.manifest().parts.values()] == [{"feature": DIM}] * 3
+    assert stored.manifest().columns == {"feature": DIM}
+    found = json.loads(json.dumps(stored.manifest().to_dict()))
     assert found["id"] == stored.id == f"vit.tag-{KEY.digest}/pets-1"
     assert (found["rows"], found["parts"], found["data"], found["key"]["model"]) == (6, 3, "pets", "vit.tag")
 
@@ -313,14 +315,14 @@ def layered(store: FeatureStore) -> StoredSet:
 
 
 def append(stored: StoredSet, rows: Sequence[Listed], *columns: str) -> None:
-    with stored.lock(lambda: None):
-        stored.append(rows, features(rows, *columns))
+    with stored.writer() as writer:
+        writer.append(rows, features(rows, *columns))
 
 
 def drop(stored: StoredSet) -> None:
-    with stored.lock(lambda: None):
-        stored.repair()
-        stored.drop_superseded()
+    with stored.writer() as writer:
+        repairing.repair(writer)
+        writer.drop_superseded()
 
 
 def digests(rows: Sequence[Listed]) -> list[str]:
@@ -340,9 +342,17 @@ def rows_of(stored: StoredSet) -> dict[tuple[str, ...], list[str]]:
 def test_digests_are_those_with_all_columns(store: FeatureStore) -> None:
     stored = layered(store)
     wide = {ROWS[1].digest, ROWS[2].digest, MORE.digest}
-    assert stored.digests() == stored.digests(["feature"]) == {image.digest for image in [*ROWS, MORE]}
-    assert stored.digests(["layer_0"]) == stored.digests(reversed(LAYERS)) == wide
-    assert stored.digests(["feature", "layer_9"]) == stored.digests(iter(["layer_9"])) == set()
+    everything = {image.digest for image in [*ROWS, MORE]}
+    manifest = stored.manifest()
+    for columns, expected in [
+        ([], everything),
+        (["feature"], everything),
+        (["layer_0"], wide),
+        (reversed(LAYERS), wide),
+        (["feature", "layer_9"], set()),
+        (iter(["layer_9"]), set()),
+    ]:
+        assert stored_digests(manifest, columns) == expected
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -383,14 +393,14 @@ def test_rows_that_a_wider_part_holds_are_dropped(store: FeatureStore) -> None:
     stored = layered(store)
     before = stored.read()
     untouched = {path: path.stat().st_mtime_ns for path in part_files(stored)[-2:]}
-    assert stored.rows == 9
+    assert stored.manifest().rows == 9
     drop(stored)
     left = [ROWS[0], *ROWS[3:]]
     assert rows_of(stored) == {("feature",): digests(left), LAYERS: digests([ROWS[1], ROWS[2], MORE])}
-    assert stored.rows == 7
-    assert {path.name for path in stored.rows_path.iterdir()} == stored.parts.keys()
+    assert stored.manifest().rows == 7
+    assert {path.name for path in stored.rows_path.iterdir()} == stored.manifest().parts.keys()
     assert untouched.items() <= {path: path.stat().st_mtime_ns for path in part_files(stored)}.items()
-    assert stored.damaged(thorough=True) == {}
+    assert stored.manifest().damaged(thorough=True) == {}
     after = stored.read()
     assert after.ids == before.ids
     assert torch.equal(after.features, before.features)
@@ -414,13 +424,13 @@ def test_rows_that_no_wider_part_holds_stay(store: FeatureStore, columns: tuple[
     assert rows_of(stored)[columns] == digests(ROWS[2:] if narrower else ROWS)
     assert rows_of(stored)["feature", "layer_0"] == digests(ROWS[:2])
     drop(fill(store, parts=2, source="pets-2"))
-    assert store.open(KEY, "pets-2", ABOUT).rows == 6
+    assert store.open(KEY, "pets-2", ABOUT).manifest().rows == 6
 
 
 def test_the_same_rows_with_more_columns_are_another_file(store: FeatureStore) -> None:
     stored = fill(store, parts=1)
     append(stored, ROWS, "feature", "layer_0")
-    assert len(part_files(stored)) == len(stored.parts) == 2
+    assert len(part_files(stored)) == len(stored.manifest().parts) == 2
     drop(stored)
     assert rows_of(stored) == {("feature", "layer_0"): digests(ROWS)}
 
@@ -475,12 +485,12 @@ def test_a_kill_while_rows_are_dropped_spoils_nothing(
         mend(stored)
         assert torch.equal(stored.read().features, before.features)
         assert len(stored.read(column="layer_0")) == 3
-        assert stored.damaged(thorough=True) == {}
+        assert stored.manifest().damaged(thorough=True) == {}
     assert rows_of(stored) == {
         ("feature",): digests([ROWS[0], *ROWS[3:]]),
         LAYERS: digests([ROWS[1], ROWS[2], MORE]),
     }
-    assert {path.name for path in stored.rows_path.iterdir()} == stored.parts.keys()
+    assert {path.name for path in stored.rows_path.iterdir()} == stored.manifest().parts.keys()
 
 
 # Damage
@@ -521,9 +531,9 @@ def test_damage_is_found_and_named(
 ) -> None:
     path = part_files(stored)[1]
     before = path.stat().st_size
-    assert stored.damaged() == stored.damaged(thorough=True) == {}
+    assert stored.manifest().damaged() == stored.manifest().damaged(thorough=True) == {}
     damage(path)
-    ((name, found),) = stored.damaged().items()
+    ((name, found),) = stored.manifest().damaged().items()
     assert name == path.name
     reason = facts(before, path.stat().st_size if path.exists() else 0)
     assert missing(found, reason) == []
@@ -532,21 +542,21 @@ def test_damage_is_found_and_named(
     says(error, path.name, stored.id, *reason, hint="nctransfer extract")
     assert list(repair(stored)) == [path.name]
     assert not path.exists()
-    assert stored.damaged() == {}
+    assert stored.manifest().damaged() == {}
     assert stored.read().ids == tuple(image.id for image in (*ROWS[:2], *ROWS[4:]))
 
 
 def test_a_touched_part_is_whole(stored: StoredSet) -> None:
     os.utime(part_files(stored)[0], ns=(5, 5))
-    assert stored.damaged() == repair(stored) == {}
+    assert stored.manifest().damaged() == repair(stored) == {}
     assert len(stored.read()) == 6
 
 
 def test_damage_in_secret_is_never_read(stored: StoredSet) -> None:
     path = part_files(stored)[1]
     alter_in_secret(path)
-    assert stored.damaged() == {}
-    assert list(stored.damaged(thorough=True)) == [path.name]
+    assert stored.manifest().damaged() == {}
+    assert list(stored.manifest().damaged(thorough=True)) == [path.name]
     with pytest.raises(StoreError) as error:
         stored.read()
     says(error, path.name, "CRC")
@@ -584,7 +594,7 @@ def test_a_part_with_nonsense_in_the_manifest_is_recorded_anew(stored: StoredSet
     name = next(iter(content["parts"]))
     parts = {**content["parts"], name: {**content["parts"][name], **change}}
     manifest.write_text(json.dumps({**content, "parts": parts}))
-    assert isinstance(stored.to_dict()["rows"], int)
+    assert isinstance(stored.manifest().to_dict()["rows"], int)
     repair(stored)
     assert json.loads(manifest.read_bytes()) == content
     assert len(stored.read()) == 6
@@ -597,9 +607,9 @@ def test_a_part_that_the_manifest_does_not_know_is_adopted(stored: StoredSet, co
     append(stored, [MORE], *columns)
     whole = json.loads(manifest.read_bytes())
     manifest.write_bytes(known)  # killed between the part and the manifest
-    assert stored.rows == 6
+    assert stored.manifest().rows == 6
     assert repair(stored) == {}
-    assert stored.rows == 7
+    assert stored.manifest().rows == 7
     assert json.loads(manifest.read_bytes()) == whole
 
 
@@ -615,10 +625,10 @@ def test_a_part_of_no_use_is_not_adopted(store: FeatureStore, stored: StoredSet,
     else:
         foreign.write_bytes(part_files(stored)[0].read_bytes())
         truncate(foreign) if kind == "truncated" else alter(foreign)
-    before = stored.parts
+    before = stored.manifest().parts
     assert list(repair(stored)) == [foreign.name]
     assert not foreign.exists()
-    assert stored.parts == before
+    assert stored.manifest().parts == before
 
 
 def test_leftovers_are_removed(stored: StoredSet) -> None:
@@ -634,7 +644,7 @@ def test_a_write_that_fails_leaves_nothing(stored: StoredSet, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", full)
     before = sorted(stored.store.root.rglob("*"))
     with pytest.raises(StoreError) as error:
-        stored.append([row("eel", 0)], features([row("eel", 0)]))
+        append(stored, [row("eel", 0)])
     says(error, "No space left on device")
     assert error.value.hint
     assert sorted(stored.store.root.rglob("*")) == before
@@ -693,7 +703,7 @@ def test_names_that_cannot_be_paths(name: str) -> None:
 
 def test_a_removed_set_is_gone_and_others_stay(store: FeatureStore) -> None:
     one, other = fill(store), fill(store, source="pets-2")
-    one.save_head({"weight": torch.zeros(2, DIM)})
+    save_head(one.path.parent, {"weight": torch.zeros(2, DIM)})
     one.remove()
     assert [found.id for found in store.sets()] == [other.id]
     assert not one.path.exists()
@@ -730,14 +740,14 @@ def test_parquet_made_elsewhere_by_its_path(stored: StoredSet, tmp_path: Path) -
 def test_the_set_used_last_is_remembered(store: FeatureStore, stored: StoredSet) -> None:
     selection = Selection("train", ("cat",), 3, 4)
     store.use(stored, selection)
-    found = FeatureStore().last
+    found = FeatureStore().last_used()
     assert found is not None
     assert (found[0].id, found[1]) == (stored.id, selection)
     store.use(stored, Selection())
-    assert store.last is not None
-    assert store.last[1] == Selection()
+    assert store.last_used() is not None
+    assert store.last_used()[1] == Selection()
     stored.remove()
-    assert store.last is None
+    assert store.last_used() is None
 
 
 @pytest.mark.parametrize(
@@ -747,7 +757,7 @@ def test_the_set_used_last_is_remembered(store: FeatureStore, stored: StoredSet)
 def test_a_damaged_note_of_the_last_set_is_none(store: FeatureStore, stored: StoredSet, content: bytes) -> None:
     store.use(stored, Selection())
     (store.root / "last.json").write_bytes(content)
-    assert store.last is None
+    assert store.last_used() is None
 
 
 # Keys and listings
@@ -794,10 +804,10 @@ def test_one_extracts_at_a_time_and_the_other_is_told(store: FeatureStore) -> No
     waits, entered = threading.Event(), threading.Event()
 
     def other() -> None:
-        with FeatureStore().open(KEY, "pets-1", ABOUT).lock(waits.set):
+        with FeatureStore().open(KEY, "pets-1", ABOUT).writer(waits.set):
             entered.set()
 
-    with store.open(KEY, "pets-1", ABOUT).lock(lambda: pytest.fail("nobody else is there")):
+    with store.open(KEY, "pets-1", ABOUT).writer(lambda: pytest.fail("nobody else is there")):
         thread = threading.Thread(target=other)
         thread.start()
         assert waits.wait(20)
@@ -807,12 +817,13 @@ def test_one_extracts_at_a_time_and_the_other_is_told(store: FeatureStore) -> No
 
 
 def test_a_head_is_stored_once(stored: StoredSet) -> None:
-    stored.save_head(None)
-    path = stored.path.parent / "head.safetensors"
-    assert not path.exists()
+    folder = stored.path.parent
+    save_head(folder, None)
+    assert stored.head() is load_head(folder) is None
     head = {"weight": torch.randn(3, DIM), "bias": torch.randn(3)}
-    stored.save_head(head)
-    stored.save_head({"weight": torch.zeros(1)})
-    found = load_file(path)
+    save_head(folder, head)
+    save_head(folder, {"weight": torch.zeros(1)})
+    found = stored.head()
+    assert found is not None
     assert found.keys() == head.keys()
     assert all(torch.equal(found[name], head[name]) for name in head)

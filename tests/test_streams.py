@@ -379,16 +379,16 @@ def a_stored_set(
     store.save_listing("pets-1", [*again[:2], *rows, *again[2:]])
     stored = store.open(FeatureKey("vit.tag", "w" * 32, {}), "pets-1", {"weights": "of nobody", "data": "pets"})
     order = rng.permutation(len(rows))
-    with stored.lock(lambda: None):
+    with stored.writer() as writer:
         if before:
-            stored.append(before, {"feature": rng.normal(size=(len(before), 5)).astype(np.float32)})
+            writer.append(before, {"feature": rng.normal(size=(len(before), 5)).astype(np.float32)})
         for part in np.array_split(order, parts):
             chosen = [rows[i] for i in part]
             vectors = {
                 name: (rng.normal(size=(len(chosen), 5 + place)) + 3).astype(np.float32)
                 for place, name in enumerate(layers)
             }
-            stored.append(chosen, vectors)
+            writer.append(chosen, vectors)
     return stored, rows
 
 

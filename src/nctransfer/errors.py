@@ -9,6 +9,7 @@
     │   └── WeightsError       its weights: not at hand, not fitting, unsafe
     ├── DeviceError            the device or dtype that was asked for is not there
     ├── StoreError             the cache: not writable, disk full, a damaged file
+    │   └── SetChangedError    another process changed a stored set while it was read
     ├── FeaturesError          the features: not found, not finite, no such column
     ├── EpisodeError           the task: more ways than classes, too few samples
     └── PluginError            another package's entry: it cannot be loaded, or its name is taken
@@ -31,6 +32,7 @@ __all__ = [
     "ModelError",
     "NCTransferError",
     "PluginError",
+    "SetChangedError",
     "StoreError",
     "WeightsError",
     "counted",
@@ -115,6 +117,10 @@ class DeviceError(NCTransferError):
 
 class StoreError(NCTransferError):
     """The cache cannot be read or written."""
+
+
+class SetChangedError(StoreError):
+    """Another process changed a stored set while it was read; nothing is damaged, and reading it again helps."""
 
 
 class FeaturesError(NCTransferError):

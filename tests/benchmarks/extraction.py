@@ -82,7 +82,7 @@ def with_extract(request: BackboneRequest, folder: Path, device: str) -> float:
     """Images a second of an extraction."""
     with tempfile.TemporaryDirectory() as cache:
         report = extract_to_store(
-            FeatureStore(cache), request, open_source(folder), Selection(), Runtime(device, batch_size=BATCH)
+            FeatureStore(cache), request, open_source(folder), Selection(), Runtime(device=device, batch_size=BATCH)
         )
     return report.images_per_second or 0.0
 

@@ -132,7 +132,7 @@ def trajectory(
             source_classes,
             (train_split, test_split),
         ),
-        Runtime(device, batch_size, workers, offline, compile),
+        Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
         {
             "ways": ways,
             "shots": shots,
@@ -293,10 +293,7 @@ def rehearse(samples: Mapping[str, Sample], task: Mapping[str, Any], device: str
 
 
 def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Selection]]:
-    """What is wanted of each source, which goes through a backbone in one pass.
-
-    The target's comes last, and it first in it: so it is what the cache remembers as used last.
-    """
+    """The selections of each source, whose images go through a backbone in one pass; the target's source comes last."""
     found: dict[ImageSource, dict[str, Selection]] = {}
     same: dict[str, ImageSource] = {}
     for name, (source, selection) in samples.items():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, stream_for
+from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, again_if_changed, stream_for
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from nctransfer.neural_collapse.bounds import BoundTable
 
 
 def bounds(
@@ -33,8 +36,11 @@ def bounds(
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.report.theory_sheets import bounds_sheet
 
-        given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
-        found = bound_table(ClassStatistics.of(given, output.device), given.to_dict(), all_ways, all_shots)
+        def measure() -> BoundTable:
+            given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
+            return bound_table(ClassStatistics.of(given, output.device), given.to_dict(), all_ways, all_shots)
+
+        found = again_if_changed(measure)
         terminal.show([bounds_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)
 
 

@@ -30,8 +30,8 @@ def list_sets(output: OutputOptions) -> None:
         from nctransfer.store.cache_folder import FeatureStore
 
         store = FeatureStore(output.cache_dir)
-        sets = store.sets()
-        rows = [stored.to_dict() for stored in sets]
+        sets = [stored.manifest() for stored in store.sets()]
+        rows = [manifest.to_dict() for manifest in sets]
         terminal.show([sets_sheet(sets, str(store.root))], {"sets": rows}, rows)
 
 
@@ -43,9 +43,9 @@ def show(name: SetArgument, output: OutputOptions) -> None:
         from nctransfer.report.store_sheets import set_sheet
         from nctransfer.store.cache_folder import FeatureStore
 
-        stored = FeatureStore(output.cache_dir).find(name)
-        data = stored.to_dict()
-        terminal.show([set_sheet(stored)], data, [data])
+        manifest = FeatureStore(output.cache_dir).find(name).manifest()
+        data = manifest.to_dict()
+        terminal.show([set_sheet(manifest)], data, [data])
 
 
 @app.command()
@@ -61,8 +61,8 @@ def verify(
         from nctransfer.store.cache_folder import FeatureStore
 
         store = FeatureStore(output.cache_dir)
-        sets = [store.find(name)] if name else store.sets()
-        found = {stored.id: stored.damaged(thorough=True) for stored in sets}
+        sets = [stored.manifest() for stored in ([store.find(name)] if name else store.sets())]
+        found = {manifest.id: manifest.damaged(thorough=True) for manifest in sets}
         rows = [{"id": key, "part": part, "damage": why} for key, parts in found.items() for part, why in parts.items()]
         terminal.show([verify_sheet(sets, found)], {"damaged": rows, "sets": len(sets)}, rows)
         if rows:
@@ -85,7 +85,7 @@ def remove(
         from nctransfer.store.cache_folder import FeatureStore
 
         stored = FeatureStore(output.cache_dir).find(name)
-        if yes or terminal.confirms(f"Delete {stored.id}, {stored.rows:,} rows?"):
+        if yes or terminal.confirms(f"Delete {stored.id}, {stored.manifest().rows:,} rows?"):
             stored.remove()
         else:
             raise StoreError(f"{stored.id} was not deleted", "answer y, or give --yes")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
     from nctransfer.sources.selection import Selection
-    from nctransfer.store.resuming import ExtractionReport
+    from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.stored_set import StoredSet
 
     Found = Path | tuple[StoredSet, Selection]
@@ -26,6 +27,7 @@ __all__ = [
     "FeaturesArgument",
     "FeaturesArguments",
     "Wanted",
+    "again_if_changed",
     "features_for",
     "find_set",
     "run_extraction",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+ATTEMPTS = 3  # how often a command starts before a set that keeps changing is an error
 
 FeaturesArgument = Annotated[
     str | None,
@@ -92,17 +97,20 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
         log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)
     if wanted.source.data is None:
         log.info("no --data: the built-in digits of scikit-learn")
-    return extract_to_store(
-        FeatureStore(output.cache_dir),
+    store, selection = FeatureStore(output.cache_dir), wanted.chosen.selection()
+    report = extract_to_store(
+        store,
         wanted.backbone.request(wanted.chosen.seed),
         open_source(
             Digits.name if wanted.source.data is None else wanted.source.data,
             wanted.reading.reading(wanted.chosen.split, wanted.source.offline),
         ),
-        wanted.chosen.selection(),
+        selection,
         wanted.source.runtime(output.device),
         terminal.progress,
     )
+    store.use(report.stored, selection)
+    return report
 
 
 def features_for(
@@ -122,6 +130,25 @@ def features_for(
         return read_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
     stored, selection = found
     return stored.read(selection, column or FEATURE)
+
+
+def again_if_changed(work: Callable[[], Result]) -> Result:
+    """Do some work on stored features; start over if another process changed a set while it was read.
+
+    Args:
+        work: Finds the features, computes, and prints nothing.
+
+    Raises:
+        SetChangedError: The set has changed each time.
+    """
+    from nctransfer.errors import SetChangedError
+
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return work()
+        except SetChangedError as error:
+            log.warning("%s; starting over", error)
+    return work()
 
 
 def short_name(features: Features, number: int) -> str:
@@ -182,7 +209,7 @@ def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: 
         _refuse(name, wanted.reading, *(field.name for field in dataclasses.fields(ReadingFlags)))
         store.use(named, wanted.chosen.selection())
         return named, wanted.chosen.selection()
-    if not wanted.is_given and (last := store.last):
+    if not wanted.is_given and (last := store.last_used()):
         stored, selection = last
         if wanted.chosen.is_given:
             selection = wanted.chosen.selection()

@@ -13,6 +13,7 @@ from nctransfer.cli.chosen_features import (
     FeatureColumn,
     FeaturesArguments,
     Wanted,
+    again_if_changed,
     find_set,
     short_name,
     stream_for,
@@ -125,23 +126,23 @@ def collapse(
         if any(comparisons):
             if (source_train is None) != (source_test is None):
                 raise FeaturesError("--source-train and --source-test go together", "give both, or neither")
-            found = _compare(names, source_train, source_test, wanted, feature_column, output, terminal, everything)
+            found = again_if_changed(
+                lambda: _compare(names, source_train, source_test, wanted, feature_column, output, terminal, everything)
+            )
             _tell(found.reports)
             _save_pairs(terminal, found.reports)
             _show(terminal, found, show, chosen.seed, explain_all=show.all_measures or backbone.layers is not None)
             return
         given = find_set(names[0], wanted, output, terminal)
-        if heads.head and feature_column not in (None, "feature"):
-            raise FeaturesError(
-                f"the backbone's classifier is not one of {feature_column!r}", "leave out --feature-column"
+        head = _head(given, heads, feature_column)
+        report = again_if_changed(
+            lambda: collapse_report.collapse(
+                streamed(given, wanted, feature_column),
+                pairs=everything,
+                device=output.device,
+                head=head,
+                head_names=_names(heads.head_names),
             )
-        head = _head(given, heads)
-        report = collapse_report.collapse(
-            streamed(given, wanted, feature_column),
-            pairs=everything,
-            device=output.device,
-            head=head,
-            head_names=_names(heads.head_names),
         )
         _tell({"": report})
         _save_pairs(terminal, {report.features["id"]: report})
@@ -187,20 +188,23 @@ def _layers(name: str | None, wanted: Wanted, output: OutputOptions, terminal: T
     if isinstance(found, Path):
         raise FeaturesError("--layers is for stored sets", "run it once for each --feature-column")
     stored, selection = found
-    there = sorted((column for column in stored.columns if column != "feature"), key=lambda name: int(name[6:]))
+    snapshot = stored.snapshot()  # all layers come from the same rows
+    there = sorted((name for name in snapshot.manifest.columns if name != "feature"), key=lambda name: int(name[6:]))
     if asked and asked.startswith("last-"):
         there = there[-int(asked.removeprefix("last-")) :]
     elif asked and asked != "all":
         there = [f"layer_{index}" for index in asked.split(",")]
     if not there:
         raise FeaturesError(f"{stored.id} has no layers", "nctransfer extract --layers all adds them")
-    return {column: stored.stream(selection, column, there) for column in [*there, "feature"]}
+    return {column: snapshot.stream(selection, column, there) for column in [*there, "feature"]}
 
 
-def _head(found: Any, heads: HeadOptions) -> Any:
+def _head(found: Any, heads: HeadOptions, column: str | None) -> Any:
     from nctransfer.errors import FeaturesError
     from nctransfer.neural_collapse.linear_head import LinearHead
 
+    if heads.head and column not in (None, "feature"):
+        raise FeaturesError(f"the backbone's classifier is not one of {column!r}", "leave out --feature-column")
     if heads.fit_head is not None:
         if heads.head:
             raise FeaturesError("two heads were asked for at once", "give --fit-head ridge, or --head")

@@ -12,6 +12,7 @@ from nctransfer.cli.chosen_features import (
     FeatureColumn,
     FeaturesArguments,
     Wanted,
+    again_if_changed,
     features_for,
     short_name,
     stream_for,
@@ -127,7 +128,7 @@ def fewshot(
         from nctransfer.evaluation import fewshot_accuracy
         from nctransfer.evaluation.fewshot_comparison import FewShotComparison, compare_fewshot
         from nctransfer.evaluation.fewshot_results import FewShotResult
-        from nctransfer.evaluation.linear_probe import probe
+        from nctransfer.evaluation.linear_probe import ProbeResult, probe
         from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
 
         query_name = query.query_set if query.query_set is not None else names[0]
@@ -138,9 +139,13 @@ def fewshot(
             )
         if query.probe:
             _refuse_with_probe(episode, query, detail)
-            train = stream_for(names[0], wanted, feature_column, output, terminal)
-            test = stream_for(query_name, for_queries, feature_column, output, terminal) if is_apart else None
-            result = probe(train, test, output.device)
+
+            def measure() -> ProbeResult:
+                train = stream_for(names[0], wanted, feature_column, output, terminal)
+                test = stream_for(query_name, for_queries, feature_column, output, terminal) if is_apart else None
+                return probe(train, test, output.device)
+
+            result = again_if_changed(measure)
             terminal.show([probe_sheet(result)], result.to_dict(), [result.to_row()], chosen.seed)
             return
 

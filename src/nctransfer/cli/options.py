@@ -262,7 +262,13 @@ class SourceOptions:
         """As the library has it."""
         from nctransfer.store.pipeline import Runtime
 
-        return Runtime(device, self.batch_size, self.workers, self.offline, self.compile)
+        return Runtime(
+            device=device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            offline=self.offline,
+            compile=self.compile,
+        )
 
 
 @dataclass(frozen=True)

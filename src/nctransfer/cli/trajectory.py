@@ -117,8 +117,9 @@ def trajectory(
 
         if figure is not None:
             check_figure(figure)
+        cache = FeatureStore(output.cache_dir)
         found = follow(
-            FeatureStore(output.cache_dir),
+            cache,
             backbone.request(chosen.seed),
             find_checkpoints(given),
             samples_of(
@@ -134,5 +135,6 @@ def trajectory(
             skip_broken=images.skip_broken,
             progress=terminal.progress,
         )
+        cache.use(cache.find(found.points[-1].fewshot.features["id"]), chosen.selection())
         terminal.draw("--figure", lambda: trajectory_figure(found))
         terminal.show(trajectory_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

@@ -9,8 +9,8 @@ from nctransfer.errors import counted
 from nctransfer.report.sheet import Sheet
 
 if TYPE_CHECKING:
-    from nctransfer.store.resuming import ExtractionReport
-    from nctransfer.store.stored_set import StoredSet
+    from nctransfer.store.extraction_report import ExtractionReport
+    from nctransfer.store.manifest import Manifest
 
 __all__ = ["extraction_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
 
@@ -22,7 +22,7 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
     rate = report.images_per_second
     facts = {
         "model": report.stored.key.model,
-        "weights": report.stored.info(report.selection).weights or "",
+        "weights": report.manifest.info(report.selection).weights or "",
         "data": ", ".join(filter(None, [report.stored.about.get("data", ""), str(report.selection)])),
         "id": report.stored.id,
         "samples": f"{report.samples:,}",
@@ -30,14 +30,14 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
         "from cache": f"{report.reused:,}",
         "folder": str(report.stored.rows_path),
     }
-    if len(columns := report.stored.columns) > 1:
+    if len(columns := report.manifest.columns) > 1:
         facts["columns"] = ", ".join(f"{name} ({dim:,})" for name, dim in columns.items())
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
     return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
 
 
-def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
+def sets_sheet(sets: Sequence[Manifest], root: str) -> Sheet:
     """What is stored."""
     rows = [
         [
@@ -60,7 +60,7 @@ def sets_sheet(sets: Sequence[StoredSet], root: str) -> Sheet:
     )
 
 
-def set_sheet(stored: StoredSet) -> Sheet:
+def set_sheet(stored: Manifest) -> Sheet:
     """One stored set."""
     key = stored.key
     transform = ", ".join(f"{name} {value}" for name, value in key.transform.items())
@@ -86,7 +86,7 @@ def set_sheet(stored: StoredSet) -> Sheet:
     )
 
 
-def verify_sheet(sets: Sequence[StoredSet], found: Mapping[str, Mapping[str, str]]) -> Sheet:
+def verify_sheet(sets: Sequence[Manifest], found: Mapping[str, Mapping[str, str]]) -> Sheet:
     """Which parts are damaged."""
     rows = [[key, part, why] for key, parts in found.items() for part, why in parts.items()]
     checked = sum(len(stored.parts) for stored in sets)

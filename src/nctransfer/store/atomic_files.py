@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks."""
+"""Files that are written whole or not at all, and locks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nctransfer.errors import StoreError
+from nctransfer.errors import StoreError, reason_of
 
 __all__ = ["as_json", "file_lock", "file_sha256", "read_json", "replace_file", "write_json", "writing_errors"]
 
@@ -23,13 +23,16 @@ def file_sha256(path: Path) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """As it comes back from JSON: tuples are lists."""
-    """As it comes back from JSON: tuples are lists."""
+    """The value as it comes back from JSON: tuples become lists.
+
+    >>> as_json({"size": (3, 8)})
+    {'size': [3, 8]}
+    """
     return json.loads(json.dumps(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is none, or it is damaged."""
+    """The object in a JSON file; empty if the file is absent, damaged, or holds no object."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -38,14 +41,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file so that it is there whole or not at all."""
+    """Write a JSON file whole or not at all."""
     text = json.dumps(value, indent=1).encode()
     with writing_errors(path):
         replace_file(path, lambda file: file.write(text))
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in: Path | None = None) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process or the machine stops."""
+    """Write a file whole or not at all, whenever the process or the machine stops.
+
+    Args:
+        path: The file.
+        write: Writes the content to an open file.
+        temporary_in: The folder of the temporary file, on the same file system; by default that of ``path``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (temporary_in or path.parent) / f"{path.name}.{os.getpid()}.tmp"
     try:
@@ -56,7 +65,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself must reach the disk
+    if os.name == "posix":  # the rename itself has to reach the disk
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -65,8 +74,16 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in:
 
 
 @contextmanager
-def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock of a file; ``on_wait`` is called before waiting for another process."""
+def file_lock(path: Path, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold a lock on a file, which one process at a time can.
+
+    Args:
+        path: The file.
+        on_wait: Called before waiting for another process.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     with writing_errors(path.parent):
@@ -86,12 +103,11 @@ def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """Errors of the file system as errors of the store."""
+    """Turn errors of the file system into errors of the store, with a hint."""
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
         hint = "point --cache-dir or NCTRANSFER_CACHE at a folder that can be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             hint = "make room and run again: what was stored before is whole, and is not run again"
-        raise StoreError(f"the cache cannot be written: {why}: {str(path)!r}", hint) from error
+        raise StoreError(f"the cache cannot be written: {reason_of(error)}: {str(path)!r}", hint) from error

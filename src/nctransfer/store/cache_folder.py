@@ -1,23 +1,26 @@
-"""The feature cache: what has been through a backbone once is never run again.
+"""The cache folder: features that a backbone has computed once are kept, and found again.
 
 ::
 
-    <cache>/features/<model>-<key>/<source>/manifest.json     which parts are whole
+    <cache>/features/<model>-<key>/<source>/manifest.json     the parts that are whole
                                             /rows/part-*.parquet
                                    head.safetensors           the backbone's linear classifier, if it has one
            /sources/<source>.parquet                          the listing: id, class, split, digest
            /keys/<request>.json                               the key that a request led to
-           last.json                                          the set used last
+           last.json                                          the set that the command line used last
 
-Two things are kept apart. A **row** belongs to the content of an image: its digest and its feature, written
-once and never changed. The **listing** of a source says which images there are now, what they are called,
-and which digest each has. A renamed class folder or a touched file therefore changes the listing only, in one
-atomic replacement. Rows also carry id, class and label as of extraction, so that the ``rows`` folder is
-a plain Parquet data set to anyone else; pandas, Polars and DuckDB refuse a folder with another kind of file in
-it, hence the manifest beside it and not in it.
+Rows and listings are kept apart. A **row** belongs to the content of an image: it holds the image's digest and its
+features, and is written once. The **listing** of a source says which images there are now, what they are called, and
+which digest each has. So if a class folder is renamed or a file touched, only the listing changes, in one atomic
+replacement. Rows also hold id, class and label as they were at extraction, so that the ``rows`` folder is a plain
+Parquet data set for other tools. The manifest lies beside that folder, since pandas, Polars and DuckDB refuse a folder
+that holds another kind of file.
 
-Everything is written to a temporary name, flushed and renamed. A killed run leaves whole parts, or parts that the
-manifest does not know yet and that are checked and adopted by the next run.
+Every file is written under a temporary name, flushed and renamed. A killed run leaves whole parts; those that the
+manifest does not list yet are checked and adopted by the next run (see :mod:`nctransfer.store.resuming`).
+
+Several processes may read a set while one extracts into it. A part is never changed, only replaced by another. Readers
+read the manifest once and stay with the parts that it lists (see :mod:`nctransfer.store.reading`).
 """
 
 from __future__ import annotations
@@ -33,18 +36,19 @@ from nctransfer.backbones.feature_key import FEATURE, FeatureKey, json_digest
 from nctransfer.errors import FeaturesError
 from nctransfer.features.files import read_features
 from nctransfer.sources.selection import Selection
-from nctransfer.store.atomic_files import file_lock, read_json, replace_file, write_json, writing_errors
-from nctransfer.store.listings import Listed, with_known_digest
+from nctransfer.store.atomic_files import read_json, write_json
+from nctransfer.store.listings import load_listing, replace_listing
 from nctransfer.store.stored_set import StoredSet
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.store.listings import Listed
 
 __all__ = ["FeatureStore", "load_features"]
 
 
 class FeatureStore:
-    """The cache folder: ``$NCTRANSFER_CACHE``, else the platform's folder for caches."""
+    """The cache: the given folder, else ``$NCTRANSFER_CACHE``, else the platform's cache folder."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         import platformdirs
@@ -57,7 +61,10 @@ class FeatureStore:
     def open(self, key: FeatureKey, source_id: str, about: Mapping[str, str]) -> StoredSet:
         """The set of one backbone on one source; it need not exist yet.
 
-        ``about`` are names for the reader: ``weights`` and ``data``.
+        Args:
+            key: What the features depend on.
+            source_id: The id of the source.
+            about: Names for the reader: ``weights`` and ``data``.
         """
         from nctransfer.sources.source import safe_name
 
@@ -70,18 +77,18 @@ class FeatureStore:
         return [stored for path in manifests if (stored := self._at(path.parent))]
 
     def resolve(self, name: str | os.PathLike[str]) -> StoredSet | None:
-        """The stored set of that name, see :meth:`find`; ``None`` for a Parquet file or folder made elsewhere."""
-        with suppress(OSError, RuntimeError):  # not every name can be a path
+        """The stored set with this name, see :meth:`find`; ``None`` if a file or a folder of Parquet has this name."""
+        with suppress(OSError, RuntimeError):  # some names cannot be paths
             path = Path(name).expanduser()
             if path.is_file() or (path.is_dir() and any(path.glob("*.parquet")) and not self.holds(path)):
                 return None
         return self.find(os.fspath(name))
 
     def find(self, name: str) -> StoredSet:
-        """The set with this id, unique beginning of an id or of its source, or folder.
+        """The set with this name: its id, a beginning of its id or of its source that no other has, or its folder.
 
         Raises:
-            FeaturesError: None or several fit; the message names them.
+            FeaturesError: No set or several sets have this name; the message names them.
         """
         if (path := self.holds(Path(name))) and (stored := self._at(path)):
             return stored
@@ -102,8 +109,8 @@ class FeatureStore:
         )
 
     def holds(self, path: Path) -> Path | None:
-        """The folder of the set whose folder, or folder of rows, ``path`` is."""
-        with suppress(OSError, RuntimeError):  # not every name can be a path
+        """The folder of a set, if ``path`` is that folder or the folder of rows in it."""
+        with suppress(OSError, RuntimeError):  # some names cannot be paths
             path = path.expanduser().absolute()
             path = path.parent if path.name == "rows" else path
             return path if (path / "manifest.json").is_file() else None
@@ -114,13 +121,12 @@ class FeatureStore:
         try:
             return StoredSet(self, path, FeatureKey(**manifest["key"]), manifest["about"])
         except (KeyError, TypeError):
-            return None  # not a manifest of ours, or a damaged one: the next extraction rebuilds it
+            return None  # the manifest is damaged, or another program's: the next extraction rebuilds it
 
-    # What was used last
+    # The set that the command line used last
 
-    @property
-    def last(self) -> tuple[StoredSet, Selection] | None:
-        """The set used last and what was selected of it, if it is still there."""
+    def last_used(self) -> tuple[StoredSet, Selection] | None:
+        """The set that the command line used last and its selection, if the set still exists."""
         record = read_json(self.root / "last.json")
         try:
             chosen: dict[str, Any] = {
@@ -132,7 +138,10 @@ class FeatureStore:
             return None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
-        """Remember what was used last; not in a cache that cannot be written."""
+        """Remember a set as the one used last, unless the cache cannot be written.
+
+        Only the command line does this: a program that uses the library does not change what a command means.
+        """
         record = {"id": stored.id, "selection": asdict(selection)}
         if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != record:
             write_json(self.root / "last.json", record)
@@ -140,7 +149,7 @@ class FeatureStore:
     # Keys
 
     def recall(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What :meth:`remember` was told for this request; empty if nothing."""
+        """The answer that :meth:`remember` has kept for this request; empty if there is none."""
         return read_json(self._key_file(request))
 
     def remember(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
@@ -154,31 +163,11 @@ class FeatureStore:
 
     def listing(self, source_id: str) -> dict[str, Listed]:
         """The images of a source by id, as last listed; empty if it never was."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            table = parquet.ParquetFile(self._listing_file(source_id)).read()
-            columns = [table[name].to_pylist() for name in Listed._fields]
-        except (OSError, pa.ArrowException, KeyError):
-            return {}  # a listing can always be made anew
-        return {row[0]: Listed(*row) for row in zip(*columns, strict=True)}
+        return load_listing(self._listing_file(source_id))
 
     def save_listing(self, source_id: str, listing: Sequence[Listed]) -> dict[str, Listed]:
-        """Replace a listing; digests that another process found meanwhile are kept. Returns the new one."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        path = self._listing_file(source_id)
-        with file_lock(path.with_suffix(".lock")):
-            known = self.listing(source_id)
-            new = {row.id: row if row.digest else with_known_digest(row, known) for row in listing}
-            if new != known:
-                columns = zip(*new.values(), strict=True)
-                table = pa.table(dict(zip(Listed._fields, map(list, columns), strict=True)))
-                with writing_errors(path):
-                    replace_file(path, lambda file: parquet.write_table(table, file, compression="zstd"))
-        return new
+        """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
+        return replace_listing(self._listing_file(source_id), listing)
 
     def _listing_file(self, source_id: str) -> Path:
         return self.root / "sources" / f"{source_id}.parquet"
@@ -193,20 +182,21 @@ def load_features(
     class_names: Sequence[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> FeatureSet:
-    """Features by name: a stored set's id or a unique prefix of it, or a file of features made elsewhere.
+    """Features by name: those of a stored set, or those in a file made elsewhere.
 
-    Such a file is Parquet (or a folder of it), ``.npz`` or ``.safetensors``.
+    Such a file is Parquet (or a folder of Parquet files), ``.npz`` or ``.safetensors``.
 
     Args:
-        name: The id, prefix or path.
+        name: The id of a stored set, a beginning of an id that no other set has, or a path.
         selection: Which samples are wanted; by default all.
-        label_column: Of a file made elsewhere: class names or codes; by default ``class``, else ``label``.
-        feature_column: Of a stored set, a layer such as ``layer_3``; of a file made elsewhere, the vectors.
-        class_names: Of a file made elsewhere: names of labels 0, 1, …
-        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
+        label_column: For a file: the column of class names or codes; by default ``class``, else ``label``.
+        feature_column: For a stored set: a layer such as ``layer_3``. For a file: the column of vectors.
+        class_names: For a file: the names of labels 0, 1, …
+        cache_dir: The cache folder; by default ``$NCTRANSFER_CACHE``, else the platform's cache folder.
 
     Raises:
-        FeaturesError: There is nothing of that name, or it cannot be used.
+        FeaturesError: Nothing has this name, or the features cannot be used.
+        StoreError: The stored set is damaged.
     """
     stored = FeatureStore(cache_dir).resolve(name)
     if stored is None:

@@ -1,4 +1,4 @@
-"""From images to stored features: what is wanted less what is stored goes through the backbone."""
+"""Extraction: wanted images that are not stored yet go through the backbone, and their features are stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.sources.source import ImageSource
-    from nctransfer.store.resuming import ExtractionReport
+    from nctransfer.store.extraction_report import ExtractionReport
 
 __all__ = ["extract", "extract_to_store"]
 
@@ -51,28 +51,29 @@ def extract(
     progress: Progress | None = None,
     **backbone: Any,
 ) -> FeatureSet:
-    """The features of labelled images under a frozen backbone, from the cache as far as they are in it.
+    """The features of labelled images under a frozen backbone. Features that are in the cache are not computed again.
 
     Args:
         model: A timm model or short name (``"vit_base"``), ``hf-hub:owner/name`` or ``local-dir:folder``.
         data: Labelled images of any kind that :mod:`nctransfer.sources.opening` reads, or ``"digits"``.
-        split: Only this split of the data.
-        classes: Only these classes.
-        exclude_classes: Not these classes.
-        max_per_class: At most so many images a class, drawn by ``seed``.
-        reading: Columns, root folder and the like of the data; see :class:`~nctransfer.sources.opening.ReadingOptions`.
-        seed: Of ``max_per_class`` and ``random_init``.
-        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
-        batch_size: Images at once.
-        workers: Threads that decode.
-        offline: Never ask a server for weights.
-        compile: Let ``torch.compile`` make kernels.
-        skip_broken: Go on without images that cannot be read, rather than raise at the end.
-        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
+        split: Take only this split of the data.
+        classes: Take only these classes.
+        exclude_classes: Leave these classes out.
+        max_per_class: Take up to this many images per class, drawn at random with ``seed``.
+        reading: How to read the data, for example the names of columns; see
+            :class:`~nctransfer.sources.opening.ReadingOptions`.
+        seed: The seed for ``max_per_class`` and ``random_init``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: The number of images that go through the model at once.
+        workers: The number of threads that read and decode images.
+        offline: If true, no server is ever asked for weights.
+        compile: If true, ``torch.compile`` makes kernels.
+        skip_broken: If true, images that cannot be read are left out; if false, they are an error at the end.
+        cache_dir: The cache folder; by default ``$NCTRANSFER_CACHE``, else the platform's cache folder.
         progress: Called as ``progress(stage, done, total)``.
-        **backbone: What else ``nctransfer.backbones.request.BackboneRequest`` takes: ``checkpoint``, ``random_init``,
-            ``dtype``, ``store_dtype``, ``img_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``pool``,
-            ``layers``, ``model_kwargs``, ``plugin``, ``allow_missing``.
+        **backbone: Further fields of :class:`~nctransfer.backbones.request.BackboneRequest`: ``checkpoint``,
+            ``random_init``, ``dtype``, ``store_dtype``, ``img_size``, ``mean``, ``std``, ``crop_pct``,
+            ``interpolation``, ``pool``, ``layers``, ``model_kwargs``, ``plugin``, ``allow_missing``.
 
     Raises:
         BrokenImagesError: Some images could not be read; the features of the others are stored.
@@ -86,7 +87,7 @@ def extract(
         BackboneRequest(model, seed=seed, **backbone),
         open_source(data, replace(reading or ReadingOptions(), split=split, offline=offline)),
         Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed, tuple(exclude_classes)),
-        Runtime(device, batch_size, workers, offline, compile),
+        Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
         progress,
     )
     if report.failed and not skip_broken:
@@ -103,23 +104,24 @@ def extract_to_store(
     progress: Progress | None = None,
     also: Sequence[Selection] = (),
 ) -> ExtractionReport:
-    """Fill the store with what is wanted and not there; images that cannot be read are reported, not raised.
+    """Extract wanted images that are not stored yet. Images that cannot be read are reported, not raised.
 
     Args:
-        store: Where to.
+        store: The cache.
         request: The backbone.
         source: The images.
-        selection: Which of them; what the report is of, but for its numbers.
+        selection: Which images are wanted; the report names this selection.
         runtime: How to run.
         progress: Called as ``progress(stage, done, total)``.
-        also: What else of the source goes through the backbone in the same pass.
+        also: Further selections, whose images go through the backbone in the same pass; the numbers of the report
+            count their images too.
 
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
     """
     tell = progress or (lambda *_: None)
     if runtime.device not in ("auto", "cpu"):
-        pick_device(runtime.device)  # also where nothing is to be run
+        pick_device(runtime.device)  # an unknown device is an error even if no image has to be run
     entries = source.list()
     log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
     for note in source.notes:
@@ -127,12 +129,11 @@ def extract_to_store(
     columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
     rows = {row for wanted in (selection, *also) for row in wanted.apply(*columns).tolist()}
     chosen = [entries[row] for row in sorted(rows)]
-    task = Task(source, entries, chosen, selection, runtime, tell)
+    task = Task(source=source, entries=entries, chosen=chosen, selection=selection, runtime=runtime, tell=tell)
     backbones = LazyBackbone(store, request, runtime, progress)
     report = None
-    while report is None:  # again, if the weights turn out to have changed since they were remembered
+    while report is None:  # once more if the weights turn out to have changed since their key was remembered
         known = backbones.known()
         stored = store.open(known.key, source.id, {"weights": known.weights, "data": source.name})
         report = fill(stored, known.columns, backbones, task)
-    store.use(stored, selection)
     return report

@@ -1,4 +1,4 @@
-"""A backbone whose key is known from earlier runs, loaded only if it is needed."""
+"""A backbone that is loaded only if it is needed: its key is remembered from earlier runs."""
 
 from __future__ import annotations
 
@@ -29,15 +29,22 @@ log = logging.getLogger(__name__)
 
 
 class _Known(NamedTuple):
-    """What is known of a backbone before it is loaded."""
+    """What is known about a backbone before it is loaded."""
 
     key: FeatureKey
     weights: str  # where they came from, in words
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # the columns that are wanted
 
 
 class LazyBackbone:
-    """A backbone whose key is known from earlier runs if possible, and which is loaded only if needed."""
+    """A backbone that is loaded only if it is needed.
+
+    Args:
+        store: The cache, which remembers keys.
+        request: The backbone.
+        runtime: How to run.
+        progress: Called as ``progress(stage, done, total)``.
+    """
 
     def __init__(
         self, store: FeatureStore, request: BackboneRequest, runtime: Runtime, progress: Progress | None
@@ -49,7 +56,11 @@ class LazyBackbone:
         self._loaded: Backbone | None = None
 
     def known(self) -> _Known:
-        """The key of the rows, where the weights came from, and the columns that are wanted."""
+        """The key, the origin of the weights, and the wanted columns: remembered, else found by loading the backbone.
+
+        Raises:
+            NCTransferError: The backbone cannot be loaded.
+        """
         question = self._question()
         answer = {} if self._loaded else self._store.recall(question)
         try:
@@ -75,7 +86,11 @@ class LazyBackbone:
         return _Known(backbone.key, backbone.weights.name, backbone.columns)
 
     def get(self, columns: Collection[str]) -> Backbone:
-        """The backbone, loaded and made fast, that gives these columns."""
+        """The backbone, loaded and prepared to run fast, that gives these columns.
+
+        Raises:
+            NCTransferError: The backbone cannot be loaded.
+        """
         backbone = self._loaded
         if backbone is None or not set(columns) <= set(backbone.columns):
             layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
@@ -91,6 +106,7 @@ class LazyBackbone:
         return self._loaded
 
     def _question(self) -> Mapping[str, Any]:
+        """The request as the cache remembers it: with the size and time of each local file, and the versions."""
         request = self._request
         files = [request.checkpoint, plugin_file(request.plugin) if request.plugin else None]
         if request.model.startswith("local-dir:"):
@@ -106,6 +122,7 @@ class LazyBackbone:
 
 
 def _file_stamp(path: Path | None) -> list[int] | None:
+    """The size and time of a file; ``None`` if there is no such file."""
     try:
         stat = path.expanduser().stat() if path else None
     except OSError:
@@ -114,7 +131,10 @@ def _file_stamp(path: Path | None) -> list[int] | None:
 
 
 def _still_the_same(weights: Weights, stamp: list[int] | None) -> bool:
-    """Whether weights are as remembered. If they are gone, what they gave is still what was asked for."""
+    """Whether the weights are those that are remembered.
+
+    A file in the hub's cache that has been deleted counts as unchanged: features that it gave stay valid.
+    """
     if weights.path is None:
         return True
     now = _file_stamp(weights.path)

@@ -13,6 +13,7 @@ from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import DeviceError, StoreError
 from nctransfer.sources.loading import load_images, threads
 from nctransfer.sources.source import ImageEntry
+from nctransfer.store.heads import save_head
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,25 +25,28 @@ if TYPE_CHECKING:
     from nctransfer.sources.selection import Selection
     from nctransfer.sources.source import ImageSource
     from nctransfer.store.listings import Listed
-    from nctransfer.store.stored_set import StoredSet
+    from nctransfer.store.writing import SetWriter
 
 __all__ = ["NOT_FINITE", "Runtime", "Task", "Work"]
 
 NOT_FINITE = "NaN or infinite features"
 PART_BYTES = 64 * 2**20
-PART_SECONDS = 20.0  # at most so much work is lost with a killed run
+PART_SECONDS = 20.0  # a killed run loses at most this much work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run; none of it changes the features beyond rounding.
+    """How to run. None of these settings changes the features beyond rounding.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        batch_size: Images that go through the model at once.
-        workers: Threads that read and decode; by default one a core, at most 16.
-        offline: Never ask a server for weights.
-        compile: Let ``torch.compile`` make kernels: worth its minute for many images on a GPU.
+        batch_size: The number of images that go through the model at once.
+        workers: The number of threads that read and decode; by default one per core, up to 16.
+        offline: If true, no server is ever asked for weights.
+        compile: If true, ``torch.compile`` makes kernels. It takes about a minute, and pays for many images on a GPU.
+
+    Raises:
+        DeviceError: The batch size is not positive.
     """
 
     device: str = "auto"
@@ -53,13 +57,22 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise DeviceError(f"batch_size is {self.batch_size}; it must be at least 1")
+            raise DeviceError(f"expected a batch_size of at least 1, got {self.batch_size}")
         threads(self.workers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is wanted of a source, and how to run it."""
+    """Which images of a source are wanted, and how to run.
+
+    Attributes:
+        source: The images.
+        entries: All images that the source lists.
+        chosen: The images that shall go through the backbone.
+        selection: The selection that the report is about; ``chosen`` may hold images of others too.
+        runtime: How to run.
+        tell: Called as ``tell(stage, done, total)`` to report progress.
+    """
 
     source: ImageSource
     entries: Sequence[ImageEntry]
@@ -69,19 +82,25 @@ class Task:
     tell: Progress
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Work:
-    """Images on their way through the backbone into the store, part by part, also when interrupted.
+    """Missing images on their way through the backbone into the store, part by part.
+
+    If the work is interrupted, what has been computed is stored first.
 
     Attributes:
-        digests: Of each image that was read, by id.
-        broken: Why an image gave no features, by digest, or by id where it could not be read.
+        backbone: The model.
+        task: Where the images come from, and how to run.
+        missing: The images that are not stored.
+        writer: Stores their features.
+        digests: The digest of each image that was read, by id.
+        broken: Why an image gave no features, by digest; by id if the image could not be read.
     """
 
     backbone: Backbone
     task: Task
     missing: Sequence[Listed]
-    stored: StoredSet
+    writer: SetWriter
     digests: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     _computed: list[tuple[list[Listed], dict[str, NDArray[np.generic]]]] = field(default_factory=list)
@@ -90,10 +109,10 @@ class Work:
     _done: int = 0
 
     def run(self) -> None:
-        """Run everything that is missing.
+        """Run all missing images.
 
         Raises:
-            StoreError: It cannot be stored.
+            StoreError: The features cannot be stored.
         """
         self.task.tell("extracting", 0, len(self.missing))
         batches = self._batches()
@@ -101,12 +120,12 @@ class Work:
             with contextlib.closing(batches):
                 for rows, pixels in batches:
                     outputs = self.backbone(pixels)
-                    self._keep()  # the batch before: on a GPU this one has begun by now
+                    self._keep()  # fetches the batch before, while a GPU already computes this one
                     self._running = rows, outputs
             self._keep()
         except StoreError:
-            raise  # the disk is full, say: storing the rest would fail again
-        except BaseException:  # Ctrl-C too: what has been computed is kept
+            raise  # for example, the disk is full: storing the rest would fail again
+        except BaseException:  # Ctrl-C too: what has been computed is stored
             self._keep()
             self._flush()
             raise
@@ -114,10 +133,10 @@ class Work:
         self.task.tell("extracting", len(self.missing), len(self.missing))
 
     def _batches(self) -> Generator[tuple[list[Listed], torch.Tensor], None, None]:
-        """Decoded images a batch at a time; what is broken, or was there already, is only noted."""
+        """Decoded images in batches. Images that are broken, or turn out to be stored already, are only noted."""
         rows: list[Listed] = []
         pixels: list[NDArray[np.uint8]] = []
-        seen = self.stored.digests(self.backbone.columns)
+        seen = self.writer.digests(self.backbone.columns)
         loaded = load_images(
             self.task.source,
             [ImageEntry(*row[:-1]) for row in self.missing],
@@ -152,16 +171,17 @@ class Work:
         return batch.pin_memory() if self.backbone.device.type == "cuda" else batch
 
     def _keep(self) -> None:
+        """Fetch the features of the batch that is running, and store a part if enough have come together."""
         import numpy as np
 
         if self._running is None:
             return
         (rows, outputs), self._running = self._running, None
         key = self.backbone.key
-        with np.errstate(over="ignore"):  # of float16; what is not finite is reported
+        with np.errstate(over="ignore"):  # float16 can overflow; rows that are not finite are reported below
             vectors = {name: output.cpu().numpy().astype(key.store_dtype) for name, output in outputs.items()}
         if not self._computed:
-            self.stored.save_head(self.backbone.head(vectors[FEATURE].shape[1]))
+            save_head(self.writer.manifest.folder.parent, self.backbone.head(vectors[FEATURE].shape[1]))
         finite = np.all([np.isfinite(matrix).all(axis=1) for matrix in vectors.values()], axis=0)
         for row in itertools.compress(rows, ~finite):
             self.broken[row.digest] = f"{NOT_FINITE} in {key.dtype} (stored as {key.store_dtype})"
@@ -174,12 +194,13 @@ class Work:
             self._flush()
 
     def _flush(self) -> None:
+        """Store what has been computed as one part."""
         import numpy as np
 
         batches, self._computed = self._computed, []
         if rows := [row for batch, _ in batches for row in batch]:
             names = batches[0][1]
-            self.stored.append(
+            self.writer.append(
                 rows, {name: np.concatenate([vectors[name] for _, vectors in batches]) for name in names}
             )
         self._flushed = time.monotonic()

@@ -1,187 +1,159 @@
-"""Filling a stored set: what a killed run left is adopted, and only what is missing is run."""
+"""Filling a stored set: what a killed run left is adopted, and only missing images go through the backbone."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nctransfer.errors import BrokenImage, DataError, FeaturesError, counted
-from nctransfer.sources.loading import read_digests
-from nctransfer.store.listings import Listed
-from nctransfer.store.pipeline import NOT_FINITE, Work
+from nctransfer.store.extraction_report import ExtractionReport
+from nctransfer.store.pipeline import Work
+from nctransfer.store.repairing import repair
+from nctransfer.store.source_listing import SourceListing
 
 if TYPE_CHECKING:
-    from nctransfer.sources.selection import Selection
-    from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.lazy_backbone import LazyBackbone
+    from nctransfer.store.listings import Listed
     from nctransfer.store.pipeline import Task
     from nctransfer.store.stored_set import StoredSet
+    from nctransfer.store.writing import SetWriter
 
-__all__ = ["ExtractionReport", "fill"]
+__all__ = ["fill"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ExtractionReport:
-    """What an extraction did.
-
-    Attributes:
-        stored: The set that the features are in.
-        selection: What was wanted of the source.
-        samples: Wanted images whose features are stored now.
-        extracted: Images that went through the backbone.
-        reused: Wanted images whose features were stored before.
-        failed: Images that gave no features, and why.
-        seconds: Time in the backbone and around it, without loading it.
-    """
-
-    stored: StoredSet
-    selection: Selection
-    samples: int
-    extracted: int
-    reused: int
-    failed: tuple[BrokenImage, ...]
-    seconds: float
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether it was the backbone, not the images, that failed."""
-        return any(broken.reason.startswith(NOT_FINITE) for broken in self.failed)
-
-    @property
-    def images_per_second(self) -> float | None:
-        """Extracted images a second; ``None`` if there was nothing to do."""
-        return self.extracted / self.seconds if self.extracted else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON has them."""
-        return {
-            "id": self.stored.id,
-            "path": str(self.stored.rows_path),
-            "samples": self.samples,
-            "extracted": self.extracted,
-            "reused": self.reused,
-            "failed": [broken._asdict() for broken in self.failed],
-            "seconds": self.seconds,
-            "images_per_second": self.images_per_second,
-        }
-
-
 def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, task: Task) -> ExtractionReport | None:
-    """Extract into one set; ``None`` if its key is no longer that of the backbone."""
-    with stored.lock(lambda: log.warning("waiting for another process that extracts into %s", stored.id)):
-        damaged = stored.repair()
+    """Extract into one set what is wanted and not stored.
+
+    Args:
+        stored: The set.
+        columns: The columns that every wanted image shall have.
+        backbones: The backbone; it is loaded only if an image is missing.
+        task: The images, and how to run.
+
+    Returns:
+        The report; ``None`` if the key of the set turns out not to be that of the backbone.
+
+    Raises:
+        DataError: None of the images could be used.
+        FeaturesError: The backbone gave no finite features.
+        StoreError: The cache cannot be written.
+    """
+    with stored.writer() as writer:
+        damaged = repair(writer)
         for name, reason in damaged.items():
             log.warning("%s is damaged (%s); its images are extracted again", name, reason)
-        had = have = stored.digests(columns)
-        listing = _Listing(stored.store, task)
-        broken = listing.read() if had else {}  # else all is read only once, to be run
-        listing.save()
-        missing = listing.missing(had, broken)
-        _say_what_is_done(listing.wanted(broken), missing, had, damaged)
-        seconds = 0.0
+        filling = _Filling(writer=writer, columns=columns, task=task, listing=SourceListing(stored.store, task))
+        missing = filling.find_missing()
+        _report_plan(filling.listing.wanted(filling.broken), missing, filling.stored_before, damaged)
         while missing:
-            backbone = backbones.get({*columns, *stored.columns})  # new rows have all that the stored ones have
+            # new rows get every column that a stored row has
+            backbone = backbones.get({*columns, *writer.manifest.columns})
             if backbone.key.digest != stored.key.digest:
                 return None
-            start = time.perf_counter()
-            work = Work(backbone, task, missing, stored)
-            try:
-                work.run()
-            finally:
-                listing.update(work.digests)
-                listing.save()
-            seconds += time.perf_counter() - start
-            have = stored.digests(columns)
-            # of equal content one is run; all are broken with it, unless it was the file that could not be read
-            reasons = {row.id: work.broken.get(row.id) or work.broken.get(row.digest) for row in listing.wanted(broken)}
-            broken |= {id_: reason for id_, reason in reasons.items() if reason}
-            before, missing = missing, listing.missing(have, broken)
-            assert missing != before, "each image that is run is stored, or there is a reason"
-        if stored.rows > len(stored.digests()):  # some have been stored again, with more columns
-            stored.drop_superseded()
-    wanted = listing.wanted(broken)
-    if twins := sum(row.digest in have for row in wanted) - len({row.digest for row in wanted} & have):
-        log.warning("%s the same as another, byte for byte: nctransfer data says which", counted(twins, "image"))
-    report = ExtractionReport(
-        stored=stored,
-        selection=task.selection,
-        samples=sum(row.digest in have for row in wanted),
-        extracted=len(have - had),
-        reused=sum(row.digest in had for row in wanted),
-        failed=tuple(BrokenImage(entry.id, broken[entry.id]) for entry in task.chosen if entry.id in broken),
-        seconds=seconds,
-    )
-    if not report.samples:
-        first = report.failed[0]
-        kind = FeaturesError if report.has_diverged else DataError
-        raise kind(f"none of the {len(broken):,} images could be used; the first: {first.id!r}: {first.reason}")
-    return report
+            missing = filling.run(Work(backbone=backbone, task=task, missing=missing, writer=writer))
+        if writer.manifest.rows > len(writer.digests()):  # some images have been stored again, with more columns
+            writer.drop_superseded()
+        return filling.report(stored)
 
 
-class _Listing:
-    """What a source holds now, with the digests that are known."""
+@dataclass(kw_only=True)
+class _Filling:
+    """How far the extraction into one set is.
 
-    def __init__(self, store: FeatureStore, task: Task) -> None:
-        self._store = store
-        self._task = task
-        self._saved = store.listing(task.source.id)
-        self._rows = {
-            entry.id: Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
-            for entry in task.entries
-            for old in [self._saved.get(entry.id)]
-        }
+    Attributes:
+        writer: Changes the set.
+        columns: The columns that every wanted image shall have.
+        task: The images, and how to run.
+        listing: The images of the source, with the digests that are known.
+        stored_before: The digests that were stored with all columns when the extraction began.
+        stored_now: Those that are stored now.
+        broken: Why an image cannot be used, by id.
+        seconds: The time spent in the backbone and around it.
+    """
 
-    def wanted(self, broken: Container[str]) -> list[Listed]:
-        """The chosen images but for those that are broken."""
-        return [self._rows[entry.id] for entry in self._task.chosen if entry.id not in broken]
+    writer: SetWriter
+    columns: Sequence[str]
+    task: Task
+    listing: SourceListing
+    stored_before: set[str] = field(default_factory=set)
+    stored_now: set[str] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
-    def missing(self, have: Container[str], broken: Container[str]) -> list[Listed]:
-        """One image of each content that is wanted and not stored; those not read yet may be any."""
-        first: dict[str, Listed] = {}
-        for row in self.wanted(broken):
-            if row.digest not in have:
-                first.setdefault(row.digest or row.id, row)
-        return list(first.values())
+    def find_missing(self) -> list[Listed]:
+        """The wanted images that are not stored when the extraction begins."""
+        self.stored_before = self.stored_now = self.writer.digests(self.columns)
+        if self.stored_before:  # else no image can be there already, and each is read only once, when it is run
+            self.broken = self.listing.read()
+        self.listing.save()
+        return self.listing.missing(self.stored_before, self.broken)
 
-    def read(self) -> dict[str, str]:
-        """Read those images whose content is not known yet; returns why some cannot be read, by id."""
-        unread = [entry for entry in self._task.chosen if not self._rows[entry.id].digest]
-        broken = {}
-        found = read_digests(self._task.source, unread, self._task.runtime.workers)
-        for done, (entry, image) in enumerate(zip(unread, found, strict=True), 1):
-            if image.broken:
-                broken[entry.id] = image.broken
-            self.update({entry.id: image.digest})
-            if done % 64 == 0 or done == len(unread):
-                self._task.tell("reading images", done, len(unread))
-        return broken
+    def run(self, work: Work) -> list[Listed]:
+        """Run some missing images; returns those that are still missing: they were changed meanwhile."""
+        start = time.perf_counter()
+        try:
+            work.run()
+        finally:
+            self.listing.update(work.digests)
+            self.listing.save()
+        self.seconds += time.perf_counter() - start
+        self.stored_now = self.writer.digests(self.columns)
+        # Identical images are run once. If that run fails, they all fail; if only one file was unreadable, only that
+        # one does.
+        for row in self.listing.wanted(self.broken):
+            if reason := work.broken.get(row.id) or work.broken.get(row.digest):
+                self.broken[row.id] = reason
+        missing = self.listing.missing(self.stored_now, self.broken)
+        assert missing != work.missing, "each image that is run is stored, or there is a reason"
+        return missing
 
-    def update(self, digests: Mapping[str, str]) -> None:
-        """Add what has been found out."""
-        for id_, digest in digests.items():
-            self._rows[id_] = self._rows[id_]._replace(digest=digest)
+    def report(self, stored: StoredSet) -> ExtractionReport:
+        """What was done.
 
-    def save(self) -> None:
-        """Store it if it says anything new, and take over what another process found out meanwhile."""
-        if self._rows != self._saved:
-            self._saved = self._store.save_listing(self._task.source.id, list(self._rows.values()))
-            self._rows = dict(self._saved)
+        Raises:
+            DataError: None of the images could be used.
+            FeaturesError: The backbone gave no finite features.
+        """
+        wanted = self.listing.wanted(self.broken)
+        samples = sum(row.digest in self.stored_now for row in wanted)
+        if copies := samples - len({row.digest for row in wanted} & self.stored_now):
+            log.warning("%s the same as another, byte for byte: nctransfer data lists them", counted(copies, "image"))
+        found = ExtractionReport(
+            stored=stored,
+            manifest=self.writer.manifest,
+            selection=self.task.selection,
+            samples=samples,
+            extracted=len(self.stored_now - self.stored_before),
+            reused=sum(row.digest in self.stored_before for row in wanted),
+            failed=tuple(
+                BrokenImage(entry.id, self.broken[entry.id]) for entry in self.task.chosen if entry.id in self.broken
+            ),
+            seconds=self.seconds,
+        )
+        if not samples:
+            first = found.failed[0]
+            kind = FeaturesError if found.has_diverged else DataError
+            raise kind(
+                f"none of the {len(self.broken):,} images could be used; the first: {first.id!r}: {first.reason}"
+            )
+        return found
 
 
-def _say_what_is_done(
-    wanted: Sequence[Listed], missing: Sequence[Listed], have: set[str], damaged: Mapping[str, str]
+def _report_plan(
+    wanted: Sequence[Listed], missing: Sequence[Listed], stored: set[str], damaged: Mapping[str, str]
 ) -> None:
+    """Log how many images are stored already, and how many will be extracted."""
     if not missing:
         log.info("all %s images are in the cache: nothing to extract", f"{len(wanted):,}")
-    elif have or damaged:
+    elif stored or damaged:
         log.info(
             "%s of %s images are in the cache; extracting %s that are new, changed, or were lost",
-            f"{sum(row.digest in have for row in wanted):,}",
+            f"{sum(row.digest in stored for row in wanted):,}",
             f"{len(wanted):,}",
             f"{len(missing):,}",
         )

@@ -1,0 +1,64 @@
+"""The result of an extraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import BrokenImage
+from nctransfer.store.pipeline import NOT_FINITE
+
+if TYPE_CHECKING:
+    from nctransfer.sources.selection import Selection
+    from nctransfer.store.manifest import Manifest
+    from nctransfer.store.stored_set import StoredSet
+
+__all__ = ["ExtractionReport"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionReport:
+    """What an extraction did.
+
+    Attributes:
+        stored: The set that the features are in.
+        manifest: What the set held after the extraction.
+        selection: Which images of the source were wanted.
+        samples: The number of wanted images whose features are stored now.
+        extracted: The number of images that went through the backbone.
+        reused: The number of wanted images whose features were stored before.
+        failed: The images that gave no features, and why.
+        seconds: The time in the backbone and around it, without loading it.
+    """
+
+    stored: StoredSet
+    manifest: Manifest
+    selection: Selection
+    samples: int
+    extracted: int
+    reused: int
+    failed: tuple[BrokenImage, ...]
+    seconds: float
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it was the backbone, not the images, that failed."""
+        return any(broken.reason.startswith(NOT_FINITE) for broken in self.failed)
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Extracted images per second; ``None`` if none had to be extracted."""
+        return self.extracted / self.seconds if self.extracted else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON has them."""
+        return {
+            "id": self.stored.id,
+            "path": str(self.stored.rows_path),
+            "samples": self.samples,
+            "extracted": self.extracted,
+            "reused": self.reused,
+            "failed": [broken._asdict() for broken in self.failed],
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+        }

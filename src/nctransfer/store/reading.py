@@ -1,0 +1,197 @@
+"""Reading a stored set: where the rows of the wanted images are, and passes over them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.errors import FeaturesError, reason_of
+from nctransfer.features.feature_set import FeatureSet, coded
+from nctransfer.features.feature_stream import FeatureStream
+from nctransfer.features.parquet_files import vectors
+from nctransfer.sources.selection import Selection
+from nctransfer.store.listings import Listed
+from nctransfer.store.part_files import part_error, read_batches, read_part
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nctransfer.store.manifest import Manifest
+
+__all__ = ["Snapshot", "listed_by_parts", "stored_digests"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Located:
+    """Where the rows of some images are.
+
+    Attributes:
+        manifest: The manifest whose parts the positions refer to.
+        parts: The names of the parts that have the wanted columns, in the order in which positions count their rows.
+        images: The n images.
+        positions: ``(n,)`` int64, the position of each image's row among all rows of these parts.
+    """
+
+    manifest: Manifest
+    parts: Sequence[str]
+    images: Sequence[Listed]
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A stored set at one moment: what is read from one snapshot belongs together.
+
+    Another process may extract into the set meanwhile. What is read is then either what the snapshot lists, or a
+    :class:`~nctransfer.errors.SetChangedError`.
+
+    Attributes:
+        manifest: The parts of the set.
+        listing: The images of its source.
+    """
+
+    manifest: Manifest
+    listing: Sequence[Listed]
+
+    def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
+        """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
+        import numpy as np
+
+        selection = selection or Selection()
+        found = self._locate(selection, {column})
+        matrix = np.empty((len(found.images), found.manifest.columns[column]), np.float32)
+        order = np.argsort(found.positions, kind="stable")
+        start = 0
+        for rows in _rows_at(found.manifest, found.parts, found.positions[order], column):
+            matrix[order[start : start + len(rows)]] = rows
+            start += len(rows)
+        labels, ids = [image.label for image in found.images], [image.id for image in found.images]
+        return FeatureSet.from_arrays(matrix, labels, ids, found.manifest.info(selection, column), copy=False)
+
+    def stream(
+        self, selection: Selection | None = None, column: str = FEATURE, beside: Iterable[str] = ()
+    ) -> FeatureStream:
+        """The features of the wanted images, read in passes; see :meth:`StoredSet.stream`."""
+        import numpy as np
+        import torch
+
+        selection = selection or Selection()
+        found = self._locate(selection, {column, *beside})
+        codes, classes = coded([image.label for image in found.images])
+        order = np.argsort(found.positions, kind="stable")
+        return FeatureStream(
+            codes[torch.from_numpy(order)],
+            classes,
+            found.manifest.columns[column],
+            found.manifest.info(selection, column),
+            partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
+        )
+
+    def _locate(self, selection: Selection, columns: set[str]) -> _Located:
+        """The wanted images that are stored with these columns, and where the row of each is."""
+        import numpy as np
+        import pyarrow as pa
+        from pyarrow import compute
+
+        listed = self.listing
+        chosen = selection.apply(
+            [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
+        )
+        manifest = _checked(self.manifest)
+        parts = manifest.parts_with(columns)
+        if manifest.parts and not parts:
+            raise _no_column(manifest, columns)
+        digests = [read_part(manifest, name, ["digest"])["digest"].combine_chunks() for name in parts]
+        if not digests:
+            raise _nothing_wanted(manifest)
+        wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
+        found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
+        positions = np.from_dlpack(found.fill_null(-1))
+        images = [listed[index] for index in chosen[positions >= 0].tolist()]
+        if not images:
+            raise _nothing_wanted(manifest)
+        if len(images) < len(chosen):
+            log.warning("%s of %s wanted images are stored in %s", f"{len(images):,}", f"{len(chosen):,}", manifest.id)
+        rows = positions[positions >= 0].astype("int64")
+        return _Located(manifest=manifest, parts=parts, images=images, positions=rows)
+
+
+def stored_digests(manifest: Manifest, columns: Iterable[str] = ()) -> set[str]:
+    """The digests of the images that are stored with these columns."""
+    tables = (read_part(manifest, name, ["digest"]) for name in manifest.parts_with(columns))
+    return {digest for table in tables for digest in table["digest"].to_pylist()}
+
+
+def listed_by_parts(manifest: Manifest) -> list[Listed]:
+    """The images as they were called when they were extracted, for a set whose listing has been lost."""
+    rows: dict[str, Listed] = {}
+    for name in manifest.parts:
+        table = read_part(manifest, name, ["id", "class", "split", "digest"])
+        for id_, label, split, digest in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            rows[id_] = Listed(id_, label, split, 0, 0, digest)
+    return list(rows.values())
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, after its parts were found whole, with the time of each file as it is now.
+
+    A copied cache has other times than those recorded. Then every file's digest is compared once, here, and each pass
+    need only compare the time with the one that was found here.
+
+    Raises:
+        StoreError: A part is damaged, or has been replaced since the manifest was read.
+    """
+    parts = {}
+    for name, part in manifest.parts.items():
+        path = manifest.rows_path / name
+        try:
+            time = path.stat().st_mtime_ns
+        except OSError as error:
+            raise part_error(manifest, name, reason_of(error)) from error
+        if reason := part.damage(path):
+            raise part_error(manifest, name, reason)
+        parts[name] = replace(part, mtime_ns=time)
+    return replace(manifest, parts=parts)
+
+
+def _rows_at(
+    manifest: Manifest, parts: Sequence[str], ascending: NDArray[np.int64], column: str
+) -> Iterator[NDArray[Any]]:
+    """One pass: one column of the rows at ``ascending`` positions, a batch at a time.
+
+    The positions count the rows of exactly these parts. The manifest on disk may list others by now, and is not read.
+
+    Raises:
+        StoreError: A part is damaged, or has been replaced since the manifest was read.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    start = 0
+    for name in parts:
+        if reason := manifest.parts[name].damage(manifest.rows_path / name):
+            raise part_error(manifest, name, reason)
+        for batch in read_batches(manifest, name, [column]):
+            first, last = np.searchsorted(ascending, (start, start + len(batch)))
+            if first < last:
+                yield vectors(pa.chunked_array([batch[column]]), column)[ascending[first:last] - start]
+            start += len(batch)
+
+
+def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:
+    there = ", ".join(manifest.columns)
+    absent = next(iter(sorted(columns - manifest.columns.keys()) or sorted(columns)))
+    return FeaturesError(
+        f"{manifest.id} has no column {absent!r}", f"it has {there}; nctransfer extract --layers adds layers"
+    )
+
+
+def _nothing_wanted(manifest: Manifest) -> FeaturesError:
+    return FeaturesError(f"none of the wanted images is stored in {manifest.id}", "run nctransfer extract")
