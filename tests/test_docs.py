@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import griffe
 import pytest
 import yaml
+from markdown import Markdown
+from math_core import LatexError
 
 import nctransfer as nct
 
@@ -105,6 +108,60 @@ def test_the_command_line_reference_is_what_the_code_says() -> None:
 def test_the_api_reference_has_every_public_name() -> None:
     named = re.findall(r"^::: nctransfer\.(\w+)$", text("reference/api.md"), re.MULTILINE)
     assert sorted(named) == sorted(name for name in nct.__all__ if not name.startswith("__"))
+
+
+def test_roles_of_docstrings_become_links_or_code() -> None:
+    package = griffe.load(
+        "nctransfer", search_paths=[ROOT / "src"], extensions=griffe.load_extensions(DOCS / "sphinx_roles.py")
+    )
+
+    def docstrings(one: Any) -> Iterator[str]:
+        yield one.docstring.value if one.docstring else ""
+        for member in one.members.values():
+            if not member.is_alias:
+                yield from docstrings(member)
+
+    everything = list(docstrings(package))
+    assert len(everything) > 500
+    assert not [text for text in everything if re.search(r":\w+:`", text)]
+    link = script("sphinx_roles")._ROLE
+    roles = script("sphinx_roles").SphinxRoles()
+    roles.on_package(pkg=package)
+    home = package["FeatureSet"].canonical_path
+    for role, expected in {
+        f":class:`~{home}`": "[`FeatureSet`][nctransfer.FeatureSet]",
+        f":meth:`~{home}.from_arrays`": "[`from_arrays`][nctransfer.FeatureSet.from_arrays]",
+        ":meth:`FeatureSet.dim`": "[`FeatureSet.dim`][nctransfer.FeatureSet.dim]",
+        ":func:`collapse`": "[`collapse`][nctransfer.collapse]",
+        f":meth:`~{home}.no_such_method`": "`no_such_method`",
+        ":func:`nctransfer.devices.pick`": "`nctransfer.devices.pick`",
+    }.items():
+        assert link.sub(roles._link, role) == expected
+
+
+# Formulas
+
+
+ARITHMATEX = {"pymdownx.arithmatex": {"generic": True}}
+
+
+def rendered(markdown: str) -> str:
+    extension = script("mathml").MathML()
+    return Markdown(extensions=["pymdownx.arithmatex", extension], extension_configs=ARITHMATEX).convert(markdown)
+
+
+def test_formulas_become_mathml() -> None:
+    inline = rendered(r"Where $a < b_{ij}$ holds, and `$x$` is code.")
+    assert "<math>" in inline
+    assert "&lt;" in inline
+    assert "<code>$x$</code>" in inline
+    assert 'display="block"' in rendered("$$\n\\frac{a}{b}\n$$")
+    assert "arithmatex" not in inline
+
+
+def test_a_formula_that_is_not_understood_stops_the_build() -> None:
+    with pytest.raises(LatexError):
+        rendered(r"$\nosuchcommand{a}$")
 
 
 # What the build of the site does not check
