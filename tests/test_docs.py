@@ -190,3 +190,24 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
     assert settings["theme"]["font"] is False
     assert not any("://" in name for kind in ("extra_css", "extra_javascript") for name in settings.get(kind, []))
     assert not [page for page in PAGES if re.search(r"!\[[^\]]*\]\(\w+://|<(?:img|script)\b", text(page))]
+
+
+# Beside the site
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == nct.__version__
+    assert citation["license"] == "Apache-2.0"
+
+
+def test_what_the_guide_for_contributors_names_is_there() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:\.venv/bin/python )?((?:docs|src|tests)/[\w./]+)", guide)) - {"docs/PAGE.md"}
+    folders = {f"src/nctransfer/{name}" for name in re.findall(r"^\| `([\w]+/)` \|", guide, re.MULTILINE)}
+    assert len(named) >= 6
+    assert [name for name in named | folders if not (ROOT / name).exists()] == []
+    wings = {path.parent.name for path in (ROOT / "src" / "nctransfer").glob("*/__init__.py")}
+    assert {Path(name).name for name in folders} == wings
+    commands = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "zensical build --clean --strict" in commands
