@@ -18,10 +18,11 @@ import pytest
 from messages import missing, only, says, those
 from nctransfer.errors import DataError
 from nctransfer.sources import contents as limits
-from nctransfer.sources.archives import TarArchive, ZipArchive
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source import ImageEntry, ImageSource
+from nctransfer.sources.tar_archive import TarArchive
+from nctransfer.sources.zip_archive import ZipArchive
 from pictures import contents, labelled, notes, png
 
 Files = dict[str, bytes]

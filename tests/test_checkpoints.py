@@ -33,8 +33,9 @@ from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import compare_samples
 from nctransfer.neural_collapse.registry import MEASURES
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.pipeline import Runtime

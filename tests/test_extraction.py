@@ -50,12 +50,12 @@ from nctransfer.errors import (
 )
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.sources import folder
-from nctransfer.sources.archives import TarArchive
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, content_digest
+from nctransfer.sources.tar_archive import TarArchive
 from nctransfer.store import extraction
 from nctransfer.store.cache_folder import FeatureStore, load_features
 from nctransfer.store.extraction import extract_to_store

@@ -11,7 +11,8 @@ import pytest
 from messages import only, says
 from nctransfer.errors import DataError
 from nctransfer.sources.manifest import Manifest
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.source_kind import ReadingOptions
 from pictures import contents, labelled, notes, png
 
 

@@ -15,8 +15,9 @@ from messages import missing, only, says
 from nctransfer.errors import DataError
 from nctransfer.sources import parquet as module
 from nctransfer.sources.arrow_columns import Columns
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.parquet import ParquetFiles
+from nctransfer.sources.source_kind import ReadingOptions
 from pictures import contents, labelled, notes, png
 
 IMAGES = [png(number, 0, 0) for number in range(6)]

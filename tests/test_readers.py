@@ -17,10 +17,10 @@ from messages import only, says
 from nctransfer.errors import DataError
 from nctransfer.sources import timm_reader
 from nctransfer.sources.decoding import decode
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.source import ImageSource
-from nctransfer.sources.timm_reader import TimmReader
-from nctransfer.sources.timm_readers import prefix_of
+from nctransfer.sources.source_kind import ReadingOptions
+from nctransfer.sources.timm_reader import TimmReader, prefix_of
 from pictures import contents, labelled, notes, png
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of datasets, webdataset and torchvision

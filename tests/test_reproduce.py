@@ -31,7 +31,8 @@ import nctransfer as nct
 import tiny
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.errors import DataError, ModelError, NCTransferError, StoreError
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
+from nctransfer.sources.source_kind import ReadingOptions
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "reproduce_paper"
 NETWORKS = str(EXAMPLE / "networks.py")

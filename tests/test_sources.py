@@ -12,8 +12,9 @@ from pyarrow import parquet
 
 from messages import says
 from nctransfer.errors import DataError
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.source import source_id
+from nctransfer.sources.source_kind import ReadingOptions
 from pictures import png
 
 

@@ -29,8 +29,9 @@ from nctransfer.checkpoints.following import rehearse, samples_of
 from nctransfer.cli.parsing import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source_kind import ReadingOptions
 
 
 class Equal(StrEnum):

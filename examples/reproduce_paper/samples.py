@@ -15,8 +15,9 @@ from timm.data import create_transform
 
 from nctransfer.errors import DataError, StoreError
 from nctransfer.sources.loading import load_images
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.sources.timm_reader import TimmReader
 
 TRAIN, TEST = "train", "test"

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.sources.inventory import inspect
-    from nctransfer.sources.opening import ReadingOptions, open_source
+    from nctransfer.sources.opening import open_source
+    from nctransfer.sources.source_kind import ReadingOptions
     from nctransfer.store.cache_folder import FeatureStore, load_features
     from nctransfer.store.extraction import extract
 
@@ -39,7 +40,7 @@ _HOMES = {
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
     "NCTransferError": "errors",
-    "ReadingOptions": "sources.opening",
+    "ReadingOptions": "sources.source_kind",
     "Trajectory": "checkpoints.trajectory_result",
     "collapse": "neural_collapse.collapse_report",
     "compare_fewshot": "evaluation.fewshot_comparison",

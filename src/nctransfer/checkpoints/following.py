@@ -20,8 +20,9 @@ from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import compare_samples
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.pipeline import Runtime
@@ -91,7 +92,7 @@ def trajectory(
         classes: Only these classes of it.
         exclude_classes: Not these.
         max_per_class: At most so many images a class, of the source too.
-        reading: See :class:`~nctransfer.sources.opening.ReadingOptions`.
+        reading: See :class:`~nctransfer.sources.source_kind.ReadingOptions`.
         source: Data that the backbone is trained on, if ``source_classes`` is not enough to say it.
         source_classes: The classes that it is trained on. With either of the two, collapse is measured on two more
             samples: source-train and source-test (Galanti, György, Hutter, ICLR 2022).

@@ -13,8 +13,8 @@ from nctransfer.cli.parsing import class_names, decimals, key_values
 
 if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
-    from nctransfer.sources.opening import ReadingOptions
     from nctransfer.sources.selection import Selection
+    from nctransfer.sources.source_kind import ReadingOptions
     from nctransfer.store.pipeline import Runtime
 
 __all__ = ["BackboneOptions", "Format", "OutputOptions", "ReadingFlags", "SelectionOptions", "SourceOptions"]
@@ -123,7 +123,7 @@ class ReadingFlags:
 
     def reading(self, split: str | None, offline: bool) -> ReadingOptions:
         """As the library has it."""
-        from nctransfer.sources.opening import ReadingOptions
+        from nctransfer.sources.source_kind import ReadingOptions
 
         return ReadingOptions(
             label_column=self.label_column,

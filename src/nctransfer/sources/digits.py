@@ -1,4 +1,4 @@
-"""The built-in digits: images that are always at hand."""
+"""The built-in data: scikit-learn's handwritten digits, which need no download."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 
 from nctransfer.errors import DataError
 from nctransfer.sources.source import ImageEntry, ImageSource
+from nctransfer.sources.source_kind import SourceKind
 
-__all__ = ["Digits"]
+__all__ = ["DIGITS", "Digits"]
 
 
 class Digits(ImageSource):
     """scikit-learn's handwritten digits: 1,797 images of 8×8 pixels in 10 classes.
 
-    The images are read from scikit-learn's own data file; ``import sklearn.datasets`` would take
-    seconds. Each becomes a binary PGM, whose bytes no library version changes.
+    They are read from scikit-learn's data file directly, because ``import sklearn.datasets`` takes seconds. Each image
+    becomes a binary PGM file, whose bytes are the same whatever libraries are installed.
     """
 
     kind = "built-in digits"
@@ -54,3 +55,12 @@ def _digits() -> list[tuple[bytes, int]]:
     pixels = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8)  # intensities are 0 to 16
     header = b"P5\n8 8\n255\n"
     return [(header + row.tobytes(), int(label)) for row, label in zip(pixels, table[:, -1], strict=True)]
+
+
+DIGITS = SourceKind(
+    name="digits",
+    recognises=lambda name: name == Digits.name,
+    open=lambda _name, _options: Digits(),
+    examples=("digits",),
+    summary="scikit-learn's handwritten digits, built in",
+)

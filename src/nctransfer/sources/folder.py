@@ -1,29 +1,31 @@
-"""A folder of class folders, read a million files at a time."""
+"""A folder with one folder of images per class; it may hold millions of files."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import DataError
+from nctransfer.errors import DataError, reason_of
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.layout import arrange, is_hidden, is_image, splits_on_top
-from nctransfer.sources.source import ImageSource, source_id
+from nctransfer.sources.source import ListedSource, Listing, source_id
+from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
 
-__all__ = ["ImageFolder", "walk"]
+__all__ = ["FOLDER", "ImageFolder", "holds_parquet", "walk"]
 
 
-class ImageFolder(ImageSource):
-    """A folder with one folder a class, images at any depth below it; see :mod:`nctransfer.sources.layout`.
+class ImageFolder(ListedSource[str]):
+    """A folder with one folder per class, and images at any depth below it; see :mod:`nctransfer.sources.layout`.
 
-    Files and folders whose name begins with a dot are passed over.
+    Files and folders whose name begins with a dot are ignored. Only images whose id is not their path have a place:
+    the path.
     """
 
     kind = "folder of class folders"
@@ -31,26 +33,30 @@ class ImageFolder(ImageSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
         self.id = source_id(path)
-        self._renamed: Mapping[str, str] = {}
 
-    def list(self) -> list[ImageEntry]:
-        """See :meth:`ImageSource.list`."""
+    def scan(self) -> Listing[str]:
+        """See :meth:`ListedSource.scan`."""
         arranged = arrange(f"the folder {self.name!r}", _upper_folders(self.name), _files(self.name))
         entries = sorted(arranged.entries)
         for one, other in itertools.pairwise(entries):
             if one.id == other.id:
-                raise DataError(f"two files are named {one.id!r} once undecodable bytes are escaped", "rename one")
-        self.notes, self._renamed = arranged.notes, arranged.renamed
-        return entries
+                raise DataError(
+                    f"two files have the name {one.id!r} once bytes that are not UTF-8 are escaped",
+                    "rename one of them",
+                )
+        return Listing(entries, arranged.notes, arranged.renamed)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""
         for entry in entries:
-            yield functools.partial(read_file, f"{self.name}/{self._renamed.get(entry.id, entry.id)}")
+            path = entry.id
+            if "\\" in path:  # an escape, or a part of the name; a listing tells which, and takes long without need
+                path = self.places.get(path, path)
+            yield functools.partial(read_file, f"{self.name}/{path}")
 
 
 def _stamp(item: os.DirEntry[str]) -> tuple[int, int]:
-    """Size and time of a file; (-1, -1) of one that cannot be had: reading it will say so."""
+    """Size and time of a file, or (-1, -1) if they are unknown; reading the file then says why."""
     try:
         found = item.stat()
     except OSError:
@@ -59,10 +65,10 @@ def _stamp(item: os.DirEntry[str]) -> tuple[int, int]:
 
 
 def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every visible file below ``root`` and its path from there, symlinks followed.
+    """Every visible file below ``root``, with its path relative to ``root``. Symbolic links are followed.
 
     Raises:
-        DataError: A folder cannot be read, or a symlink leads back to one above it.
+        DataError: A folder cannot be read, or a symbolic link leads back to a folder above it.
     """
     pending = [(root, "", frozenset({_identity(root)}))]
     while pending:
@@ -86,7 +92,7 @@ def _files(root: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _upper_folders(root: str) -> list[str]:
-    """The folders that may be classes or splits: those on top and, below splits, one level deeper."""
+    """The folders that may be classes or splits: the top level and, if these are splits, the level below."""
     tops = [item.name for item in _visible(root) if _is_folder(item)]
     if not splits_on_top(tops):
         return tops
@@ -100,13 +106,13 @@ def _visible(path: str) -> Iterator[os.DirEntry[str]]:
                 if not is_hidden(item.name):
                     yield item
     except OSError as error:
-        raise DataError(f"the folder {path!r} cannot be read: {error.strerror}") from error
+        raise DataError(f"the folder {path!r} cannot be read: {reason_of(error)}") from error
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
         return item.is_dir()
-    except OSError as error:  # a symlink that leads to itself
+    except OSError as error:  # a symbolic link to itself
         raise _loop(item.path) from error
 
 
@@ -114,12 +120,36 @@ def _identity(path: str) -> tuple[int, int]:
     try:
         found = Path(path).stat()
     except OSError as error:
-        raise DataError(f"the folder {path!r} cannot be read: {error.strerror}") from error
+        raise DataError(f"the folder {path!r} cannot be read: {reason_of(error)}") from error
     return found.st_dev, found.st_ino
 
 
 def _loop(path: str) -> DataError:
     return DataError(
-        f"{path!r} is a symlink that leads back to a folder above it or to itself",
-        "remove the link: following it would never end",
+        f"{path!r} is a symbolic link to a folder above it or to itself",
+        "remove the link, because following it would never end",
     )
+
+
+def holds_parquet(folder: str) -> bool:
+    """Whether a folder holds Parquet files at any depth, but no image in a folder that would be a class.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    found = False
+    for path, _ in walk(folder):
+        if "/" in path and is_image(path):
+            return False
+        found = found or path.lower().endswith(".parquet")
+    return found
+
+
+FOLDER = SourceKind(
+    name="folder",
+    recognises=lambda name: Path(name).is_dir() and not holds_parquet(name),
+    open=lambda name, _options: ImageFolder(name),
+    examples=("pets/",),
+    summary="a folder with one folder of images per class",
+    details="Splits may lie above the classes, as in `pets/train/cat/1.jpg`.",
+)

@@ -1,4 +1,4 @@
-"""A manifest: a table that names image files and their classes."""
+"""A manifest: a table with the path and the class of each image."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from nctransfer.errors import DataError, counted
+from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.labels import named
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
+from nctransfer.sources.source_kind import SourceKind
 
-__all__ = ["MANIFESTS", "Manifest"]
+if TYPE_CHECKING:
+    from nctransfer.sources.source_kind import ReadingOptions
 
-MANIFESTS = (".csv", ".tsv", ".jsonl")
+__all__ = ["MANIFEST", "Manifest"]
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "class")
-Row = tuple[int, Mapping[str, Any]]  # line, value by column
+Row = tuple[int, Mapping[str, Any]]  # the number of the line, and its value in each column
 
 
 class Manifest(ImageSource):
-    """A ``.csv``, ``.tsv`` or ``.jsonl`` file with the path and the class of each image, and perhaps its split.
+    """A ``.csv``, ``.tsv`` or ``.jsonl`` file with the path and the class of each image, and optionally its split.
 
-    Names are kept as they are written: ``001`` and ``NA`` are names.
+    Class names are kept as they are written: ``001`` and ``NA`` are names like any other.
 
     Args:
         path: The file.
-        image_column: Column of the paths, by default ``path``, ``image``, ``file``, ``filename`` or ``file_name``.
-        label_column: Column of the classes, by default ``label`` or ``class``.
-        image_root: The folder that paths are relative to and must not leave, by default that of the manifest.
-        class_names: Names of the codes 0, 1, … that stand in place of classes.
+        image_column: Column of the paths. Default: ``path``, ``image``, ``file``, ``filename`` or ``file_name``.
+        label_column: Column of the classes. Default: ``label`` or ``class``.
+        image_root: Folder that the paths are relative to; no path may lead out of it. Default: the manifest's folder.
+        class_names: Names of the classes, if the column of classes holds the codes 0, 1, … instead of names.
     """
 
     kind = "manifest"
@@ -42,30 +46,36 @@ class Manifest(ImageSource):
     def __init__(
         self,
         path: str | os.PathLike[str],
+        *,
         image_column: str | None = None,
         label_column: str | None = None,
         image_root: Path | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         self.name = os.fspath(path)
-        # what decides which image a line stands for is part of the id, unlike what it is called
+        # The id depends on the options that decide which image a line stands for, not on the names of the classes.
         choices = [f"root={image_root.resolve()}"] if image_root else []
         self.id = source_id(path, *choices, *([f"image={image_column}"] if image_column else []))
         self._path = Path(path)
-        self._root = os.path.abspath(image_root or self._path.parent)  # noqa: PTH100 - links stay as they are named
+        self._root = os.path.abspath(image_root or self._path.parent)  # noqa: PTH100 - resolve() would follow links
         self._columns = (image_column, label_column)
         self._class_names = class_names
 
     def list(self) -> list[ImageEntry]:
-        """See :meth:`ImageSource.list`; in order of the paths."""
+        """See :meth:`ImageSource.list`; the images are in the order of their paths."""
         if not Path(self._root).is_dir():
-            raise DataError(f"the folder {self._root!r} is not there", "needed is the folder that the paths lie in")
+            raise DataError(
+                f"the folder {self._root!r} does not exist",
+                "give the folder that the paths are relative to: --image-root",
+            )
         entries: dict[str, ImageEntry] = {}
         again = 0
         rows = self._rows()
         first = next(rows, None)
         if first is None:
-            raise DataError(f"the manifest {self.name!r} has no rows", "needed is one line an image")
+            raise DataError(
+                f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
+            )
         image = self._column("image", first[1], IMAGE_COLUMNS, self._columns[0])
         label = self._column("label", first[1], LABEL_COLUMNS, self._columns[1])
         split = _find("split", first[1])
@@ -77,10 +87,12 @@ class Manifest(ImageSource):
                 again += 1
         if all(entry.mtime_ns == 0 for entry in entries.values()):
             raise DataError(
-                f"none of the {counted(len(entries), 'image')} of {self.name!r} is there: looked in {self._root!r}",
-                "name the folder that the paths are relative to: --image-root",
+                f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
+                "give the folder that the paths are relative to: --image-root",
             )
-        self.notes = (f"{counted(again, 'line')} left out for an earlier one of the same image",) if again else ()
+        self.notes = (
+            (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
+        )
         return sorted(entries.values())
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
@@ -92,27 +104,29 @@ class Manifest(ImageSource):
         path = self._inside(line, self._value(line, row, image))
         try:
             found = Path(self._root, path).stat()
-        except OSError:  # reading it will say so
+        except OSError:  # reading the image will say why
             size, mtime_ns = 0, 0
         except ValueError as error:
-            raise self._error(line, f"{path!r} is no path: {error}") from error
+            raise self._error(line, f"{path!r} is not a path: {error}") from error
         else:
             size, mtime_ns = found.st_size, found.st_mtime_ns
         name = self._value(line, row, label)
         if self._class_names is not None:
             if not (name.isascii() and name.isdigit() and len(name) < 10):
-                raise self._error(line, f"the label {name!r} is no code", "with class names, labels are 0, 1, …")
+                raise self._error(
+                    line, f"the label {name!r} is not a code", "with --class-names, labels must be 0, 1, …"
+                )
             name = named(int(name), self._class_names, self._where(line))
         return ImageEntry(path, name, str(row.get(split) or "") if split else "", size, mtime_ns)
 
     def _inside(self, line: int, given: str) -> str:
-        """A path relative to the root, as it is written: no ``..``, no detour."""
+        """A path relative to the root, without ``.`` and ``..``."""
         path = os.path.relpath(os.path.join(self._root, given), self._root)  # noqa: PTH118
         if path == ".." or path.startswith(f"..{os.sep}") or os.path.isabs(path):  # noqa: PTH117
             raise self._error(
                 line,
                 f"{given!r} lies outside the folder {self._root!r}",
-                "name the folder that the paths are relative to: --image-root",
+                "give the folder that the paths are relative to: --image-root",
             )
         return Path(path).as_posix()
 
@@ -121,14 +135,14 @@ class Manifest(ImageSource):
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if value is not None and not isinstance(value, str):
-            raise self._error(line, f"{column} is {value!r}, and needed is text")
+            raise self._error(line, f"expected text in the column {column!r}, got {value!r}")
         if not value or not value.strip():
-            raise self._error(line, f"{column} is empty")
+            raise self._error(line, f"the column {column!r} is empty")
         if not value.isascii():
             try:
                 value.encode()
-            except UnicodeEncodeError:  # JSON can write half a character
-                raise self._error(line, f"{column} is no valid text: {value!r}") from None
+            except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
+                raise self._error(line, f"the column {column!r} holds invalid Unicode: {value!r}") from None
         return value
 
     def _column(self, what: str, row: Mapping[str, Any], names: Sequence[str], asked: str | None) -> str:
@@ -137,10 +151,10 @@ class Manifest(ImageSource):
         for name in names if asked is None else ():
             if found := _find(name, row):
                 return found
-        missing = f"no column {asked!r}" if asked is not None else f"no column of the {what} ({', '.join(names)})"
+        missing = f"no column {asked!r}" if asked is not None else f"no {what} column ({' or '.join(names)})"
         raise DataError(
             f"the manifest {self.name!r} has {missing}",
-            f"its columns: {', '.join(map(str, row))}; name one by --{what}-column",
+            f"its columns are {', '.join(map(str, row))}; choose one with --{what}-column",
         )
 
     def _rows(self) -> Iterator[Row]:
@@ -151,7 +165,7 @@ class Manifest(ImageSource):
                     self._json(file) if suffix == ".jsonl" else self._table(file, "\t" if suffix == ".tsv" else ",")
                 )
         except OSError as error:
-            raise DataError(f"the manifest {self.name!r} cannot be read: {error.strerror}") from error
+            raise DataError(f"the manifest {self.name!r} cannot be read: {reason_of(error)}") from error
         except UnicodeDecodeError as error:
             raise DataError(f"the manifest {self.name!r} is not UTF-8", "save it as UTF-8") from error
 
@@ -163,12 +177,12 @@ class Manifest(ImageSource):
                 if header is None:
                     header = [value.strip() for value in values]
                     if len(set(header)) < len(header):
-                        raise self._error(1, f"a column stands there twice: {', '.join(header)}")
+                        raise self._error(1, f"two columns have the same name: {', '.join(header)}")
                 elif values and len(values) != len(header):
                     raise self._error(
                         reader.line_num,
-                        f"{counted(len(values), 'value')} for {counted(len(header), 'column')}",
-                        'a name with the separator in it is written in quotes: "a, b"',
+                        f"expected {counted(len(header), 'value')}, one per column, got {len(values)}",
+                        'put a value that contains the separator in quotes: "a, b"',
                     )
                 elif values:
                     yield reader.line_num, dict(zip(header, values, strict=True))
@@ -182,15 +196,15 @@ class Manifest(ImageSource):
             try:
                 row = json.loads(content)
             except (ValueError, RecursionError) as error:
-                raise self._error(line, f"no JSON: {error}") from error
+                raise self._error(line, f"this is not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise self._error(line, "no JSON object", 'needed is {"path": …, "label": …}')
+                raise self._error(line, "this is not a JSON object", 'expected {"path": …, "label": …}')
             yield line, row
 
     def _agree(self, line: int, known: ImageEntry, entry: ImageEntry) -> None:
         for what, one, other in (("labels", known.label, entry.label), ("splits", known.split, entry.split)):
             if one != other:
-                raise self._error(line, f"{entry.id!r} stands there with two {what}: {one!r} and {other!r}")
+                raise self._error(line, f"{entry.id!r} has two {what}: {one!r} and {other!r}")
 
     def _where(self, line: int) -> str:
         return f"line {line} of {self.name!r}"
@@ -200,5 +214,27 @@ class Manifest(ImageSource):
 
 
 def _find(name: str, columns: Iterable[str]) -> str | None:
-    """The column of that name, else in other case."""
+    """The column with that name, or else the one whose name differs only in upper and lower case."""
     return next((column for column in sorted(columns, key=name.__ne__) if column.lower() == name), None)
+
+
+def _open(name: str, options: ReadingOptions) -> Manifest:
+    return Manifest(
+        Path(name),
+        image_column=options.image_column,
+        label_column=options.label_column,
+        image_root=options.image_root,
+        class_names=options.class_names,
+    )
+
+
+MANIFEST = SourceKind(
+    name="manifest",
+    recognises=lambda name: Path(name).suffix.lower() in SUFFIXES and Path(name).is_file(),
+    open=_open,
+    takes=("label_column", "image_column", "class_names", "image_root"),
+    examples=("pets.csv", "pets.tsv", "pets.jsonl"),
+    summary="a manifest, which is a table with the path and the class of each image",
+    details="Its columns are `path`, `label` and, if there are splits, `split`. Paths are relative to the manifest, "
+    "or to `--image-root`.",
+)

@@ -1,4 +1,4 @@
-"""Parquet files of encoded images, as data sets lie on the Hugging Face hub."""
+"""Parquet files with encoded images and their labels, as on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import DataError, counted
+from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.arrow_columns import (
     Columns,
     class_label,
@@ -25,31 +25,37 @@ from nctransfer.sources.arrow_columns import (
     stored_type,
 )
 from nctransfer.sources.contents import failing, given
-from nctransfer.sources.folder import walk
+from nctransfer.sources.folder import holds_parquet, walk
 from nctransfer.sources.labels import named, unlike
 from nctransfer.sources.layout import splits_on_top, text
-from nctransfer.sources.source import ImageEntry, ImageSource, source_id
+from nctransfer.sources.source import ImageEntry, ListedSource, Listing, source_id
+from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import parquet
 
-__all__ = ["ParquetFiles", "is_parquet"]
+    from nctransfer.sources.source_kind import ReadingOptions
 
-BATCH_BYTES = 8 * 2**20  # of images in memory at once
-OUTSIDE = "the image lies outside the Parquet file, which has its path only"
-LISTED_ROWS = 2**16  # labels in memory at once
+__all__ = ["PARQUET", "ParquetFiles", "is_parquet"]
+
+BATCH_BYTES = 8 * 2**20  # size of the images in memory at once
+OUTSIDE = "the Parquet file holds only the path of the image, not the image"
+LISTED_ROWS = 2**16  # number of labels in memory at once
 
 
-class ParquetFiles(ImageSource):
+class ParquetFiles(ListedSource[tuple[Path, Columns]]):
     """Parquet files with a column of encoded images and a column of labels.
+
+    The id of an image is the path of its file without the suffix, and the number of its row. A place belongs to the
+    part before the row: the file and its columns.
 
     Args:
         path: A file, a folder that holds some at any depth, or a pattern such as ``data/train-*.parquet``.
-        image_column: The column of the images, ``{bytes, path}`` or bytes; by default the one that there is.
-        label_column: The column of the labels; by default ``label``, ``class``, ``fine_label``, or the only column
-            that the metadata call a class.
-        class_names: Names of the codes in place of those in the metadata.
+        image_column: The column of the images, which are ``{bytes, path}`` or bytes. Default: the only such column.
+        label_column: The column of the labels. Default: ``label``, ``class``, ``fine_label``, or the only column
+            that the Hugging Face metadata describe as classes.
+        class_names: Names of the classes whose labels are the codes 0, 1, … They replace those in the metadata.
     """
 
     kind = "Parquet files"
@@ -57,6 +63,7 @@ class ParquetFiles(ImageSource):
     def __init__(
         self,
         path: str | os.PathLike[str],
+        *,
         image_column: str | None = None,
         label_column: str | None = None,
         class_names: Sequence[str] | None = None,
@@ -65,39 +72,37 @@ class ParquetFiles(ImageSource):
         self.id = source_id(path, *([f"image={image_column}"] if image_column else []))
         self._asked = (image_column, label_column)
         self._class_names = class_names
-        self._files: dict[str, Path] = {}  # by the part of the id before the row
-        self._columns: dict[str, Columns] = {}
 
-    def list(self) -> list[ImageEntry]:
-        """See :meth:`ImageSource.list`; reads the labels, not the images."""
-        self._files, self._columns = _find_files(self.name), {}
-        if not self._files:
-            raise DataError(f"{self.name!r} has no Parquet files", "needed are files named *.parquet")
+    def scan(self) -> Listing[tuple[Path, Columns]]:
+        """See :meth:`ListedSource.scan`; reads the labels, not the images."""
+        files = _find_files(self.name)
+        if not files:
+            raise DataError(f"{self.name!r} has no Parquet files", "expected files named *.parquet")
+        places: dict[str, tuple[Path, Columns]] = {}
         entries: list[ImageEntry] = []
         rows = 0
-        for stem, path in self._files.items():
+        for stem, path in files.items():
             with _opened(path) as file:
-                columns = self._columns[stem] = self._choose(path, file.schema_arrow)
+                columns = self._choose(path, file.schema_arrow)
+                places[stem] = path, columns
                 entries += _rows(stem, path, file, columns)
                 rows += file.metadata.num_rows
-        if len({columns.names is None for columns in self._columns.values()}) > 1:
+        if len({columns.names is None for _, columns in places.values()}) > 1:
             raise DataError(
                 f"some Parquet files of {self.name!r} name their classes, and others do not",
-                "name all of them by --class-names, or read the files apart",
+                "give the names of all classes with --class-names, or read the files separately",
             )
         unlabelled = rows - len(entries)
         if not entries:
             raise DataError(f"{self.name!r} has no labelled images ({counted(unlabelled, 'row')} without a label)")
-        self.notes = (f"{counted(unlabelled, 'image')} without a label left out",) if unlabelled else ()
-        return entries
+        notes = (f"left out {counted(unlabelled, 'image')} without a label",) if unlabelled else ()
+        return Listing(entries, notes, places)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
-        """See :meth:`ImageSource.contents`: the iterator reads, a few images ahead."""
-        if not self._columns:
-            self.list()
-        places = ((stem, int(row)) for stem, _, row in (entry.id.rpartition("/") for entry in entries))
-        for stem, group in itertools.groupby(places, key=lambda place: place[0]):
-            yield from _contents(self._files[stem], self._columns[stem], [row for _, row in group])
+        """See :meth:`ImageSource.contents`: the iterator reads a few images ahead."""
+        rows = ((stem, int(row)) for stem, _, row in (entry.id.rpartition("/") for entry in entries))
+        for stem, group in itertools.groupby(rows, key=lambda row: row[0]):
+            yield from _contents(*self.places[stem], [row for _, row in group])
 
     def _choose(self, path: Path, schema: pa.Schema) -> Columns:
         import pyarrow as pa
@@ -109,28 +114,28 @@ class ParquetFiles(ImageSource):
         for what, column in (("image", image), ("label", label)):
             if column not in schema.names:
                 raise no_column(path, schema, f"no column {column!r}", what)
-        if not (is_struct := is_image_struct(schema.field(image).type)) and not is_binary_type(
-            schema.field(image).type
-        ):
-            raise no_column(path, schema, f"no images in the column {image!r} ({schema.field(image).type})", "image")
+        kind = schema.field(image).type
+        is_struct = is_image_struct(kind)
+        if not (is_struct or is_binary_type(kind)):
+            raise no_column(path, schema, f"values of type {kind} in the column {image!r}, not images", "image")
         names = self._class_names
         if names is None and (described := class_label(features.get(label))) is not None:
             names = unlike(described)
         kind = stored_type(schema.field(label).type)
         if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or is_text_type(kind)):
             raise no_column(
-                path, schema, f"no labels in the column {label!r} ({kind}): needed is text or codes", "label"
+                path, schema, f"values of type {kind} in the column {label!r}, not names or codes of classes", "label"
             )
         if is_text_type(kind):
             if self._class_names is not None:
-                raise DataError(f"the labels of {str(path)!r} are names already, not codes", "leave out --class-names")
+                raise DataError(f"the labels in {str(path)!r} are names, not codes", "leave out --class-names")
             names = None
         split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
         return Columns(image, is_struct, label, names, split if split not in (image, label) else None)
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet, by its name or its content."""
+    """Whether a file is a Parquet file, by its name or its first bytes."""
     if path.suffix.lower() == ".parquet":
         return True
     try:
@@ -141,7 +146,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def _find_files(name: str) -> dict[str, Path]:
-    """The files by their path from the root, less the suffix."""
+    """The files, by their path relative to the root and without the suffix."""
     path = Path(name)
     if path.is_dir():
         found = sorted(relative for relative, _ in walk(name) if relative.lower().endswith(".parquet"))
@@ -159,7 +164,8 @@ def _opened(path: Path) -> parquet.ParquetFile:
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)  # or the whole file is held
+        # With a buffer, and without reading ahead, the file is not held in memory as a whole.
+        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
@@ -200,7 +206,7 @@ def _contents(path: Path, columns: Columns, rows: Sequence[int]) -> Iterator[Cal
 
 
 def _runs(rows: Iterable[int], starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Rows by their row group, parted where they do not ascend."""
+    """Each row group with the rows to read from it. Rows that do not ascend start a new run."""
     group, run = 0, list[int]()
     for row in rows:
         here = bisect.bisect_right(starts, row) - 1
@@ -216,7 +222,7 @@ def _runs(rows: Iterable[int], starts: Sequence[int]) -> Iterator[tuple[int, lis
 def _group_contents(
     file: parquet.ParquetFile, columns: Columns, group: int, rows: Sequence[int]
 ) -> Iterator[Callable[[], bytes]]:
-    """The images of ascending rows of one row group, a few in memory at a time."""
+    """The images in some rows of one row group. The rows ascend, so that a few images are in memory at a time."""
     import pyarrow as pa
 
     done, start = 0, 0
@@ -229,14 +235,14 @@ def _group_contents(
             start += len(batch)
             if done == len(rows):
                 return
-        reason = "the file has fewer rows than it had"
+        reason = "the file has fewer rows than when it was listed"
     except (pa.ArrowException, OSError, IndexError) as error:
         reason = f"row group {group} cannot be read: {error}"
     yield from itertools.repeat(failing(reason), len(rows) - done)
 
 
 def _image_batches(file: parquet.ParquetFile, columns: Columns, group: int) -> Iterator[pa.Array]:
-    """The encoded images of one row group in small pieces."""
+    """The encoded images of one row group, in batches of at most about ``BATCH_BYTES``."""
     about = file.metadata.row_group(group)
     parts = (about.column(index) for index in range(about.num_columns))
     size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == columns.image)
@@ -244,11 +250,11 @@ def _image_batches(file: parquet.ParquetFile, columns: Columns, group: int) -> I
     leaf = f"{columns.image}.bytes" if columns.is_struct else columns.image
     for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[leaf]):
         column = batch.column(0)
-        yield column.flatten()[0] if columns.is_struct else column  # flatten: a null struct has null bytes
+        yield column.flatten()[0] if columns.is_struct else column  # flatten() makes the bytes null where the struct is
 
 
 def _split_of(stem: str) -> str:
-    """The split that a file belongs to by its name, as on the hub, or by the name of a folder above it."""
+    """The split that the name of a file says, as on the hub, or the name of a folder above it; "" if none does."""
     for part in reversed(stem.split("/")):
         words = [word for word in re.split(r"[^A-Za-z]+", part) if splits_on_top([word])]
         if len(words) == 1:
@@ -257,4 +263,36 @@ def _split_of(stem: str) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{str(path)!r} cannot be read as Parquet: {error}", "it may be truncated: fetch it again")
+    return DataError(
+        f"{str(path)!r} cannot be read as Parquet: {reason_of(error)}",
+        "it may be truncated: download or copy it again",
+    )
+
+
+def _recognises(name: str) -> bool:
+    path = Path(name)
+    if path.is_dir():
+        return holds_parquet(name)
+    if path.exists():
+        return path.is_file() and is_parquet(path)
+    return glob.has_magic(name) and name.lower().endswith(".parquet")
+
+
+def _open(name: str, options: ReadingOptions) -> ParquetFiles:
+    return ParquetFiles(
+        name,
+        image_column=options.image_column,
+        label_column=options.label_column,
+        class_names=options.class_names,
+    )
+
+
+PARQUET = SourceKind(
+    name="parquet",
+    recognises=_recognises,
+    open=_open,
+    takes=("label_column", "image_column", "class_names"),
+    examples=("pets.parquet", "parquet-folder/", "'data/*.parquet'"),
+    summary="Parquet files with encoded images and labels, as on the Hugging Face hub",
+    details="Names of classes come from the metadata of the files, or from `--class-names`.",
+)

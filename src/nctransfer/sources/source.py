@@ -1,4 +1,8 @@
-"""A source of labelled images: what it lists, and how an image in it is known."""
+"""A source of labelled images: it lists them without reading any, and gives their bytes.
+
+Every image is bytes until :func:`nctransfer.sources.decoding.decode` makes pixels of it, so a digest of the bytes
+identifies it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,30 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["ImageEntry", "ImageSource", "content_digest", "safe_name", "source_id"]
+__all__ = ["ImageEntry", "ImageSource", "ListedSource", "Listing", "content_digest", "safe_name", "source_id"]
+
+Place = TypeVar("Place")
 
 
 class ImageEntry(NamedTuple):
-    """One labelled image of a source, not yet read."""
+    """One labelled image of a source, not yet read.
+
+    Attributes:
+        id: What identifies the image within its source, for example its path in a folder.
+        label: The name of its class.
+        split: The name of its split, or "" if the source has no splits.
+        size: Its size in bytes. While size and time stay the same, a known digest of the image stays valid.
+        mtime_ns: When it was last changed, in nanoseconds.
+    """
 
     id: str
-    label: str  # the class name
-    split: str  # "" where the source has no splits
-    size: int  # bytes; with mtime_ns it tells whether a known digest still holds
+    label: str
+    split: str
+    size: int
     mtime_ns: int
 
 
@@ -27,10 +41,10 @@ class ImageSource(ABC):
     """A named collection of labelled images.
 
     Attributes:
-        kind: What it is, in words: "folder of class folders", "tar archive" …
-        name: What the user called it.
-        id: A name that is safe as a folder name and differs between different sources.
-        notes: What the reader should know about the listing, filled by :meth:`list`.
+        kind: What it is, in words, for example "folder of class folders" or "tar archive".
+        name: The name that the user gave.
+        id: An identifier that differs between sources and can be the name of a folder.
+        notes: What :meth:`list` left out, in sentences for the user.
     """
 
     kind: str
@@ -43,22 +57,23 @@ class ImageSource(ABC):
         """All images, in the order in which reading them is fastest.
 
         Raises:
-            DataError: There is no image, or no class.
+            DataError: The source has no images or no classes, or cannot be read.
         """
 
     @abstractmethod
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
-        """For each entry a function that gives its encoded bytes, and raises OSError where it cannot.
+        """For each entry, a function that returns its encoded bytes, or raises OSError if it cannot be read.
 
-        A source that is read piece by piece (a compressed archive, Parquet) reads in the iterator, others in the
-        functions. So the iterator belongs to one thread, and the functions may be called in any, soon after.
+        Sources that must be read in order (compressed archives, Parquet files) read while the iterator advances;
+        others read when the function is called. So only one thread may advance the iterator, but any thread may
+        call the functions. They should be called soon, because they may hold the image in memory.
 
         Args:
-            entries: Some of those of :meth:`list`, in its order.
+            entries: Some of the entries that :meth:`list` returned, in the same order.
         """
 
     def read(self, entry: ImageEntry) -> bytes:
-        """The encoded bytes of one image; for many, :meth:`contents` is faster.
+        """The encoded bytes of one image. For many images, :meth:`contents` is faster.
 
         Raises:
             OSError: It cannot be read.
@@ -66,18 +81,73 @@ class ImageSource(ABC):
         return next(self.contents([entry]))()
 
 
+class Listing(NamedTuple, Generic[Place]):
+    """What a source finds when it lists its images.
+
+    Attributes:
+        entries: The images.
+        notes: What was left out, in sentences for the user.
+        places: What reading an image needs besides its entry; the source chooses keys and values.
+    """
+
+    entries: list[ImageEntry]
+    notes: tuple[str, ...]
+    places: Mapping[str, Place]
+
+
+class ListedSource(ImageSource, Generic[Place]):
+    """A source whose listing finds out where each image can be read.
+
+    Reading works without a listing too, for example when the entries were listed by another object: the source then
+    lists its images itself when it first needs a place.
+    """
+
+    _places: Mapping[str, Place] | None = None
+
+    def list(self) -> list[ImageEntry]:
+        """See :meth:`ImageSource.list`."""
+        listing = self.scan()
+        self.notes, self._places = listing.notes, listing.places
+        return listing.entries
+
+    @abstractmethod
+    def scan(self) -> Listing[Place]:
+        """List the images, and find out where each can be read.
+
+        Raises:
+            DataError: The source has no images or no classes, or cannot be read.
+        """
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """The places that the latest listing found."""
+        if self._places is None:
+            self.list()
+        assert self._places is not None
+        return self._places
+
+
 def content_digest(content: bytes) -> str:
-    """The digest by which an image is known, whatever its name: BLAKE2b, 128 bits, in hex."""
+    """The digest that identifies an image by its bytes: BLAKE2b with 128 bits, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def safe_name(name: str) -> str:
-    """A name as part of a file name: letters, digits, ``.``, ``_``, ``-``; never hidden, never long."""
+    """A name as part of a file name: at most 64 letters, digits, ``.``, ``_`` and ``-``, without a dot at either end.
+
+    >>> safe_name("my pets/2024"), safe_name(".hidden")
+    ('my_pets_2024', 'hidden')
+    """
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:64] or "_"
 
 
 def source_id(path: str | os.PathLike[str], *choices: str) -> str:
-    """The id of a source at ``path``, the same by whatever link or detour; ``choices`` tell views of it apart."""
+    """The id of a source at ``path``; links and relative paths to the same place give the same id.
+
+    Args:
+        path: Where the source lies.
+        choices: What else decides which images the source holds, for example the column that names them.
+    """
     resolved = Path(path).resolve()
     named = b"\0".join(os.fsencode(part) for part in (str(resolved), *choices))
     return f"{safe_name(resolved.name or 'root')}-{hashlib.blake2b(named, digest_size=4).hexdigest()}"

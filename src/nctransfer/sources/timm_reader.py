@@ -1,4 +1,4 @@
-"""The data sets that timm knows by name: what its readers have in common."""
+"""A data set that timm opens by its name: what all kinds of timm's readers have in common."""
 
 from __future__ import annotations
 
@@ -8,98 +8,99 @@ import importlib.util
 import io
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.errors import DataError, counted
+from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.decoding import to_ppm
 from nctransfer.sources.labels import named, unlike
 from nctransfer.sources.source import ImageEntry, ImageSource, safe_name
 
-__all__ = ["PREFIXES", "Listed", "TimmReader", "content_stamp", "format_number", "names_of", "ppm", "why"]
+if TYPE_CHECKING:
+    from nctransfer.sources.source_kind import ReadingOptions
 
-PREFIXES = {  # the package that timm needs, and what installs it
+__all__ = ["PREFIXES", "Listed", "TimmReader", "content_stamp", "names_of", "ppm", "prefix_of", "stamp_of"]
+
+PREFIXES = {  # how names begin, the package that timm then needs, and what to install for it
     "torch": ("torchvision", "torchvision"),
     "hfds": ("datasets", "datasets"),
     "hfids": ("datasets", "datasets"),
     "wds": ("webdataset", "webdataset"),
     "tfds": ("tensorflow_datasets", "tensorflow-datasets tensorflow"),
 }
-DEFAULT_SPLIT = "validation"  # of timm.data.create_dataset
+DEFAULT_SPLIT = "validation"  # the default of timm.data.create_dataset
 
 
 class Listed(NamedTuple):
-    """An image as a reader knows it."""
+    """An image as one of timm's readers lists it.
+
+    Attributes:
+        id: Its id.
+        label: The code or the name of its class; ``None`` or -1 if it has no label.
+        size: Its size in bytes, or 0 if that is unknown without reading it.
+        stamp: A number that changes if the image changes.
+    """
 
     id: str
-    label: Any  # a code, or a name
+    label: Any
     size: int
-    stamp: int  # differs where the content does
+    stamp: int
 
 
 class TimmReader(ImageSource):
-    """A data set that timm opens by its name; :func:`open_reader` picks the kind.
+    """A data set that timm opens by its name. There is one subclass for each way in which timm's readers hold images.
 
     Attributes:
-        split: The split that is read; every entry bears it.
+        split: The split that is read; every entry has it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        split: str | None = None,
-        data_dir: Path | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
-        class_names: Sequence[str] | None = None,
-        offline: bool = False,
-    ) -> None:
+    def __init__(self, name: str, options: ReadingOptions) -> None:
         self.kind = f"timm reader {name}"
         self.name = name
-        self.split = split or DEFAULT_SPLIT
-        self._said = () if split else (f"no split was named: read is {self.split!r}, timm's default",)
-        choices = (name, self.split, str(data_dir.resolve()) if data_dir else "", image_column or "")
-        digest = hashlib.blake2b("\0".join(choices).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        self.split = options.split or DEFAULT_SPLIT
+        self._about_split = () if options.split else (f"no split was given, so timm's default is read: {self.split!r}",)
+        self._root = options.data_dir
+        folder = str(self._root.resolve()) if self._root else ""
+        choices = "\0".join((name, self.split, folder, options.image_column or ""))
+        digest = hashlib.blake2b(choices.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         self.id = f"{safe_name(name)[:40]}-{safe_name(self.split)[:20]}-{digest}"
-        self._root = data_dir
-        self._keys = {"input_key": image_column, "target_key": label_column}
-        self._class_names = class_names
-        self._offline = offline
+        self._keys = {"input_key": options.image_column, "target_key": options.label_column}
+        self._class_names = options.class_names
+        self._offline = options.offline
 
     def list(self) -> list[ImageEntry]:
-        """See :meth:`ImageSource.list`; in the order of the reader."""
-        self.notes = self._said
+        """See :meth:`ImageSource.list`; the images are in the order of the reader."""
+        self.notes = self._about_split
         entries: list[ImageEntry] = []
         names: Sequence[str] | None = None
         unlabelled = 0
         with self._timm():
             for number, (id_, label, size, stamp) in enumerate(self._images()):
-                if not number:  # some readers know the names only once they read
+                if not number:  # some readers know the names only after they have read an image
                     names = self._class_names or self._names()
                 if label is None or label == -1:
                     unlabelled += 1
                     continue
                 if isinstance(label, str) and self._class_names is not None:
-                    raise DataError(f"the labels of {self.name!r} are names already", "leave out --class-names")
+                    raise DataError(f"the labels of {self.name!r} are names, not codes", "leave out --class-names")
                 if not isinstance(label, str):
                     label = named(int(label), names, f"image {id_} of {self.name!r}")
                 entries.append(ImageEntry(id_, label, self.split, size, stamp))
         if not entries:
             raise DataError(f"{self.name!r} has no labelled images in its split {self.split!r}")
         if unlabelled:
-            self.notes += (f"{counted(unlabelled, 'image')} without a label left out",)
+            self.notes += (f"left out {counted(unlabelled, 'image')} without a label",)
         return entries
 
     @abstractmethod
     def _images(self) -> Iterator[Listed]:
-        """Every image."""
+        """All images of the split, in the order of the reader."""
 
     @abstractmethod
     def _names(self) -> Sequence[str] | None:
-        """The class names by their codes, if the reader knows them."""
+        """The names of the classes with the codes 0, 1, …, or ``None`` if the reader does not know them."""
 
     def _create(self, **options: Any) -> Any:
-        """The data set that timm makes."""
+        """The data set as timm's ``create_dataset`` returns it."""
         from timm.data import create_dataset
 
         root = None if self._root is None else str(self._root)
@@ -107,22 +108,22 @@ class TimmReader(ImageSource):
 
     @contextlib.contextmanager
     def _timm(self) -> Iterator[None]:
-        """Silence on stdout, and one kind of error whatever a reader raises."""
+        """While timm and its libraries run: nothing is printed, and every error becomes a :class:`DataError`."""
         try:
             with contextlib.redirect_stdout(io.StringIO()), _offline_hub(self._offline), _no_bars(self.name):
                 yield
         except DataError:
             raise
-        except Exception as error:  # of any of five libraries
+        except Exception as error:  # it may come from any of five libraries
             raise DataError(
-                f"{self.name!r} cannot be read, split {self.split!r}: {why(error)}",
-                "--split names another split, --data-dir the folder where it lies or is downloaded to",
+                f"the split {self.split!r} of {self.name!r} cannot be read: {reason_of(error)}",
+                "give another split with --split, or with --data-dir the folder that holds the data",
             ) from error
 
 
 @contextlib.contextmanager
 def _no_bars(name: str) -> Iterator[None]:
-    """Without the progress bars of Hugging Face's libraries, which know nothing of --quiet."""
+    """Switch off the progress bars of Hugging Face's libraries, which do not obey ``--quiet``."""
     libraries = (
         ("huggingface_hub.utils", "datasets") if name.startswith("hf") and importlib.util.find_spec("datasets") else ()
     )
@@ -136,15 +137,25 @@ def _no_bars(name: str) -> Iterator[None]:
             library.enable_progress_bars()
 
 
+def prefix_of(name: str) -> str:
+    """The prefix by which timm recognises a data set, for example ``hfds``; "" if the name has none.
+
+    >>> prefix_of("hfds/cifar10"), prefix_of("./torch/pets")
+    ('hfds', '')
+    """
+    prefix = name.partition("/")[0].lower() if "/" in name else ""
+    return prefix if prefix in PREFIXES else ""
+
+
 def names_of(reader: Any) -> Sequence[str] | None:
-    """The class names that a reader knows, in the order of its codes."""
+    """The names of the classes with the codes 0, 1, …, or ``None`` if timm's reader does not know them."""
     by_code = {code: name for name, code in (reader.class_to_idx or {}).items()}
     return unlike([by_code[code] for code in range(len(by_code))]) if by_code else None
 
 
 def ppm(image: Any) -> bytes:
-    """A decoded image as the bytes of a PPM file."""
-    if not hasattr(image, "mode"):  # an array, of TensorFlow
+    """A decoded image as the bytes of a PPM file; the image is Pillow's, or an array from TensorFlow."""
+    if not hasattr(image, "mode"):
         from PIL import Image
 
         image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -152,18 +163,21 @@ def ppm(image: Any) -> bytes:
 
 
 def content_stamp(content: bytes) -> tuple[int, int]:
-    """Size and a number of a content, in place of a file's size and time."""
-    return len(content), format_number(content)
+    """The size of an image, and a number that identifies its bytes; they replace a file's size and time."""
+    return len(content), stamp_of(content)
 
 
-def format_number(content: bytes) -> int:
-    """A digest as a whole number that a signed 64-bit column holds."""
+def stamp_of(content: bytes) -> int:
+    """A digest of some bytes, as a number that fits a column of signed 64-bit integers."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1
 
 
 @contextlib.contextmanager
 def _offline_hub(offline: bool) -> Iterator[None]:
-    """No questions to the Hugging Face hub: its libraries read their setting from a variable once, on import."""
+    """Keep Hugging Face's libraries from asking the hub.
+
+    They read the environment variable for this only when they are imported, so their settings are changed instead.
+    """
     if not offline or importlib.util.find_spec("datasets") is None:
         yield
         return
@@ -176,9 +190,3 @@ def _offline_hub(offline: bool) -> Iterator[None]:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
-
-
-def why(error: Exception) -> str:
-    """The reason that an exception gives, in one line."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error).partition("\n")[0] or type(error).__name__

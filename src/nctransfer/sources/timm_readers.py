@@ -1,4 +1,4 @@
-"""timm's readers, one class for each way in which they hold images."""
+"""The data sets that timm opens, one class for each way in which timm's readers hold images."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import DataError, counted
+from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.contents import check_size, failing, given, read_file
 from nctransfer.sources.decoding import to_ppm
 from nctransfer.sources.labels import unlike
 from nctransfer.sources.layout import text
+from nctransfer.sources.source_kind import SourceKind
 from nctransfer.sources.timm_reader import (
     PREFIXES,
     Listed,
     TimmReader,
     content_stamp,
-    format_number,
     names_of,
     ppm,
-    why,
+    prefix_of,
+    stamp_of,
 )
 
 if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
+    from nctransfer.sources.source_kind import ReadingOptions
 
-__all__ = ["open_reader", "prefix_of"]
+__all__ = ["TIMM", "TORCH"]
 
 
 class _Torch(TimmReader):
-    """``torch/…``: torchvision's data sets, of files or in memory."""
+    """``torch/…``: data sets of torchvision, which are files or arrays in memory."""
 
     def _images(self) -> Iterator[Listed]:
         if (files := self._files) is not None:
@@ -63,17 +65,19 @@ class _Torch(TimmReader):
     @functools.cached_property
     def _dataset(self) -> Any:
         if self._root is None:
-            raise DataError(f"{self.name!r} needs a folder", "name where it lies, or is downloaded to: --data-dir")
+            raise DataError(
+                f"{self.name!r} needs a folder", "give the folder where the data are or are downloaded to: --data-dir"
+            )
         try:
             return self._create(download=False)
-        except (RuntimeError, FileNotFoundError):  # not there yet
+        except (RuntimeError, FileNotFoundError):  # it has not been downloaded yet
             if self._offline:
                 raise
         return self._create(download=True)
 
     @functools.cached_property
     def _files(self) -> Mapping[str, tuple[str, int]] | None:
-        """Path and code of each image by its id, where they are files."""
+        """The path and the code of each image by its id; ``None`` if the images are not files."""
         dataset = self._dataset
         found = getattr(dataset, "samples", None) or getattr(dataset, "imgs", None)
         if not isinstance(found, list) and getattr(dataset, "target_type", None) == ["full"]:  # iNaturalist
@@ -90,16 +94,16 @@ class _Torch(TimmReader):
 
 
 class _Hub(TimmReader):
-    """``hfds/…``: a Hugging Face data set at hand, by index."""
+    """``hfds/…``: a Hugging Face data set on this machine, whose images are read by their index."""
 
     def _images(self) -> Iterator[Listed]:
         dataset = self._reader.dataset
-        stamp = format_number(str(getattr(dataset, "_fingerprint", "")).encode())
+        stamp = stamp_of(str(getattr(dataset, "_fingerprint", "")).encode())
         for index, label in enumerate(dataset[self._reader.label_key]):
             yield Listed(f"{index:07d}", label, 0, stamp)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
-        """See :meth:`ImageSource.contents`: the iterator reads; nothing says that threads may share the data set."""
+        """See :meth:`ImageSource.contents`: the iterator reads; threads may not be able to share the data set."""
         with self._timm():
             reader = self._reader
         for entry in entries:
@@ -109,7 +113,7 @@ class _Hub(TimmReader):
                     file.seek(0)
                     content = file.read()
             except Exception as error:
-                yield failing(why(error))
+                yield failing(reason_of(error))
             else:
                 yield given(content)
 
@@ -121,10 +125,10 @@ class _Hub(TimmReader):
         return self._create(**self._keys).reader
 
 
-class _Passing(TimmReader):
-    """``hfids/…``, ``wds/…``, ``tfds/…``: one image after the other, and decoded.
+class _InOrder(TimmReader):
+    """``hfids/…``, ``wds/…``, ``tfds/…``: decoded images, which can only be read one after the other.
 
-    A listing is one pass; it keeps the digest of each image as its stamp.
+    Listing them reads all images once. The stamp of an image is a digest of its pixels.
     """
 
     def _images(self) -> Iterator[Listed]:
@@ -134,18 +138,18 @@ class _Passing(TimmReader):
             yield Listed(f"{number:07d}", label, *content_stamp(ppm(image)))
         declared = getattr(self._reader, "num_samples", 0) if prefix_of(self.name) == "wds" else 0
         if declared and declared != number + 1:
-            self.notes += (f"{counted(declared, 'image')} declared, {number + 1:,} could be read",)
+            self.notes += (f"the data set declares {counted(declared, 'image')}, but {number + 1:,} could be read",)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
-        """See :meth:`ImageSource.contents`: one more pass."""
+        """See :meth:`ImageSource.contents`: the iterator reads the data set once more."""
         images: Iterator[tuple[int, Any]] = iter(())
-        last, reason = len(entries) and int(entries[0].id), "the reader has fewer images than it had"
+        last, reason = len(entries) and int(entries[0].id), "the data set has fewer images than when it was listed"
         started = False
         for entry in entries:
             index = int(entry.id)
             content = None
             try:
-                if not started or index <= last:  # not in order: once more from the front
+                if not started or index <= last:  # images were asked for in another order: start again at the front
                     started = True
                     with self._timm():
                         images = enumerate(iter(self._open()))
@@ -155,13 +159,14 @@ class _Passing(TimmReader):
                         content = ppm(image)
                         break
             except Exception as error:
-                reason = why(error)
+                reason = reason_of(error)
             yield failing(reason) if content is None else given(content)
 
     def _names(self) -> Sequence[str] | None:
         if names := names_of(self._reader):
             return names
-        features = getattr(getattr(self._reader, "ds", None), "features", None) or {}  # hfids, of a local folder
+        # hfids: for a local folder, timm's reader does not know the names, but its data set does
+        features = getattr(getattr(self._reader, "ds", None), "features", None) or {}
         feature = features.get(getattr(self._reader, "target_key", None))
         return getattr(feature, "names", None)
 
@@ -169,7 +174,7 @@ class _Passing(TimmReader):
         prefix = prefix_of(self.name)
         options: dict[str, Any] = {**self._keys, "input_img_mode": ""}
         if prefix == "hfids":
-            options["num_samples"] = 1  # some number must be known in advance; without training it is not used
+            options["num_samples"] = 1  # timm wants a number, but uses it for training only
         if prefix == "tfds":
             options["download"] = not self._offline
         if prefix == "wds":
@@ -185,30 +190,36 @@ class _Passing(TimmReader):
         if not root.is_dir():
             raise DataError(
                 f"{self.name!r} needs the folder of its shards",
-                "name it by --data-dir, and by --split a split of its _info.json or shards: 'pets-{000..003}.tar'",
+                "give it with --data-dir, and with --split a split of its _info.json or a pattern of shards such as "
+                "'pets-{000..003}.tar'",
             )
         return root
 
 
-def open_reader(name: str, **options: Any) -> TimmReader:
-    """The data set of that name.
-
-    Args:
-        name: Such as ``torch/cifar10``, ``hfds/cifar10``, ``wds//data/shards``.
-        options: Those of :class:`TimmReader`.
-
-    Raises:
-        DataError: A package is missing that timm needs for it.
-    """
+def _open(name: str, options: ReadingOptions) -> TimmReader:
     prefix = prefix_of(name)
     package, install = PREFIXES[prefix]
     if importlib.util.find_spec(package) is None:
         raise DataError(f"{name!r} needs the package {package}", f"pip install {install}")
     kinds: dict[str, type[TimmReader]] = {"torch": _Torch, "hfds": _Hub}
-    return kinds.get(prefix, _Passing)(name, **options)
+    return kinds.get(prefix, _InOrder)(name, options)
 
 
-def prefix_of(name: str) -> str:
-    """The prefix of a timm name, ``""`` if it has none that is known."""
-    prefix = name.partition("/")[0].lower() if "/" in name else ""
-    return prefix if prefix in PREFIXES else ""
+TORCH = SourceKind(
+    name="torch",
+    recognises=lambda name: prefix_of(name) == "torch" and not Path(name).exists(),
+    open=_open,
+    takes=("class_names", "data_dir"),
+    examples=("torch/cifar10",),
+    summary="a data set of torchvision",
+    details="`--data-dir` says where it is, or where it is downloaded to.",
+)
+TIMM = SourceKind(
+    name="timm",
+    recognises=lambda name: prefix_of(name) not in ("", "torch") and not Path(name).exists(),
+    open=_open,
+    takes=("label_column", "image_column", "class_names", "data_dir"),
+    examples=("hfds/cifar10", "hfids/…", "wds/…", "tfds/…"),
+    summary="a data set of Hugging Face, webdataset or TensorFlow Datasets, opened by timm",
+    details="Install what it needs with `pip install 'nctransfer[hf]'`, `[wds]` or `[tfds]`.",
+)

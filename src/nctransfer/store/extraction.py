@@ -13,8 +13,9 @@ from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImagesError, counted
-from nctransfer.sources.opening import ReadingOptions, open_source
+from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.lazy_backbone import LazyBackbone
 from nctransfer.store.pipeline import Runtime, Task
@@ -61,7 +62,7 @@ def extract(
         exclude_classes: Leave these classes out.
         max_per_class: Take up to this many images per class, drawn at random with ``seed``.
         reading: How to read the data, for example the names of columns; see
-            :class:`~nctransfer.sources.opening.ReadingOptions`.
+            :class:`~nctransfer.sources.source_kind.ReadingOptions`.
         seed: The seed for ``max_per_class`` and ``random_init``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: The number of images that go through the model at once.

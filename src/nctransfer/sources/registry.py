@@ -1,0 +1,33 @@
+"""Every kind of data source, in the order in which they are asked whether they read what the user named."""
+
+from __future__ import annotations
+
+from nctransfer.errors import PluginError
+from nctransfer.registry import Registry
+from nctransfer.sources.digits import DIGITS
+from nctransfer.sources.folder import FOLDER
+from nctransfer.sources.manifest import MANIFEST
+from nctransfer.sources.parquet import PARQUET
+from nctransfer.sources.source_kind import SourceKind
+from nctransfer.sources.tar_archive import TAR
+from nctransfer.sources.timm_readers import TIMM, TORCH
+from nctransfer.sources.zip_archive import ZIP
+
+__all__ = ["SOURCES", "describe_sources"]
+
+OWN = (DIGITS, FOLDER, PARQUET, TAR, ZIP, MANIFEST, TORCH, TIMM)
+SOURCES: Registry[SourceKind] = Registry("nctransfer.sources", SourceKind, OWN)
+"""Every kind of data source by name. Kinds from other packages come last, so a folder that exists is never theirs."""
+
+
+def describe_sources() -> str:
+    """Every kind in a few words, for help texts and hints: an example of its name, and what that is.
+
+    Kinds from other packages are named without importing the packages.
+    """
+    kinds = [f"{kind.examples[0]} ({kind.summary})" for kind in OWN]
+    try:
+        others = list(SOURCES)[len(OWN) :]
+    except PluginError:  # opening a source says what is wrong
+        others = []
+    return "; ".join([*kinds, *(f"the kind {name!r} of another package" for name in others)])
