@@ -63,7 +63,7 @@ def test_what_is_no_folder_of_class_folders(name: str, counts: list[int], pets: 
 def test_a_loop_of_symlinks(deep: bool, pets: Path) -> None:
     link = pets / "one" / "again"
     link.symlink_to(pets if deep else link)
-    refusal("extract", *VIT, "--data", pets).expect("DataError", link, tells="symlink")
+    refusal("extract", *VIT, "--data", pets).expect("DataError", link, tells="link")
 
 
 def test_a_folder_that_may_not_be_read(pets: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""What a name is opened as, and what is no source."""
+"""What a name is opened as, what is no source, and kinds of sources that other packages add."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,12 +13,19 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from conftest import Run
 from messages import says
-from nctransfer.errors import DataError
+from nctransfer.errors import DataError, PluginError
+from nctransfer.registry import Registry
+from nctransfer.sources import opening, registry
 from nctransfer.sources.opening import open_source
+from nctransfer.sources.registry import OWN, SOURCES, describe_sources, sources_table
 from nctransfer.sources.source import source_id
-from nctransfer.sources.source_kind import ReadingOptions
-from pictures import png
+from nctransfer.sources.source_kind import ReadingOptions, SourceKind
+from other_package import install
+from pictures import contents, labelled, png
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture
@@ -84,8 +94,7 @@ def test_anything_else_is_an_error_that_lists_what_is_understood(tmp_path: Path,
         (tmp_path / file).write_bytes(png())
     with pytest.raises(DataError) as error:
         open_source(f"{tmp_path}/{name}")
-    says(error, repr(f"{tmp_path}/{name}"), hint=["tar", "zip", ".csv", "Parquet", "hfds/…", "'digits'"])
-    assert all(word in error.value.hint for word in ("tar", "zip", ".csv", "Parquet", "hfds/…", "'digits'"))
+    says(error, repr(f"{tmp_path}/{name}"), hint=[kind.examples[0] for kind in SOURCES.values()])
 
 
 def test_an_empty_name() -> None:
@@ -129,4 +138,115 @@ def test_a_folder_without_images_or_parquet_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "cat" / "x.txt").write_bytes(b"x")
     with pytest.raises(DataError) as error:
         open_source(tmp_path).list()
-    says(error, tmp_path, 1)
+    says(error, tmp_path, 1, hint="pets/cat/1.jpg")
+
+
+# The registry
+
+
+def test_every_kind_says_what_help_texts_need() -> None:
+    fields = set(ReadingOptions.__dataclass_fields__)
+    for name, kind in SOURCES.items():
+        assert kind.name == name
+        assert kind.examples
+        assert kind.summary
+        assert set(kind.takes) <= fields
+        assert f"{kind.examples[0]} ({kind.summary})" in describe_sources()
+
+
+def test_the_readme_has_the_table_of_the_registry() -> None:
+    assert sources_table() in README.read_text("utf-8")
+
+
+# Kinds of other packages
+
+SQUARES = """
+from nctransfer.sources.source import ImageEntry, ImageSource
+from nctransfer.sources.source_kind import SourceKind
+
+COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255)}
+
+
+class Squares(ImageSource):
+    kind = "coloured squares"
+
+    def __init__(self, name, names):
+        self.name, self.id = name, name.replace(":", "-")
+        self.names = names or ("red", "blue")
+
+    def list(self):
+        count = int(self.name.removeprefix("squares:"))
+        return [ImageEntry(f"{name}-{i}", name, "", 0, 0) for name in self.names for i in range(count)]
+
+    def contents(self, entries):
+        for entry in entries:
+            yield lambda colour=COLOURS[entry.label]: b"P6 1 1 255 " + bytes(colour)
+
+
+SQUARES = SourceKind(
+    name="squares",
+    recognises=lambda name: name.startswith("squares:"),
+    open=lambda name, options: Squares(name, options.class_names),
+    takes=("class_names",),
+    examples=("squares:3",),
+    summary="squares of one colour",
+)
+"""
+
+
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> Registry[SourceKind]:
+    """The registry as it is when the program starts: other packages have not been looked for."""
+    fresh = Registry("nctransfer.sources", SourceKind, OWN)
+    monkeypatch.setattr(opening, "SOURCES", fresh)
+    monkeypatch.setattr(registry, "SOURCES", fresh)
+    for name in ("squares_package", "broken_package"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return fresh
+
+
+def test_a_kind_of_another_package_is_opened_like_our_own(
+    kinds: Registry[SourceKind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "squares_package", SQUARES, sources="squares=SQUARES"))
+    source = open_source("squares:2")
+    assert labelled(source) == [(f"{name}-{i}", name, "") for name in ("red", "blue") for i in (0, 1)]
+    assert contents(source)[3] == b"P6 1 1 255 \x00\x00\xff"
+    assert len(open_source("squares:2", ReadingOptions(class_names=("blue",), split="x")).list()) == 2
+    with pytest.raises(DataError) as error:
+        open_source("squares:2", ReadingOptions(label_column="x"))
+    says(error, "--label-column", "squares:2", hint="--label-column")
+    assert list(kinds)[-1] == "squares"
+
+
+def test_a_package_is_imported_only_when_no_kind_of_ours_reads_the_data(
+    kinds: Registry[SourceKind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "raise RuntimeError('no such thing')"
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "broken_package", code, sources="squares=SQUARES"))
+    assert open_source("digits").kind == "built-in digits"
+    assert "'squares'" in describe_sources()
+    assert "broken_package" not in sys.modules
+    with pytest.raises(PluginError) as error:
+        open_source("squares:2")
+    says(error, "'squares'", "broken_package", "no such thing", hint="broken_package")
+
+
+def test_a_kind_with_a_name_of_ours_is_an_error_only_where_it_is_looked_for(
+    kinds: Registry[SourceKind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "squares_package", SQUARES, sources="folder=SQUARES"))
+    assert open_source("digits").kind == "built-in digits"
+    assert describe_sources().startswith("digits (")
+    with pytest.raises(PluginError) as error:
+        open_source("squares:2")
+    says(error, "'folder'", "squares_package", hint="squares_package")
+
+
+def test_the_command_line_takes_a_kind_of_another_package(tmp_path: Path, run: Run) -> None:
+    site = install(tmp_path / "site", "squares_package", SQUARES, sources="squares=SQUARES")
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    result = run("data", "squares:2", "--format", "json", PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    assert (shown["kind"], shown["images"], shown["classes"]) == ("coloured squares", 4, 2)

@@ -292,7 +292,7 @@ PARQUET = SourceKind(
     recognises=_recognises,
     open=_open,
     takes=("label_column", "image_column", "class_names"),
-    examples=("pets.parquet", "parquet-folder/", "'data/*.parquet'"),
+    examples=("pets.parquet", "parquet/", "'data/*.parquet'"),
     summary="Parquet files with encoded images and labels, as on the Hugging Face hub",
-    details="Names of classes come from the metadata of the files, or from `--class-names`.",
+    details="Class names come from the metadata of the files or from `--class-names`.",
 )

@@ -13,7 +13,7 @@ from nctransfer.sources.tar_archive import TAR
 from nctransfer.sources.timm_readers import TIMM, TORCH
 from nctransfer.sources.zip_archive import ZIP
 
-__all__ = ["SOURCES", "describe_sources"]
+__all__ = ["OWN", "SOURCES", "describe_sources", "sources_table"]
 
 OWN = (DIGITS, FOLDER, PARQUET, TAR, ZIP, MANIFEST, TORCH, TIMM)
 SOURCES: Registry[SourceKind] = Registry("nctransfer.sources", SourceKind, OWN)
@@ -31,3 +31,12 @@ def describe_sources() -> str:
     except PluginError:  # opening a source says what is wrong
         others = []
     return "; ".join([*kinds, *(f"the kind {name!r} of another package" for name in others)])
+
+
+def sources_table() -> str:
+    """The kinds of this package as a table in Markdown: what the user may give, and what that is."""
+    rows = [("`--data`", "What it is"), ("---", "---")]
+    for kind in OWN:
+        examples = ", ".join(f"`{example}`" for example in kind.examples)
+        rows.append((examples, f"{kind.summary}. {kind.details}".strip()))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
