@@ -20,6 +20,19 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-wording", action="store_true", help="write what the command line says to golden/wording.txt"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """One process writes the wording, as one file holds all of it."""
+    if config.getoption("update_wording") and config.pluginmanager.hasplugin("xdist"):
+        config.option.numprocesses, config.option.dist = 0, "no"
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; hub and torch caches empty too, and no network asked for."""
