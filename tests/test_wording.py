@@ -6,6 +6,7 @@ Other tests check the facts of a message, and do not notice.
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import shutil
@@ -439,7 +440,12 @@ def test_wording(
     said = "\n".join([f"$ nctransfer {section.command}", *(line.rstrip() for line in found.splitlines())]).strip()
     if is_update:
         golden[name] = said
-    assert said.splitlines() == golden[name].splitlines()
+    difference = "\n".join(
+        difflib.unified_diff(golden[name].splitlines(), said.splitlines(), FILE.name, "now", lineterm="")
+    )
+    assert not difference, (
+        f"{difference}\n\nif that is how it should read: pytest {Path(__file__).name} --update-wording"
+    )
 
 
 def test_the_file_has_these_sections_in_this_order(request: pytest.FixtureRequest) -> None:
