@@ -64,6 +64,11 @@ def missing(text: str, *values: object) -> list[object]:
     return [value for value in values if not any(names(text, form) for form in _forms(value))]
 
 
+def shows_line(text: str, *values: object) -> bool:
+    """Whether one line of a text shows all of the values."""
+    return any(shows(line, *values) for line in text.splitlines())
+
+
 def _forms(value: object) -> Iterable[object]:
     if value == "":
         return ("''", '""', "empty")
