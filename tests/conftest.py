@@ -73,6 +73,23 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many images went through a backbone since it was last asked."""
+    from nctransfer.backbones.backbone import Backbone
+
+    counts: list[int] = []
+    call = Backbone.__call__
+    monkeypatch.setattr(Backbone, "__call__", lambda self, pixels: counts.append(len(pixels)) or call(self, pixels))
+
+    def since() -> int:
+        total = sum(counts)
+        counts.clear()
+        return total
+
+    return since
+
+
+@pytest.fixture
 def pets(tmp_path: Path) -> Path:
     """A folder of three classes with six real images each: scikit-learn's digits as PNG files."""
     return write_digits(tmp_path / "pets", {"zero": 0, "one": 1, "two": 2}, 6)

@@ -191,6 +191,11 @@ def known(found: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found["metrics"].items() if value is not None}
 
 
+def facts_of(shown: str) -> list[str]:
+    """The lines between the title that a command prints and its first table."""
+    return shown.partition("\n\n")[0].splitlines()[1:]
+
+
 def tables(shown: str) -> list[list[list[str]]]:
     """The tables that a command prints, each as lines of words: its head, and its rows."""
     lines = shown.splitlines()

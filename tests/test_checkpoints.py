@@ -105,21 +105,6 @@ def training(originals: Path, tmp_path: Path) -> Path:
     return shutil.copytree(originals / "run", tmp_path / "run")
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many images went through a backbone since it was last asked."""
-    counts: list[int] = []
-    call = Backbone.__call__
-    monkeypatch.setattr(Backbone, "__call__", lambda self, pixels: counts.append(len(pixels)) or call(self, pixels))
-
-    def since() -> int:
-        total = sum(counts)
-        counts.clear()
-        return total
-
-    return since
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, two checkpoints, and a cache."""

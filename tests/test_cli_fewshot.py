@@ -19,7 +19,20 @@ from nctransfer.cli.chosen_features import short_name
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS, Interval
 from nctransfer.sources.selection import Selection
-from terminal import data_of, done, missing, misused, notes_of, on_terminal, refusal, refused, shows, tables, warned
+from terminal import (
+    data_of,
+    done,
+    facts_of,
+    missing,
+    misused,
+    notes_of,
+    on_terminal,
+    refusal,
+    refused,
+    shows,
+    tables,
+    warned,
+)
 
 FEW = ("--episodes", "60", "--no-theory")
 MEANS = np.random.default_rng(0).normal(size=(26, 8))
@@ -391,11 +404,6 @@ def test_sets_are_compared_on_the_same_episodes(one: Path, worse: Path, root: Pa
     assert verdicts[0] == verdicts[1]
     assert verdicts[2] == verdicts[3]
     assert len({*verdicts}) == 3  # worse, not told apart, better
-
-
-def facts_of(shown: str) -> list[str]:
-    """The lines between the title and the first table."""
-    return shown.partition("\n\n")[0].splitlines()[1:]
 
 
 def differences_of(shown: str) -> list[tuple[str, str, str, str]]:
