@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -29,10 +30,12 @@ from typer.testing import CliRunner
 
 import nctransfer as nct
 import tiny
+from messages import raises, says
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.errors import DataError, ModelError, NCTransferError, StoreError
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source_kind import ReadingOptions
+from terminal import shows, tables
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "reproduce_paper"
 NETWORKS = str(EXAMPLE / "networks.py")
@@ -192,7 +195,7 @@ def test_drop_block_is_in_the_last_two_stages() -> None:
 
 @pytest.mark.parametrize("name", WIDTHS)
 def test_no_weights_are_published(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} has no published weights"):
+    with pytest.raises(ValueError, match=name):
         timm.create_model(name, pretrained=True)
 
 
@@ -384,13 +387,13 @@ def test_named_classes(samples: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        (["1", "x"], ["2"], "there is no class 'x'"),
-        (["1"], ["x"], "there is no class 'x'"),
-        (["1", "2"], ["2", "3"], "the class '2' is both a source and a target"),
+        (["1", "x"], ["2"], "'x'"),
+        (["1"], ["x"], "'x'"),
+        (["1", "2"], ["2", "3"], "'2'"),
     ],
 )
 def test_classes_that_cannot_be(source: list[str], target: list[str], said: str, samples: ModuleType) -> None:
-    with pytest.raises(DataError, match=said):
+    with raises(DataError, said):
         samples.divide("digits", ReadingOptions(), source, target, 0)
 
 
@@ -639,9 +642,8 @@ def test_settings_that_changed_are_refused(training: ModuleType, tmp_path: Path)
     assert changes.keys() == training.Recipe.__dataclass_fields__.keys()
     wanted = [(recipe(training, **{name: value}), classes) for name, value in changes.items()]
     for changed, names in [*wanted, (plain, ("cat", "ant")), (plain, ("ant", "bee"))]:
-        with pytest.raises(StoreError, match="holds a run with other settings") as caught:
+        with raises(StoreError, folder, hint="--output"):
             training.is_done(changed, folder, names)
-        assert "another --output" in str(caught.value.hint)
     assert (folder / "settings.json").read_bytes() == before
 
 
@@ -658,9 +660,9 @@ def test_a_checkpoint_that_was_deleted_is_made_again(images: Any, training: Modu
 
 
 def test_a_loss_that_is_no_number_ends_the_training(images: Any, training: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"2 classes: the loss is (nan|inf)") as caught:
+    with pytest.raises(ModelError, match=r"\b(nan|inf)\b") as caught:
         training.train(recipe(training, learning_rate=1e30), ("ant", "cat"), images, tmp_path, "cpu")
-    assert "lower --learning-rate" in str(caught.value.hint)
+    says(caught, 2, hint="--learning-rate")  # of how many classes the network is
     assert "epoch-002.safetensors" not in checkpoints(tmp_path)
 
 
@@ -716,15 +718,17 @@ EVERY = dict.fromkeys(ORDER, True) | {"again": False}
 def test_claims_that_hold(claims: ModuleType) -> None:
     found = claims.check(frame(**GOOD), ["ridge_5way_1shot"])
     assert held(claims, frame(**GOOD)) == EVERY
-    assert "l=4: 1.00 → 0.20; l=16: 1.00 → 0.30; l=32: 1.00 → 0.40" in found[0].numbers
-    assert "1.10 → 0.40" in found[1].numbers
-    assert "1.20 → 0.90" in found[2].numbers
-    assert "0.900, 0.600, 0.400" in found[3].numbers
-    assert "-1.00" in found[3].numbers
-    assert "0.300, 0.200, 0.100" in found[4].numbers
-    assert "0.600, 0.700, 0.800" in found[5].numbers
-    assert "+1.00" in found[5].numbers
-    assert found[6].numbers == "at no l"
+    numbers = [
+        (4, "1.00", "0.20", 16, "0.30", 32, "0.40"),
+        ("1.10", "0.40"),
+        ("1.20", "0.90"),
+        ("0.900", "0.600", "0.400", "-1.00"),
+        ("0.300", "0.200", "0.100"),
+        ("0.600", "0.700", "0.800", "+1.00"),
+        (),
+    ]
+    assert [shows(one.numbers, *expected) for one, expected in zip(found, numbers, strict=True)] == [True] * 7
+    assert not re.search(r"\d", found[6].numbers)  # for no number of classes
     shuffled = frame(**GOOD).sample(frac=1, random_state=0)
     assert claims.check(shuffled, ["ridge_5way_1shot"]) == found  # whatever the order of the rows
 
@@ -780,7 +784,7 @@ def test_counter_evidence(run: list[list[float]], expected: bool, claims: Module
     last = claims.check(found, ["ridge_5way_1shot"])[-1]
     assert last.held == expected
     if expected:
-        assert "l=8, epoch 1 to 2: CDNV 0.800 → 0.900, directional 0.4000 → 0.3000" in last.numbers
+        assert shows(last.numbers, 8, 1, 2, "0.800", "0.900", "0.4000", "0.3000")
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
@@ -843,7 +847,8 @@ def test_figures_show_every_number() -> None:
             assert line.get_xydata().tolist() == run[["step", column]].to_numpy().tolist()
     legend = collapse.axes[0].get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["l = 4", "l = 16", "l = 32"]
+    for text, number in zip(legend.get_texts(), (4, 16, 32), strict=True):
+        assert shows(text.get_text(), number)
     accuracy = plots.accuracy(found, 5, [1, 10])
     assert len(accuracy.axes) == 6  # two classifiers; two numbers of shots over epochs, and both at the end
     assert accuracy.axes[1].lines[0].get_xydata().tolist() == [[0, 0.4], [2, 0.5], [4, 0.6]]
@@ -855,7 +860,7 @@ def test_figures_show_every_number() -> None:
     points = np.concatenate([part.get_offsets() for part in measures.axes[0].collections])
     assert sorted(points.tolist()) == sorted(found[["cdnv", "ridge_5way_1shot"]].to_numpy().tolist())
     rank = found["cdnv"].corr(found["ridge_5way_1shot"], method="spearman")
-    assert measures.axes[0].get_title() == f"rank correlation {rank:+.2f}"
+    assert measures.axes[0].get_title().endswith(f" {rank:+.2f}")
     bounds = plots.bounds(found, 5, [1, 10], ["galanti2022"])
     drawn = np.concatenate([part.get_offsets() for part in bounds.axes[0].collections])
     assert sorted(drawn[:, 1]) == pytest.approx(sorted([*(1 - found["ncc_5way_1shot"])] * 2))
@@ -883,28 +888,20 @@ WORDS = [*itertools.chain.from_iterable(SETTINGS.items())]
 FIGURES = ("collapse", "accuracy", "measures", "bounds")
 
 
-@pytest.fixture(scope="module")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The whole command in a process of its own."""
-    folder = tmp_path_factory.mktemp("reproduced")
-    done = subprocess.run(
-        [sys.executable, EXAMPLE / "reproduce.py", *WORDS, "--output", folder / "out"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200", "NCTRANSFER_CACHE": str(folder / "cache")},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [path.name for path in folder.iterdir()] == ["out"]  # all is kept in --output
-    return folder / "out", done.stdout
-
-
-def in_process(*arguments: object) -> Any:
+def in_process(*arguments: object, **environment: str) -> Any:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(importlib.import_module("reproduce").main)
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200", **environment})
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory, example: None) -> tuple[Path, str]:
+    """The whole command."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    done = in_process(*WORDS, "--output", folder / "out", NCTRANSFER_CACHE=str(folder / "cache"))
+    assert (done.exit_code, done.exception, done.stderr) == (0, None, "")
+    assert [path.name for path in folder.iterdir()] == ["out"]  # all is kept in --output
+    return folder / "out", done.stdout
 
 
 def printed(said: str) -> list[str]:
@@ -934,14 +931,30 @@ def test_what_the_command_leaves(reproduced: tuple[Path, str]) -> None:
     text = (folder / "results.md").read_text(encoding="utf-8")
     for name in FIGURES:
         assert f"({name}.svg)" in text
-    for title in ("The last checkpoints", "Rank correlation", "Error of nearest class centres", "The claims"):
-        assert title in text
-        assert title in said
+    assert len(re.findall("^### .", text, re.MULTILINE)) == len(tables(said)) == 4
     for number in (2, 3):
         run = folder / f"classes-{number:03d}"
         names = {f"epoch-{epoch:03d}.safetensors" for epoch in range(2)} | {"settings.json"}
         assert {path.name for path in run.iterdir()} == names
-    assert f"{'3':>3} classes, epoch   1" in said
+    assert any(shows(line, 3, 1) for line in said.splitlines()[1:])  # classes, and the epoch that is over
+
+
+@pytest.mark.slow
+def test_the_command_in_a_process_of_its_own(reproduced: tuple[Path, str], tmp_path: Path) -> None:
+    """The same numbers, and nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLE / "reproduce.py", *WORDS, "--output", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    found, expected = (pd.read_parquet(folder / "results.parquet") for folder in (tmp_path / "out", reproduced[0]))
+    pd.testing.assert_frame_equal(found.select_dtypes("number"), expected.select_dtypes("number"), rtol=1e-3)
 
 
 def test_results_are_what_nctransfer_measures(reproduced: tuple[Path, str], samples: ModuleType) -> None:
@@ -988,15 +1001,16 @@ def test_the_claims_are_printed_with_their_numbers(reproduced: tuple[Path, str],
     names = ["ridge_4way_1shot", "ncc_4way_1shot"]
     found = claims.check(pd.read_parquet(folder / "results.parquet"), names)
     assert len(found) == 6 + len(names)
-    assert f"{sum(bool(one.held) for one in found)} of {len(found)} held." in said
-    text = (folder / "results.md").read_text(encoding="utf-8")
-    verdicts = {True: "| held |", False: "| not held |", None: "| too few l (3 are needed) |"}
-    lines = [line for line in text.splitlines() if line.startswith(tuple(verdicts.values()))]
+    assert any(shows(line, sum(bool(one.held) for one in found), len(found)) for line in said.splitlines())
     assert {one.held for one in found} >= {None}  # there are two values of l
-    assert [verdicts[one.held] in line for line, one in zip(lines, found, strict=True)] == [True] * len(found)
-    for line, one in zip(lines, found, strict=True):
-        assert one.text in line
+    text = (folder / "results.md").read_text(encoding="utf-8")
+    verdicts: dict[bool | None, set[str]] = {}
+    for one in found:
+        [line] = [line for line in text.splitlines() if line.startswith("|") and one.text in line]
         assert one.numbers in line
+        verdicts.setdefault(one.held, set()).add(line.split("|")[1].strip())
+    assert [len(words) for words in verdicts.values()] == [1] * len(verdicts)  # held, not held, or too few to tell
+    assert len(set.union(*verdicts.values())) == len(verdicts)
 
 
 def test_the_second_time_nothing_is_trained(reproduced: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
