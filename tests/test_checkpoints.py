@@ -375,13 +375,13 @@ def test_the_source_may_be_other_data(training: Path, data: Path, pets: Path, tm
 
 
 def test_samples_of_a_target_alone(data: Path) -> None:
-    wanted = Selection("test", NEW, 3, 1)
+    wanted = Selection("test", classes=NEW, max_per_class=3, seed=1)
     assert samples_of(data, wanted, ReadingOptions()).keys() == {"target"}
     found = samples_of(data, wanted, ReadingOptions(), None, TRAINED, ("a", "b"))
     assert list(found) == ["target", "source-train", "source-test"]
     assert found["target"].selection == wanted
-    assert found["source-train"].selection == Selection("a", TRAINED, 3, 1)
-    assert found["source-test"].selection == Selection("b", TRAINED, 3, 1)
+    assert found["source-train"].selection == Selection("a", classes=TRAINED, max_per_class=3, seed=1)
+    assert found["source-test"].selection == Selection("b", classes=TRAINED, max_per_class=3, seed=1)
 
 
 # What runs
@@ -677,8 +677,8 @@ def request(path: Path) -> BackboneRequest:
 
 def test_more_selections_run_in_the_same_pass(training: Path, data: Path, ran: Callable[[], int]) -> None:
     store, source = FeatureStore(), open_source(data)
-    first, second = Selection("test", NEW), Selection("train", ("c2",))
-    more = [second, Selection("test", ("c2", "c3"))]  # the last is part of the first
+    first, second = Selection("test", classes=NEW), Selection("train", classes=("c2",))
+    more = [second, Selection("test", classes=("c2", "c3"))]  # the last is part of the first
     batches: list[tuple[str, int, int]] = []
     report = extract_to_store(
         store, request(training / "epoch-10.pth"), source, first, Runtime(), lambda *what: batches.append(what), more
@@ -698,7 +698,7 @@ def test_a_wrong_selection_among_more_is_an_error(training: Path, data: Path, ra
     with raises(FeaturesError, "'zebra'"):
         extract_to_store(
             FeatureStore(), request(training / "epoch-10.pth"), open_source(data), Selection(), Runtime(),
-            also=[Selection(None, ("zebra",))],
+            also=[Selection(classes=("zebra",))],
         )  # fmt: skip
     assert ran() == 0
 
@@ -864,7 +864,7 @@ def test_follow_is_what_trajectory_does(followed: Trajectory, home: Path, ran: C
         FeatureStore(home / "cache"),
         BackboneRequest(MODEL, img_size=32),
         find_checkpoints(home / "run"),
-        samples_of(home / "data", Selection("test", NEW), ReadingOptions(), None, TRAINED),
+        samples_of(home / "data", Selection("test", classes=NEW), ReadingOptions(), None, TRAINED),
         Runtime(),
         TASK,
     )

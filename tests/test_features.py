@@ -216,7 +216,7 @@ def test_everything_is_wanted_by_default() -> None:
 
 
 def test_split_and_classes() -> None:
-    found = chosen(Selection("train", ("c", "a")))
+    found = chosen(Selection("train", classes=("c", "a")))
     assert found == {id_ for id_, split in zip(IDS, SPLITS, strict=True) if split == "train" and id_[0] in "ac"}
 
 
@@ -247,7 +247,7 @@ def test_another_seed_draws_others() -> None:
 
 def test_the_draw_is_fixed_for_good() -> None:
     """A stored subset is found again only as long as the draw does not change between versions."""
-    assert chosen(Selection("test", ("a",), max_per_class=3)) == {"a/12.png", "a/16.png", "a/18.png"}
+    assert chosen(Selection("test", classes=("a",), max_per_class=3)) == {"a/12.png", "a/16.png", "a/18.png"}
 
 
 @pytest.mark.parametrize("count", [0, -1])
@@ -292,4 +292,7 @@ def test_data_without_splits_have_none() -> None:
 
 
 def test_selection_in_words() -> None:
-    assert str(Selection("test", ("a", "b"), 5)) == "split test, 2 chosen classes, at most 5 a class"
+    assert (
+        str(Selection("test", classes=("a", "b"), max_per_class=5))
+        == "split test, 2 chosen classes, at most 5 per class"
+    )

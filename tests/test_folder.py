@@ -170,6 +170,22 @@ def test_undecodable_names_are_escaped_and_read(tmp_path: Path) -> None:
     assert (entry.id, entry.label) == ("caf\\xe9/\\xff\\xfe.png", "caf\\xe9")
     assert entry.id.encode().decode() == entry.id
     assert source.read(entry) == b"x"
+    assert ImageFolder(tmp_path).read(entry) == b"x"  # listed by another object
+
+
+def test_a_fresh_source_lists_a_folder_only_for_a_name_that_may_be_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "cat/1.png", "cat/a\\b.png")
+    plain, odd = ImageFolder(tmp_path).list()
+    listings: list[object] = []
+    scan = ImageFolder.scan
+    monkeypatch.setattr(ImageFolder, "scan", lambda self: (listings.append(self), scan(self))[1])
+    fresh = ImageFolder(tmp_path)
+    assert [give() for give in fresh.contents([plain, plain])] == [b"x", b"x"]
+    assert listings == []
+    assert [give() for give in fresh.contents([odd, plain, odd])] == [b"x"] * 3
+    assert listings == [fresh]
 
 
 def test_size_and_time_of_each_image_are_listed(tmp_path: Path) -> None:

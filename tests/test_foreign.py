@@ -117,7 +117,7 @@ def test_ids_and_splits_are_used_if_there(tmp_path: Path) -> None:
         tmp_path / "a.parquet", id=list("wxyz"), split=["a", "b", "b", "b"], label=LABELS, feature=F32.tolist()
     )
     assert read_parquet(path).ids == ("x", "z", "w", "y")
-    found = read_parquet(path, selection=Selection("b", ("cat",)))
+    found = read_parquet(path, selection=Selection("b", classes=("cat",)))
     assert (found.ids, found.classes, found.info.split) == (("x", "z"), ("cat",), "b")
     assert found.features.tolist() == F32[[1, 3]].tolist()
 
@@ -197,7 +197,7 @@ def test_neither_file_nor_rows(tmp_path: Path) -> None:
 def test_a_selection_that_leaves_nothing_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", label=["a", "b"], split=["x", "y"], feature=[[1.0], [2.0]])
     with pytest.raises(FeaturesError) as caught:
-        read_parquet(path, selection=Selection("x", ("b",)))
+        read_parquet(path, selection=Selection("x", classes=("b",)))
     assert "shape" not in str(caught.value)
 
 
@@ -326,7 +326,7 @@ def test_arrays_named_by_the_user(save: Save) -> None:
 def test_ids_and_splits_of_arrays(save: Save) -> None:
     path = save(features=F32, labels=CODES, ids=np.array([13, 12, 11, 10]), split=np.array([0, 1, 1, 1]))
     assert read_features(path).ids == ("10", "12", "11", "13")
-    found = read_features(path, selection=Selection("1", ("1",)))
+    found = read_features(path, selection=Selection("1", classes=("1",)))
     assert (found.ids, found.info.split) == (("11",), "1")
     assert same(found, (2,))
 

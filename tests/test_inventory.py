@@ -103,9 +103,9 @@ def test_without_splits_there_are_none() -> None:
 
 def test_a_selection_restricts_what_is_read() -> None:
     source = Given(*TWO_SPLITS.rows)
-    report = inspect(source, selection=Selection("train", ("cat",)))
+    report = inspect(source, selection=Selection("train", classes=("cat",)))
     assert source.asked == ["0000", "0001"]
-    assert (report.images, report.splits, report.selection) == (2, {"train": 2}, "split train, 1 chosen classes")
+    assert (report.images, report.splits, report.selection) == (2, {"train": 2}, "split train, 1 chosen class")
     assert inspect(source, selection=Selection(max_per_class=1)).images == 4
 
 
@@ -137,7 +137,7 @@ def test_modes_and_formats_are_those_of_the_files() -> None:
 def test_sizes_are_ordered_by_their_area() -> None:
     sizes = [(9, 9), (1, 50), (2, 10), (20, 5), (9, 9), (9, 9)]
     report = inspect(Given(*(("a", "", png(i, size=size)) for i, size in enumerate(sizes))))
-    assert report.sizes == Sizes((2, 10), (9, 9), (20, 5), 4)
+    assert report.sizes == Sizes(smallest=(2, 10), median=(9, 9), largest=(20, 5), different=4)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1))
@@ -172,7 +172,7 @@ def test_broken_images_are_named_with_the_reason() -> None:
     }
     assert [image.id for image in report.broken] == list(words)
     assert [missing(image.reason, words[image.id]) for image in report.broken] == [[]] * 5
-    assert report.sizes == Sizes((4, 3), (4, 3), (4, 3), 1)
+    assert report.sizes == Sizes(smallest=(4, 3), median=(4, 3), largest=(4, 3), different=1)
     assert (report.modes, report.formats) == ({"RGB": 1}, {"PNG": 1})
     assert report.classes == {"a": 2, "b": 4}
     assert report.usable == {"a": 1, "b": 0}
@@ -368,7 +368,7 @@ def test_the_facts_are_in_the_order_in_which_one_asks() -> None:
     shown = facts(inspect(TWO_SPLITS))
     assert list(shown) == [
         *("data", "kind", "images", "classes", "splits", "class sizes", "image sizes"),
-        *("modes", "formats", "broken", "duplicates", "left out"),
+        *("modes", "formats", "broken", "duplicates", "notes"),
     ]
     assert shown["splits"] == "test 2, train 3"
     assert shown["class sizes"] == "1 (dog) to 3 (cat), median 1"
@@ -437,6 +437,6 @@ def test_cifar_100(shared: Path) -> None:
     report = inspect(open_source(shared / "data" / "cifar100"), selection=Selection("test"), headers_only=True)
     assert (report.images, report.splits, len(report.classes)) == (10_000, {"test": 10_000}, 100)
     assert report.smallest_class[1] == report.largest_class[1] == 100
-    assert report.sizes == Sizes((32, 32), (32, 32), (32, 32), 1)
+    assert report.sizes == Sizes(smallest=(32, 32), median=(32, 32), largest=(32, 32), different=1)
     assert report.across_classes.contents == 2
     assert not report.broken

@@ -266,7 +266,7 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     path = write(tmp_path / "x.parquet", {"image": structs(images), "label": ["a"] * 100})
     monkeypatch.setattr(module, "BATCH_BYTES", 50_000)
     with parquet.ParquetFile(path) as file:
-        columns = Columns("image", True, "label", None, None)
+        columns = Columns(image="image", is_struct=True, label="label", names=None, split=None)
         assert max(map(len, module._image_batches(file, columns, 0))) <= 5
 
 

@@ -262,7 +262,7 @@ def test_what_was_stored_is_read(store: FeatureStore, dtype: str) -> None:
 
 
 def test_a_selection_is_read(stored: StoredSet) -> None:
-    found = stored.read(Selection("train", ("dog",), 1))
+    found = stored.read(Selection("train", classes=("dog",), max_per_class=1))
     assert (len(found), found.classes, found.info.split) == (1, ("dog",), "train")
     np.testing.assert_array_equal(found.features.numpy(), vectors([image for image in ROWS if image.id in found.ids]))
 
@@ -738,7 +738,7 @@ def test_parquet_made_elsewhere_by_its_path(stored: StoredSet, tmp_path: Path) -
 
 
 def test_the_set_used_last_is_remembered(store: FeatureStore, stored: StoredSet) -> None:
-    selection = Selection("train", ("cat",), 3, 4)
+    selection = Selection("train", classes=("cat",), max_per_class=3, seed=4)
     store.use(stored, selection)
     found = FeatureStore().last_used()
     assert found is not None

@@ -49,7 +49,7 @@ def load(data: str, reading: ReadingOptions, classes: Sequence[str], config: dic
     source = open_source(data, replace(reading, split=TRAIN))
     entries = source.list()
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
-    chosen = [entries[row] for row in Selection(TRAIN, tuple(classes)).apply(*map(list, columns)).tolist()]
+    chosen = [entries[row] for row in Selection(TRAIN, classes=tuple(classes)).apply(*map(list, columns)).tolist()]
     transform = create_transform(**config, is_training=False, use_prefetcher=True)
     found = load_images(source, chosen, [""] * len(chosen), (), lambda image: np.asarray(transform(image)), None, 256)
     pixels = []

@@ -119,7 +119,11 @@ def trajectory(
         NCTransferError: There is no such data or checkpoint; or none of the checkpoints could be measured.
     """
     wanted = Selection(
-        split, tuple(classes) if classes is not None else None, max_per_class, seed, tuple(exclude_classes)
+        split,
+        classes=tuple(classes) if classes is not None else None,
+        exclude_classes=tuple(exclude_classes),
+        max_per_class=max_per_class,
+        seed=seed,
     )
     return follow(
         FeatureStore(cache_dir),
@@ -178,7 +182,7 @@ def samples_of(
     if source is not None or source_classes is not None:
         chosen = tuple(source_classes) if source_classes is not None else None
         for name, split in zip(SOURCE, splits, strict=True):
-            wanted = Selection(split, chosen, selection.max_per_class, selection.seed)
+            wanted = Selection(split, classes=chosen, max_per_class=selection.max_per_class, seed=selection.seed)
             found[name] = sample(data if source is None else source, wanted)
     return found
 

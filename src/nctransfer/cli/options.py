@@ -67,10 +67,10 @@ class SelectionOptions:
 
         return Selection(
             self.split,
-            class_names(self.classes) if self.classes is not None else None,
-            self.max_per_class,
-            self.seed,
-            class_names(self.exclude_classes) if self.exclude_classes is not None else (),
+            classes=class_names(self.classes) if self.classes is not None else None,
+            exclude_classes=class_names(self.exclude_classes) if self.exclude_classes is not None else (),
+            max_per_class=self.max_per_class,
+            seed=self.seed,
         )
 
 

@@ -61,7 +61,7 @@ def _data_facts(report: DataReport) -> dict[str, str]:
             if duplicates.images
         )
         or "none",
-        "left out": "; ".join(report.notes),
+        "notes": "; ".join(report.notes),
     }
     return {name: value for name, value in facts.items() if value}
 

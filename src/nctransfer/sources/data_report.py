@@ -1,4 +1,4 @@
-"""What a data source was found to hold: classes, sizes, broken images, duplicates."""
+"""What a data source holds: classes, image sizes, broken images and duplicates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassCount", "Copy", "DataReport", "Duplicates", "Sizes", "as_copy", "duplicate_groups", "find_duplicates"]
 
-NAMED = 20  # groups of duplicates, and of their images, that a report names
+NAMED = 20  # how many groups of duplicates a report lists, and how many images of each group
 
 
 class ClassCount(NamedTuple):
-    """One class in one split."""
+    """The images of one class in one split: how many, how many of them are broken, and their total size."""
 
     label: str
     split: str
@@ -31,7 +31,7 @@ class ClassCount(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """One of several images with the same content."""
+    """One of several images with identical bytes."""
 
     id: str
     label: str
@@ -42,14 +42,14 @@ class Copy(NamedTuple):
         return {"id": self.id, "class": self.label, "split": self.split}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Images whose files hold the same bytes.
+    """Groups of images with identical bytes.
 
     Attributes:
-        contents: How many contents occur more than once.
-        images: How many images have one of these contents.
-        first: The first of these contents: the images that have it, the first of them.
+        contents: The number of groups.
+        images: The number of images in all groups.
+        first: The first 20 groups, and the first 20 images of each.
     """
 
     contents: int
@@ -62,12 +62,15 @@ class Duplicates:
         return {"contents": self.contents, "images": self.images, "first": first}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Width and height of images, as stored; ordered by their product.
+    """Widths and heights of images as stored, before any rotation that their metadata ask for.
 
     Attributes:
-        different: How many there are.
+        smallest: Width and height with the smallest product.
+        median: Width and height of the image in the middle, if all are sorted by this product.
+        largest: Width and height with the largest product.
+        different: The number of different sizes.
     """
 
     smallest: tuple[int, int]
@@ -76,29 +79,31 @@ class Sizes:
     different: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DataReport:
     """What a data source holds.
 
+    Sizes, modes, formats and duplicates are those of the images that are not broken.
+
     Attributes:
         kind: What the source is, in words.
-        name: What the user called it.
+        name: The name that the user gave.
         id: See :class:`~nctransfer.sources.source.ImageSource`.
-        selection: What was looked at, in words; empty if it was everything.
-        headers_only: Whether images were not decoded, so that truncated ones are not found.
-        notes: What the source left out.
-        images: How many were looked at, the broken ones too.
-        file_bytes: How long all of their files are together.
-        counts: Images of each class and split, in order of their names.
-        sizes: Of the images that are not broken; ``None`` if all are. So are modes, formats and duplicates.
-        modes: How many images there are of each of Pillow's modes: ``RGB``, ``L`` …
-        formats: How many there are of each file format.
-        broken: Images that cannot be read, and why.
-        within_class: Duplicates of one class and split: harmless.
-        across_classes: Duplicates with more than one class: at most one of their labels is right.
-        across_splits: Duplicates with more than one split: what is tested on was trained on.
-        entries: The images.
-        digests: Of the content of each entry; empty for a broken image.
+        selection: Which images were read, in words; empty if all were.
+        headers_only: Whether only the headers of images were read, so that truncated images are not found.
+        notes: What the source left out, in sentences.
+        images: The number of images that were read, including broken ones.
+        file_bytes: The total size of these images in bytes.
+        counts: The number of images of each class and split, sorted by their names.
+        sizes: The sizes of the images in pixels; ``None`` if all images are broken.
+        modes: The number of images in each of Pillow's modes, such as ``RGB`` or ``L``.
+        formats: The number of images in each file format.
+        broken: The images that cannot be read, and the reasons.
+        within_class: Duplicates within one class and split; they are harmless.
+        across_classes: Duplicates in more than one class; at most one of their labels is right.
+        across_splits: Duplicates in more than one split; a model would be tested on images that it was trained on.
+        entries: The images that were read.
+        digests: The digest of each image; empty for a broken image.
     """
 
     kind: str
@@ -122,32 +127,32 @@ class DataReport:
 
     @property
     def classes(self) -> dict[str, int]:
-        """The number of images of each class, over all splits."""
+        """The number of images of each class, in all splits together."""
         return _summed((count.label, count.images) for count in self.counts)
 
     @property
     def usable(self) -> dict[str, int]:
-        """As ``classes``, without the broken images."""
+        """The number of images of each class that are not broken, in all splits together."""
         return _summed((count.label, count.images - count.broken) for count in self.counts)
 
     @property
     def splits(self) -> dict[str, int]:
-        """The number of images of each split; empty if there are none."""
+        """The number of images of each split; empty if the source has no splits."""
         return _summed((count.split, count.images) for count in self.counts if count.split)
 
     @property
     def smallest_class(self) -> tuple[str, int]:
-        """The class with the fewest images, the first by name."""
+        """The class with the fewest images, and their number; of equal classes the first by name."""
         return min(self.classes.items(), key=lambda item: item[1])
 
     @property
     def largest_class(self) -> tuple[str, int]:
-        """The class with the most images, the first by name."""
+        """The class with the most images, and their number; of equal classes the first by name."""
         return max(self.classes.items(), key=lambda item: item[1])
 
     @property
     def median_class(self) -> float:
-        """The median number of images of a class."""
+        """The median number of images per class."""
         return median(self.classes.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +184,10 @@ class DataReport:
         }
 
     def to_frame(self, overlap: Overlap | None = None) -> pd.DataFrame:
-        """One row a class and split: class, split, images, broken, bytes; and how many are in the other source."""
+        """One row per class and split: class, split, images, broken, bytes.
+
+        With an overlap, ``in_other`` is the number of these images that the other source holds too.
+        """
         import pandas as pd
 
         frame = pd.DataFrame(self._rows())
@@ -192,25 +200,34 @@ class DataReport:
 
 
 def duplicate_groups(digests: Sequence[bytes]) -> list[list[int]]:
-    """The positions of each content that occurs more than once, in the order of the first."""
+    """The positions of equal digests, as one list per digest that occurs more than once.
+
+    >>> duplicate_groups([b"x", b"y", b"", b"x", b""])  # broken images have empty digests
+    [[0, 3]]
+    """
     by_digest = sorted((i for i, digest in enumerate(digests) if digest), key=digests.__getitem__)
     groups = (list(group) for _, group in itertools.groupby(by_digest, key=digests.__getitem__))
     return sorted(group for group in groups if len(group) > 1)
 
 
-def find_duplicates(groups: Sequence[Sequence[ImageEntry]], is_meant: Callable[[int, int], bool]) -> Duplicates:
-    """The groups whose numbers of classes and splits are meant."""
+def find_duplicates(groups: Sequence[Sequence[ImageEntry]], counts: Callable[[int, int], bool]) -> Duplicates:
+    """Those groups of equal images that count.
+
+    Args:
+        groups: Images with identical bytes.
+        counts: Returns whether a group with this number of classes and this number of splits counts.
+    """
     found = [
         group
         for group in groups
-        if is_meant(len({entry.label for entry in group}), len({entry.split for entry in group}))
+        if counts(len({entry.label for entry in group}), len({entry.split for entry in group}))
     ]
     first = tuple(tuple(map(as_copy, group[:NAMED])) for group in found[:NAMED])
-    return Duplicates(len(found), sum(map(len, found)), first)
+    return Duplicates(contents=len(found), images=sum(map(len, found)), first=first)
 
 
 def as_copy(entry: ImageEntry) -> Copy:
-    """What a report names of an image that occurs more than once."""
+    """What a report says about an image that has an identical one elsewhere."""
     return Copy(entry.id, entry.label, entry.split)
 
 

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "header", "to_ppm"]
 
-# Raster formats only: Pillow hands EPS to Ghostscript, and others are documents or interpreters.
+# Raster formats only: Pillow runs Ghostscript for EPS, and other formats are documents or programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+NO_RANGE = "the pixels are floating-point numbers, whose range is unknown"
 
 
 def decode(content: bytes) -> Image.Image:
-    """An image as RGB, upright, eight bits a channel.
+    """An encoded image as RGB, upright, with eight bits per channel.
 
-    EXIF rotation is applied; 16-bit grey is scaled, not clipped; what is transparent becomes white; of an
-    animation the first frame counts.
+    The rotation in EXIF metadata is applied. 16-bit grey is scaled, not clipped. Transparent pixels become white. Of
+    an animation, the first frame is taken.
 
     Raises:
-        ValueError: The bytes are no image, truncated, or too large; the message says which.
+        ValueError: The bytes are not an image, truncated, or too large; the message says which.
     """
     from PIL import ImageOps
 
@@ -31,14 +32,14 @@ def decode(content: bytes) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode != "F":
             return _to_rgb(upright)
-    raise ValueError("floating-point pixels have no agreed range")
+    raise ValueError(NO_RANGE)
 
 
 def header(content: bytes) -> tuple[tuple[int, int], str, str]:
-    """Size as stored, mode and format of an image, without decoding it.
+    """The size of an image as stored, its mode and its format, without decoding it.
 
     Raises:
-        ValueError: The bytes are no image, or too large; the message says which.
+        ValueError: The bytes are not an image, or too large; the message says which.
     """
     with _opened(content) as image:
         return image.size, image.mode, image.format or ""
@@ -46,20 +47,20 @@ def header(content: bytes) -> tuple[tuple[int, int], str, str]:
 
 @contextlib.contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """An image that is not decoded yet; what is wrong with it, also while it is decoded, is a ValueError."""
+    """An image that is not decoded yet. Every error in the ``with`` block becomes a ValueError with the reason."""
     from PIL import Image, UnidentifiedImageError
 
     if not content:
         raise ValueError("the file is empty (0 bytes)")
     try:
-        Image.init()  # Pillow loads most of its decoders only then
+        Image.init()  # without it, Pillow knows only some of its formats
         formats = [name for name in FORMATS if name in Image.OPEN]
         yield Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError:
-        raise ValueError("no image in a known format") from None
+        raise ValueError("not an image in a known format") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large to be safe: {str(error).partition(',')[0]}") from None
-    except Exception as error:  # a decoder may raise anything on a damaged file
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
         raise ValueError(f"truncated or damaged: {error}") from None
 
 
@@ -79,14 +80,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_ppm(image: Image.Image) -> bytes:
-    """An image that some library has decoded, as a binary PPM: the same bytes for the same pixels.
+    """A decoded image as a binary PPM file: equal pixels give equal bytes.
 
     Raises:
-        ValueError: Its pixels cannot be had as eight bits a channel.
+        ValueError: The pixels are floating-point numbers, whose range is unknown.
     """
     from PIL import ImageOps
 
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
+        raise ValueError(NO_RANGE)
     upright = _to_rgb(ImageOps.exif_transpose(image))
     return b"P6\n%d %d\n255\n" % upright.size + upright.tobytes()

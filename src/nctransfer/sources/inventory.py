@@ -1,4 +1,4 @@
-"""What a data source holds, before anything runs: classes, sizes, broken images, images that occur twice."""
+"""Inspect a data source before anything runs: classes, sizes, broken images and duplicates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.errors import BrokenImage
+from nctransfer.errors import BrokenImage, reason_of
 from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, duplicate_groups, find_duplicates
 from nctransfer.sources.decoding import decode, header
 from nctransfer.sources.loading import ahead, threads
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
-AHEAD = 64  # images in memory at once
+AHEAD = 64  # how many images may be in memory at once
 
 
 def inspect(
@@ -34,18 +34,18 @@ def inspect(
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> DataReport:
-    """Read every image of a source, and say what there is.
+    """Read every image of a source, and report what the source holds.
 
     Args:
-        source: The images.
-        selection: Which of them; by default all.
-        headers_only: Do not decode: faster, but truncated images are not found.
-        workers: Threads that read and decode; see :func:`nctransfer.sources.loading.threads`.
+        source: The source.
+        selection: Which of its images to read. Default: all.
+        headers_only: Whether to read only the headers of images. That is faster, but does not find truncated images.
+        workers: Number of threads that read and decode; see :func:`nctransfer.sources.loading.threads`.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
         DataError: The source cannot be listed.
-        FeaturesError: There is no such split or class.
+        FeaturesError: The source has no such split or class.
         DeviceError: ``workers`` is less than 1.
     """
     selection = selection or Selection()
@@ -55,7 +55,7 @@ def inspect(
     tally = _Tally()
     look = functools.partial(_look, headers_only=headers_only)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is broken raises
+        warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
         for done, (entry, image) in enumerate(
             zip(chosen, ahead(pool, look, source.contents(chosen), AHEAD), strict=True), 1
         ):
@@ -87,21 +87,21 @@ def inspect(
 
 
 class _Image(NamedTuple):
-    """What is known of an image that has been looked at."""
+    """What was found out about one image; ``broken`` is the reason if it cannot be read."""
 
     length: int
     digest: bytes = b""
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     format: str = ""
-    broken: str = ""  # why, if it is
+    broken: str = ""
 
 
 def _look(read: Callable[[], bytes], headers_only: bool) -> _Image:
     try:
         content = read()
     except OSError as error:
-        return _Image(0, broken=error.strerror or str(error))
+        return _Image(0, broken=reason_of(error))
     try:
         if not headers_only:
             decode(content)
@@ -111,7 +111,7 @@ def _look(read: Callable[[], bytes], headers_only: bool) -> _Image:
 
 
 class _Tally:
-    """What is kept of the images while they pass by."""
+    """What is kept about the images, one after the other."""
 
     def __init__(self) -> None:
         self.digests: list[bytes] = []
@@ -144,4 +144,4 @@ def _sizes(counts: Mapping[tuple[int, int], int]) -> Sizes | None:
         return None
     upto = list(itertools.accumulate(counts[size] for size in ordered))
     middle = ordered[bisect.bisect_left(upto, upto[-1] / 2)]
-    return Sizes(ordered[0], middle, ordered[-1], len(ordered))
+    return Sizes(smallest=ordered[0], median=middle, largest=ordered[-1], different=len(ordered))

@@ -1,4 +1,4 @@
-"""Class names, where a source has codes."""
+"""Names of classes, for sources whose labels are codes such as 0 and 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["named", "unlike"]
 
 
 def unlike(names: Sequence[str]) -> tuple[str, ...]:
-    """Names, each made different from the others: ImageNet has two classes "crane".
+    """Class names, made different where two are equal: ImageNet has two classes called "crane".
 
     >>> unlike(["crane", "dog", "crane"])
     ('crane (0)', 'dog', 'crane (2)')
@@ -21,21 +21,22 @@ def unlike(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def named(code: int, names: Sequence[str] | None, where: str) -> str:
-    """The name of a class by its code; without names the code itself.
+    """The name of the class with a code; without names, the code as text.
 
     Args:
         code: 0, 1, …
-        names: The names in the order of the codes.
-        where: Where the code stands, for the message.
+        names: The names of the classes, in the order of their codes.
+        where: Where the code was found, for the error message.
 
     Raises:
-        DataError: There are fewer names.
+        DataError: There is no name for this code.
     """
     if names is None:
         return str(code)
     if not 0 <= code < len(names):
         raise DataError(
-            f"{where}: the label is {code}, with {counted(len(names), 'class name')}",
-            "needed is a name for each code, in the order 0, 1, …",
+            f"{where}: the label is {code}, but there {'is' if len(names) == 1 else 'are'} only "
+            f"{counted(len(names), 'class name')}",
+            "give a name for each code, in the order 0, 1, …",
         )
     return names[code]

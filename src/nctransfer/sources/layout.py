@@ -1,7 +1,7 @@
-"""What a labelled image is, wherever it comes from: an entry of a source, bytes, and at last pixels.
+"""Which files are images, and what their folders say about classes and splits.
 
-A source lists its images without reading them, and hands out their bytes. Every image is bytes until
-:func:`decode` makes it RGB, so that a digest of the bytes identifies it.
+The layout is ``class/image.jpg``, or ``split/class/image.jpg`` if all folders on top have the names of splits. Images
+may lie in further folders below their class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from nctransfer.errors import DataError, counted
+from nctransfer.errors import DataError, counted, join_names
 from nctransfer.sources.source import ImageEntry
 
 __all__ = ["Arranged", "arrange", "common_top", "is_hidden", "is_image", "splits_on_top", "text"]
@@ -27,8 +27,8 @@ class Arranged(NamedTuple):
 
     Attributes:
         entries: The images, in the order of the files.
-        notes: What was left out.
-        renamed: The true path by the id, where that is not the path itself.
+        notes: What was left out, in sentences for the user.
+        renamed: The path of each image whose id is not its path, by the id.
     """
 
     entries: list[ImageEntry]
@@ -39,14 +39,14 @@ class Arranged(NamedTuple):
 def arrange(
     what: str, folders: Collection[str], files: Iterable[tuple[str, int, int]], top: str = "", holder: str = "folder"
 ) -> Arranged:
-    """Files as labelled images, by where they lie.
+    """Files as labelled images, whose classes and splits are the names of their folders.
 
     Args:
-        what: The source, for messages: "the folder 'pets'".
-        folders: The folders below ``top``, the upper two levels at least, as ``train`` and ``train/cat``.
-        files: Path, size and time of each file, hidden ones left out.
-        top: What all paths begin with and says nothing, as ``pets/``.
-        holder: What "folder" or "archive" the hint speaks of.
+        what: The source, for messages, for example "the folder 'pets'".
+        folders: The paths of folders relative to ``top``, at least the upper two levels: ``train``, ``train/cat``.
+        files: Path, size and time of each file that is not hidden.
+        top: A prefix of all paths that says nothing about classes, for example ``pets/``.
+        holder: What the source is, for the hint: "folder" or "archive".
 
     Raises:
         DataError: No file is an image in a class folder.
@@ -73,16 +73,24 @@ def arrange(
     empty = [text(names[-1]) for names in classes if names not in used]
     notes = []
     if beside:
-        notes.append(f"{counted(beside, 'image')} beside the class folders left out: they have no class")
+        notes.append(f"left out {counted(beside, 'image')} outside the class folders, because they have no class")
     if others:
-        notes.append(f"{counted(others, 'file')} without the suffix of an image left out")
+        notes.append(f"left out {counted(others, 'file')} whose names do not end like those of images")
     if empty:
-        notes.append(f"{counted(len(empty), 'class folder')} without an image: {', '.join(map(repr, empty[:5]))}")
+        notes.append(
+            f"left out {counted(len(empty), 'class folder')} without images: {join_names(list(map(repr, empty)))}"
+        )
     return Arranged(entries, tuple(notes), renamed)
 
 
 def common_top(folders: Collection[str]) -> str:
-    """The folders that an archive wraps everything in, as ``pets/``: each alone on its level, and no class or split."""
+    """The outer folders of an archive, which say nothing about classes, for example ``pets/``.
+
+    These are folders that are alone on their level and hold further folders, unless they have the name of a split.
+
+    >>> common_top({"pets", "pets/cat", "pets/dog"}), common_top({"train", "train/cat"})
+    ('pets/', '')
+    """
     top = ""
     while True:
         below = {folder[len(top) :] for folder in folders if folder.startswith(top)}
@@ -93,35 +101,35 @@ def common_top(folders: Collection[str]) -> str:
 
 
 def splits_on_top(names: Iterable[str]) -> bool:
-    """Whether there are names, and all of them are those of splits."""
+    """Whether there are names and all of them are usual names of splits, such as ``train`` or ``test``."""
     names = list(names)
     return bool(names) and all(name.lower() in SPLITS for name in names)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is named like an image."""
-    return name[name.rfind(".") :].lower() in SUFFIXES  # a Path each would take seconds a million
+    """Whether the name of a file ends like that of an image."""
+    return name[name.rfind(".") :].lower() in SUFFIXES  # pathlib would take seconds for a million names
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is passed over."""
-    return name.startswith(".") or name == "__MACOSX"  # where macOS puts its own things in an archive
+    """Whether a file or folder is ignored: its name begins with a dot, or macOS added it to an archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def text(name: str) -> str:
-    """A file name as valid Unicode: undecodable bytes become escapes."""
+    r"""A file name as valid Unicode; bytes that are not UTF-8 are escaped, as in ``caf\xe9``."""
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _nothing(what: str, holder: str, beside: int, others: int, folders: bool) -> DataError:
     if beside:
-        found = f"has {counted(beside, 'image')} but no class folders with images"
+        found = f"has {counted(beside, 'image')}, but none of them in a class folder"
     elif others or folders:
-        found = f"has no images ({counted(others, 'other file')})"
+        found = f"has no images, but {counted(others, 'other file')}"
     else:
         found = "is empty"
     return DataError(
         f"{what} {found}",
-        f"needed is {'' if holder == 'folder' else f'an {holder} of '}one folder a class with its images inside, "
-        f"as in pets/cat/1.jpg; read are {' '.join(sorted(SUFFIXES))}",
+        f"expected {'a folder' if holder == 'folder' else f'an {holder}'} with one folder of images per class, as in "
+        f"pets/cat/1.jpg; names of images end in {' '.join(sorted(SUFFIXES))}",
     )

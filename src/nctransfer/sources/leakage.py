@@ -1,4 +1,4 @@
-"""Images that two data sources have in common."""
+"""Leaks between data sets: images that two data sources have in common."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["Overlap", "compare"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """What two sources have in common.
+    """What a data source has in common with another one.
 
     Attributes:
-        name: The one.
-        other: The other.
-        images: Images of the one whose content is in the other.
-        of: Images of the one that could be read.
-        examples: Each of them, and an image of the other source that it is equal to.
-        classes: The class names that both have.
-        counts: How many of the images are of each class and split of the one.
-        other_images: Images of the other.
-        other_broken: Those of them that could not be read.
+        name: The name of the source.
+        other: The name of the other source.
+        images: How many images of the source are in the other source too, with identical bytes.
+        of: How many images of the source could be read.
+        examples: Each common image, and the first image of the other source that is identical to it.
+        classes: The class names that both sources have.
+        counts: The number of common images, by their class and split in the source.
+        other_images: How many images the other source has.
+        other_broken: How many of those could not be read.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Overlap:
 
     @property
     def share(self) -> float | None:
-        """The share of the one's images that are in the other; ``None`` if none could be read."""
+        """The share of the source's images that are in the other one too; ``None`` if none could be read."""
         return self.images / self.of if self.of else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Overlap:
 
 
 def compare(report: DataReport, other: DataReport) -> Overlap:
-    """Which images of one source are in another, by their content, and which class names both have."""
+    """Find the images of one source whose bytes are in another source too, and the class names that both have."""
     where = {digest: i for i, digest in reversed(list(enumerate(other.digests))) if digest}
     theirs = other.classes
     both = [i for i, digest in enumerate(report.digests) if digest in where]

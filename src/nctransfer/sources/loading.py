@@ -1,4 +1,4 @@
-"""Images read and decoded by threads, ahead of whoever uses them."""
+"""Read and decode images in threads, while the images before them are in use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from nctransfer.errors import DeviceError
+from nctransfer.errors import DeviceError, reason_of
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.source import content_digest
 
@@ -31,9 +31,9 @@ class Loaded(NamedTuple):
     """An image that was read.
 
     Attributes:
-        digest: Of its bytes; "" if they cannot be read, or are not those expected.
-        pixels: Prepared for the model; ``None`` if that was not asked for, or the image is broken.
-        broken: Why it cannot be used, else "".
+        digest: The digest of its bytes; "" if they cannot be read, or are not the expected ones.
+        pixels: Its pixels, prepared for the model; ``None`` if nobody asked for them, or the image is broken.
+        broken: The reason why it cannot be used, or "".
     """
 
     digest: str
@@ -42,25 +42,25 @@ class Loaded(NamedTuple):
 
 
 def threads(workers: int | None) -> int:
-    """The number of threads to decode with: as asked for, else one a core, up to 16.
+    """The number of threads that read and decode: ``workers``, or one per core up to 16 if that is ``None``.
 
     Raises:
-        DeviceError: There must be at least one.
+        DeviceError: ``workers`` is less than 1.
     """
     if workers is not None and workers < 1:
-        raise DeviceError(f"workers is {workers}; it must be at least 1")
+        raise DeviceError(f"expected at least 1 thread, got workers={workers}", "give --workers 1 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return workers or min(MOST_THREADS, cores)
 
 
 def read_digests(source: ImageSource, entries: Sequence[ImageEntry], workers: int | None) -> Iterator[Loaded]:
-    """The digest of each image, without decoding it. The entries stand in the source's own order."""
+    """The digest of each image, without decoding it. The entries are in the order of :meth:`ImageSource.list`."""
 
     def digest(content: Callable[[], bytes]) -> Loaded:
         try:
             return Loaded(content_digest(content()))
         except OSError as error:
-            return Loaded("", None, error.strerror or str(error))
+            return Loaded("", None, reason_of(error))
 
     with ThreadPoolExecutor(threads(workers)) as pool:
         yield from ahead(pool, digest, source.contents(entries), 64)
@@ -75,16 +75,16 @@ def load_images(
     workers: int | None,
     most_ahead: int,
 ) -> Generator[Loaded, None, None]:
-    """Each image as the model wants it.
+    """Each image, decoded and prepared for the model.
 
     Args:
         source: Where the images are.
-        entries: Those wanted, in the source's own order.
-        digests: What is known of their contents; "" where nothing is.
-        known: Contents that are not to be decoded.
-        preprocess: From an RGB image to pixels.
-        workers: Threads; see :func:`threads`.
-        most_ahead: So many images at most are held in memory.
+        entries: The images to load, in the order of :meth:`ImageSource.list`.
+        digests: The digest that each image had when it was read before; "" if it was not.
+        known: Digests of images that need not be decoded.
+        preprocess: Makes pixels for the model from an RGB image.
+        workers: Number of threads; see :func:`threads`.
+        most_ahead: How many images may be in memory at once.
     """
 
     def load(item: tuple[str, Callable[[], bytes]]) -> Loaded:
@@ -97,17 +97,17 @@ def load_images(
                 return Loaded("", None, "it changed while it was being read")
             return Loaded(digest, None if digest in known else preprocess(decode(encoded)))
         except OSError as error:
-            return Loaded(digest, None, error.strerror or str(error))
-        except Exception as error:  # of whatever resizes: an odd image must not end the run
-            return Loaded(digest, None, str(error) or type(error).__name__)
+            return Loaded(digest, None, reason_of(error))
+        except Exception as error:  # an image that cannot be decoded or resized must not end the run
+            return Loaded(digest, None, reason_of(error))
 
     with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is broken raises
+        warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
         yield from ahead(pool, load, zip(digests, source.contents(entries), strict=True), most_ahead)
 
 
 def ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
-    """``map`` over a pool that is never more than ``most`` items in front, so that memory stays bounded."""
+    """Like ``map`` on a pool of threads, but at most ``most`` items ahead of the caller, to bound memory."""
     pending: collections.deque[Future[R]] = collections.deque()
     try:
         for item in items:

@@ -131,7 +131,13 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
                 raise DataError(f"the labels in {str(path)!r} are names, not codes", "leave out --class-names")
             names = None
         split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
-        return Columns(image, is_struct, label, names, split if split not in (image, label) else None)
+        return Columns(
+            image=image,
+            is_struct=is_struct,
+            label=label,
+            names=names,
+            split=split if split not in (image, label) else None,
+        )
 
 
 def is_parquet(path: Path) -> bool:

@@ -1,13 +1,13 @@
-"""Which samples of a source are wanted."""
+"""A selection of samples: by split, by class, and up to some number per class."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, counted, join_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,18 +18,20 @@ __all__ = ["Selection"]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which samples of a source are wanted; by default all.
+    """Which samples of a source to take. Default: all.
 
     Attributes:
-        split: Only this split.
-        classes: Only these class names.
-        exclude_classes: Not these class names.
-        max_per_class: At most so many samples of a class (and split), drawn by ``seed``. The draw orders samples
-            by a digest of seed and id, so that fewer samples are a subset of more, also of a grown set.
+        split: Take only this split.
+        classes: Take only these classes.
+        exclude_classes: Leave out these classes.
+        max_per_class: Take at most this many samples per class (and split), drawn at random with ``seed``: the first in
+            the order of a digest of seed and id. So a smaller draw is a subset of a larger one, and adding samples to
+            the source changes the draw as little as possible.
         seed: See ``max_per_class``.
     """
 
     split: str | None = None
+    _: KW_ONLY
     classes: tuple[str, ...] | None = None
     max_per_class: int | None = None
     seed: int = 0
@@ -37,15 +39,23 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.max_per_class is not None and self.max_per_class < 1:
-            raise FeaturesError(f"at most {self.max_per_class} samples a class leave none")
+            raise FeaturesError(
+                f"expected at least 1 sample per class, got max_per_class={self.max_per_class}",
+                "give --max-per-class 1 or more",
+            )
         if self.classes is not None and not self.classes:
-            raise FeaturesError("an empty list of classes leaves none")
+            raise FeaturesError("the list of classes is empty", "give at least one class, or no list to take all")
 
     def apply(self, ids: Sequence[str], labels: Sequence[str], splits: Sequence[str]) -> NDArray[np.intp]:
-        """The positions of the wanted samples, ascending; the three columns are of length n.
+        """The positions of the selected samples, in ascending order.
+
+        Args:
+            ids: The id of each sample.
+            labels: The class of each sample.
+            splits: The split of each sample, or "".
 
         Raises:
-            FeaturesError: There is no such split or class (the hint names those that there are), or nothing is left.
+            FeaturesError: There is no such split or class, or no sample is selected.
         """
         import numpy as np
 
@@ -58,7 +68,7 @@ class Selection:
             keep &= ~self._is_in(self.exclude_classes, labels, "class")
         wanted = np.flatnonzero(keep)
         if len(ids) and not len(wanted):
-            raise FeaturesError(f"nothing is left of {len(ids):,} samples: {self}")
+            raise FeaturesError(f"none of {len(ids):,} samples is selected by: {self}")
         if self.max_per_class is None:
             return wanted
         groups: dict[tuple[str, str], list[tuple[bytes, int]]] = {}
@@ -74,21 +84,22 @@ class Selection:
 
         there = sorted(set(column) - {""})
         if absent := [name for name in wanted if name not in there]:
-            names = ", ".join(map(repr, there[:10])) + (" …" if len(there) > 10 else "")
             plural = "splits" if kind == "split" else "classes"
             raise FeaturesError(
-                f"there is no {kind} {absent[0]!r}" + (f" and {len(absent) - 1} more" if absent[1:] else ""),
-                f"the {plural} are: {names}" if there else f"these data have no {plural}",
+                f"there is no {kind} {absent[0]!r}" + (f", nor {len(absent) - 1} others" if absent[1:] else ""),
+                f"the {plural} are {join_names(list(map(repr, there)), 10)}"
+                if there
+                else f"these data have no {plural}",
             )
         allowed = frozenset(wanted)
         return np.fromiter((name in allowed for name in column), dtype=bool, count=len(column))
 
     def __str__(self) -> str:
-        """In words, empty if everything is wanted."""
+        """The selection in words; empty if it takes everything."""
         parts = [
             f"split {self.split}" if self.split else "",
-            f"{len(self.classes)} chosen classes" if self.classes else "",
-            f"without {len(self.exclude_classes)} classes" if self.exclude_classes else "",
-            f"at most {self.max_per_class} a class" if self.max_per_class else "",
+            f"{counted(len(self.classes), 'chosen class', 'chosen classes')}" if self.classes else "",
+            f"without {counted(len(self.exclude_classes), 'class', 'classes')}" if self.exclude_classes else "",
+            f"at most {self.max_per_class} per class" if self.max_per_class else "",
         ]
         return ", ".join(filter(None, parts))

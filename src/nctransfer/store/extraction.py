@@ -87,7 +87,13 @@ def extract(
         FeatureStore(cache_dir),
         BackboneRequest(model, seed=seed, **backbone),
         open_source(data, replace(reading or ReadingOptions(), split=split, offline=offline)),
-        Selection(split, tuple(classes) if classes is not None else None, max_per_class, seed, tuple(exclude_classes)),
+        Selection(
+            split,
+            classes=tuple(classes) if classes is not None else None,
+            exclude_classes=tuple(exclude_classes),
+            max_per_class=max_per_class,
+            seed=seed,
+        ),
         Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
         progress,
     )
