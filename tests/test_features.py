@@ -189,7 +189,7 @@ def test_batches_are_the_set_in_order() -> None:
 def test_a_set_and_a_stream_are_described_with_their_sizes_in_one_order() -> None:
     info = FeatureInfo("x", model="vit", split="test")
     found = FeatureSet.from_arrays(F32, LABELS, info=info)
-    stream = FeatureStream(torch.tensor([1, -1, 0, 1]), ("a", "b"), 3, info, lambda: [F32])
+    stream = FeatureStream(labels=torch.tensor([1, -1, 0, 1]), classes=("a", "b"), dim=3, info=info, read=lambda: [F32])
     known = {"id": "x", "model": "vit", "weights": None, "data": None, "split": "test", "layer": "feature"}
     for features, samples in ((found, 4), (stream, 3)):
         assert features.describe() == replace(info, samples=samples, classes=2, dim=3)

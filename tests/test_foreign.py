@@ -21,13 +21,13 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
-from messages import says
+from messages import raises, says
 from nctransfer.errors import FeaturesError
 from nctransfer.features import parquet_files
 from nctransfer.features.array_files import read_npz, read_safetensors
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.file_contents import NAME_THEM
-from nctransfer.features.files import read_features
+from nctransfer.features.files import read_features, stream_features
 from nctransfer.features.parquet_files import read_parquet
 from nctransfer.sources.selection import Selection
 
@@ -55,6 +55,8 @@ def _extension(values: list[list[float]]) -> pa.Array:
         (pa.array(F32.tolist(), pa.list_(pa.float32())), torch.float32),
         (pa.array(F32.tolist(), pa.large_list(pa.float32())), torch.float32),
         (pa.array(F32.tolist(), pa.list_(pa.float32(), 3)), torch.float32),
+        (pa.array(F32.tolist(), pa.list_view(pa.float32())), torch.float32),
+        (pa.array(F32.tolist(), pa.large_list_view(pa.float64())), torch.float64),
         (pa.array(F32.astype(np.float16).tolist(), pa.list_(pa.float16())), torch.float32),
         (pa.array(F32.tolist(), pa.list_(pa.float64())), torch.float64),
         (pa.array(F32.tolist(), pa.list_(pa.float64(), 3)), torch.float64),
@@ -81,7 +83,9 @@ def test_float64_is_read_to_the_last_digit(tmp_path: Path) -> None:
     [
         pa.array(["1", "0", "1", "0"]),
         pa.array(["1", "0", "1", "0"], pa.large_string()),
+        pa.array(["1", "0", "1", "0"], pa.string_view()),
         pa.array(["1", "0", "1", "0"]).dictionary_encode(),
+        pa.array(["1", "0", "1", "0"], pa.large_string()).dictionary_encode(),
         pa.array([1, 0, 1, 0]),
         pa.array([1, 0, 1, 0], pa.uint8()),
         pa.array([1, 0, 1, 0]).dictionary_encode(),
@@ -92,6 +96,33 @@ def test_labels_of_any_type(tmp_path: Path, labels: pa.Array) -> None:
     found = read_parquet(write(tmp_path / "a.parquet", label=labels, feature=F32.tolist()))
     assert found.classes == ("0", "1")
     assert found.features.tolist() == F32[[1, 3, 0, 2]].tolist()
+
+
+LAYOUTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+
+
+@pytest.mark.parametrize("read", [read_features, stream_features])
+def test_files_whose_text_is_in_different_layouts_are_joined(tmp_path: Path, read: Any) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for number, kind in enumerate(LAYOUTS):
+        columns = {
+            "id": pa.array([f"{number}.{row}" for row in range(4)], pa.string()).cast(kind),
+            "split": pa.array(["train", "train", "test", "test"], pa.string()).cast(kind),
+            "label": pa.array(LABELS, pa.string()).cast(kind),
+        }
+        write(folder / f"{number}.parquet", feature=(F32 + number).tolist(), **columns)
+    found = read(folder, selection=Selection("train", max_per_class=9))
+    assert (found.classes, found.counts.tolist(), found.info.split) == (("cat", "dog"), [4, 4], "train")
+    cats = torch.cat([rows[labels == 0] for rows, labels in found.batches()])
+    assert sorted(cats[:, 0].tolist()) == [3, 4, 5, 6]
+
+
+def test_bytes_are_not_names(tmp_path: Path) -> None:
+    for kind in (pa.binary(), pa.binary_view()):
+        path = write(tmp_path / "a.parquet", label=pa.array([b"a", b"b", b"a", b"b"], kind), feature=F32.tolist())
+        with raises(FeaturesError, "'label'", str(kind)):
+            read_parquet(path)
 
 
 def test_row_groups_and_slices_are_joined(tmp_path: Path) -> None:

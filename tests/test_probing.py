@@ -278,7 +278,11 @@ def stream(features: FeatureSet, seed: int, batch: int = 7) -> FeatureStream:
     order = rng.permutation(len(rows))
     parts = [rows[order[start : start + batch]] for start in range(0, len(order), batch)]
     return FeatureStream(
-        torch.from_numpy(labels[order]), features.classes, features.dim, features.info, lambda: iter(parts)
+        labels=torch.from_numpy(labels[order]),
+        classes=features.classes,
+        dim=features.dim,
+        info=features.info,
+        read=lambda: iter(parts),
     )
 
 

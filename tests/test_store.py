@@ -19,6 +19,7 @@ import pytest
 import torch
 from pyarrow import dataset, parquet
 
+import nctransfer as nct
 from messages import logged, missing, says
 from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
@@ -29,6 +30,7 @@ from nctransfer.store.heads import load_head, save_head
 from nctransfer.store.listings import Listed
 from nctransfer.store.reading import stored_digests
 from nctransfer.store.stored_set import StoredSet
+from terminal import VIT, done
 
 KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})
 ABOUT = {"weights": "of nobody", "data": "pets"}
@@ -748,6 +750,19 @@ def test_the_set_used_last_is_remembered(store: FeatureStore, stored: StoredSet)
     assert store.last_used()[1] == Selection()
     stored.remove()
     assert store.last_used() is None
+
+
+def test_the_library_leaves_what_the_command_line_used_last(store: FeatureStore, stored: StoredSet, pets: Path) -> None:
+    store.use(stored, Selection("train"))
+    nct.extract("test_vit", pets, random_init=True, device="cpu")
+    assert len(store.sets()) == 2
+    last = store.last_used()
+    assert last is not None
+    assert (last[0].id, last[1]) == (stored.id, Selection("train"))
+    done("extract", *VIT, "--data", pets, "--device", "cpu")
+    last = store.last_used()
+    assert last is not None
+    assert last[0].key.model.startswith("test_vit")
 
 
 @pytest.mark.parametrize(

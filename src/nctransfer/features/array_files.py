@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError
 from nctransfer.features.file_contents import (
@@ -33,16 +34,24 @@ if TYPE_CHECKING:
 
 __all__ = ["read_npz", "read_safetensors"]
 
-PLAUSIBLE_BYTES = 2**30  # up to here an array is read however well it is compressed
-PLAUSIBLE_RATIO = 100  # what is larger, and compressed better, is a bomb rather than features
+PLAUSIBLE_BYTES = 2**30  # an array up to this size is read however well it is compressed
+PLAUSIBLE_RATIO = 100  # a larger array that is compressed better than this cannot be features: it would fill the memory
 
 
-class _Array(NamedTuple):
-    """An array of a file, not yet read."""
+@dataclass(frozen=True, kw_only=True)
+class _Array:
+    """An array of a file that has not been read yet.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its type, for messages.
+        kind: Its kind, in the letters of NumPy's ``dtype.kind``.
+        read: Reads its values.
+    """
 
     shape: tuple[int, ...]
     dtype: str
-    kind: str  # as NumPy's dtype.kind
+    kind: str
     read: Callable[[], NDArray[Any]]
 
 
@@ -57,21 +66,21 @@ def read_npz(
 
     Args:
         path: The file.
-        label_column: The array of class names or codes; by default ``label``, ``labels``, ``y`` or ``targets``, else
-            the only vector of names or whole numbers that has one for each row of the features.
-        feature_column: The matrix; by default ``feature``, ``features``, ``x``, ``X`` or ``embeddings``, else the only
-            matrix of floats.
-        selection: Which rows are wanted. Arrays ``ids`` or ``id``, and ``split`` are used if they are there.
-        class_names: The names of labels 0, 1, …, where these are whole numbers; by default the array ``classes`` or
-            ``class_names`` if there is one.
+        label_column: The array of class names or codes. By default ``label``, ``labels``, ``y`` or ``targets``; if
+            there is none of these, the only vector of names or whole numbers with one entry per row of the features.
+        feature_column: The matrix of features. By default ``feature``, ``features``, ``x``, ``X`` or ``embeddings``;
+            if there is none of these, the only matrix of floats.
+        selection: Which rows are wanted. The arrays ``ids`` (or ``id``) and ``split`` are used if the file has them.
+        class_names: The names of labels 0, 1, …, if the labels are whole numbers; by default those in the array
+            ``classes`` or ``class_names``, if there is one.
 
     Raises:
-        FeaturesError: There is no such file or array, it is pickled or implausibly large, or values are not finite.
+        FeaturesError: There is no such file or array, it is pickled or implausibly large, or a value is not finite.
     """
     import zipfile
 
-    needed = "needed is a file of numpy.savez with features and labels"
-    with reading_errors(path, "npz", needed), zipfile.ZipFile(path) as archive:
+    expected = "expected a file of numpy.savez with features and labels"
+    with reading_errors(path, "npz", expected), zipfile.ZipFile(path) as archive:
         if any(name.endswith(".pkl") for name in archive.namelist()):  # a file of torch.save
             raise pickled_error(Path(path))
         arrays = {
@@ -84,7 +93,7 @@ def read_npz(
 
 
 def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Array:
-    """The header of one array; its values only when they are read."""
+    """One array, of which only the header has been read."""
     import numpy as np
 
     name = member.filename.removesuffix(".npy")
@@ -108,7 +117,8 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Array:
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
 
-    return _Array(shape, str(dtype), "O" if dtype.hasobject else dtype.kind, read)
+    kind = "O" if dtype.hasobject else dtype.kind
+    return _Array(shape=shape, dtype=str(dtype), kind=kind, read=read)
 
 
 def read_safetensors(
@@ -118,27 +128,27 @@ def read_safetensors(
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
 ) -> FeatureSet:
-    """Features from a ``.safetensors`` file, arrays found as :func:`read_npz` finds them.
+    """Features from a ``.safetensors`` file.
 
-    Tensors hold no text. So ids, ``split`` and ``classes`` may also be lists in JSON in the file's metadata.
+    Tensors hold no text. So ``ids``, ``split`` and ``classes`` may also be JSON lists in the file's metadata.
 
     Args:
         path: The file.
-        label_column: See :func:`read_npz`.
-        feature_column: See :func:`read_npz`.
-        selection: See :func:`read_npz`.
-        class_names: See :func:`read_npz`.
+        label_column: The tensor of labels; by default it is found as :func:`read_npz` finds it.
+        feature_column: The matrix of features; by default it is found as :func:`read_npz` finds it.
+        selection: Which rows are wanted; by default all.
+        class_names: The names of labels 0, 1, …; by default those that the file has.
 
     Raises:
-        FeaturesError: There is no such file or array, or values are not finite.
+        FeaturesError: There is no such file or tensor, or a value is not finite.
     """
     from safetensors import safe_open
 
-    needed = "needed is a file of tensors of features and labels"
+    expected = "expected a file of tensors with features and labels"
     with (
-        reading_errors(path, "safetensors", needed),
-        safe_open(path, framework="pt") as file,
-    ):  # NumPy knows no bfloat16
+        reading_errors(path, "safetensors", expected),
+        safe_open(path, framework="pt") as file,  # as PyTorch's tensors, since NumPy does not have bfloat16
+    ):
         arrays = _texts(file.metadata() or {}) | {name: _tensor(file, name) for name in sorted(file.keys())}
         contents = _contents(path, arrays, label_column, feature_column)
     return contents.selected(path, selection, class_names)
@@ -154,11 +164,11 @@ def _tensor(file: Any, name: str) -> _Array:
         array: NDArray[Any] = (tensor.float() if kind == "f" and dtype != "F64" else tensor).numpy()
         return array
 
-    return _Array(tuple(header.get_shape()), dtype, kind, read)
+    return _Array(shape=tuple(header.get_shape()), dtype=dtype, kind=kind, read=read)
 
 
 def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
-    """Lists of names in the metadata as arrays."""
+    """The JSON lists in the metadata as arrays of names."""
 
     def array(values: list[Any]) -> Callable[[], NDArray[Any]]:
         import numpy as np
@@ -167,37 +177,38 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
 
     found: dict[str, _Array] = {}
     for name in (*IDS, *SPLITS, *CLASSES):
-        with suppress(ValueError):  # other things may go by the same name
+        with suppress(ValueError):  # an entry of this name may be something else than JSON
             values = json.loads(metadata.get(name, ""))
             if isinstance(values, list):
-                found[name] = _Array((len(values),), "text", "U", array(values))
+                found[name] = _Array(shape=(len(values),), dtype="text", kind="U", read=array(values))
     return found
 
 
 def _contents(
     path: str | Path, arrays: Mapping[str, _Array], label_column: str | None, feature_column: str | None
 ) -> Contents:
-    """Find the arrays that are needed, and read no others."""
+    """Find the arrays of features, labels, ids, splits and class names, and read only these."""
     find = _Finder(path, arrays)
     feature = find.features(feature_column)
     rows = arrays[feature].shape[0]
     label = find.labels(label_column, rows, feature)
     are_codes = arrays[label].kind in "iu"
     names = find.class_names() if are_codes else None
-    ids, split = find.one_a_row(IDS, rows), find.one_a_row(SPLITS, rows)
+    ids, split = find.one_per_row(IDS, rows), find.one_per_row(SPLITS, rows)
     return Contents(
-        (feature, label),
-        arrays[feature].read(),
-        _words(arrays[label], label),
-        are_codes,
-        _words(arrays[names], names) if names else None,
-        _words(arrays[ids], ids) if ids else None,
-        _words(arrays[split], split) if split else [""] * rows,
+        feature=feature,
+        label=label,
+        matrix=arrays[feature].read(),
+        labels=_words(arrays[label], label),
+        are_codes=are_codes,
+        class_names=_words(arrays[names], names) if names else None,
+        ids=_words(arrays[ids], ids) if ids else None,
+        splits=_words(arrays[split], split) if split else [""] * rows,
     )
 
 
 class _Finder:
-    """Which array of a file is what."""
+    """Finds the arrays of a file by their names, else by their shapes and types."""
 
     def __init__(self, path: str | Path, arrays: Mapping[str, _Array]) -> None:
         self._path = path
@@ -225,11 +236,11 @@ class _Finder:
         """The names of codes, if the file has them."""
         return next(filter(self._is_text, CLASSES), None)
 
-    def one_a_row(self, names: Sequence[str], rows: int) -> str | None:
-        """The array of one of these names, if there is one."""
+    def one_per_row(self, names: Sequence[str], rows: int) -> str | None:
+        """The array with one of these names and one entry per row, if there is one."""
         name = next((name for name in names if name in self._arrays), None)
         if name and self._arrays[name].shape != (rows,):
-            raise self._error(f"the array {name!r} does not have one entry for each of {rows:,} rows")
+            raise self._error(f"the array {name!r} does not have one entry for each of the {rows:,} rows")
         return name
 
     def _is_text(self, name: str) -> bool:
@@ -244,7 +255,7 @@ class _Finder:
         fits: Callable[[_Array], bool],
         what: str,
     ) -> str:
-        """The array that is wanted; else the one of a usual name; else the only other that fits."""
+        """The wanted array; by default the one with a usual name, or else the only other array that fits."""
         usual = [name for name in ([wanted] if wanted else names) if name in self._arrays]
         fitting = [name for name in usual if fits(self._arrays[name])]
         if not usual and not wanted:
@@ -262,7 +273,7 @@ class _Finder:
 
 
 def _words(array: _Array, name: str) -> list[str]:
-    """Names, or whole numbers as text."""
+    """An array of names or whole numbers as text."""
     if array.kind == "O":
         raise _objects(name)
     if array.kind not in "iuUS":

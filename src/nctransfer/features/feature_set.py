@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["FeatureSet", "coded"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FeatureSet:
-    """Features and labels of n samples in C classes.
+    """Features and labels of n samples from C classes.
 
     Attributes:
         features: ``(n, d)``, float32 or float64, on the CPU.
-        labels: ``(n,)`` int64 codes, ascending: row ``labels[i]`` of ``classes``.
+        labels: ``(n,)`` int64 codes in ascending order: sample ``i`` is of class ``classes[labels[i]]``.
         classes: The C class names, sorted.
         ids: The n sample names, sorted within each class.
-        info: Where they came from.
+        info: Where the features came from.
 
     >>> import numpy as np
     >>> FeatureSet.from_arrays(np.eye(4), ["b", "a", "b", "a"]).counts.tolist()
@@ -50,17 +50,17 @@ class FeatureSet:
         *,
         copy: bool = True,
     ) -> FeatureSet:
-        """A feature set of one's own arrays.
+        """A feature set from arrays.
 
         Args:
             features: ``(n, d)``; float64 is kept, other types become float32.
             labels: n class names or codes.
-            ids: n distinct sample names; the row number if absent.
-            info: Where they came from.
-            copy: If false, an array whose rows already lie in order is kept as it is, and must not be changed.
+            ids: n distinct sample names; by default the numbers of the rows.
+            info: Where the features came from.
+            copy: If false, an array whose rows are in order already is not copied, and must not be changed later.
 
         Raises:
-            FeaturesError: Shapes do not fit, there is no row, or a value is NaN or infinite.
+            FeaturesError: The shapes do not fit together, there is no row, or a value is NaN or infinite.
         """
         import numpy as np
         import torch
@@ -70,7 +70,7 @@ class FeatureSet:
         if matrix.ndim != 2 or len(matrix) != len(names) or matrix.size == 0:
             raise FeaturesError(
                 f"features of shape {matrix.shape} do not go with {len(names):,} labels",
-                "needed are a matrix of one row a sample and one label for each row, at least one",
+                "expected a matrix with one row per sample, at least one, and one label for each row",
             )
         width = len(str(len(names) - 1))
         keys = [str(i) for i in ids] if ids is not None else [f"{i:0{width}d}" for i in range(len(names))]
@@ -83,11 +83,11 @@ class FeatureSet:
         ordered = tuple(keys[i] for i in order.tolist())
         _check_finite(rows, ordered)
         return cls(
-            rows,
-            torch.from_numpy(codes[order].astype(np.int64)),
-            tuple(classes.tolist()),
-            ordered,
-            info or FeatureInfo("arrays"),
+            features=rows,
+            labels=torch.from_numpy(codes[order].astype(np.int64)),
+            classes=tuple(classes.tolist()),
+            ids=ordered,
+            info=info or FeatureInfo("arrays"),
         )
 
     def __repr__(self) -> str:
@@ -109,12 +109,12 @@ class FeatureSet:
         return self.labels.bincount(minlength=len(self.classes))
 
     def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Features and labels, ``rows`` at a time: few enough to stay in the cache of a core."""
+        """Features and labels in batches of up to ``rows``; 1024 rows mostly stay in the cache of a core."""
         for start in range(0, len(self), rows):
             yield self.features[start : start + rows], self.labels[start : start + rows]
 
     def only_classes(self, codes: torch.Tensor) -> FeatureSet:
-        """The samples of some classes, given by their codes in ascending order."""
+        """The samples of some classes, which are given by their codes in ascending order."""
         import torch
 
         rows = torch.isin(self.labels, codes).nonzero()[:, 0]
@@ -136,7 +136,12 @@ class FeatureSet:
 
 
 def coded(labels: Sequence[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Class names as codes ``(n,)``, and the names in the order of the codes, which is that of the alphabet."""
+    """Class names as codes ``(n,)``, and the sorted names that the codes stand for.
+
+    >>> codes, names = coded(["dog", "cat", "dog"])
+    >>> codes.tolist(), names
+    ([1, 0, 1], ('cat', 'dog'))
+    """
     import torch
 
     classes = sorted(set(labels))
@@ -145,7 +150,7 @@ def coded(labels: Sequence[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
 
 
 def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
-    """As an array of float64 if it was that, else of float32."""
+    """The values as an array: float64 if they are, else float32."""
     import numpy as np
     import torch
 
@@ -155,7 +160,7 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
     try:
         matrix = np.asarray(features)
     except ValueError as error:
-        raise FeaturesError("the features are no matrix: rows are of unequal length") from error
+        raise FeaturesError("the features are not a matrix: rows are of unequal length") from error
     if matrix.dtype.kind not in "fiub":
         raise FeaturesError(f"the features are of type {matrix.dtype}, not real numbers")
     kept = np.float64 if matrix.dtype.kind == "f" and matrix.dtype.itemsize == 8 else np.float32
@@ -163,10 +168,10 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
 
 
 def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
-    """The rank of each key; numbers by their value, names by their letters.
+    """The rank of each key: numbers are sorted by value, names by their letters.
 
     Raises:
-        FeaturesError: Two keys are equal, so that their order would hang on the file's.
+        FeaturesError: Two keys are equal, so that the order of their rows would depend on the order in the file.
     """
     import numpy as np
 
@@ -189,5 +194,5 @@ def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:
         first = ids[int(bad.nonzero()[0])]
         raise FeaturesError(
             f"{count:,} of {len(matrix):,} rows hold NaN or infinite values; the first is {first!r}",
-            "leave these samples out, or mend what made them",
+            "leave these samples out, or correct the program that wrote them",
         )

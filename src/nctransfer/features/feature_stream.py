@@ -1,4 +1,4 @@
-"""Features that are read in passes, for sets larger than the memory."""
+"""Features that are read from the disk in passes, for sets larger than the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FeatureStream", "Features"]
 
 
 class Features(Protocol):
-    """What can be measured in passes over its rows: a :class:`FeatureSet`, or a :class:`FeatureStream`."""
+    """Features whose rows can be passed over several times: a :class:`FeatureSet` or a :class:`FeatureStream`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ class Features(Protocol):
 
     @property
     def info(self) -> FeatureInfo:
-        """Where they came from."""
+        """Where the features came from."""
 
     @property
     def dim(self) -> int:
@@ -40,10 +40,10 @@ class Features(Protocol):
         """The number of samples, n."""
 
     def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Features and label codes, at most ``rows`` at a time, in any order, but each time in the same."""
+        """Features and label codes in batches of up to ``rows``, in an order that is the same in every pass."""
 
     def only_classes(self, codes: torch.Tensor) -> Features:
-        """The samples of some classes, given by their codes in ascending order."""
+        """The samples of some classes, which are given by their codes in ascending order."""
 
     def describe(self) -> FeatureInfo:
         """Where the features came from, with the numbers of samples, classes and dimensions."""
@@ -52,16 +52,16 @@ class Features(Protocol):
         """The description as JSON has it."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FeatureStream:
-    """Features that are read anew whenever they are asked for, some rows at a time: a set larger than the memory.
+    """Features that every pass reads anew, in batches, so that they never need to fit into memory.
 
     Attributes:
-        labels: ``(n,)`` int64 codes of the rows in the order in which they are read; −1 for a row that is passed over.
+        labels: ``(m,)`` int64 codes of the m rows in the order in which they are read; −1 for a row that is skipped.
         classes: The C class names, sorted.
-        dim: The feature width, d.
-        info: Where they came from.
-        read: Reads all rows from the first, as matrices ``(b, d)`` of float32 or float64.
+        dim: The number of features per sample, d.
+        info: Where the features came from.
+        read: Reads all m rows from the first on, as matrices ``(b, d)`` of float32 or float64.
     """
 
     labels: torch.Tensor
@@ -83,7 +83,8 @@ class FeatureStream:
         """See :class:`Features`.
 
         Raises:
-            FeaturesError: A value is NaN or infinite, or the rows are no longer what they were.
+            FeaturesError: A value is NaN or infinite, or the number of rows has changed.
+            SetChangedError: Another process has changed the stored set that the rows are read from.
         """
         import torch
 
@@ -91,7 +92,7 @@ class FeatureStream:
         for matrix in self.read():
             labels = self.labels[start : start + len(matrix)]
             if len(labels) < len(matrix) or matrix.shape[1] != self.dim:
-                raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
+                raise FeaturesError(f"{self.info.id} changed while it was being read", "run the same command again")
             kept = labels >= 0
             chosen = torch.from_numpy(matrix)[kept]
             finite = chosen.isfinite().all(dim=1)
@@ -99,19 +100,19 @@ class FeatureStream:
                 first = start + int(kept.nonzero()[int((~finite).nonzero()[0])])
                 raise FeaturesError(
                     f"{self.info.id} holds NaN or infinite values; the first are in row {first:,}",
-                    "leave these samples out, or mend what made them",
+                    "leave these samples out, or correct the program that wrote them",
                 )
             start += len(matrix)
             yield from zip(chosen.split(rows), labels[kept].split(rows), strict=True)  # type: ignore[no-untyped-call]
         if start < len(self.labels):
-            raise FeaturesError(f"{self.info.id} changed while it was being read", "run it again")
+            raise FeaturesError(f"{self.info.id} changed while it was being read", "run the same command again")
 
     def only_classes(self, codes: torch.Tensor) -> FeatureStream:
         """See :class:`Features`."""
         import torch
 
         new = torch.full((len(self.classes) + 1,), -1)
-        new[codes] = torch.arange(len(codes))  # the last stands for what was passed over already
+        new[codes] = torch.arange(len(codes))  # index −1 maps rows that are skipped already to −1
         return replace(self, labels=new[self.labels], classes=tuple(self.classes[code] for code in codes.tolist()))
 
     def describe(self) -> FeatureInfo:

@@ -1,12 +1,12 @@
-"""What a file of features made elsewhere holds, checked and selected."""
+"""The content of a file of features made elsewhere: checked, and reduced to the wanted rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.feature_info import FeatureInfo
@@ -34,22 +34,44 @@ def pickled_error(path: Path) -> FeaturesError:
 
 
 @contextmanager
-def reading_errors(path: str | Path, kind: str, needed: str) -> Iterator[None]:
-    """Whatever a library raises on a file, as an error that names the file."""
+def reading_errors(path: str | Path, kind: str, expected: str) -> Iterator[None]:
+    """Turn whatever a library raises on a file into an error that names the file.
+
+    Args:
+        path: The file.
+        kind: What the file is read as.
+        expected: The hint of the error: what kind of file was expected.
+
+    Raises:
+        FeaturesError: The file cannot be read.
+    """
     try:
         yield
     except FeaturesError:
         raise
     except Exception as error:  # a reader may raise anything on a damaged file
         reason = getattr(error, "strerror", None) or str(error).strip().rpartition("': ")[2] or type(error).__name__
-        raise FeaturesError(f"{str(path)!r} cannot be read as {kind}: {reason}", needed) from error
+        raise FeaturesError(f"{str(path)!r} cannot be read as {kind}: {reason}", expected) from error
 
 
-class Contents(NamedTuple):
-    """What a file gives, in the order of its rows."""
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file holds, in the order of its rows.
 
-    names: tuple[str, str]  # of the columns or arrays of features and of labels
-    matrix: NDArray[Any] | None  # None if it is streamed
+    Attributes:
+        feature: The name of the column or array of features.
+        label: The name of the column or array of labels.
+        matrix: The features ``(n, d)``; ``None`` if they are read in passes.
+        labels: The n class names, or codes as text.
+        are_codes: Whether the labels are whole numbers.
+        class_names: The names of labels 0, 1, …, if the file has them.
+        ids: The n sample names, if the file has them.
+        splits: The n splits; "" where the file has none.
+    """
+
+    feature: str
+    label: str
+    matrix: NDArray[Any] | None
     labels: Sequence[str]
     are_codes: bool
     class_names: Sequence[str] | None
@@ -57,42 +79,59 @@ class Contents(NamedTuple):
     splits: Sequence[str]
 
     def selected(self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None) -> FeatureSet:
-        """The wanted rows as a set; ``class_names`` go before those of the file."""
+        """The wanted rows as a feature set.
+
+        Args:
+            path: The file.
+            selection: Which rows are wanted; by default all.
+            class_names: The names of labels 0, 1, …; by default those that the file has.
+
+        Raises:
+            FeaturesError: A label has no name, nothing is selected, or a value is not finite.
+        """
         assert self.matrix is not None
         labels, chosen, info = self.chosen(path, selection, class_names)
         if selection is None or not labels:
             return FeatureSet.from_arrays(self.matrix, labels, self.ids, info)
-        ids = self.ids or [str(i) for i in range(len(labels))]
+        ids = self._ids()
         return FeatureSet.from_arrays(self.matrix[chosen], [labels[i] for i in chosen], [ids[i] for i in chosen], info)
 
     def chosen(
         self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None
     ) -> tuple[Sequence[str], list[int], FeatureInfo]:
-        """The class names of all rows, the rows that are wanted, and what they are."""
-        feature, label = self.names
+        """The class names of all rows, the numbers of the wanted rows, and the description of their features.
+
+        The arguments are those of :meth:`selected`.
+
+        Raises:
+            FeaturesError: A label has no name, or nothing is selected.
+        """
         names = self.class_names if class_names is None else class_names
-        labels = self.labels if names is None else _decoded(self.labels, self.are_codes, names, label)
-        info = FeatureInfo(str(path), data=Path(path).name, path=str(path), layer=feature)
+        labels = self.labels if names is None else self._decoded(names)
+        info = FeatureInfo(str(path), data=Path(path).name, path=str(path), layer=self.feature)
         if selection is None or not labels:
             return labels, list(range(len(labels))), info
-        ids = self.ids or [str(i) for i in range(len(labels))]
-        return labels, selection.apply(ids, labels, self.splits).tolist(), replace(info, split=selection.split)
+        rows = selection.apply(self._ids(), labels, self.splits).tolist()
+        return labels, rows, replace(info, split=selection.split)
 
+    def _ids(self) -> Sequence[str]:
+        return self.ids or [str(row) for row in range(len(self.labels))]
 
-def _decoded(labels: Sequence[str], are_codes: bool, names: Sequence[str], column: str) -> list[str]:
-    """The class names that codes stand for."""
-    if not are_codes:
-        raise FeaturesError(
-            f"the labels {column!r} are no whole numbers that class names could stand for",
-            "leave the class names out, or name the labels that are codes by --label-column",
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise FeaturesError(f"the class name {twice!r} stands for two codes", "class names must be distinct")
-    for row, code in enumerate(map(int, labels)):
-        if not 0 <= code < len(names):
+    def _decoded(self, names: Sequence[str]) -> list[str]:
+        """The class names of the codes."""
+        if not self.are_codes:
             raise FeaturesError(
-                f"the label {code} in row {row:,} of {column!r} has no name among {counted(len(names), 'class name')}",
-                "the first name stands for code 0, the next for code 1, and so on: give one for each code",
+                f"class names were given, but the labels {self.label!r} are not whole numbers",
+                "leave the class names out, or name the column of whole numbers by --label-column",
             )
-    return [names[int(code)] for code in labels]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FeaturesError(f"the class name {twice!r} stands for two codes", "class names must be distinct")
+        for row, code in enumerate(map(int, self.labels)):
+            if not 0 <= code < len(names):
+                raise FeaturesError(
+                    f"the label {code} in row {row:,} of {self.label!r} has no name: "
+                    f"{counted(len(names), 'class name was', 'class names were')} given",
+                    "the first name stands for code 0, the next for code 1, and so on: give one for each code",
+                )
+        return [names[int(code)] for code in self.labels]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, reason_of
 from nctransfer.features.array_files import read_npz, read_safetensors
 from nctransfer.features.feature_set import coded
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.file_contents import pickled_error, reading_errors
-from nctransfer.features.parquet_files import parquet_table, read_parquet, vectors
+from nctransfer.features.parquet_files import parquet_files, parquet_table, read_parquet, vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nctransfer.sources.selection import Selection
 
 __all__ = ["read_features", "stream_features"]
+
+BATCH_ROWS = 1024
 
 
 def read_features(
@@ -32,14 +34,14 @@ def read_features(
 ) -> FeatureSet:
     """Features made elsewhere: a Parquet, ``.npz`` or ``.safetensors`` file, or a folder of Parquet files.
 
-    The first bytes of a file say what it is; where they do not, its suffix.
+    The first bytes of a file tell its format; if they do not, its suffix does.
 
     Args:
         path: The file or folder.
-        label_column: The column or array of labels; by default found by its name.
-        feature_column: The column or array of features; likewise.
-        selection: Which rows are wanted.
-        class_names: The names of labels 0, 1, …, where these are whole numbers.
+        label_column: The column or array of labels; by default it is found by its name.
+        feature_column: The column or array of features; by default it is found by its name.
+        selection: Which rows are wanted; by default all.
+        class_names: The names of labels 0, 1, …, if the labels are whole numbers.
 
     Raises:
         FeaturesError: There is no such file, or it cannot be used.
@@ -49,6 +51,7 @@ def read_features(
 
 
 def _format(path: Path) -> str:
+    """The format of a file: ``npz``, ``safetensors`` or ``Parquet``."""
     try:
         if path.is_dir():
             return "Parquet"
@@ -57,14 +60,13 @@ def _format(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(16)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FeaturesError(f"{str(path)!r} cannot be read: {reason}") from error
+        raise FeaturesError(f"{str(path)!r} cannot be read: {reason_of(error)}") from error
     if start.startswith(b"\x93NUMPY"):
         raise FeaturesError(
             f"{str(path)!r} is a single array, without labels",
             "save both in one file: numpy.savez('features.npz', features=features, labels=labels)",
         )
-    if start[4:9] == b"\0\0\0\0{":  # eight bytes of length, and JSON
+    if start[4:9] == b"\0\0\0\0{":  # a length of eight bytes, and JSON
         return "safetensors"
     if start.startswith(b"\x80"):
         raise pickled_error(path)
@@ -80,15 +82,30 @@ def stream_features(
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Features:
-    """As :func:`read_features`, but Parquet is not held in memory: its rows are read a batch at a time, each time."""
+    """The same features as :func:`read_features`, but Parquet files are read in batches in every pass.
+
+    The labels are read once. So each pass checks that every file still has the size and time that it had before.
+
+    Args:
+        path: The file or folder.
+        label_column: The column or array of labels; by default it is found by its name.
+        feature_column: The column or array of features; by default it is found by its name.
+        selection: Which rows are wanted; by default all.
+        class_names: The names of labels 0, 1, …, if the labels are whole numbers.
+
+    Raises:
+        FeaturesError: There is no such file, or it cannot be used; a pass raises it too if a file has changed.
+    """
     import torch
 
     if _format(Path(path)) != "Parquet":
         return read_features(path, label_column, feature_column, selection, class_names)
-    extra = ("id", "split") if selection and selection.max_per_class else ("split",)
-    table = parquet_table(path, label_column, feature_column, extra, with_features=False)
-    contents = table.contents(None)
-    labels, chosen, info = contents.chosen(path, selection, class_names)
+    others = ("id", "split") if selection and selection.max_per_class else ("split",)
+    files = parquet_files(Path(path))
+    with reading_errors(path, "Parquet", "expected Parquet files of features"):
+        stamps = {file: _stamp(file) for file in files}
+    table = parquet_table(path, files, label_column, feature_column, others, with_features=False)
+    labels, chosen, info = table.contents(None).chosen(path, selection, class_names)
     codes, classes = coded([labels[i] for i in chosen])
     if not len(codes):
         raise FeaturesError(f"{str(path)!r} has no rows")
@@ -100,10 +117,24 @@ def stream_features(
         from pyarrow import parquet
 
         with reading_errors(path, "Parquet", "it may have changed while it was being read"):
-            for file in table.files:
-                with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as opened:  # or all of it is held
-                    for batch in opened.iter_batches(1024, columns=[table.feature]):
+            for file, stamp in stamps.items():
+                _check_unchanged(file, stamp)
+                # by default pyarrow keeps what was read until the file is closed
+                with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as opened:
+                    for batch in opened.iter_batches(BATCH_ROWS, columns=[table.feature]):
                         yield vectors(pa.chunked_array([batch.column(0)]), table.feature)
+                _check_unchanged(file, stamp)
 
     first = next(iter(read()))
-    return FeatureStream(of_rows, classes, first.shape[1], info, read)
+    return FeatureStream(labels=of_rows, classes=classes, dim=first.shape[1], info=info, read=read)
+
+
+def _check_unchanged(file: Path, stamp: tuple[int, int, int]) -> None:
+    if _stamp(file) != stamp:
+        raise FeaturesError(f"{str(file)!r} changed while it was being read", "run the same command again")
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    """What differs if a file is changed or replaced: its inode, size and time."""
+    stat = file.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError
 from nctransfer.features.file_contents import Contents, reading_errors
+from nctransfer.sources.arrow_columns import is_text_type, stored_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.sources.selection import Selection
 
-__all__ = ["parquet_table", "read_parquet", "vectors"]
+__all__ = ["ParquetTable", "parquet_files", "parquet_table", "read_parquet", "vectors"]
 
 
 def read_parquet(
@@ -26,60 +28,90 @@ def read_parquet(
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
 ) -> FeatureSet:
-    """Features from a Parquet file, or a folder of them.
+    """Features from a Parquet file, or from a folder of Parquet files.
 
     Args:
         path: The file or folder.
-        label_column: Class names or codes; by default ``class`` if there is such a column, else ``label``.
-        feature_column: Vectors as list, fixed-size list or tensor, of any float type; by default ``feature``.
-        selection: Which rows are wanted. Columns ``id`` and ``split`` are used if they are there.
-        class_names: The names of labels 0, 1, …, where these are whole numbers.
+        label_column: The column of class names or codes; by default ``class`` if there is one, else ``label``.
+        feature_column: The column of vectors; by default ``feature``. It may be of any list or tensor type, with
+            numbers of any type.
+        selection: Which rows are wanted. Columns ``id`` and ``split`` are used if there are such columns.
+        class_names: The names of labels 0, 1, …, if the labels are whole numbers.
 
     Raises:
-        FeaturesError: No such file or column, rows of unequal length, nulls, or values not finite.
+        FeaturesError: There is no such file or column, rows are of unequal length, or a value is null or not finite.
     """
-    table = parquet_table(path, label_column, feature_column, ("id", "split"), with_features=True)
+    files = parquet_files(Path(path))
+    table = parquet_table(path, files, label_column, feature_column, ("id", "split"), with_features=True)
     return table.contents(vectors(table.columns[table.feature], table.feature)).selected(path, selection, class_names)
 
 
-class _Table(NamedTuple):
-    """The columns of a Parquet file or folder that were asked for."""
+@dataclass(frozen=True, kw_only=True)
+class ParquetTable:
+    """Columns of Parquet files.
+
+    Attributes:
+        feature: The name of the column of vectors.
+        label: The name of the column of labels.
+        columns: The columns that have been read, by name.
+    """
 
     feature: str
     label: str
     columns: pa.Table
-    files: list[Path]
 
     def contents(self, matrix: NDArray[Any] | None) -> Contents:
+        """The labels, ids and splits, with the features ``(n, d)`` if they have been read.
+
+        Raises:
+            FeaturesError: A column holds nulls, or neither text nor whole numbers.
+        """
         import pyarrow as pa
 
         column = self.columns[self.label]
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        extra = {
-            name: _strings(self.columns[name], name) for name in ("id", "split") if name in self.columns.column_names
-        }
+        others = {name: _strings(self.columns[name], name) for name in ("id", "split") if self._has(name)}
         return Contents(
-            (self.feature, self.label),
-            matrix,
-            _strings(column, self.label),
-            pa.types.is_integer(kind),
-            None,
-            extra.get("id"),
-            extra.get("split") or [""] * len(self.columns),
+            feature=self.feature,
+            label=self.label,
+            matrix=matrix,
+            labels=_strings(column, self.label),
+            are_codes=pa.types.is_integer(stored_type(column.type)),
+            class_names=None,
+            ids=others.get("id"),
+            splits=others.get("split") or [""] * len(self.columns),
         )
+
+    def _has(self, name: str) -> bool:
+        return name in self.columns.column_names
 
 
 def parquet_table(
-    path: str | Path, label: str | None, feature: str | None, extra: Sequence[str], with_features: bool
-) -> _Table:
-    """The label column of Parquet files, other columns that are there, and the features if they are wanted."""
+    path: str | Path,
+    files: Sequence[Path],
+    label: str | None,
+    feature: str | None,
+    others: Sequence[str],
+    with_features: bool,
+) -> ParquetTable:
+    """The column of labels of Parquet files, with other columns if there are such, and the features if wanted.
+
+    Args:
+        path: What the files are called in errors.
+        files: The files, whose rows follow each other.
+        label: The column of labels; by default ``class`` if there is one, else ``label``.
+        feature: The column of vectors; by default ``feature``.
+        others: Further columns that are read if they exist.
+        with_features: Whether the vectors are read too.
+
+    Raises:
+        FeaturesError: A file cannot be read, or there is no such column.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    needed = "needed is a Parquet file, or a folder of nothing but such files, with a label and a vector column"
+    expected = "expected a Parquet file, or a folder of Parquet files alone, with a column of labels and one of vectors"
     feature = feature or "feature"
-    files = _files(Path(path))
-    with reading_errors(path, "Parquet", needed):
+    with reading_errors(path, "Parquet", expected):
         names = parquet.read_schema(files[0]).names
         label = label or ("class" if "class" in names else "label")
         for column in (label, feature):
@@ -88,13 +120,20 @@ def parquet_table(
                     f"{str(path)!r} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}",
                     "name the columns by --label-column and --feature-column",
                 )
-        wanted = [label, *([feature] if with_features else []), *(name for name in extra if name in names)]
-        tables = [parquet.ParquetFile(file).read(columns=list(dict.fromkeys(wanted))) for file in files]
-        return _Table(feature, label, pa.concat_tables(tables, promote_options="permissive"), files)
+        wanted = [label, *([feature] if with_features else []), *(name for name in others if name in names)]
+        tables = [parquet.ParquetFile(file).read(list(dict.fromkeys(wanted))) for file in files]
+        columns = pa.concat_tables([_with_plain_text(table, feature) for table in tables], promote_options="permissive")
+    return ParquetTable(feature=feature, label=label, columns=columns)
 
 
-def _files(path: Path) -> list[Path]:
-    """The files of a folder in the order of their names, but hidden ones and those that note something; or a file."""
+def parquet_files(path: Path) -> list[Path]:
+    """The files of a folder, sorted by name; for a file, the file itself.
+
+    Names that begin with a dot or an underscore are left out: other tools put notes there.
+
+    Raises:
+        FeaturesError: The folder holds no files.
+    """
     if not path.is_dir():
         return [path]
     found = [
@@ -103,49 +142,74 @@ def _files(path: Path) -> list[Path]:
         if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
     ]
     if not found:
-        raise FeaturesError(f"the folder {str(path)!r} holds no files", "needed are Parquet files of features")
+        raise FeaturesError(f"the folder {str(path)!r} holds no files", "expected Parquet files of features")
     return found
 
 
+def _with_plain_text(table: pa.Table, feature: str) -> pa.Table:
+    """The table with text in one layout: files whose text is in different layouts can be joined only then."""
+    import pyarrow as pa
+
+    for index, field in enumerate(table.schema):
+        if field.name != feature and is_text_type(stored_type(field.type)):
+            table = table.set_column(index, field.name, table[index].cast(pa.large_string()))
+    return table
+
+
 def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    """A column of vectors as a matrix ``(n, d)``, float64 if it was that, else float32.
+    """A column of vectors as a matrix ``(n, d)``, float64 if the column is, else float32.
+
+    Args:
+        column: Lists or tensors of numbers.
+        name: What the column is called in errors.
 
     Raises:
-        FeaturesError: It holds no vectors, a null, or rows of unequal length.
+        FeaturesError: The column does not hold vectors, holds nulls, or its rows are of unequal length.
     """
     import numpy as np
     import pyarrow as pa
 
     chunks: list[NDArray[Any]] = []
-    for chunk in column.chunks:
-        if isinstance(chunk, pa.ExtensionArray):
-            chunk = chunk.storage
-        kind = chunk.type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise FeaturesError(f"the column {name!r} holds {kind}, not vectors")
+    for chunk in map(_as_lists, column.chunks):
+        is_fixed = pa.types.is_fixed_size_list(chunk.type)
+        if not (is_fixed or pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type)):
+            raise FeaturesError(f"the column {name!r} holds {chunk.type}, not vectors")
         values = chunk.flatten()
         if chunk.null_count or values.null_count:
             first = sum(map(len, chunks)) + _first_null(chunk)
             raise FeaturesError(
                 f"the column {name!r} holds nulls, the first in row {first:,}",
-                "leave these samples out, or mend what made them",
+                "leave these samples out, or correct the program that wrote them",
             )
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             raise FeaturesError(f"the column {name!r} holds vectors of {values.type}, not of numbers")
         if len(chunk) == 0:
             continue
-        if not pa.types.is_fixed_size_list(kind):
+        if not is_fixed:
             lengths = np.from_dlpack(chunk.value_lengths())  # to_numpy would import pandas
             if (lengths != lengths[0]).any():
-                raise FeaturesError(
-                    f"the vectors of {name!r} are of unequal length: {lengths.min()} to {lengths.max()}"
-                )
+                raise _unequal_lengths(name, lengths.min(), lengths.max())
         kept = np.float64 if values.type == pa.float64() else np.float32
         chunks.append(np.from_dlpack(values).astype(kept, copy=False).reshape(len(chunk), -1))
     widths = sorted({chunk.shape[1] for chunk in chunks})
     if len(widths) > 1:
-        raise FeaturesError(f"the vectors of {name!r} are of unequal length: {widths[0]} to {widths[-1]}")
+        raise _unequal_lengths(name, widths[0], widths[-1])
     return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
+
+
+def _as_lists(chunk: pa.Array) -> pa.Array:
+    """Tensors and views of lists as plain lists; anything else as it is."""
+    import pyarrow as pa
+
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
+    if pa.types.is_list_view(chunk.type) or pa.types.is_large_list_view(chunk.type):
+        chunk = chunk.cast(pa.large_list(chunk.type.value_type))
+    return chunk
+
+
+def _unequal_lengths(name: str, least: int, most: int) -> FeaturesError:
+    return FeaturesError(f"the vectors of {name!r} are of unequal length: {least} to {most}")
 
 
 def _first_null(chunk: pa.Array) -> int:
@@ -158,11 +222,12 @@ def _first_null(chunk: pa.Array) -> int:
 
 
 def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
+    """A column of text or whole numbers as text."""
     import pyarrow as pa
     from pyarrow import compute
 
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    kind = stored_type(column.type)
+    if not (pa.types.is_integer(kind) or is_text_type(kind)):
         raise FeaturesError(f"the column {name!r} holds {kind}, not names or whole numbers")
     if column.null_count:
         first = compute.index(column.is_null(), True).as_py()

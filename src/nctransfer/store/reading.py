@@ -87,11 +87,11 @@ class Snapshot:
         codes, classes = coded([image.label for image in found.images])
         order = np.argsort(found.positions, kind="stable")
         return FeatureStream(
-            codes[torch.from_numpy(order)],
-            classes,
-            found.manifest.columns[column],
-            found.manifest.info(selection, column),
-            partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
+            labels=codes[torch.from_numpy(order)],
+            classes=classes,
+            dim=found.manifest.columns[column],
+            info=found.manifest.info(selection, column),
+            read=partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
         )
 
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
