@@ -207,7 +207,7 @@ def test_sets_stand_side_by_side(one: Path, stored: str, target: Path) -> None:
     assert (found["ratios"], found["fit"]) == ({}, {})
     for each, report in zip(found["sets"], expected.reports.values(), strict=True):
         assert_same(each, report)
-        assert each["features"] == report.features
+        assert each["features"] == report.features.to_dict()
         assert len(each["pairs"]) == len(report.pairs)
 
     result = done("collapse", one, stored, target)
@@ -342,7 +342,7 @@ def test_layers_have_a_row_each(asked: str, columns: list[str], is_named: bool, 
 
     shown = done(*command).stdout
     [[head, *rows]] = tables(shown)
-    assert head[1:] == ["cdnv", "ncc_accuracy", "separation_fuzziness", "effective_rank"]
+    assert head[1:] == ["cdnv", "separation_fuzziness", "ncc_accuracy", "effective_rank"]
     assert [row[0] for row in rows] == columns
     for row, each in zip(rows, found["sets"], strict=True):
         values = [each["metrics"][name] for name in head[1:]]

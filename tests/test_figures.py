@@ -19,6 +19,7 @@ from messages import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.report.figures import check_figure, save_figure, trajectory_figure
@@ -32,16 +33,29 @@ BEGINNINGS = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 
 def report(cdnv: Value, directional: Value) -> CollapseReport:
     metrics = {**dict.fromkeys(MEASURES), "cdnv": cdnv, "directional_cdnv": directional}
-    return CollapseReport({"data": "pets", "samples": 10, "classes": 5}, metrics, {}, {}, (), (), (), ())
+    return CollapseReport(features=FeatureInfo("pets", data="pets", samples=10, classes=5), metrics=metrics)
 
 
 def few_shot(accuracy: float, ci95: float) -> FewShotResult:
     rows = [
-        FewShotRow(5, shots, 15, 100, name, 0, accuracy + shots / 100, ci95, "episodes", 0.1, 0.1, 0.1)
+        FewShotRow(
+            ways=5,
+            shots=shots,
+            queries=15,
+            episodes=100,
+            classifier=name,
+            seed=0,
+            accuracy=accuracy + shots / 100,
+            ci95=ci95,
+            interval="episodes",
+            std=0.1,
+            lowest_decile=0.1,
+            seconds=0.1,
+        )
         for shots in (1, 5)
         for name in ("ridge", "ncc")
     ]
-    return FewShotResult({}, tuple(rows))
+    return FewShotResult(features=FeatureInfo("pets"), rows=tuple(rows))
 
 
 def training(
@@ -58,15 +72,14 @@ def training(
         samples = {"source-train": report(0.1, 0.01), "source-test": report(0.2, 0.02)} if source else {}
         points.append(
             Point(
-                names[place] if names else f"epoch-{place}.pth",
-                f"/run/{place}",
-                numbers[place] if numbers else place,
-                None,
-                {**samples, "target": report(value, half)},
-                few_shot(0.5 + place / 50, 0.02),
+                checkpoint=names[place] if names else f"epoch-{place}.pth",
+                path=f"/run/{place}",
+                step=numbers[place] if numbers else place,
+                reports={**samples, "target": report(value, half)},
+                fewshot=few_shot(0.5 + place / 50, 0.02),
             )
         )
-    return Trajectory(model, {"input_size": (3, 32, 32)}, tuple(points), {})
+    return Trajectory(model=model, transform={"input_size": (3, 32, 32)}, points=tuple(points), failed={})
 
 
 def drawn(found: Trajectory, path: Path) -> bytes:

@@ -398,7 +398,7 @@ def test_classes_of_one_sample_are_left_out_and_named():
     assert those(report.notes, 2, "'0001'", "'0003'")
     kept = ~np.isin(labels, ["0001", "0003"])
     assert report.metrics == collapse(FeatureSet.from_arrays(x[kept], labels[kept])).metrics
-    assert (report.features["samples"], report.features["classes"]) == (12, 3)
+    assert (report.features.samples, report.features.classes) == (12, 3)
 
 
 def test_classes_are_the_widest_first():

@@ -22,8 +22,10 @@ from nctransfer.backbones.listing import ModelInfo
 from nctransfer.cli.terminal import _print
 from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.linear_probe import ProbeResult
 from nctransfer.evaluation.tally import Counts as _Counts
+from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.intervals import INTERVALS, Interval
 from nctransfer.neural_collapse.collapse_report import CollapseReport, PairCollapse
 from nctransfer.neural_collapse.registry import MEASURES
@@ -233,8 +235,7 @@ def test_a_number_is_short_and_near(value: float) -> None:
 
 # Results
 
-ABOUT = {"id": "x", "model": "m", "weights": "w", "data": "pets", "split": "test", "samples": 1200, "classes": 3}
-FEATURES = {**ABOUT, "layer": "feature", "path": None, "dim": 1280}
+FEATURES = FeatureInfo("x", model="m", weights="w", data="pets", split="test", samples=1200, classes=3, dim=1280)
 ROW = FewShotRow(
     ways=2,
     shots=1,
@@ -249,19 +250,29 @@ ROW = FewShotRow(
     lowest_decile=0.4,
     seconds=0.1,
 )
-ONE_TASK = FewShotResult(FEATURES, (ROW, replace(ROW, classifier="ncc", accuracy=0.6125, ci95=0.0098)))
+ONE_TASK = FewShotResult(features=FEATURES, rows=(ROW, replace(ROW, classifier="ncc", accuracy=0.6125, ci95=0.0098)))
 RESULT = FewShotResult(
-    FEATURES,
-    (
+    features=FEATURES,
+    rows=(
         *ONE_TASK.rows,
         replace(ROW, ways=5, accuracy=0.7, ci95=0.01),
         replace(ROW, ways=5, classifier="ncc", accuracy=0.7, ci95=0.01),
     ),
 )
-DIFFERENCE = FewShotDifference("2: other", "1: m", 2, 1, "ridge", -0.012, 0.005, is_real=True)
+SCALED = FewShotTask(l2_normalise=True)
+DIFFERENCE = FewShotDifference(
+    name="2: other",
+    first="1: m",
+    ways=2,
+    shots=1,
+    classifier="ridge",
+    difference=-0.012,
+    ci95=0.005,
+    is_real=True,
+)
 COMPARISON = FewShotComparison(
-    {"1: m": ONE_TASK, "2: other": replace(ONE_TASK, features={**FEATURES, "model": "other"})},
-    (
+    results={"1: m": ONE_TASK, "2: other": replace(ONE_TASK, features=replace(FEATURES, model="other"))},
+    differences=(
         DIFFERENCE,
         replace(DIFFERENCE, difference=0.03, ci95=0.01),
         replace(DIFFERENCE, classifier="ncc", difference=0.001, ci95=0.002, is_real=False),
@@ -312,28 +323,27 @@ def test_episodes_of_tasks_may_differ_in_number() -> None:
 @pytest.mark.parametrize(
     ("given", "values"),
     [
-        ({"query_set": {"id": "set/q", "samples": 1234}}, ["set/q", "1,234"]),
+        ({"query_set": FeatureInfo("set/q", samples=1234)}, ["set/q", "1,234"]),
         ({"center_on": "set/c"}, ["set/c"]),
-        ({"l2_normalise": True}, []),
-        ({"center_on": "set/c", "l2_normalise": True}, ["set/c"]),
-        ({"dropped": ["a"]}, [1]),
-        ({"dropped": ["a", "b"]}, [2]),
+        ({"task": SCALED}, []),
+        ({"center_on": "set/c", "task": SCALED}, ["set/c"]),
+        ({"dropped": ("a",)}, [1]),
+        ({"dropped": ("a", "b")}, [2]),
     ],
     ids=str,
 )
 def test_what_was_done_to_the_features_is_a_fact(given: dict[str, Any], values: list[object]) -> None:
-    plain_facts = fewshot_sheets(replace(RESULT, settings={**dict.fromkeys(given), "dropped": []}))[0].facts
-    assert plain_facts == fewshot_sheets(RESULT)[0].facts
-    facts = fewshot_sheets(replace(RESULT, settings=given))[0].facts
+    plain_facts = fewshot_sheets(RESULT)[0].facts
+    facts = fewshot_sheets(replace(RESULT, **given))[0].facts
     [(name, said)] = facts.items() - plain_facts.items()
     assert missing(said, *values) == []
-    compared = replace(COMPARISON, results={name: replace(ONE_TASK, settings=given) for name in COMPARISON.results})
+    compared = replace(COMPARISON, results={name: replace(ONE_TASK, **given) for name in COMPARISON.results})
     assert fewshot_comparison_sheets(compared)[0].facts[name] == said
 
 
 def test_all_that_was_done_to_the_features_is_said() -> None:
-    settings = ({"center_on": "c"}, {"l2_normalise": True}, {"center_on": "c", "l2_normalise": True})
-    facts = [fewshot_sheets(replace(RESULT, settings=given))[0].facts for given in settings]
+    changes: tuple[dict[str, Any], ...] = ({"center_on": "c"}, {"task": SCALED}, {"center_on": "c", "task": SCALED})
+    facts = [fewshot_sheets(replace(RESULT, **given))[0].facts for given in changes]
     centred, scaled, both = ((one.items() - fewshot_sheets(RESULT)[0].facts.items()).pop()[1] for one in facts)
     assert centred in both
     assert scaled in both
@@ -342,7 +352,7 @@ def test_all_that_was_done_to_the_features_is_said() -> None:
 @pytest.mark.parametrize("name", ["model", "weights"])
 def test_what_is_not_known_is_not_shown(name: str) -> None:
     known, unknown = (
-        fewshot_sheets(replace(RESULT, features={**FEATURES, name: value}))[0].facts for value in ("z", None)
+        fewshot_sheets(replace(RESULT, features=replace(FEATURES, **{name: value})))[0].facts for value in ("z", None)
     )
     [(label, value)] = known.items() - unknown.items()
     assert value == "z"
@@ -418,7 +428,12 @@ def test_no_bars_where_they_cannot_be_shown(terminal: bool, encoding: str) -> No
 
 
 def confused(taken: list[list[int]], together: list[list[int]], right: list[int]) -> FewShotResult:
-    counts = _Counts(torch.tensor([10, 20, 0]), torch.tensor(right), torch.tensor(together), torch.tensor(taken))
+    counts = _Counts(
+        asked=torch.tensor([10, 20, 0]),
+        right=torch.tensor(right),
+        together=torch.tensor(together),
+        taken=torch.tensor(taken),
+    )
     task = {(row.ways, row.shots, row.classifier): counts for row in CURVE.rows}
     return replace(CURVE, classes=("ant", "[bee]", "cat"), counts=task)
 
@@ -472,8 +487,8 @@ def test_a_difference_that_is_not_real_is_neither_better_nor_worse() -> None:
 # The probe
 
 PROBE = ProbeResult(
-    train={**FEATURES, "id": "train"},
-    test={**FEATURES, "id": "[red]test", "samples": 1234},
+    train=replace(FEATURES, id="train"),
+    test=replace(FEATURES, id="[red]test", samples=1234),
     accuracy=0.9,
     ci95=(0.8512, 0.93),
     balanced_accuracy=0.8765,
@@ -521,9 +536,9 @@ def test_collapse_shows_every_measure_and_how_to_read_it() -> None:
     assert measures.rows[0][1] == _number(found.metrics["cdnv"])
     low, high = found.intervals["cdnv"]
     assert missing(measures.rows[0][2], _number(low), _number(high)) == []
-    arrows = {"higher": "↑", "lower": "↓", "": ""}
+    arrows = {"higher": "↑", "lower": "↓", None: ""}
     assert {row[0]: row[3] for row in measures.rows} == {
-        name: arrows[MEASURES[name].collapsed] for name in found.metrics
+        name: arrows[MEASURES[name].direction] for name in found.metrics
     }
     usual = collapse_sheets(found)[0].rows
     assert [row[0] for row in usual] == [name for name, measure in MEASURES.items() if measure.is_usual]

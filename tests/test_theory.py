@@ -267,7 +267,7 @@ def test_table_has_every_task_in_order_once():
 
 def test_dict_and_frame_agree():
     features = set_of(gaussian())
-    table = bound_table(ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10))
+    table = bound_table(ClassStatistics.of(features, "cpu"), features.describe(), (2, 5), (1, 10))
     found = json.loads(json.dumps(table.to_dict()))
     assert found["features"]["classes"] == 5
     flat = [

@@ -12,16 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from nctransfer.checkpoints.trajectory_result import CORRELATED, rank_correlations
+from nctransfer.checkpoints.trajectory_result import rank_correlations
+from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.report.figures import COLOURS, plain_numbers
 
 SAMPLES = {"source-train": "source_train_", "source-test": "source_test_", "target": ""}
-WORDS = {
-    "cdnv": "CDNV",
-    "directional_cdnv": "directional CDNV",
-    "nc1": "NC1",
-    "variability_collapse_index": "VCI",
-}
 
 
 def collapse(results: pd.DataFrame) -> Figure:
@@ -31,7 +26,7 @@ def collapse(results: pd.DataFrame) -> Figure:
     for line, measure in zip(all_axes, ("cdnv", "directional_cdnv"), strict=True):
         for axes, (sample, prefix) in zip(line, SAMPLES.items(), strict=True):
             _lines(axes, results, prefix + measure)
-            axes.set(yscale="log", title=f"{sample}, {WORDS[measure]}")
+            axes.set(yscale="log", title=f"{sample}, {MEASURES[measure].label}")
             plain_numbers(axes.yaxis)
     for axes in all_axes[-1]:
         axes.set_xlabel("epoch")
@@ -64,14 +59,15 @@ def accuracy(results: pd.DataFrame, ways: int, shots: Sequence[int]) -> Figure:
 def measures(results: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Accuracy against each measure over all checkpoints, with the rank correlation."""
     figure = Figure(figsize=(12, 3 * len(names)), layout="constrained")
-    all_axes = figure.subplots(len(names), len(CORRELATED), sharey="row", squeeze=False)
+    shown = correlated_measures()
+    all_axes = figure.subplots(len(names), len(shown), sharey="row", squeeze=False)
     for line, name in zip(all_axes, names, strict=True):
         ranks = rank_correlations(results, name)
-        for axes, measure in zip(line, CORRELATED, strict=True):
+        for axes, measure in zip(line, shown, strict=True):
             for colour, (number, run) in zip(_colours(results), results.groupby("l"), strict=True):
                 axes.scatter(run[measure], run[name], s=16, color=colour, label=f"l = {number}")
             rank = ranks[measure]
-            axes.set(title="" if rank is None else f"rank correlation {rank:+.2f}", xlabel=WORDS[measure])
+            axes.set(title="" if rank is None else f"rank correlation {rank:+.2f}", xlabel=MEASURES[measure].label)
             if measure != "variability_collapse_index":
                 axes.set_xscale("log")
                 plain_numbers(axes.xaxis)

@@ -10,8 +10,9 @@ import pandas as pd
 import plots
 from rich.console import Console
 
-from nctransfer.checkpoints.trajectory_result import CORRELATED, rank_correlations
+from nctransfer.checkpoints.trajectory_result import rank_correlations
 from nctransfer.neural_collapse.bounds import BOUNDS
+from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.report.figures import save_figure
 from nctransfer.report.markdown import to_markdown
 from nctransfer.report.sheet import Sheet
@@ -81,11 +82,11 @@ def _ranks(results: pd.DataFrame, accuracies: Sequence[str]) -> Sheet:
     for name in accuracies:
         for words, part in (("all", results), ("trained", results[results["step"] > 0])):
             ranks = rank_correlations(part, name)
-            cells = ("–" if ranks[measure] is None else f"{ranks[measure]:+.3f}" for measure in CORRELATED)
+            cells = ("–" if rank is None else f"{rank:+.3f}" for rank in ranks.values())
             rows.append([_short(name), f"{len(part)} {words}", *cells])
     return Sheet(
         "Rank correlation of accuracy with collapse on the target",
-        ["accuracy", "checkpoints", *(f">{plots.WORDS[measure]}" for measure in CORRELATED)],
+        ["accuracy", "checkpoints", *(f">{MEASURES[name].label}" for name in correlated_measures())],
         rows,
         {},
         "Spearman, over the checkpoints of all runs. −1: the more collapsed, the more accurate.",

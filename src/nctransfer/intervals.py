@@ -1,4 +1,4 @@
-"""Intervals of confidence: jackknife over classes, mean over episodes, Wilson for shares."""
+"""Confidence intervals of 95%: of averages over pairs of classes, of means over episodes, and of proportions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERVALS", "Interval", "half_width", "jackknife", "pair_average", "wilson"]
 
+Z = 1.96  # the 97.5% point of the standard normal distribution
+
 
 def pair_average(pairs: torch.Tensor) -> float:
     """The mean over ordered pairs i ≠ j of a matrix ``(C, C)``."""
@@ -21,26 +23,41 @@ def pair_average(pairs: torch.Tensor) -> float:
 
 
 def jackknife(pairs: torch.Tensor) -> tuple[float, float]:
-    """95% interval of an average over ordered pairs: delete-one-class jackknife, in closed form.
+    """The 95% interval of an average over ordered pairs of classes: delete-one-class jackknife, in closed form.
 
-    ``θ₍₋c₎ = (S − row_c − col_c)/((C−1)(C−2))``, ``se² = (C−1)/C · Σ(θ₍₋c₎ − θ̄)²``, ``θ ± t_{C−1} se``. Classes are
-    the random draw, as in G22.
+    With S the sum of all entries, the average without class c is ``θ₍₋c₎ = (S − row_c − col_c)/((C−1)(C−2))``, the
+    squared standard error is ``se² = (C−1)/C · Σ(θ₍₋c₎ − θ̄)²``, and the interval is ``θ ± t_{C−1} se``. It refers to
+    the draw of classes, as in G22.
 
     Args:
         pairs: ``(C, C)`` with zeros on the diagonal, C ≥ 3.
+
+    Returns:
+        The lower and the upper end.
 
     >>> import torch
     >>> jackknife(torch.ones(4, 4).fill_diagonal_(0))
     (1.0, 1.0)
     """
-    from scipy.special import stdtrit
-
     classes = len(pairs)
     without = (pairs.sum() - pairs.sum(dim=0) - pairs.sum(dim=1)) / ((classes - 1) * (classes - 2))
-    error = math.sqrt((classes - 1) / classes * float((without - without.mean()).square().sum()))
-    reach = float(stdtrit(classes - 1, 0.975)) * error
+    half = _jackknife_half_width(without)
     average = pair_average(pairs)
-    return average - reach, average + reach
+    return average - half, average + half
+
+
+def _jackknife_half_width(without: torch.Tensor) -> float:
+    """``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, from the C estimates ``θ₍₋c₎`` that leave out one class each."""
+    classes = len(without)
+    error = math.sqrt((classes - 1) / classes * float((without - without.mean()).square().sum()))
+    return _t_quantile(classes - 1) * error
+
+
+def _t_quantile(degrees: int) -> float:
+    """The 97.5% point of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))
 
 
 Interval = Literal["episodes", "classes", "disjoint"]
@@ -49,24 +66,26 @@ INTERVALS: Mapping[Interval, str] = {
     "classes": "over the draw of classes (delete-one-class jackknife)",
     "disjoint": "over episodes of which no two share a sample",
 }
-"""What an interval is of."""
+"""What an interval refers to."""
 
 
 def half_width(values: torch.Tensor, classes: torch.Tensor, count: int, interval: Interval) -> float:
     """Half the width of the 95% interval of a mean over episodes.
 
     - ``episodes``: ``1.96 s/√E``, as is customary. It shrinks with the number of episodes, whatever the data.
-    - ``disjoint``: ``t_{E−1} s/√E`` of episodes that share no sample.
-    - ``classes``: ``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, with ``θ₍₋c₎`` the mean over the episodes without c.
+    - ``disjoint``: ``t_{E−1} s/√E``, for episodes that share no sample.
+    - ``classes``: ``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, with ``θ₍₋c₎`` the mean over the episodes without
+      class c.
 
     Args:
-        values: Of each episode, ``(E,)``.
-        classes: Codes of its classes, ``(E, w)``.
+        values: One value per episode, ``(E,)``.
+        classes: The class codes of each episode, ``(E, w)``.
         count: The number of classes, C.
-        interval: Which.
-    """
-    from scipy.special import stdtrit
+        interval: What the interval refers to.
 
+    Raises:
+        EpisodeError: For ``classes``, a class is in every episode.
+    """
     if interval == "classes":
         of_class, with_class = values.new_zeros(count), values.new_zeros(count)
         of_class.index_add_(0, classes.flatten(), values.repeat_interleave(classes.shape[1]))
@@ -76,16 +95,30 @@ def half_width(values: torch.Tensor, classes: torch.Tensor, count: int, interval
                 f"a class is in all of {len(values):,} episodes: too few for an interval over the draw of classes",
                 "give more --episodes, or another --interval",
             )
-        without = (values.sum() - of_class) / (len(values) - with_class)
-        error = math.sqrt((count - 1) / count * float((without - without.mean()).square().sum()))
-        return float(stdtrit(count - 1, 0.975)) * error
-    factor = 1.96 if interval == "episodes" else float(stdtrit(len(values) - 1, 0.975))
+        return _jackknife_half_width((values.sum() - of_class) / (len(values) - with_class))
+    factor = Z if interval == "episodes" else _t_quantile(len(values) - 1)
     return factor * float(values.std()) / math.sqrt(len(values))
 
 
-def wilson(right: float, asked: float) -> tuple[float, float]:
-    """95% interval of a share."""
-    rate, z2 = right / asked, 1.96**2
-    middle = (rate + z2 / (2 * asked)) / (1 + z2 / asked)
-    reach = math.sqrt(z2 * (rate * (1 - rate) + z2 / (4 * asked)) / asked) / (1 + z2 / asked)
-    return middle - reach, middle + reach
+def wilson(hits: torch.Tensor, trials: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Wilson's 95% interval of a proportion, ``hits / trials``, for tensors of any shape.
+
+    ``(p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)``, with p the proportion and n the number of trials.
+
+    Args:
+        hits: Successes, float64.
+        trials: Trials, float64, at least 1.
+
+    Returns:
+        The lower and the upper end.
+
+    >>> import torch
+    >>> low, high = wilson(torch.tensor(8.0), torch.tensor(10.0))
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.49, 0.943)
+    """
+    p, z2 = hits / trials, Z**2
+    scale = 1 + z2 / trials
+    centre = (p + z2 / (2 * trials)) / scale
+    half = (z2 * (p * (1 - p) + z2 / (4 * trials)) / trials).sqrt() / scale
+    return centre - half, centre + half

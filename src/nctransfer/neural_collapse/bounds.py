@@ -24,6 +24,8 @@ from nctransfer.neural_collapse.measure import Undefined
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nctransfer.features.feature_info import FeatureInfo
+
 __all__ = [
     "BOUNDS",
     "Bound",
@@ -72,7 +74,7 @@ class BoundTable:
         rows: One a task.
     """
 
-    features: dict[str, Any]
+    features: FeatureInfo
     rows: tuple[BoundRow, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class BoundTable:
             {"ways": row.ways, "shots": row.shots, "bounds": {name: one.to_dict() for name, one in row.bounds.items()}}
             for row in self.rows
         ]
-        return {"features": self.features, "results": rows}
+        return {"features": self.features.to_dict(), "results": rows}
 
     def to_frame(self) -> pd.DataFrame:
         """One row a task and bound."""
@@ -207,7 +209,7 @@ def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, B
 
 
 def bound_table(
-    stats: ClassStatistics, features: dict[str, Any], ways: Iterable[int], shots: Sequence[float]
+    stats: ClassStatistics, features: FeatureInfo, ways: Iterable[int], shots: Sequence[float]
 ) -> BoundTable:
     """Every bound for every number of ways and shots.
 

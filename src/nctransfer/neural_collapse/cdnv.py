@@ -1,4 +1,8 @@
-"""Class-distance normalised variance (CDNV): plain, debiased, and directional."""
+"""Class-distance normalised variance (CDNV): plain, debiased, and directional.
+
+Notation: ``v_c`` is the variance of class c (the mean squared distance to its mean ``mu_c``), ``d_ij = ‖mu_i − mu_j‖``,
+``u_ij`` the unit vector from mean i to mean j, and ``Sigma_i`` the covariance of class i.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,26 @@ from typing import TYPE_CHECKING
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.intervals import pair_average
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from nctransfer.neural_collapse.measure import Undefined
+from nctransfer.neural_collapse.measure import Measure, Undefined
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cdnv", "cdnv_debiased", "cdnv_pairs", "debiased_pairs", "directional_cdnv", "directional_pairs"]
+__all__ = [
+    "CDNV",
+    "CDNV_DEBIASED",
+    "DIRECTIONAL_CDNV",
+    "cdnv",
+    "cdnv_debiased",
+    "cdnv_pairs",
+    "debiased_pairs",
+    "directional_cdnv",
+    "directional_pairs",
+]
 
 
 def _over_square(numerator: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
-    """``numerator / squared`` off the diagonal, infinite where two means coincide; zero on it."""
+    """``numerator / squared`` off the diagonal, infinite where two means coincide; zero on the diagonal."""
     import torch
 
     ratio = torch.where(squared > 0, numerator / squared, torch.inf)
@@ -24,19 +38,19 @@ def _over_square(numerator: torch.Tensor, squared: torch.Tensor) -> torch.Tensor
 
 
 def cdnv_pairs(stats: ClassStatistics) -> torch.Tensor:
-    """``V_ij = (v_i + v_j) / (2 d_ij²)``, symmetric ``(C, C)``, zero on the diagonal (G22)."""
+    """``V_ij = (v_i + v_j) / (2 d_ij²)`` (G22): symmetric, ``(C, C)``, zero on the diagonal."""
     sums = stats.variances[:, None] + stats.variances
     return _over_square(sums / 2, stats.distances.square())
 
 
 def directional_pairs(stats: ClassStatistics) -> torch.Tensor:
-    """``u_ijᵀ Sigma_i u_ij / d_ij²``, ``(C, C)``: row i the class that varies, column j the one it looks at."""
+    """``u_ijᵀ Sigma_i u_ij / d_ij²``, ``(C, C)``: the variance of class i (row) on the line to class j (column)."""
     squared = stats.distances.square()
     return _over_square(stats.directional, squared.square())
 
 
 def debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
-    """Debiased ``V_ij``, and which ordered pairs the data resolve; both ``(C, C)``."""
+    """The debiased ``V_ij``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
     import torch
 
     unbiased = stats.variances * stats.counts / (stats.counts - 1)
@@ -52,7 +66,7 @@ def debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
 def cdnv(stats: ClassStatistics) -> float:
     """Class-distance normalised variance: ``V_ij = (v_i + v_j) / (2 d_ij²)``, averaged over pairs.
 
-    With the factor ½, as in G22 (L26 writes V without it, twice as large). Range 0 to ∞; lower is more collapsed.
+    It has the factor ½, as in G22; L26 writes V without it, twice as large. Range 0 to ∞; lower is more collapsed.
 
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> cdnv(ClassStatistics.of(two))  # v = 1 and 1, d² = 100
@@ -64,9 +78,10 @@ def cdnv(stats: ClassStatistics) -> float:
 def cdnv_debiased(stats: ClassStatistics) -> float:
     """CDNV with unbiased variances and squared distances.
 
-    ``v_c → n_c/(n_c−1) v_c`` and ``d_ij² → d_ij² − v_i/n_i − v_j/n_j``. The plug-in value is too low when classes
-    are small, because class means of few samples lie too far apart. Pairs whose debiased squared distance is not
-    above the bias taken off are not resolved by the data and left out of the average.
+    It replaces ``v_c`` by ``n_c/(n_c−1) v_c``, and ``d_ij²`` by ``d_ij² − v_i/n_i − v_j/n_j`` with the unbiased
+    variances. The plug-in value is too low when classes are small, because means of few samples lie too far apart. A
+    pair is left out of the average if its debiased squared distance is not larger than the bias that was subtracted:
+    the data do not resolve it.
 
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> round(cdnv_debiased(ClassStatistics.of(two)), 6)  # v = 2 and 2, d² = 100 − 1 − 1
@@ -78,14 +93,61 @@ def cdnv_debiased(stats: ClassStatistics) -> float:
     return float(values[resolved].mean())
 
 
-def directional_cdnv(stats: ClassStatistics) -> float:
-    """CDNV along the line between the means: ``u_ijᵀ Sigma_i u_ij / d_ij²`` over ordered pairs (L25).
+def _debiased_if_all_are_resolved(stats: ClassStatistics) -> torch.Tensor | None:
+    """The debiased ``V_ij`` with zeros on the diagonal, or ``None`` if the data do not resolve every pair."""
+    values, resolved = debiased_pairs(stats)
+    return values.fill_diagonal_(0) if bool(resolved.fill_diagonal_(True).all()) else None
 
-    Range 0 to ∞, and at most the CDNV; lower is more collapsed. It counts only the variance that can confuse the
-    two classes.
+
+def directional_cdnv(stats: ClassStatistics) -> float:
+    """CDNV along the line between the means: ``u_ijᵀ Sigma_i u_ij / d_ij²``, averaged over ordered pairs (L25).
+
+    It counts only the variance that can confuse the two classes, and is at most the CDNV. Range 0 to ∞; lower is more
+    collapsed.
 
     >>> two = FeatureSet.from_arrays([[0.0, 5.0], [2.0, 5.0], [1.0, 0.0], [1.0, 0.0]], "aabb")
     >>> directional_cdnv(ClassStatistics.of(two))  # class a varies across the line to b, not along it
     0.0
     """
     return pair_average(directional_pairs(stats))
+
+
+CDNV = Measure(
+    name="cdnv",
+    function=cdnv,
+    meaning="variance over distance²",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    is_usual=True,
+    pairs=cdnv_pairs,
+    in_layers=True,
+    in_trajectories=True,
+    is_correlated=True,
+    label="CDNV",
+)
+CDNV_DEBIASED = Measure(
+    name="cdnv_debiased",
+    function=cdnv_debiased,
+    meaning="corrected for few samples",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    is_usual=True,
+    pairs=_debiased_if_all_are_resolved,
+    label="debiased CDNV",
+)
+DIRECTIONAL_CDNV = Measure(
+    name="directional_cdnv",
+    function=directional_cdnv,
+    meaning="along the line to the other",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    is_usual=True,
+    pairs=directional_pairs,
+    in_trajectories=True,
+    is_correlated=True,
+    label="directional CDNV",
+    column="directional",
+)

@@ -1,31 +1,37 @@
-"""The collapse of one feature set: every measure, the closest pairs, what to know about the data."""
+"""The collapse of one feature set: every measure, the closest pairs of classes, and notes on the data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nctransfer.errors import FeaturesError, counted
+from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the example
 from nctransfer.intervals import jackknife
 from nctransfer.neural_collapse.cdnv import cdnv_pairs, debiased_pairs, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
+from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
 from nctransfer.neural_collapse.registry import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_stream import Features
 
 __all__ = ["ClassCollapse", "CollapseReport", "PairCollapse", "collapse", "make_report", "usable_classes"]
 
 
 class PairCollapse(NamedTuple):
-    """Two classes and how well they are apart; ``directional_ab`` is class a along the line to b."""
+    """Two classes and how well separated they are.
+
+    ``directional_ab`` is the directional CDNV of class a on the line to class b, ``directional_ba`` that of b.
+    """
 
     class_a: str
     class_b: str
@@ -36,7 +42,7 @@ class PairCollapse(NamedTuple):
 
 
 class ClassCollapse(NamedTuple):
-    """A class: its size, its variance ``v_c``, and the share of its samples that lie nearest to its own centre."""
+    """A class: its size, its variance ``v_c``, and the share of its samples that are nearest to its own centre."""
 
     name: str
     samples: int
@@ -44,41 +50,35 @@ class ClassCollapse(NamedTuple):
     ncc_accuracy: float
 
 
-@dataclass(frozen=True)
-class CollapseReport:
-    """The collapse of one feature set.
+@dataclass(frozen=True, kw_only=True)
+class CollapseReport(MeasureAttributes):
+    """The collapse of one feature set. Every measure of this package is also an attribute, such as ``report.cdnv``.
 
     Attributes:
-        features: What was measured, as :meth:`~nctransfer.features.feature_set.FeatureSet.to_dict` says it.
-        metrics: Every measure by name; ``None`` where it is not defined. Also attributes: ``report.cdnv``.
-        intervals: 95% intervals of averages over pairs: delete-one-class jackknife, for 3 classes and more.
+        features: What was measured.
+        metrics: Every measure by name, also those of other packages; ``None`` where it is not defined.
+        intervals: 95% intervals of averages over pairs, by delete-one-class jackknife, for three classes or more.
         undefined: The reason for each ``None``.
-        pairs: Pairs of classes, those of highest CDNV first.
-        pairs_along: The same by directional CDNV, the higher of the two directions first.
-        classes: The widest first.
-        notes: What the reader should know: classes left out, pairs not resolved.
+        pairs: Pairs of classes, those with the highest CDNV first.
+        pairs_along: Pairs of classes, those with the highest directional CDNV first, in the higher of the two
+            directions.
+        classes: The classes, those with the highest variance first.
+        notes: What a reader of the numbers should know, such as classes that were left out.
     """
 
-    features: dict[str, Any]
+    features: FeatureInfo
     metrics: dict[str, float | None]
-    intervals: dict[str, tuple[float, float]]
-    undefined: dict[str, str]
-    pairs: tuple[PairCollapse, ...]
-    pairs_along: tuple[PairCollapse, ...]
-    classes: tuple[ClassCollapse, ...]
-    notes: tuple[str, ...]
-
-    def __getattr__(self, name: str) -> float | None:
-        """A measure by its name."""
-        try:
-            return self.__dict__["metrics"][name]  # type: ignore[no-any-return]
-        except KeyError:
-            raise AttributeError(f"there is no measure {name!r}") from None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+    pairs: tuple[PairCollapse, ...] = ()
+    pairs_along: tuple[PairCollapse, ...] = ()
+    classes: tuple[ClassCollapse, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
         return {
-            "features": self.features,
+            "features": self.features.to_dict(),
             "metrics": self.metrics,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "undefined": self.undefined,
@@ -89,14 +89,20 @@ class CollapseReport:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measure: ``metric``, ``value``, ``low``, ``high``, and of which set they are."""
+        """One row per measure: ``metric``, ``value``, ``low``, ``high``, and what was measured."""
         import pandas as pd
 
         nothing = (math.nan, math.nan)
         rows = [(name, value, *self.intervals.get(name, nothing)) for name, value in self.metrics.items()]
         frame = pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
-        for name in ("id", "model", "data", "split", "layer"):  # as objects: a path may hold what is no text
-            frame[name] = pd.Series([self.features[name]] * len(frame), dtype=object)
+        for name in (
+            "id",
+            "model",
+            "data",
+            "split",
+            "layer",
+        ):  # as objects, because a path may hold bytes that are not text
+            frame[name] = pd.Series([getattr(self.features, name)] * len(frame), dtype=object)
         return frame
 
 
@@ -115,10 +121,16 @@ def collapse(
         pairs: How many of the closest pairs of classes to list; ``None`` for all.
         device: Where to compute.
         head: A linear classifier for NC3 and NC4; ``"ridge"`` fits one on these features.
-        head_names: What the head's classes are called; see ``LinearHead.of_classes``.
+        head_names: The names of the head's classes, see
+            :meth:`~nctransfer.neural_collapse.linear_head.LinearHead.of_classes`.
 
     Raises:
-        FeaturesError: There are fewer than two classes of two samples, or the head is of other classes.
+        FeaturesError: There are fewer than two classes with two samples, or the head has other classes.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
+    >>> report = collapse(two)
+    >>> report.cdnv, report.metrics["ncc_accuracy"]
+    (0.01, 1.0)
     """
     usable, notes = usable_classes(features)
     stats = ClassStatistics.of(usable, device)
@@ -127,77 +139,87 @@ def collapse(
             head = LinearHead.ridge(stats, "these features themselves")
         else:
             head = head.of_classes(usable.classes, head_names)
-        notes = [*notes, f"self_duality and ncc_agreement are those of a head: {head.origin}"]
+        notes = [*notes, f"self_duality and ncc_agreement are measured with a head: {head.origin}"]
         stats = with_head(stats, usable, head, device)
     return make_report(stats, usable, notes, pairs)
 
 
 def usable_classes(features: Features) -> tuple[Features, list[str]]:
-    """The classes of at least 2 samples, and a note on the others."""
+    """The classes with at least two samples, and a note on the others.
+
+    Raises:
+        FeaturesError: There are fewer than two such classes.
+    """
     notes = []
     usable = features
     if single := [name for name, n in zip(features.classes, features.counts.tolist(), strict=True) if n < 2]:
         notes.append(
-            f"{counted(len(single), 'class', 'classes')} of one sample left out: {_some(list(map(repr, single)))}"
+            f"{counted(len(single), 'class', 'classes')} of one sample left out: {join_names(list(map(repr, single)))}"
         )
         usable = features.only_classes((features.counts >= 2).nonzero()[:, 0])
-    if (left := len(usable.classes)) < 2:
+    if (count := len(usable.classes)) < 2:
         raise FeaturesError(
-            f"{features.info.id} has {counted(left, 'class', 'classes')} of 2 samples or more; collapse needs two",
+            f"{features.info.id} has {counted(count, 'class', 'classes')} of 2 samples or more; collapse needs two",
             "collapse compares classes: give data with at least two classes of two samples each",
         )
     return usable, notes
 
 
 def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str], pairs: int | None) -> CollapseReport:
-    """The report that statistics of a feature set lead to."""
+    """The report of a feature set, from its statistics.
+
+    Args:
+        stats: The statistics.
+        features: The feature set.
+        notes: What is known about it already.
+        pairs: How many pairs of classes to list; ``None`` for all.
+    """
     classes = features.classes
     metrics: dict[str, float | None] = {}
     undefined = {}
     for name, measure in MEASURES.items():
         try:
-            metrics[name] = measure.function(stats)
+            metrics[name] = float(measure.function(stats))
         except Undefined as reason:
             metrics[name], undefined[name] = None, str(reason)
-    debiased, resolved = debiased_pairs(stats)
-    unresolved = _pairs_where(~resolved, classes)
-    averaged = {"cdnv": cdnv_pairs(stats), "directional_cdnv": directional_pairs(stats)}
-    if not unresolved:  # the closed form needs every pair
-        averaged["cdnv_debiased"] = debiased.fill_diagonal_(0)
     return CollapseReport(
-        features=features.to_dict(),
+        features=features.describe(),
         metrics=metrics,
-        intervals=_intervals(averaged),
+        intervals=_intervals(stats),
         undefined=undefined,
         pairs=_closest_pairs(stats, classes, cdnv_pairs(stats), pairs),
         pairs_along=_closest_pairs(stats, classes, directional_pairs(stats), pairs),
         classes=_widest_classes(stats, classes),
-        notes=(*notes, *_oddities(stats, classes, unresolved)),
+        notes=(*notes, *_oddities(stats, classes)),
     )
 
 
-FEW = 10  # samples of a class, below which the plug-in measures are far too low
+FEW = 10  # samples per class, below which measures that are not debiased are far too low
 
 
-def _oddities(stats: ClassStatistics, classes: tuple[str, ...], unresolved: list[str]) -> Iterator[str]:
-    """What in the data a reader of the numbers should know."""
+def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]:
+    """What a reader of the numbers should know about the data."""
     if few := int((stats.counts < FEW).sum()):
         yield (
-            f"{counted(few, 'class', 'classes')} of fewer than {FEW} samples: all but cdnv_debiased look more "
-            "collapsed than they are, and compare only with sets of as many a class"
+            f"{counted(few, 'class has', 'classes have')} fewer than {FEW} samples: all measures except cdnv_debiased "
+            "show more collapse than there is; compare only sets with the same number of samples per class"
         )
-    if unresolved:
+    if unresolved := _pairs_where(~debiased_pairs(stats)[1], classes):
         every = len(classes) * (len(classes) - 1) // 2
         count = f"1 of {every:,} pairs is" if len(unresolved) == 1 else f"{len(unresolved):,} of {every:,} pairs are"
-        yield f"{count} closer than the noise of the class means, and left out of cdnv_debiased: " + _some(unresolved)
+        yield (
+            f"{count} closer than the noise of the class means and left out of cdnv_debiased: {join_names(unresolved)}"
+        )
     if same := _pairs_where(stats.distances == 0, classes):
-        yield f"the same mean, and so an infinite CDNV, have {_some(same)}"
+        yield f"these classes have the same mean, and so an infinite CDNV: {join_names(same)}"
     if still := [name for name, variance in zip(classes, stats.variances.tolist(), strict=True) if variance == 0]:
-        yield f"all samples equal in {counted(len(still), 'class', 'classes')}: {_some(list(map(repr, still)))}"
+        number = counted(len(still), "class has", "classes have")
+        yield f"{number} samples that are all equal: {join_names(list(map(repr, still)))}"
     if constant := int((stats.covariance.diagonal() == 0).sum()):
-        yield f"{counted(constant, 'feature')} of {len(stats.covariance):,} the same for every sample"
+        number = counted(constant, "feature has", "features have")
+        yield f"{number} the same value in every sample, of {len(stats.covariance):,}"
     if stats.duplicates:
-        yield f"{counted(stats.duplicates, 'sample')} with the same features as an earlier one"
+        yield f"{counted(stats.duplicates, 'sample has', 'samples have')} the same features as an earlier sample"
 
 
 def _widest_classes(stats: ClassStatistics, classes: tuple[str, ...]) -> tuple[ClassCollapse, ...]:
@@ -206,15 +228,19 @@ def _widest_classes(stats: ClassStatistics, classes: tuple[str, ...]) -> tuple[C
     return tuple(sorted(rows, key=lambda row: -row.variance))
 
 
-def _intervals(matrices: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
-    found = {name: jackknife(pairs) for name, pairs in matrices.items() if len(pairs) >= 3}
+def _intervals(stats: ClassStatistics) -> dict[str, tuple[float, float]]:
+    """The intervals of the measures that are averages over pairs, where they are finite."""
+    if len(stats.counts) < 3:
+        return {}
+    matrices = {name: measure.pairs(stats) for name, measure in MEASURES.items() if measure.pairs is not None}
+    found = {name: jackknife(pairs) for name, pairs in matrices.items() if pairs is not None}
     return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
 
 
 def _closest_pairs(
     stats: ClassStatistics, classes: tuple[str, ...], by: torch.Tensor, most: int | None
 ) -> tuple[PairCollapse, ...]:
-    """The pairs of highest value ``by``, ``(C, C)``, in either direction."""
+    """The pairs of classes with the highest values in ``by``, ``(C, C)``, in the higher of the two directions."""
     import torch
 
     first, second = torch.triu_indices(len(classes), len(classes), offset=1)
@@ -231,10 +257,6 @@ def _closest_pairs(
         )
         for a, b in zip(first[order].tolist(), second[order].tolist(), strict=True)
     )
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _pairs_where(condition: torch.Tensor, classes: tuple[str, ...]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.collapse_report import collapse, make_report, usable_classes
 from nctransfer.neural_collapse.registry import MEASURES
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["CollapseComparison", "compare_layers", "compare_samples", "compare_sets"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CollapseComparison:
     """Several feature sets side by side.
 
     Attributes:
-        reports: One a set, by its name in the table.
-        ratios: Of the measures of two sets, by "numerator/denominator"; empty where sets are not in such a relation.
-        fit: Of the layers of a network: how separation grows with depth; empty for other sets.
+        reports: The report of each set, by its name in the table.
+        ratios: Ratios of the measures of two sets, by ``numerator/denominator``; empty unless samples of one backbone
+            are compared.
+        fit: How separation grows with depth, see :func:`compare_layers`; empty unless layers are compared.
     """
 
     reports: dict[str, CollapseReport]
-    ratios: dict[str, dict[str, float | None]]
-    fit: dict[str, Any]
+    ratios: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The comparison as JSON has it."""
         sets = [{"name": name, **report.to_dict()} for name, report in self.reports.items()]
         return {"sets": sets, "ratios": self.ratios, "fit": self.fit}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a set and measure: ``set``, and the columns of :meth:`CollapseReport.to_frame`."""
+        """One row for each set and measure: ``set``, and the columns of :meth:`CollapseReport.to_frame`."""
         import pandas as pd
 
         frames = []
@@ -52,13 +53,18 @@ class CollapseComparison:
 
 
 def compare_sets(sets: Mapping[str, Features], *, pairs: int | None = 5, device: str = "auto") -> CollapseComparison:
-    """Several feature sets side by side: backbones, checkpoints, data.
+    """The collapse of several feature sets side by side: backbones, checkpoints, data.
+
+    Args:
+        sets: The feature sets, by their names in the table.
+        pairs: How many of the closest pairs of classes to list; ``None`` for all.
+        device: Where to compute.
 
     Raises:
-        FeaturesError: See :func:`collapse`.
+        FeaturesError: A set has fewer than two classes with two samples.
     """
     reports = {name: collapse(features, pairs=pairs, device=device) for name, features in sets.items()}
-    return CollapseComparison(reports, {}, {})
+    return CollapseComparison(reports=reports)
 
 
 def compare_samples(
@@ -69,19 +75,20 @@ def compare_samples(
     pairs: int | None = 5,
     device: str = "auto",
 ) -> CollapseComparison:
-    """The paper's claim: collapse on the training samples, on new samples of their classes, and on new classes (G22).
+    """Collapse on the training samples, on new samples of their classes, and on new classes: the claim of G22.
 
     ``ncc_accuracy`` of the source's test samples uses the class centres of its training samples.
 
     Args:
-        target: Classes that the backbone was not trained on.
-        source_train: Samples that it was trained on.
+        target: Samples of classes that the backbone was not trained on.
+        source_train: Samples that the backbone was trained on.
         source_test: Other samples of the same classes.
-        pairs: See :func:`collapse`.
+        pairs: How many of the closest pairs of classes to list; ``None`` for all.
         device: Where to compute.
 
     Raises:
-        FeaturesError: See :func:`collapse`; or the two samples of the source are not of the same classes.
+        FeaturesError: A set has fewer than two classes with two samples, or the two samples of the source have
+            different classes or widths, or are the same set.
     """
     if source_test.info == source_train.info and source_train.info.path is not None:
         raise FeaturesError(
@@ -90,17 +97,7 @@ def compare_samples(
         )
     trained, train_notes = usable_classes(source_train)
     tested, test_notes = usable_classes(source_test)
-    if trained.classes != tested.classes:
-        odd = sorted(set(trained.classes) ^ set(tested.classes))
-        raise FeaturesError(
-            f"source-train and source-test are not of the same classes: {len(odd)} are in one only ({odd[0]!r}, …)",
-            "give two samples of the same classes, with at least 2 images of each",
-        )
-    if trained.dim != tested.dim:
-        raise FeaturesError(
-            f"source-train has features of width {trained.dim:,}, source-test of {tested.dim:,}",
-            "give two samples under the same backbone",
-        )
+    _check_same_classes(trained, tested)
     stats = ClassStatistics.of(trained, device)
     train = make_report(stats, trained, train_notes, pairs)
     accuracies = ncc_accuracies(tested, stats, device)
@@ -113,7 +110,22 @@ def compare_samples(
         }
         for over, under in (("source-test", "source-train"), ("target", "source-test"))
     }
-    return CollapseComparison(reports, ratios, {})
+    return CollapseComparison(reports=reports, ratios=ratios)
+
+
+def _check_same_classes(trained: Features, tested: Features) -> None:
+    if trained.classes != tested.classes:
+        odd = sorted(set(trained.classes) ^ set(tested.classes))
+        raise FeaturesError(
+            "source-train and source-test must have the same classes; "
+            f"{counted(len(odd), 'class is', 'classes are')} in one of them only: {join_names(list(map(repr, odd)))}",
+            "give two samples of the same classes, with at least 2 images of each",
+        )
+    if trained.dim != tested.dim:
+        raise FeaturesError(
+            f"source-train has features of width {trained.dim:,}, source-test of {tested.dim:,}",
+            "give two samples under the same backbone",
+        )
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:
@@ -123,14 +135,19 @@ def _ratio(over: float | None, under: float | None) -> float | None:
 def compare_layers(
     layers: Mapping[str, Features], *, pairs: int | None = 5, device: str = "auto"
 ) -> CollapseComparison:
-    """The layers of one network, the first first: how collapse grows with depth.
+    """The layers of one network, from the first to the last: how collapse grows with depth.
 
     ``fit`` holds the law of data separation, ``D_l = D_0 ρ^l`` with D the separation fuzziness (H23), fitted by least
-    squares to its logarithm: ``rho`` and ``r_squared``; and ``saturated``, the first layer whose ``ncc_accuracy`` no
-    later one exceeds by more than chance (1.96 standard errors of that accuracy).
+    squares to its logarithm: ``rho`` and ``r_squared``. It also holds ``saturated``: the first layer whose
+    ``ncc_accuracy`` no later layer exceeds by more than chance (1.96 standard errors of that accuracy).
+
+    Args:
+        layers: The features of each layer, by name.
+        pairs: How many of the closest pairs of classes to list; ``None`` for all.
+        device: Where to compute.
 
     Raises:
-        FeaturesError: See :func:`collapse`.
+        FeaturesError: There is no layer, or fewer than two classes with two samples.
     """
     import numpy as np
 
@@ -146,16 +163,18 @@ def compare_layers(
         x, y = depth[kept], np.log(fuzziness[kept])
         slope, intercept = np.polyfit(x, y, 1)
         spread = ((y - y.mean()) ** 2).sum()
-        left = ((y - slope * x - intercept) ** 2).sum()
-        fit |= {"rho": math.exp(slope), "r_squared": 1 - left / spread if spread else None}
-    return CollapseComparison(compared.reports, {}, fit)
+        residuals = ((y - slope * x - intercept) ** 2).sum()
+        fit |= {"rho": math.exp(slope), "r_squared": 1 - residuals / spread if spread else None}
+    return CollapseComparison(reports=compared.reports, fit=fit)
 
 
 def _saturated(reports: Mapping[str, CollapseReport]) -> str:
+    """The first layer whose ``ncc_accuracy`` no later layer exceeds by more than chance."""
     names = list(reports)
     for place, name in enumerate(names):
-        accuracy, samples = reports[name].ncc_accuracy or 0.0, reports[name].features["samples"]
+        accuracy, samples = reports[name].ncc_accuracy or 0.0, reports[name].features.samples
+        assert samples is not None
         error = math.sqrt(accuracy * (1 - accuracy) / samples)
         if all((reports[later].ncc_accuracy or 0.0) <= accuracy + 1.96 * error for later in names[place + 1 :]):
             return name
-    raise AssertionError("the last layer has none after it")
+    raise AssertionError("no layer comes after the last")

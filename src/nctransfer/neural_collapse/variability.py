@@ -1,23 +1,34 @@
-"""Within-class variability (NC1): within-class relative to between-class covariance."""
+"""Within-class variability (NC1): covariance within classes relative to that between classes.
+
+Notation: ``mu_c`` are the class means, ``mu_G`` their unweighted mean, M the matrix of the rows ``mu_c − mu_G``,
+``Sigma_B = MᵀM / C`` the covariance between classes, ``Sigma_W`` the mean covariance within classes, and
+``Sigma_T = Sigma_W + Sigma_B``. A superscript ⁺ is the pseudoinverse.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from nctransfer.neural_collapse.measure import Undefined
+from nctransfer.neural_collapse.measure import Measure, Undefined
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["nc1", "separation_fuzziness", "variability_collapse_index", "variance_ratio", "vci_noise_level"]
+__all__ = [
+    "NC1",
+    "SEPARATION_FUZZINESS",
+    "VARIABILITY_COLLAPSE_INDEX",
+    "VARIANCE_RATIO",
+    "VCI_NOISE_LEVEL",
+    "nc1",
+    "separation_fuzziness",
+    "variability_collapse_index",
+    "variance_ratio",
+    "vci_noise_level",
+]
 
 
 def nc1(stats: ClassStatistics) -> float:
-    """Within-class relative to between-class covariance: ``tr(Sigma_W Sigma_B⁺) / C`` (P20).
+    """Covariance within classes relative to that between classes: ``tr(Sigma_W Sigma_B⁺) / C`` (P20).
 
-    Computed through the C×C Gram matrix ``M Mᵀ = U S² Uᵀ`` of the centred means. Range 0 to ∞; lower is more collapsed.
+    It is :func:`separation_fuzziness` divided by C. Range 0 to ∞; lower is more collapsed.
 
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> round(nc1(ClassStatistics.of(two)), 6)  # Sigma_W = 1, Sigma_B = 25
@@ -27,10 +38,10 @@ def nc1(stats: ClassStatistics) -> float:
 
 
 def separation_fuzziness(stats: ClassStatistics) -> float:
-    """Within-class covariance in units of that between classes: ``tr(Sigma_W Sigma_B⁺)`` (H23).
+    """Covariance within classes in units of that between classes: ``tr(Sigma_W Sigma_B⁺)`` (H23).
 
-    Computed from the eigenvectors of ``M Mᵀ`` or of ``MᵀM``, whichever is smaller. Range 0 to ∞; lower is more
-    collapsed. Across the layers of a trained network its logarithm falls about linearly.
+    It is computed from the eigenvectors of ``M Mᵀ`` or of ``MᵀM``, whichever is smaller. Across the layers of a trained
+    network its logarithm falls about linearly. Range 0 to ∞; lower is more collapsed.
 
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> round(separation_fuzziness(ClassStatistics.of(two)), 6)
@@ -50,7 +61,7 @@ def separation_fuzziness(stats: ClassStatistics) -> float:
 
 
 def variance_ratio(stats: ClassStatistics) -> float:
-    """Within-class over between-class variance: ``tr Sigma_W / tr Sigma_B`` (Tirer et al.).
+    """Variance within classes over variance between classes: ``tr Sigma_W / tr Sigma_B`` (Tirer et al.).
 
     Range 0 to ∞; lower is more collapsed.
 
@@ -67,8 +78,8 @@ def variance_ratio(stats: ClassStatistics) -> float:
 def variability_collapse_index(stats: ClassStatistics) -> float:
     """Share of the variance that classes do not explain: ``1 − tr(Sigma_T⁺ Sigma_B) / min(d, C−1)`` (X23).
 
-    Range 0 to 1; lower is more collapsed. With few samples a width even noise gives about
-    :func:`vci_noise_level`. Not defined where ``Sigma_T`` is singular.
+    If there are few samples for the width d, pure noise already has a value of about :func:`vci_noise_level`, not 1. It
+    is not defined if ``Sigma_T`` is singular. Range 0 to 1; lower is more collapsed.
 
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> round(variability_collapse_index(ClassStatistics.of(two)), 6)  # 1 − 25/26
@@ -77,7 +88,7 @@ def variability_collapse_index(stats: ClassStatistics) -> float:
     import torch
 
     classes, dim = stats.centred_means.shape
-    rank = len(stats.spectrum)  # but for rounding that of Sigma_T, which weights the classes otherwise
+    rank = len(stats.spectrum)  # up to rounding also the rank of Sigma_T, which weights the classes differently
     root, failed = torch.linalg.cholesky_ex(stats.total)
     if rank < dim or bool(failed):
         raise Undefined(f"the features span {min(rank, dim - 1):,} of {dim:,} dimensions, so that Sigma_T is singular")
@@ -86,7 +97,9 @@ def variability_collapse_index(stats: ClassStatistics) -> float:
 
 
 def vci_noise_level(stats: ClassStatistics) -> float:
-    """What :func:`variability_collapse_index` is about for pure noise: ``1 − d/(n−1)``.
+    """The value of :func:`variability_collapse_index` that pure noise has, approximately: ``1 − d/(n−1)``.
+
+    Range 0 to 1.
 
     >>> four = FeatureSet.from_arrays([[0.0], [2.0], [10.0], [12.0]], "aabb")
     >>> round(vci_noise_level(ClassStatistics.of(four)), 6)
@@ -94,5 +107,52 @@ def vci_noise_level(stats: ClassStatistics) -> float:
     """
     samples, dim = int(stats.counts.sum()), stats.centred_means.shape[1]
     if samples - 1 < dim:
-        raise Undefined(f"{samples:,} samples are fewer than {dim + 1:,}")
+        raise Undefined(f"it needs {dim + 1:,} samples, one more than the width, and there are {samples:,}")
     return 1 - dim / (samples - 1)
+
+
+NC1 = Measure(
+    name="nc1",
+    function=nc1,
+    meaning="within over between classes",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    is_usual=True,
+    is_correlated=True,
+    label="NC1",
+)
+SEPARATION_FUZZINESS = Measure(
+    name="separation_fuzziness",
+    function=separation_fuzziness,
+    meaning="C times nc1",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    in_layers=True,
+)
+VARIANCE_RATIO = Measure(
+    name="variance_ratio",
+    function=variance_ratio,
+    meaning="ratio of the variances",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+)
+VARIABILITY_COLLAPSE_INDEX = Measure(
+    name="variability_collapse_index",
+    function=variability_collapse_index,
+    meaning="variance that classes do not explain",
+    aspect="NC1",
+    direction="lower",
+    range="0 to 1",
+    is_correlated=True,
+    label="VCI",
+)
+VCI_NOISE_LEVEL = Measure(
+    name="vci_noise_level",
+    function=vci_noise_level,
+    meaning="that index of pure noise",
+    aspect="NC1",
+    range="0 to 1",
+)

@@ -29,7 +29,7 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
         measure, ends = MEASURES[name], report.intervals.get(name)
         interval = f"{format_number(ends[0])} to {format_number(ends[1])}" if ends else ""
         rows.append(
-            [name, format_number(report.metrics[name]), interval, ARROWS.get(measure.collapsed, ""), measure.meaning]
+            [name, format_number(report.metrics[name]), interval, ARROWS.get(measure.direction, ""), measure.meaning]
         )
     sheets = [
         Sheet(
@@ -90,7 +90,7 @@ def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> li
     reports = comparison.reports
     first = next(iter(reports.values()))
     if comparison.fit:
-        names = ("cdnv", "ncc_accuracy", "separation_fuzziness", "effective_rank")
+        names = [name for name, measure in MEASURES.items() if measure.in_layers]
         rows = [[layer, *(format_number(report.metrics[name]) for name in names)] for layer, report in reports.items()]
         about = {name: value for name, value in about_features(first.features).items() if name != "layer"}
         return [Sheet("Collapse by layer", ["layer", *(f">{name}" for name in names)], rows, about, _fit(comparison))]
@@ -99,7 +99,7 @@ def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> li
         [
             name,
             *(format_number(metrics[name]) for metrics in columns.values()),
-            ARROWS.get(MEASURES[name].collapsed, ""),
+            ARROWS.get(MEASURES[name].direction, ""),
         ]
         for name in _shown(first.metrics, every)
     ]
@@ -130,7 +130,7 @@ def explanation_sheet(every: bool = True) -> Sheet:
     from nctransfer.neural_collapse.registry import MEASURES
 
     rows = [
-        [name, measure.aspect, measure.range, measure.collapsed or "–", _first_sentence(measure.function.__doc__ or "")]
+        [name, measure.aspect, measure.range, measure.direction or "–", _first_sentence(measure.function.__doc__ or "")]
         for name, measure in MEASURES.items()
         if every or measure.is_usual
     ]

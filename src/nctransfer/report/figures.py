@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["FORMATS", "check_figure", "plain_numbers", "save_figure", "trajector
 
 FORMATS = (".svg", ".png", ".pdf")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
+STYLES = ("-", "--", ":", "-.")  # of lines, one for each measure
 MOST_NAMES = 20  # checkpoints that are named below the axis
 
 
@@ -67,15 +69,18 @@ def trajectory_figure(found: Trajectory) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    from nctransfer.neural_collapse.registry import MEASURES
+
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     points, places = _place(found, (left, right))
     is_positive = False
-    for measure, style in (("cdnv", "-"), ("directional_cdnv", "--")):
+    shown = [name for name, measure in MEASURES.items() if measure.in_trajectories]
+    for measure, style in zip(shown, itertools.cycle(STYLES), strict=False):
         left.plot([], [], style, color="gray", label=measure)
         for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
             values = [point.reports[sample].metrics[measure] for point in points]
-            label = sample if style == "-" else None
+            label = sample if measure == shown[0] else None
             left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
             is_positive = is_positive or any(value is not None and 0 < value < math.inf for value in values)
     left.set(ylabel="lower is more collapsed", title="Collapse")
@@ -94,7 +99,7 @@ def trajectory_figure(found: Trajectory) -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.25)
         axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-    figure.suptitle(_plain(f"{found.model} on {found.points[0].reports['target'].features['data']}"))
+    figure.suptitle(_plain(f"{found.model} on {found.points[0].reports['target'].features.data}"))
     return figure
 
 

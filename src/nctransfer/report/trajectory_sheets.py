@@ -12,6 +12,7 @@ from nctransfer.report.wording import about_features, format_number, percent
 
 if TYPE_CHECKING:
     from nctransfer.checkpoints.trajectory_result import Trajectory
+    from nctransfer.neural_collapse.measure import Measure
 
 __all__ = ["trajectory_sheets"]
 
@@ -24,9 +25,9 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
     names = _short_names([point.checkpoint for point in found.points])
     first = found.points[0]
     tasks = first.fewshot.rows
+    shown = _shown()
     measured = [
-        [format_number(point.reports["target"].cdnv), format_number(point.reports["target"].directional_cdnv)]
-        for point in found.points
+        [format_number(point.reports["target"].metrics[measure.name]) for measure in shown] for point in found.points
     ]
     accuracies = [[percent(row.accuracy) for row in point.fewshot.rows] for point in found.points]
     several = len({row.ways for row in tasks}) > 1
@@ -37,7 +38,7 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
         f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
         f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
     )
-    facts, columns = _trajectory_facts(found), [">cdnv", ">directional"]
+    facts, columns = _trajectory_facts(found), [f">{measure.column}" for measure in shown]
     if len(tasks) <= MOST_BESIDE:
         rows = [[name, *one, *other] for name, one, other in zip(names, measured, accuracies, strict=True)]
         sheets = [Sheet("Trajectory", ["checkpoint", *columns, *heads], rows, facts, f"{lower} {about}")]
@@ -47,15 +48,23 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
             Sheet("Trajectory: few-shot accuracy", ["checkpoint", *heads], _named_rows(names, accuracies), {}, about),
         ]
     if len(first.reports) > 1:
-        for measure, title in (("cdnv", "CDNV"), ("directional_cdnv", "Directional CDNV")):
-            values = [[format_number(one.metrics[measure]) for one in point.reports.values()] for point in found.points]
-            heads = [f">{name}" for name in first.reports]
+        for measure in shown:
+            name, title = measure.name, measure.label[0].upper() + measure.label[1:]
+            values = [[format_number(one.metrics[name]) for one in point.reports.values()] for point in found.points]
+            heads = [f">{sample}" for sample in first.reports]
             sheets.append(Sheet(f"{title} by sample", ["checkpoint", *heads], _named_rows(names, values), {}))
     if found.failed:
         sheets.append(Sheet("Left out", ["checkpoint", "reason"], [list(one) for one in found.failed.items()], {}))
     if len(found.distinct) > 1:
         sheets.append(_best_sheet(found, dict(zip((point.checkpoint for point in found.points), names, strict=True))))
     return sheets
+
+
+def _shown() -> list[Measure]:
+    """The measures that a trajectory shows."""
+    from nctransfer.neural_collapse.registry import MEASURES
+
+    return [measure for measure in MEASURES.values() if measure.in_trajectories]
 
 
 def _named_rows(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -95,7 +104,8 @@ def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
     ]
     words = "Paired: on the same episodes, at 95%."
     if len(found.distinct) > 3:
-        ranks = {name: found.rank_correlations()[name] for name in ("cdnv", "directional_cdnv")}
+        correlations = found.rank_correlations()
+        ranks = {measure.name: correlations[measure.name] for measure in _shown() if measure.is_correlated}
         told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
         words += f" Rank correlation of {rows[0][0]} over {len(found.distinct)} checkpoints: {told}." if told else ""
     return Sheet("Best checkpoint", ["task", "best", ">%", "not told apart", f">{last} less best"], rows, {}, words)

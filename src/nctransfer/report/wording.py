@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_results import FewShotRow
+    from nctransfer.features.feature_info import FeatureInfo
 
 __all__ = ["ARROWS", "about_features", "bound_percent", "features_in_line", "format_number", "percent", "with_interval"]
 
 
-def about_features(features: Mapping[str, Any]) -> dict[str, str]:
+def about_features(features: FeatureInfo) -> dict[str, str]:
     """The facts of a feature set, as every table of results has them."""
-    data = features["data"] or features["id"]
-    split = f", split {features['split']}" if features["split"] else ""
-    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
-    layer = features["layer"] if features["layer"] != "feature" and features["model"] else ""
+    data = features.data or features.id
+    split = f", split {features.split}" if features.split else ""
+    size = f"{features.samples:,} samples, {features.classes:,} classes, width {features.dim:,}"
+    layer = features.layer if features.layer != "feature" and features.model else ""
     facts = {
-        "model": features["model"],
-        "weights": features["weights"],
+        "model": features.model,
+        "weights": features.weights,
         "layer": layer,
         "data": f"{data}{split}: {size}",
     }
@@ -43,13 +43,13 @@ def _digits(value: float) -> int:
     return max(0, math.floor(math.log10(abs(value)))) if value else 0
 
 
-ARROWS = {"lower": "↓", "higher": "↑"}
+ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 
 
-def features_in_line(features: Mapping[str, Any]) -> str:
+def features_in_line(features: FeatureInfo) -> str:
     """A feature set in one line: data, split, and size."""
-    size = f"{features['samples']:,} samples, {features['classes']:,} classes, width {features['dim']:,}"
-    return ", ".join(filter(None, [features["data"] or features["id"], features["split"], size]))
+    size = f"{features.samples:,} samples, {features.classes:,} classes, width {features.dim:,}"
+    return ", ".join(filter(None, [features.data or features.id, features.split, size]))
 
 
 def percent(share: float) -> str:
