@@ -137,7 +137,7 @@ def test_every_classifier_has_an_oracle():
 @pytest.mark.parametrize("data", [gaussian, digits, lambda: gaussian(offset=1000)], ids=["normal", "digits", "offset"])
 @pytest.mark.parametrize("name", ["ridge", "ncc", "simpleshot", "knn"])
 def test_predictions_are_those_of_sklearn(name: str, data, ways: int, shots: int):
-    assert disagreements(data(), CLASSIFIERS[name], SKLEARN[name], ways, shots) == 0
+    assert disagreements(data(), CLASSIFIERS[name].scores, SKLEARN[name], ways, shots) == 0
 
 
 @pytest.mark.parametrize("shots", [1, 5])
@@ -187,13 +187,13 @@ def test_simpleshot_by_hand(about: str, shots: int, offset: float):
 @pytest.mark.parametrize("scale", [1e-4, 1e-2, 1e2, 1e4])
 @pytest.mark.parametrize("name", ["ridge", "ncc", "cosine", "simpleshot", "knn"])
 def test_features_may_be_large_or_small(name: str, scale: float):
-    assert disagreements(gaussian(scale), CLASSIFIERS[name], SKLEARN[name], ways=5, shots=5) == 0
+    assert disagreements(gaussian(scale), CLASSIFIERS[name].scores, SKLEARN[name], ways=5, shots=5) == 0
 
 
 @pytest.mark.parametrize("name", SKLEARN)
 def test_a_single_episode_of_twenty_ways(name: str):
     features = gaussian(classes=20)
-    assert disagreements(features, CLASSIFIERS[name], SKLEARN[name], ways=20, shots=2, episodes=1) == 0
+    assert disagreements(features, CLASSIFIERS[name].scores, SKLEARN[name], ways=20, shots=2, episodes=1) == 0
 
 
 def test_classifiers_do_not_fail_on_the_longest_features():
@@ -281,7 +281,7 @@ def test_scores_go_with_their_classes(name: str):
     X, F, _ = float64_episodes(4, 3)
     order = [2, 0, 3, 1]
     Y = X.reshape(3, 4, 3, 16)[:, order].reshape(3, 12, 16).copy()
-    before, after = (CLASSIFIERS[name](products_of(some, F, 4)) for some in (X, Y))
+    before, after = (CLASSIFIERS[name].scores(products_of(some, F, 4)) for some in (X, Y))
     within = 1e-5 if name == "logistic" else 1e-9
     torch.testing.assert_close(after, before[:, :, order], rtol=within, atol=within)
 
@@ -290,10 +290,10 @@ def test_scores_go_with_their_classes(name: str):
 def test_episodes_do_not_know_of_each_other(name: str):
     X, F, _ = float64_episodes(4, 3)
     X[1] *= 100  # converges later than the others
-    together = CLASSIFIERS[name](products_of(X, F, 4))
+    together = CLASSIFIERS[name].scores(products_of(X, F, 4))
     for number in range(3):
         some = slice(number, number + 1)
-        alone = CLASSIFIERS[name](products_of(X[some], F[some], 4))
+        alone = CLASSIFIERS[name].scores(products_of(X[some], F[some], 4))
         torch.testing.assert_close(together[some], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -305,7 +305,7 @@ def test_episodes_do_not_know_of_each_other(name: str):
 def test_identical_support_has_equal_scores(name: str, penalty: str | None):
     X, F, _ = float64_episodes(3, 2)
     X = np.zeros_like(X) + np.round(8 * X[:, :1]) / 8  # exact, so that nothing is left of it about its mean
-    classifier = functools.partial(ridge, penalty=penalty) if name == "ridge" else CLASSIFIERS[name]
+    classifier = functools.partial(ridge, penalty=penalty) if name == "ridge" else CLASSIFIERS[name].scores
     found = classifier(products_of(X, F, 3))
     assert found.isfinite().all()
     torch.testing.assert_close(found, found[:, :, :1].expand_as(found), rtol=1e-9, atol=1e-9)
@@ -313,7 +313,7 @@ def test_identical_support_has_equal_scores(name: str, penalty: str | None):
 
 @pytest.mark.parametrize("name", SKLEARN)
 def test_features_of_no_length_have_equal_scores(name: str):
-    found = CLASSIFIERS[name](products_of(np.zeros((2, 6, 4)), np.zeros((2, 5, 4)), 3))
+    found = CLASSIFIERS[name].scores(products_of(np.zeros((2, 6, 4)), np.zeros((2, 5, 4)), 3))
     assert found.isfinite().all()
     assert torch.equal(found, found[:, :, :1].expand_as(found))
 
@@ -343,11 +343,12 @@ def relative_gradient(x, labels, weights, intercepts, penalty: float) -> float:
 def test_logistic_regression_is_converged_and_says_how_far(ways: int, shots: int, scale: float):
     X, F, labels = float64_episodes(ways, shots)
     X = scale * X
-    told: list[torch.Tensor] = []
-    logistic(products_of(X, scale * F, ways), on_end=told.append)
-    assert len(told) == 1
-    assert told[0].shape == (3,)
-    assert told[0].max() <= TOLERANCE
+    reported: list[tuple[str, torch.Tensor]] = []
+    logistic(products_of(X, scale * F, ways), report=lambda *one: reported.append(one))
+    [(name, values)] = reported
+    assert name == "gradient_norm"
+    assert values.shape == (3,)
+    assert values.max() <= TOLERANCE
     targets = torch.eye(ways, dtype=torch.float64).repeat_interleave(shots, dim=0)
     penalty = 2.0 if ways == 2 else 1.0
     fitted = _fit_logistic(products_of(X, F, ways).about_mean.support, targets, penalty)

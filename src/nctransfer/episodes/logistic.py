@@ -1,30 +1,40 @@
-"""Multinomial logistic regression, batched over episodes."""
+"""Multinomial logistic regression, batched over episodes: Newton's method with conjugate gradients.
+
+Shapes: E episodes, N support samples, w ways. The weights are ``W = XᵀA`` with dual weights A, so that the features X
+are needed only through the kernel ``K = X Xᵀ`` of the centred support.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
+from nctransfer.episodes.classifier import Classifier, Report
 from nctransfer.episodes.inner_products import Products, one_hot
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["logistic"]
+__all__ = ["LOGISTIC", "TOLERANCE", "logistic"]
 
-TOLERANCE = 1e-8  # of logistic regression: the gradient, relative to that of all weights zero
-NEWTON_STEPS, CONJUGATE_STEPS = 50, 200
+TOLERANCE = 1e-8  # the norm of the gradient at which an episode has converged, relative to that at zero weights
+NEWTON_STEPS, CONJUGATE_GRADIENT_STEPS, HALVINGS = 50, 200, 30
+GRADIENT_NORM = "gradient_norm"
 
 
-def logistic(products: Products, on_end: Callable[[torch.Tensor], None] | None = None) -> torch.Tensor:
-    """Multinomial logistic regression, ``½‖W‖² + Σ cross-entropy``: L2 with C = 1, the intercept not penalised.
+def logistic(products: Products, report: Report | None = None) -> torch.Tensor:
+    """Multinomial logistic regression: ``argmin ½‖W‖² + Σ cross-entropy``, which is L2 with C = 1.
 
-    Of two classes the binary form, as scikit-learn has it: in two weight vectors of opposite sign, its penalty is twice
-    as high. Newton's method by conjugate gradients, for all episodes at once, until converged.
+    The intercept is not penalised. With two classes it is the binary form, as in scikit-learn: written with two weight
+    vectors of opposite sign, its penalty is twice as high. All episodes are fitted at once, until they have converged.
 
     Args:
-        products: Inner products.
-        on_end: Called with the length of the gradient relative to that of all weights zero, ``(E,)``.
+        products: The inner products of E episodes.
+        report: Receives ``gradient_norm``: the norm of the gradient at the end of each episode, relative to that at
+            zero weights, ``(E,)``.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``, float64.
 
     >>> import torch
     >>> x, f = torch.tensor([[[0.0], [2.0]]]), torch.tensor([[[0.4], [1.6]]])
@@ -32,102 +42,162 @@ def logistic(products: Products, on_end: Callable[[torch.Tensor], None] | None =
     [[0, 1]]
     """
     centred = products.about_mean
-    weights, intercepts, gradients = _fit_logistic(
-        centred.support, one_hot(products), 2.0 if products.ways == 2 else 1.0
-    )
-    if on_end:
-        on_end(gradients)
+    penalty = 2.0 if products.ways == 2 else 1.0
+    weights, intercepts, gradient_norms = _fit_logistic(centred.support, one_hot(products), penalty)
+    if report:
+        report(GRADIENT_NORM, gradient_norms)
     return centred.cross @ weights + intercepts
+
+
+class _Vector(NamedTuple):
+    """A point, or a direction, in the space of the weights ``W = XᵀA`` and the intercepts b.
+
+    Its norm and inner product are those of (W, b): ``⟨W, W'⟩ = tr(AᵀKA')``. The product K A is kept beside A, so that
+    the kernel is multiplied once per step.
+    """
+
+    dual: torch.Tensor  # A, (E, N, w)
+    image: torch.Tensor  # K A, (E, N, w)
+    intercepts: torch.Tensor  # b, (E, 1, w)
+
+    def plus(self, size: torch.Tensor, direction: _Vector) -> _Vector:
+        """``self + size · direction``, with one size per episode, ``(E,)``."""
+        size = size[:, None, None]
+        return _Vector(*(x + size * p for x, p in zip(self, direction, strict=True)))
+
+    def dot(self, other: _Vector) -> torch.Tensor:
+        """The inner product in each episode, ``(E,)``."""
+        return (self.dual * other.image).sum(dim=(1, 2)) + (self.intercepts * other.intercepts).sum(dim=(1, 2))
+
+    def squared_norm(self) -> torch.Tensor:
+        """The squared norm in each episode, ``(E,)``."""
+        return (self.dual * self.image).sum(dim=(1, 2)).clamp(min=0) + self.intercepts.square().sum(dim=(1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The penalised cross-entropy of E episodes: its value, gradient and Hessian.
+
+    Attributes:
+        kernel: K, ``(E, N, N)``, with K 1 = 0.
+        targets: The one-hot labels Y, ``(N, w)``.
+        penalty: λ in ``λ/2 ‖W‖² + cross-entropy``.
+    """
+
+    kernel: torch.Tensor
+    targets: torch.Tensor
+    penalty: float
+
+    def loss(self, point: _Vector) -> torch.Tensor:
+        """The value in each episode, ``(E,)``."""
+        log_likelihood = (point.image + point.intercepts).log_softmax(dim=2).mul(self.targets).sum(dim=(1, 2))
+        return self.penalty / 2 * (point.dual * point.image).sum(dim=(1, 2)) - log_likelihood
+
+    def probabilities(self, point: _Vector) -> torch.Tensor:
+        """The softmax P of the scores of the support, ``(E, N, w)``."""
+        return (point.image + point.intercepts).softmax(dim=2)
+
+    def gradient(self, point: _Vector, probabilities: torch.Tensor) -> _Vector:
+        """``λW + Xᵀ(P − Y)``, and ``1ᵀ(P − Y)`` for the intercepts."""
+        return self._penalised(point, probabilities - self.targets)
+
+    def hessian_product(self, direction: _Vector, probabilities: torch.Tensor) -> _Vector:
+        """The Hessian times a direction D: ``λD + Xᵀ S``, each row of S being ``(diag p − p pᵀ)`` times that of X D."""
+        weighted = probabilities * (direction.image + direction.intercepts)
+        return self._penalised(direction, weighted - probabilities * weighted.sum(dim=2, keepdim=True))
+
+    def _penalised(self, point: _Vector, rows: torch.Tensor) -> _Vector:
+        """``λ · point + Xᵀ rows`` for rows ``(E, N, w)``."""
+        total = rows.sum(dim=1, keepdim=True)
+        # Subtracting the mean row changes nothing, as K 1 = 0, but without it the dual weights would grow.
+        dual = self.penalty * point.dual + rows - total / rows.shape[1]
+        return _Vector(dual, self.penalty * point.image + self.kernel @ rows, total)
 
 
 def _fit_logistic(
     kernel: torch.Tensor, targets: torch.Tensor, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Dual weights ``(E, N, w)``, intercepts ``(E, 1, w)`` and relative gradients ``(E,)``.
+    """Newton's method: dual weights ``(E, N, w)``, intercepts ``(E, 1, w)`` and relative gradient norms ``(E,)``."""
+    import torch
 
-    The weight vectors are ``W = XᵀA``; everything is written in A, with ``⟨A, B⟩ = tr(AᵀKB)`` as inner product, so that
-    gradients and steps are those of W and the kernel is met once a step.
+    problem = _Problem(kernel, targets, penalty)
+    size, ways = targets.shape
+    zeros = kernel.new_zeros(len(kernel), size, ways)
+    point = _Vector(zeros, torch.zeros_like(zeros), kernel.new_zeros(len(kernel), 1, ways))
+    # The squared norm of a gradient that is nothing but rounding.
+    floor = (1e-15 * size) ** 2 * (1 + kernel.diagonal(dim1=1, dim2=2).amax(dim=1))
+    initial = None
+    for _ in range(NEWTON_STEPS):
+        probabilities = problem.probabilities(point)
+        gradient = problem.gradient(point, probabilities)
+        squared = gradient.squared_norm()
+        squared = squared.where(squared > floor, 0)
+        initial = squared if initial is None else initial
+        ratio = (squared / initial.where(initial > 0, 1)).sqrt()
+        if bool((ratio <= TOLERANCE).all()):
+            break
+        direction = _newton_direction(problem, probabilities, gradient, squared, ratio)
+        new, moves = _line_search(problem, point, direction, ratio)
+        if not bool(moves.any()):
+            break
+        point = _Vector(*(torch.where(moves[:, None, None], x, old) for x, old in zip(new, point, strict=True)))
+    return point.dual, point.intercepts, ratio
+
+
+def _line_search(
+    problem: _Problem, point: _Vector, direction: _Vector, ratio: torch.Tensor
+) -> tuple[_Vector, torch.Tensor]:
+    """Halve the step size until the loss does not rise: the new point, and which episodes may move there, ``(E,)``."""
+    loss, step_size = problem.loss(point), (ratio > TOLERANCE).double()
+    for _ in range(HALVINGS):
+        new = point.plus(step_size, direction)
+        fails = ~(problem.loss(new) <= loss + 1e-12 * loss.abs())
+        if not bool(fails.any()):
+            break
+        step_size = step_size.where(~fails, step_size / 2)
+    return new, ~fails & (step_size > 0)
+
+
+def _newton_direction(
+    problem: _Problem, probabilities: torch.Tensor, gradient: _Vector, squared: torch.Tensor, ratio: torch.Tensor
+) -> _Vector:
+    """An approximate solution of ``Hessian · x = −gradient`` by conjugate gradients.
+
+    Args:
+        problem: The loss.
+        probabilities: The softmax at the current point.
+        gradient: The gradient there.
+        squared: Its squared norm, ``(E,)``.
+        ratio: Its norm relative to that at zero weights, ``(E,)``.
     """
     import torch
 
-    size, ways = targets.shape
-    weights = kernel.new_zeros(len(kernel), size, ways)
-    images = torch.zeros_like(weights)  # K A
-    intercepts = kernel.new_zeros(len(kernel), 1, ways)
-    first = None
-    floor = (1e-15 * size) ** 2 * (1 + kernel.diagonal(dim1=1, dim2=2).amax(dim=1))  # squared: what rounding leaves
-
-    def loss(weights: torch.Tensor, images: torch.Tensor, intercepts: torch.Tensor) -> torch.Tensor:
-        entropy = (images + intercepts).log_softmax(dim=2).mul(targets).sum(dim=(1, 2))
-        return penalty / 2 * (weights * images).sum(dim=(1, 2)) - entropy
-
-    for _ in range(NEWTON_STEPS):
-        shares = (images + intercepts).softmax(dim=2)
-        residuals = shares - targets
-        slope0 = residuals.sum(dim=1, keepdim=True)
-        slope = (
-            penalty * weights + residuals - slope0 / size
-        )  # the mean makes no difference, as K 1 = 0, but would grow
-        slope_images = penalty * images + kernel @ residuals
-        squared = (slope * slope_images).sum(dim=(1, 2)).clamp(min=0) + slope0.square().sum(dim=(1, 2))
-        squared = squared.where(squared > floor, 0)
-        first = squared if first is None else first
-        ratio = (squared / first.where(first > 0, 1)).sqrt()
-        if bool((ratio <= TOLERANCE).all()):
-            break
-        step = _newton_step(kernel, shares, penalty, slope, slope0, slope_images, squared, ratio)
-        # halve steps that do not lower the loss
-        before, rate = loss(weights, images, intercepts), (ratio > TOLERANCE).double()
-        for _ in range(30):
-            tried = [a + rate[:, None, None] * b for a, b in zip((weights, images, intercepts), step, strict=True)]
-            fails = ~(loss(*tried) <= before + 1e-12 * before.abs())
-            if not bool(fails.any()):
-                break
-            rate = rate.where(~fails, rate / 2)
-        moves = (~fails & (rate > 0))[:, None, None]
-        if not bool(moves.any()):
-            break
-        weights, images, intercepts = (
-            torch.where(moves, new, old) for new, old in zip(tried, (weights, images, intercepts), strict=True)
-        )
-    return weights, intercepts, ratio
-
-
-def _newton_step(
-    kernel: torch.Tensor,
-    shares: torch.Tensor,
-    penalty: float,
-    slope: torch.Tensor,
-    slope0: torch.Tensor,
-    slope_images: torch.Tensor,
-    squared: torch.Tensor,
-    ratio: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What solves ``Hessian · step = −gradient`` well enough: in weights, in their images, and in intercepts."""
-    import torch
-
-    step, image, step0 = torch.zeros_like(slope), torch.zeros_like(slope), torch.zeros_like(slope0)
-    left, left_image, left0 = -slope, -slope_images, -slope0
-    along, along_image, along0 = left, left_image, left0
-    # ever more exact, but no more than the end asks for
-    share = torch.maximum(ratio.sqrt().clamp(max=0.3), TOLERANCE / 3 / ratio).clamp(max=0.5)
-    enough = squared * share.square()
-    length = squared
-    for _ in range(CONJUGATE_STEPS):
-        active = length > enough
+    x = _Vector(*map(torch.zeros_like, gradient))
+    r = _Vector(*(-part for part in gradient))  # residual
+    p = r  # search direction
+    # The residual must fall to this share of the gradient: ever less near the minimum, but no less than is needed
+    # there.
+    forcing = torch.maximum(ratio.sqrt().clamp(max=0.3), TOLERANCE / 3 / ratio).clamp(max=0.5)
+    enough = squared * forcing.square()
+    rr = squared  # ⟨r, r⟩
+    for _ in range(CONJUGATE_GRADIENT_STEPS):
+        active = rr > enough
         if not bool(active.any()):
             break
-        pushed = shares * (along_image + along0)
-        curved = pushed - shares * pushed.sum(dim=2, keepdim=True)  # (diag p − p pᵀ) of each sample
-        bent0 = curved.sum(dim=1, keepdim=True)
-        bent = penalty * along + curved - bent0 / curved.shape[1]
-        bent_image = penalty * along_image + kernel @ curved
-        curvature = (along * bent_image).sum(dim=(1, 2)) + (along0 * bent0).sum(dim=(1, 2))
-        rate = torch.where(active & (curvature > 0), length / curvature, 0.0)[:, None, None]
-        step, image, step0 = step + rate * along, image + rate * along_image, step0 + rate * along0
-        left, left_image, left0 = left - rate * bent, left_image - rate * bent_image, left0 - rate * bent0
-        new = (left * left_image).sum(dim=(1, 2)).clamp(min=0) + left0.square().sum(dim=(1, 2))
-        turn = torch.where(active, new / length, 0.0)[:, None, None]
-        along, along_image, along0 = left + turn * along, left_image + turn * along_image, left0 + turn * along0
-        length = new.where(active, length)
-    return step, image, step0
+        Ap = problem.hessian_product(p, probabilities)  # noqa: N806 - the usual name
+        curvature = p.dot(Ap)
+        alpha = torch.where(active & (curvature > 0), rr / curvature, 0.0)
+        x, r = x.plus(alpha, p), r.plus(-alpha, Ap)
+        rr_new = r.squared_norm()
+        beta = torch.where(active, rr_new / rr, 0.0)
+        p = r.plus(beta, p)
+        rr = rr_new.where(active, rr)
+    return x
+
+
+LOGISTIC = Classifier(
+    name="logistic",
+    function=logistic,
+    meaning="multinomial logistic regression",
+    reports=(GRADIENT_NORM,),
+)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+from nctransfer.episodes.classifier import Classifier, ClassifierSettings, ExpectedForm
 from nctransfer.episodes.inner_products import Products
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cosine", "knn", "ncc", "simpleshot"]
+__all__ = ["COSINE", "KNN", "NCC", "SIMPLESHOT", "cosine", "knn", "ncc", "simpleshot"]
 
 
 def ncc(products: Products) -> torch.Tensor:
-    """Nearest class centre: ``−‖f − m_c‖²/2`` up to a constant of the query, m_c the mean of the support of class c.
+    """Nearest class centre: ``⟨f, m_c⟩ − ‖m_c‖²/2``, which ranks classes as ``−‖f − m_c‖²`` does.
+
+    m_c is the mean of the support of class c.
+
+    Args:
+        products: The inner products of E episodes.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``.
 
     >>> import torch
     >>> x, f = torch.tensor([[[0.0], [2.0]]]), torch.tensor([[[0.4], [1.6]]])  # one episode, 2-way 1-shot
@@ -25,7 +35,7 @@ def ncc(products: Products) -> torch.Tensor:
 
 
 def _centres(products: Products) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inner products of queries with class centres ``(E, Q, w)``, and squared lengths of these ``(E, w)``."""
+    """The inner products of queries with class centres ``(E, Q, w)``, and the centres' squared lengths ``(E, w)``."""
     ways, shots = products.ways, products.shots
     if shots == 1:
         return products.cross, products.support.diagonal(dim1=1, dim2=2)
@@ -35,7 +45,15 @@ def _centres(products: Products) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cosine(products: Products) -> torch.Tensor:
-    """Nearest class centre by cosine: ``⟨f, m_c⟩ / ‖m_c‖``, up to the length of the query; m_c the mean as it is.
+    """Nearest class centre by cosine: ``⟨f, m_c⟩ / ‖m_c‖``, which ranks classes as the cosine of f and m_c does.
+
+    m_c is the mean of the support of class c, as the features are: nothing is subtracted.
+
+    Args:
+        products: The inner products of E episodes.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``.
 
     >>> import torch
     >>> x, f = torch.tensor([[[1.0, 0.0], [9.0, 9.0]]]), torch.tensor([[[8.0, 1.0], [0.1, 0.1]]])
@@ -48,11 +66,17 @@ def cosine(products: Products) -> torch.Tensor:
 
 
 def simpleshot(products: Products, about: Literal["mean", "origin"] = "mean") -> torch.Tensor:
-    """CL2N: subtract a reference mean, scale to unit length, nearest class centre (Wang et al. 2019, 1911.04623).
+    """SimpleShot, CL2N: subtract a reference mean, scale to unit length, then nearest class centre.
+
+    Wang et al. 2019 (1911.04623).
 
     Args:
-        products: Inner products.
-        about: The reference mean: that of the support, or the origin, where features are centred already.
+        products: The inner products of E episodes.
+        about: ``mean`` subtracts the mean of the support; ``origin`` subtracts nothing, for features from which a
+            reference mean has been subtracted already.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``.
 
     >>> import torch
     >>> x, f = torch.tensor([[[1.0, 0.0], [9.0, 9.0]]]), torch.tensor([[[4.0, 0.0], [5.0, 6.0]]])
@@ -64,7 +88,13 @@ def simpleshot(products: Products, about: Literal["mean", "origin"] = "mean") ->
 
 
 def knn(products: Products) -> torch.Tensor:
-    """The nearest neighbour, Euclidean: of each class the nearest support sample counts.
+    """The nearest neighbour by Euclidean distance: the score of a class is that of its nearest support sample.
+
+    Args:
+        products: The inner products of E episodes.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``.
 
     >>> import torch
     >>> x, f = torch.tensor([[[0.0], [9.0], [3.0], [3.0]]]), torch.tensor([[[8.0], [2.0]]])  # 2-way 2-shot
@@ -73,3 +103,41 @@ def knn(products: Products) -> torch.Tensor:
     """
     scores = products.cross - products.support.diagonal(dim1=1, dim2=2)[:, None] / 2
     return scores.view(*scores.shape[:2], products.ways, products.shots).amax(dim=3)
+
+
+def _euclidean(centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``⟨f, m⟩ − ‖m‖²/2``, which ranks classes as ``−‖f − m‖²`` does."""
+    return centres, centres.square().sum(dim=1) / 2
+
+
+def _by_cosine(centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``⟨f, m/‖m‖⟩``; a centre of length zero stays."""
+    lengths = centres.square().sum(dim=1).sqrt()
+    return centres / lengths.where(lengths > 0, 1)[:, None], 0 * lengths
+
+
+def _simpleshot_options(settings: ClassifierSettings) -> Mapping[str, Any]:
+    return {"about": "origin" if settings.has_reference_mean else "mean"}
+
+
+NCC = Classifier(
+    name="ncc",
+    function=ncc,
+    meaning="nearest class centre",
+    expected=ExpectedForm(linear=_euclidean),
+    has_theory=True,
+)
+COSINE = Classifier(
+    name="cosine",
+    function=cosine,
+    meaning="nearest class centre by cosine",
+    expected=ExpectedForm(linear=_by_cosine, is_translation_invariant=False),
+)
+SIMPLESHOT = Classifier(
+    name="simpleshot",
+    function=simpleshot,
+    meaning="nearest class centre after subtracting a reference mean and scaling to unit length",
+    options=_simpleshot_options,
+    expected=ExpectedForm(linear=_euclidean, scales_features=True, needs_reference_mean=True),
+)
+KNN = Classifier(name="knn", function=knn, meaning="nearest support sample")

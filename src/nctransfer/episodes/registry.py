@@ -1,32 +1,51 @@
-"""Few-shot classifiers, batched over episodes.
+"""The registry of few-shot classifiers.
 
-All of them need inner products only: of the support with itself, and of the queries with the support. Shapes: E
-episodes, w ways, s shots, N = w·s support samples (class by class), Q queries. A classifier returns a score for
-each query and class, ``(E, Q, w)``; the highest wins.
+To add one: write its function and its :class:`~nctransfer.episodes.classifier.Classifier` in one file, list the entry
+below, and give it an oracle in a test. Other packages add theirs by an entry point of the group
+``nctransfer.classifiers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from nctransfer.episodes.inner_products import Products
-from nctransfer.episodes.logistic import logistic
-from nctransfer.episodes.nearest import cosine, knn, ncc, simpleshot
-from nctransfer.episodes.ridge import ridge
+from nctransfer.episodes.classifier import Classifier
+from nctransfer.episodes.logistic import LOGISTIC
+from nctransfer.episodes.nearest import COSINE, KNN, NCC, SIMPLESHOT
+from nctransfer.episodes.ridge import RIDGE
+from nctransfer.errors import EpisodeError
+from nctransfer.registry import Registry
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["CLASSIFIERS", "choose_classifiers", "reported_names"]
 
-__all__ = ["CLASSIFIERS", "Classifier"]
-
-Classifier = Callable[[Products], "torch.Tensor"]
-CLASSIFIERS: Mapping[str, Classifier] = {
-    "ridge": ridge,
-    "ncc": ncc,
-    "cosine": cosine,
-    "simpleshot": simpleshot,
-    "logistic": logistic,
-    "knn": knn,
-}
+_OWN = (RIDGE, NCC, COSINE, SIMPLESHOT, LOGISTIC, KNN)
+CLASSIFIERS: Registry[Classifier] = Registry("nctransfer.classifiers", Classifier, _OWN)
 """Every classifier by name."""
+
+
+def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classifiers, each once; ``all`` alone stands for all of them.
+
+    Raises:
+        EpisodeError: There is no classifier of that name.
+
+    >>> choose_classifiers(["ncc", "ridge", "ncc"])
+    ('ncc', 'ridge')
+    """
+    chosen = tuple(dict.fromkeys(names))
+    if chosen == ("all",):
+        return tuple(CLASSIFIERS)
+    if unknown := [name for name in chosen if name not in CLASSIFIERS]:
+        raise EpisodeError(
+            f"there is no classifier {unknown[0]!r}", f"choose --classifier from {', '.join(CLASSIFIERS)}, or all"
+        )
+    return chosen
+
+
+def reported_names(chosen: Iterable[str]) -> tuple[str, ...]:
+    """What classifiers report beside scores: those of this package, and the chosen ones of other packages.
+
+    Results name all of them, so that the columns of a table do not depend on which of this package's classifiers ran.
+    """
+    entries = (*_OWN, *(CLASSIFIERS[name] for name in chosen))
+    return tuple(dict.fromkeys(name for entry in entries for name in entry.reports))

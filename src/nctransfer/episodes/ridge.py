@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+from nctransfer.episodes.classifier import Classifier, ClassifierSettings
 from nctransfer.episodes.inner_products import Products, one_hot
 from nctransfer.errors import EpisodeError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LOO_EXPONENTS", "ridge"]
+__all__ = ["LOO_EXPONENTS", "RIDGE", "ridge"]
 
-LOO_EXPONENTS = range(-3, 4)  # of ten: the penalties that leave-one-out chooses from
+LOO_EXPONENTS = range(-3, 4)  # leave-one-out chooses from these powers of ten, times the scale of the data
 
 
 def ridge(products: Products, penalty: float | Literal["loo"] | None = None) -> torch.Tensor:
-    """Ridge regression on one-hot labels: ``argmin ‖XW + b − Y‖² + λ‖W‖²``, the intercept not penalised.
+    """Ridge regression on one-hot labels: ``argmin ‖XW + b − Y‖² + λ‖W‖²``; the intercept b is not penalised.
 
-    In the dual, with K the inner products of the centred support: ``scores = k (K + λI)⁻¹ Y + 1/w``.
+    In the dual form, with K the inner products of the centred support and k those of the queries with it:
+    ``scores = k (K + λI)⁻¹ Y + 1/w``.
 
     Args:
-        products: Inner products.
-        penalty: λ > 0; by default ``√(ways · shots)``, as Galanti et al. (ICLR 2022) is remembered. ``loo`` picks it
-            for each episode from ``10^{−3…3}`` times the mean squared length of the centred support, by squared
-            leave-one-out error.
+        products: The inner products of E episodes.
+        penalty: λ > 0. Default: ``√(ways · shots)``; we believe that Galanti et al. (ICLR 2022) use it, but could not
+            check the exponent. ``loo`` chooses λ in each episode, from ``10^{−3…3}`` times the mean squared length of
+            the centred support, by the squared leave-one-out error.
+
+    Returns:
+        The score of each query and class, ``(E, Q, w)``, float64.
 
     Raises:
-        EpisodeError: A leave-one-out choice of one shot.
+        EpisodeError: ``loo`` with one shot.
 
     >>> import torch
     >>> x, f = torch.tensor([[[0.0], [2.0]]]), torch.tensor([[[0.4], [1.6]]])
@@ -44,7 +50,7 @@ def ridge(products: Products, penalty: float | Literal["loo"] | None = None) -> 
     chosen = math.sqrt(len(targets)) if penalty is None else penalty
     kernel = centred.support.clone()
     diagonal = kernel.diagonal(dim1=1, dim2=2)
-    # the second term is far below any penalty, but for features so long that their rounding exceeds it
+    # The second term is far below any penalty, except for features so long that their rounding exceeds the penalty.
     diagonal.add_(chosen + 4 * torch.finfo(kernel.dtype).eps * diagonal.sum(dim=1, keepdim=True))
     weights = torch.cholesky_solve(targets.expand(len(kernel), -1, -1), torch.linalg.cholesky(kernel))
     return centred.cross @ weights + 1 / ways
@@ -53,12 +59,11 @@ def ridge(products: Products, penalty: float | Literal["loo"] | None = None) -> 
 def _by_leave_one_out(kernel: torch.Tensor, targets: torch.Tensor, shots: int) -> torch.Tensor:
     """The dual weights ``(E, N, w)`` at the penalty of the least squared leave-one-out error of each episode.
 
-    A left-out residual is the residual over ``1 − h``, h the diagonal of the hat matrix, intercept included.
+    A leave-one-out residual is the residual over ``1 − h``, with h the diagonal of the hat matrix, intercept included.
     """
     import torch
 
-    if shots < 2:
-        raise EpisodeError("a leave-one-out choice of the penalty needs 2 shots", "give --ridge-lambda a number")
+    _check_shots(shots)
     size = kernel.shape[1]  # N
     values, vectors = torch.linalg.eigh(kernel)
     values = values.clamp(min=0)  # (E, N)
@@ -68,10 +73,27 @@ def _by_leave_one_out(kernel: torch.Tensor, targets: torch.Tensor, shots: int) -
     best, chosen = torch.full_like(scale, torch.inf), scale.clone()
     for exponent in LOO_EXPONENTS:
         shrunk = values / (values + (penalty := 10.0**exponent * scale)[:, None])
-        left = targets - vectors @ (shrunk[:, :, None] * rotated)
+        residuals = targets - vectors @ (shrunk[:, :, None] * rotated)
         hat = (vectors.square() * shrunk[:, None]).sum(dim=2) + 1 / size
-        error = (left / (1 - hat)[:, :, None]).square().sum(dim=(1, 2))
+        error = (residuals / (1 - hat)[:, :, None]).square().sum(dim=(1, 2))
         is_better = error < best
         best, chosen = error.where(is_better, best), penalty.where(is_better, chosen)
     weights: torch.Tensor = vectors @ (rotated / (values + chosen[:, None])[:, :, None])
     return weights
+
+
+def _check_shots(shots: int) -> None:
+    if shots < 2:
+        raise EpisodeError(
+            f"leave-one-out cannot choose the penalty of ridge with {shots} shot per class; it needs 2",
+            "give --ridge-lambda a number, or --shots 2 or more",
+        )
+
+
+def _ridge_options(settings: ClassifierSettings) -> Mapping[str, Any]:
+    if settings.ridge_lambda == "loo":
+        _check_shots(settings.shots)
+    return {"penalty": settings.ridge_lambda}
+
+
+RIDGE = Classifier(name="ridge", function=ridge, meaning="ridge regression on one-hot labels", options=_ridge_options)

@@ -1,0 +1,117 @@
+"""What an entry of the classifier registry says about itself: its function, its settings, its expected form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from nctransfer.errors import EpisodeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.episodes.inner_products import Products
+
+__all__ = ["Classifier", "ClassifierSettings", "ExpectedForm", "Report"]
+
+Report = Callable[[str, "torch.Tensor"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSettings:
+    """What a classifier may need to know of a task beside the inner products.
+
+    Attributes:
+        shots: The smallest number of shots of the task.
+        ridge_lambda: The penalty of ridge regression, a number above zero; ``None`` for the default; ``"loo"`` if each
+            episode chooses its own by leave-one-out.
+        has_reference_mean: Whether the mean of a reference set has been subtracted from the features.
+
+    Raises:
+        EpisodeError: ``ridge_lambda`` is not a penalty.
+    """
+
+    shots: int = 1
+    ridge_lambda: float | Literal["loo"] | None = None
+    has_reference_mean: bool = False
+
+    def __post_init__(self) -> None:
+        given = self.ridge_lambda
+        if given is None or given == "loo" or (isinstance(given, int | float) and 0 < given < math.inf):
+            return
+        raise EpisodeError(
+            f"the penalty of ridge is {given!r}; expected a number above zero, or 'loo'",
+            "give --ridge-lambda a number above zero, or loo",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedForm:
+    """How the mean accuracy of a classifier over all episodes is computed without drawing one.
+
+    It exists for classifiers whose score of class c is linear in the query f and depends, of all support samples, only
+    on the centre m_c of the support of class c: ``⟨f, w(m_c)⟩ − b(m_c)``.
+
+    Attributes:
+        linear: From centres ``(t, d)`` to w ``(t, d)`` and b ``(t,)``.
+        is_translation_invariant: Whether subtracting one vector from all features leaves the predictions as they are.
+        scales_features: Whether features are scaled to unit length first.
+        needs_reference_mean: Whether this is the form only after the mean of a reference set was subtracted.
+    """
+
+    linear: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    is_translation_invariant: bool = True
+    scales_features: bool = False
+    needs_reference_mean: bool = False
+
+
+def _no_options(settings: ClassifierSettings) -> Mapping[str, Any]:  # noqa: ARG001 - the signature of `options`
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A few-shot classifier: an entry of the registry.
+
+    Attributes:
+        name: The name by which users choose it.
+        function: From :class:`~nctransfer.episodes.inner_products.Products` to a score for each query and class,
+            ``(E, Q, w)``; the class of the highest score is predicted.
+        meaning: What it does, in a few words for the help text.
+        options: The keyword arguments of the function for a task; raises
+            :class:`~nctransfer.errors.EpisodeError` if the settings do not suit the classifier.
+        reports: Names of numbers that the function reports beside the scores. Such a function takes a keyword argument
+            ``report`` and calls ``report(name, values)`` with one value per episode, ``(E,)``; results hold the
+            largest.
+        expected: How its expected accuracy is computed; ``None`` if there is no such form.
+        has_theory: Whether it is nearest class centre by Euclidean distance on the features as they are, which the
+            error bounds and the normal approximation of the expected accuracy describe.
+    """
+
+    name: str
+    function: Callable[..., torch.Tensor]
+    meaning: str
+    options: Callable[[ClassifierSettings], Mapping[str, Any]] = _no_options
+    reports: tuple[str, ...] = ()
+    expected: ExpectedForm | None = None
+    has_theory: bool = False
+
+    def scores(
+        self, products: Products, settings: ClassifierSettings | None = None, report: Report | None = None
+    ) -> torch.Tensor:
+        """The score of each query and class, ``(E, Q, w)``.
+
+        Args:
+            products: The inner products of E episodes.
+            settings: What the task says; by default nothing.
+            report: Receives what the classifier reports; by default nobody does.
+
+        Raises:
+            EpisodeError: The settings do not suit the classifier.
+        """
+        options = dict(self.options(settings or ClassifierSettings()))
+        if self.reports and report is not None:
+            options["report"] = report
+        return self.function(products, **options)
