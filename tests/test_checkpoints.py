@@ -25,10 +25,11 @@ from messages import logged, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
-from nctransfer.checkpoints.following import follow, samples_of, trajectory
+from nctransfer.checkpoints.following import follow, rehearse, samples_of, trajectory
 from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, ModelError, WeightsError
-from nctransfer.evaluation.fewshot_accuracy import fewshot
+from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.comparisons import compare_samples
@@ -248,8 +249,8 @@ def test_every_number_is_that_of_the_checkpoint_by_itself(followed: Trajectory, 
         samples = [own(path, home / "data", tmp_path, split=split, classes=TRAINED) for split in ("train", "test")]
         reports = compare_samples(target, *samples).reports
         for sample, prefix in (("target", ""), ("source-train", "source_train_"), ("source-test", "source_test_")):
-            assert row[f"{prefix}samples"] == reports[sample].features["samples"]
-            assert row[f"{prefix}classes"] == reports[sample].features["classes"]
+            assert row[f"{prefix}samples"] == reports[sample].features.samples
+            assert row[f"{prefix}classes"] == reports[sample].features.classes
             for name, value in reports[sample].metrics.items():
                 found = row[f"{prefix}{name}"]
                 assert found == pytest.approx(value, rel=1e-3, abs=1e-5) if value is not None else pd.isna(found)
@@ -349,9 +350,9 @@ def test_the_images_are_as_asked(training: Path, data: Path) -> None:
         test_split="train", **options,
     )  # fmt: skip
     reports = found.points[0].reports
-    sizes = {name: (one.features["samples"], one.features["classes"]) for name, one in reports.items()}
+    sizes = {name: (one.features.samples, one.features.classes) for name, one in reports.items()}
     assert sizes == {"target": (16, 4), "source-train": (8, 2), "source-test": (8, 2)}
-    splits = {name: one.features["split"] for name, one in reports.items()}
+    splits = {name: one.features.split for name, one in reports.items()}
     assert splits == {"target": "test", "source-train": "test", "source-test": "train"}
     expected = own(path, data, None, split="test", exclude_classes=["c4"], max_per_class=4, seed=3)
     assert reports["target"].cdnv == pytest.approx(collapse(expected).cdnv, rel=1e-6)
@@ -361,7 +362,7 @@ def test_the_source_may_be_other_data(training: Path, data: Path, pets: Path, tm
     path = training / "epoch-9.safetensors"
     found = trajectory(MODEL, path, pets, source=data, **SMALL)
     reports = found.points[0].reports
-    assert {name: one.features["classes"] for name, one in reports.items()} == {
+    assert {name: one.features.classes for name, one in reports.items()} == {
         "source-train": 5,
         "source-test": 5,
         "target": 3,
@@ -866,7 +867,43 @@ def test_follow_is_what_trajectory_does(followed: Trajectory, home: Path, ran: C
         find_checkpoints(home / "run"),
         samples_of(home / "data", Selection("test", classes=NEW), ReadingOptions(), None, TRAINED),
         Runtime(),
-        TASK,
+        FewShotTask(**TASK),
     )
     assert ran() == 0
     pd.testing.assert_frame_equal(found.to_frame(), followed.to_frame())
+
+
+EVERY_FIELD = FewShotTask(
+    ways=(2, "all"),
+    shots=(2, 3),
+    queries="all",
+    episodes=20,
+    classifiers="all",
+    seed=3,
+    ridge_lambda="loo",
+    l2_normalise=True,
+    drop_small=True,
+    theory=False,
+)
+
+
+def test_any_task_can_be_followed(home: Path) -> None:
+    store, samples = (
+        FeatureStore(home / "cache"),
+        samples_of(home / "data", Selection("test", classes=NEW), ReadingOptions()),
+    )
+    rehearse(samples, EVERY_FIELD)
+    checkpoints = find_checkpoints(home / "run")[:1]
+    [point] = follow(store, BackboneRequest(MODEL, img_size=32), checkpoints, samples, Runtime(), EVERY_FIELD).points
+    features = store.find(point.fewshot.features.id).read(Selection("test", classes=NEW))
+    expected = run_fewshot(features, EVERY_FIELD, device="cpu")
+    assert point.fewshot.task == EVERY_FIELD
+    assert [row.key for row in point.fewshot.rows] == [row.key for row in expected.rows]
+    assert [row.accuracy for row in point.fewshot.rows] == [row.accuracy for row in expected.rows]
+
+
+def test_no_task_has_feature_sets() -> None:
+    # a trajectory has one set per checkpoint, so that no other set could suit all of them
+    for name in ("center_on", "query_set"):
+        with pytest.raises(TypeError, match=name):
+            FewShotTask(**{name: None})

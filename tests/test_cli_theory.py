@@ -154,7 +154,7 @@ def test_bounds_are_those_of_the_library(one: Path) -> None:
     found = data_of("bounds", one, "--ways", "5,2", "--shots", "1,10,inf")
     features = loaded(one)
     expected = bounds.bound_table(
-        ClassStatistics.of(features, "cpu"), features.to_dict(), (2, 5), (1, 10, float("inf"))
+        ClassStatistics.of(features, "cpu"), features.describe(), (2, 5), (1, 10, float("inf"))
     ).to_dict()["results"]
     assert [(row["ways"], row["shots"]) for row in found["results"]] == [
         (ways, shots) for ways in (2, 5) for shots in (1, 10, "inf")
@@ -397,7 +397,7 @@ def test_no_theory_of_queries_of_another_set(root: Path, one: Path) -> None:
 
 
 def test_too_much_work_is_said(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nctransfer.evaluation.fewshot_accuracy.EXPECTED_WORK", 100)
+    monkeypatch.setattr("nctransfer.evaluation.fewshot_theory.EXPECTED_WORK", 100)
     [row] = data_of("fewshot", one, *FEW, "-c", "ncc")["results"]
     assert row["expected_accuracy"] is None
     assert shows(row["undefined"]["expected_accuracy"], "nctransfer expect")

@@ -181,7 +181,7 @@ def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: fl
         pool.prepare([spec], episodes, 20)
         assert pool.has_gram == bool(limit)
         some = pool(next(sample(features, spec, 10)))
-        found.append((some.support, some.cross, *(classifier(some) for classifier in CLASSIFIERS.values())))
+        found.append((some.support, some.cross, *(classifier.scores(some) for classifier in CLASSIFIERS.values())))
         results.append(intervals(fewshot(features, 5, (1, 5), queries=10, episodes=episodes, classifiers="all")))
     for gram, gathered in zip(*found, strict=True):
         torch.testing.assert_close(gathered, gram, rtol=1e-5, atol=1e-5 * float(gram.abs().max()))
@@ -404,7 +404,7 @@ def test_small_classes_are_left_out_if_so_wished(caplog: pytest.LogCaptureFixtur
     with raises(EpisodeError, 2, 5, "'1'", 4, "'4'", 3, hint=["--drop-small"]):
         fewshot(features, 2, episodes=10)
     result = fewshot(features, "all", (1, 5), episodes=10, drop_small=True)
-    assert result.settings["dropped"] == ["1", "4"]
+    assert result.dropped == ("1", "4")
     assert result.classes == ("0", "2", "3")
     assert accuracies(result) == accuracies(fewshot(kept, 3, (1, 5), episodes=10))
     assert logged(caplog, 2, "'1'", "'4'")
@@ -428,9 +428,9 @@ def test_nothing_is_left_out_where_nothing_would_be_left():
 def test_logistic_regression_says_how_far_it_converged():
     for row in fewshot(gaussian(), 3, (1, 5), episodes=20, classifiers=("ncc", "logistic")).rows:
         if row.classifier == "ncc":
-            assert row.gradient_norm is None
+            assert row.reported["gradient_norm"] is None
         else:
-            assert 0 < row.gradient_norm <= TOLERANCE
+            assert 0 < row.reported["gradient_norm"] <= TOLERANCE
 
 
 # intervals

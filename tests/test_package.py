@@ -294,7 +294,7 @@ def test_no_module_takes_the_place_of_a_public_function(
     for _ in range(2):
         features = nct.extract("test_vit", pets, random_init=True, device="cpu")
         assert nct.load_features(features.info.id).ids == features.ids
-        assert nct.collapse(features, device="cpu").features["samples"] == 18
+        assert nct.collapse(features, device="cpu").features.samples == 18
         assert nct.fewshot(features, ways=2, queries=2, episodes=10, device="cpu").rows[0].ways == 2
 
 

@@ -324,8 +324,8 @@ def test_as_json_and_as_a_row(with_test: bool) -> None:
     assert isinstance(found, ProbeResult)
     as_json = json.loads(json.dumps(found.to_dict(), allow_nan=False))["probe"]
     assert as_json == {
-        "train": found.train,
-        "test": found.test,
+        "train": found.train.to_dict(),
+        "test": found.test.to_dict() if found.test else None,
         "accuracy": found.accuracy,
         "ci95": list(found.ci95),
         "balanced_accuracy": found.balanced_accuracy,
@@ -334,7 +334,7 @@ def test_as_json_and_as_a_row(with_test: bool) -> None:
         "is_at_end": found.is_at_end,
         "classes": found.classes,
     }
-    assert found.train == a_set().to_dict()
+    assert found.train == a_set().describe()
     row = found.to_row()
     assert (row["train"], row["test"]) == ("train", "test" if with_test else None)
     assert (row["ci95_low"], row["ci95_high"]) == found.ci95

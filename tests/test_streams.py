@@ -179,7 +179,7 @@ def test_a_class_none_of_whose_rows_is_read_is_left_out():
     assert without.counts.tolist() == [5, 0, 4]
     found, expected = collapse(without), collapse(features.only_classes(torch.tensor([0, 2])))
     assert [found.cdnv, found.nc1] == pytest.approx([expected.cdnv, expected.nc1], rel=1e-12)
-    assert (found.features["samples"], found.features["classes"]) == (9, 2)
+    assert (found.features.samples, found.features.classes) == (9, 2)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -26,9 +26,9 @@ from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 import nctransfer as nct
 import samples
 from nctransfer.checkpoints.following import rehearse, samples_of
-from nctransfer.cli.parsing import decimals
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
@@ -87,6 +87,16 @@ def numbers(text: str) -> list[int]:
         return sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no comma list of whole numbers") from None
+
+
+def decimals(text: str) -> tuple[float, ...]:
+    """A comma list of numbers; ``none`` for no number."""
+    try:
+        return () if text == "none" else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a comma list of numbers, such as 0.6,0.8", param_hint="--milestones"
+        ) from None
 
 
 def doubling(first: int, most: int) -> list[int]:
@@ -157,13 +167,13 @@ def main(
     origin = open_source(data, reading).id
     data = samples.with_splits(data, reading, test_share, seed, output)
     source, target = samples.divide(data, reading, samples.names(source_classes), samples.names(target_classes), seed)
-    shares = decimals(None if milestones == "none" else milestones, "--milestones") or ()
+    shares = decimals(milestones)
     all_classes = numbers(classes) if classes else doubling(2 if len(source) < 16 else 4, len(source))
     if all_classes[-1] > len(source) or all_classes[0] < 2:
         raise typer.BadParameter(f"there are {len(source)} source classes, and 2 are needed", param_hint="--classes")
     task = {"ways": ways, "shots": numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
     wanted = Selection(None if target_split == "all" else target_split, target, max_per_class, seed)
-    rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), task)
+    rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), FewShotTask(**task))
 
     images = samples.load(data, reading, source, config)
     runs: dict[int, Path] = {}

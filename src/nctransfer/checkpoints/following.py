@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +15,9 @@ from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
 from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET, Point, Trajectory
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
-from nctransfer.evaluation.fewshot_accuracy import fewshot
-from nctransfer.evaluation.fewshot_task import check_task
+from nctransfer.evaluation.fewshot_accuracy import run_fewshot
+from nctransfer.evaluation.fewshot_plan import plan_episodes
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Sample", "follow", "rehearse", "samples_of", "trajectory"]
 
 log = logging.getLogger(__name__)
-
-NOT_OF_THE_TASK = ("device", "theory", "l2_normalise")  # what labels alone do not tell
 
 
 class Sample(NamedTuple):
@@ -79,44 +79,45 @@ def trajectory(
     progress: Progress | None = None,
     **backbone: Any,
 ) -> Trajectory:
-    """Collapse and few-shot accuracy of every checkpoint of a training.
+    """Collapse and few-shot accuracy of every checkpoint of a training run.
 
-    Features come from the cache as far as they are in it, so that another call takes up where one was stopped, and runs
-    only what is new. A checkpoint that cannot be read is left out and named.
+    Features that are in the cache are taken from there, so that a call that was stopped can be repeated, and only new
+    checkpoints go through the backbone. A checkpoint that cannot be read is left out, and the result names it.
 
     Args:
         model: The architecture: a timm model, or one of a ``plugin``.
-        checkpoints: See :func:`find_checkpoints`.
-        data: The target: images of classes that were not trained on, or whatever is to be followed.
-        split: Only this split of it.
-        classes: Only these classes of it.
-        exclude_classes: Not these.
-        max_per_class: At most so many images a class, of the source too.
-        reading: See :class:`~nctransfer.sources.source_kind.ReadingOptions`.
-        source: Data that the backbone is trained on, if ``source_classes`` is not enough to say it.
-        source_classes: The classes that it is trained on. With either of the two, collapse is measured on two more
-            samples: source-train and source-test (Galanti, György, Hutter, ICLR 2022).
-        train_split: The split of the source that is trained on.
-        test_split: Another split of it.
-        ways: See :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`, as for the next five.
-        shots: Support samples a class.
-        queries: Query samples a class.
-        episodes: Of each task; the same for every checkpoint.
-        classifiers: Of the few-shot tasks.
-        theory: Whether the expected accuracy and the bounds are computed too.
-        seed: Of episodes and of ``max_per_class``.
-        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
-        batch_size: Images at once.
-        workers: Threads that decode.
-        offline: Never ask a server for data.
-        compile: Let ``torch.compile`` make kernels.
-        skip_broken: Go on without images that cannot be read.
-        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, else the platform's.
+        checkpoints: Files, patterns and folders, see :func:`~nctransfer.checkpoints.files.find_checkpoints`.
+        data: The target: images of classes that the backbone was not trained on, or any other images.
+        split: Use only this split of the target.
+        classes: Use only these classes of the target.
+        exclude_classes: Leave out these classes of the target.
+        max_per_class: Use up to this many images per class, also of the source.
+        reading: How to read the data, see :class:`~nctransfer.sources.source_kind.ReadingOptions`.
+        source: The data that the backbone is trained on, if they are not in ``data``.
+        source_classes: The classes that the backbone is trained on. With ``source`` or ``source_classes``, collapse is
+            also measured on two samples of the source: source-train and source-test (Galanti, György, Hutter, ICLR
+            2022).
+        train_split: The split of the source that the backbone is trained on.
+        test_split: Another split of the source.
+        ways: Classes per episode; one number or several; ``all`` for every class.
+        shots: Support samples per class; one number or several.
+        queries: Query samples per class; ``all`` for every sample that is not in the support.
+        episodes: Episodes per number of ways; the same for every checkpoint.
+        classifiers: Names of few-shot classifiers, or ``all``.
+        theory: Give the expected accuracy and the bounds of the error beside the measured accuracy of ``ncc``.
+        seed: The seed of the episodes and of ``max_per_class``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Images per batch.
+        workers: Threads that decode images.
+        offline: Never download data.
+        compile: Use ``torch.compile``.
+        skip_broken: Leave out images that cannot be read; otherwise they are an error.
+        cache_dir: The cache; by default ``$NCTRANSFER_CACHE``, or else the cache folder of the platform.
         progress: Called as ``progress(stage, done, total)``.
-        **backbone: What else :class:`~nctransfer.backbones.request.BackboneRequest` takes: ``plugin`` …
+        **backbone: Further arguments of :class:`~nctransfer.backbones.request.BackboneRequest`, such as ``plugin``.
 
     Raises:
-        NCTransferError: There is no such data or checkpoint; or none of the checkpoints could be measured.
+        NCTransferError: There is no such data or checkpoint, or no checkpoint could be measured.
     """
     wanted = Selection(
         split,
@@ -124,6 +125,9 @@ def trajectory(
         exclude_classes=tuple(exclude_classes),
         max_per_class=max_per_class,
         seed=seed,
+    )
+    task = FewShotTask(
+        ways=ways, shots=shots, queries=queries, episodes=episodes, classifiers=classifiers, theory=theory, seed=seed
     )
     return follow(
         FeatureStore(cache_dir),
@@ -138,16 +142,7 @@ def trajectory(
             (train_split, test_split),
         ),
         Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
-        {
-            "ways": ways,
-            "shots": shots,
-            "queries": queries,
-            "episodes": episodes,
-            "classifiers": classifiers,
-            "theory": theory,
-            "seed": seed,
-            "device": device,
-        },
+        task,
         skip_broken=skip_broken,
         progress=progress,
     )
@@ -161,15 +156,15 @@ def samples_of(
     source_classes: Sequence[str] | None = None,
     splits: tuple[str, str] = ("train", "test"),
 ) -> dict[str, Sample]:
-    """The target; and where a source or its classes are named, samples that were trained on, and others like them.
+    """The samples that are measured: the target and, if a source or its classes are named, two samples of the source.
 
     Args:
         data: The target, as :func:`~nctransfer.sources.opening.open_source` takes it.
-        selection: Which images of it; of the source, at most as many a class.
-        reading: What the data cannot know by themselves.
+        selection: Which images of the target; its limit of images per class holds for the source too.
+        reading: How to read the data.
         source: The source, if it is not in the same data.
-        source_classes: Its classes, if not all.
-        splits: Its split that is trained on, and another.
+        source_classes: The classes of the source, if not all.
+        splits: The split of the source that the backbone is trained on, and another split.
 
     Raises:
         DataError: There is no such data.
@@ -193,21 +188,21 @@ def follow(
     checkpoints: Sequence[Path],
     samples: Mapping[str, Sample],
     runtime: Runtime,
-    task: Mapping[str, Any],
+    task: FewShotTask,
     *,
     skip_broken: bool = False,
     progress: Progress | None = None,
 ) -> Trajectory:
-    """What :func:`trajectory` does, its arguments in the library's own types.
+    """:func:`trajectory` with arguments that were made before.
 
     Args:
         store: Where features are kept.
-        request: The backbone, but for its checkpoint.
-        checkpoints: Files.
-        samples: ``target``; for collapse alone ``source-train`` and ``source-test`` too, or neither.
-        runtime: How to run.
-        task: Arguments of :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`.
-        skip_broken: Go on without images that cannot be read.
+        request: The backbone without its checkpoint.
+        checkpoints: The files of the checkpoints.
+        samples: ``target``, and optionally both ``source-train`` and ``source-test``, on which collapse is measured.
+        runtime: How to run the backbone.
+        task: The few-shot task on the target.
+        skip_broken: Leave out images that cannot be read; otherwise they are an error.
         progress: Called as ``progress(stage, done, total)``; stages name the checkpoint.
 
     Raises:
@@ -218,63 +213,99 @@ def follow(
             "the weights of a trajectory are those of its checkpoints", "leave out --checkpoint and --random-init"
         )
     if request.layers is not None:
-        raise ModelError("a trajectory is of the last layer", "leave out --layers")
+        raise ModelError("a trajectory measures the last layer only", "leave out --layers")
     rehearse(samples, task, runtime.device)
-    sources = _by_source(samples)
+    collapse_of = _CollapseOf(store, request, _by_source(samples), runtime, skip_broken)
     points: list[Point] = []
     transform: Mapping[str, Any] = {}
     failed: dict[str, NCTransferError] = {}
     for number, (path, name) in enumerate(zip(checkpoints, _names(checkpoints), strict=True), 1):
         where = f"{name!r} ({number}/{len(checkpoints)})"
-
-        def tell(stage: str, done: int, total: int, where: str = where) -> None:
-            if progress is not None:
-                progress(f"{where} {stage}", done, total)
-
+        tell = functools.partial(_tell, progress, where)
         try:
-            sets: dict[str, FeatureSet] = {}
-            for source, wanted in sources.items():
-                first, *others = wanted.values()
-                report = extract_to_store(
-                    store, replace(request, checkpoint=path), source, first, runtime, tell, others
-                )
-                if report.has_diverged:
-                    raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
-                if report.failed and not skip_broken:
-                    raise BrokenImagesError(report.failed, report.samples)
-                sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
-            reports = _reports(sets, runtime.device)
-        except (WeightsError, FeaturesError) as error:  # not whole yet, or diverged: the others count
+            measured = collapse_of(path, tell)
+        except (
+            WeightsError,
+            FeaturesError,
+        ) as error:  # incomplete yet, or diverged: the others are measured all the same
             failed[name] = error
             log.warning("%s is left out: %s", where, error)
             continue
-        result = fewshot(sets[TARGET], **task, progress=tell)
-        same_as = next((one.checkpoint for one in points if one.fewshot.features["id"] == result.features["id"]), None)
-        points.append(Point(name, str(path), None, same_as, reports, result))
-        transform = report.stored.key.transform
+        result = run_fewshot(measured.target, task, device=runtime.device, progress=tell)
+        same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
+        points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=measured.reports, fewshot=result))
+        transform = measured.transform
         same = f" (the same weights as {same_as!r})" if same_as else ""
         log.info("%s: %s%s", where, _in_short(points[-1]), same)
     if not points:
         raise next(iter(failed.values()))
-    numbered = zip(points, steps([point.checkpoint for point in points]), strict=True)
     return Trajectory(
-        request.model,
-        transform,
-        tuple(replace(point, step=step) for point, step in numbered),
-        {name: str(error) for name, error in failed.items()},
+        model=request.model,
+        transform=transform,
+        points=_with_steps(points),
+        failed={name: str(error) for name, error in failed.items()},
     )
 
 
-def rehearse(samples: Mapping[str, Sample], task: Mapping[str, Any], device: str = "cpu") -> None:
-    """Try what :func:`follow` will measure on the labels alone, before any image goes through a backbone.
+def _with_steps(points: Sequence[Point]) -> tuple[Point, ...]:
+    found = steps([point.checkpoint for point in points])
+    return tuple(replace(point, step=step) for point, step in zip(points, found, strict=True))
+
+
+class _Measured(NamedTuple):
+    """The features of the target under one checkpoint, the collapse of every sample, and what was done to images."""
+
+    target: FeatureSet
+    reports: Mapping[str, CollapseReport]
+    transform: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _CollapseOf:
+    """Runs one checkpoint after another over all samples, and measures their collapse."""
+
+    store: FeatureStore
+    request: BackboneRequest
+    sources: Mapping[ImageSource, Mapping[str, Selection]]
+    runtime: Runtime
+    skip_broken: bool
+
+    def __call__(self, path: Path, progress: Progress) -> _Measured:
+        """Extract features with one checkpoint, and measure their collapse.
+
+        Raises:
+            WeightsError: The checkpoint cannot be read.
+            FeaturesError: Its features are not finite.
+            BrokenImagesError: Images cannot be read.
+        """
+        sets: dict[str, FeatureSet] = {}
+        request = replace(self.request, checkpoint=path)
+        for source, wanted in self.sources.items():
+            first, *others = wanted.values()
+            report = extract_to_store(self.store, request, source, first, self.runtime, progress, others)
+            if report.has_diverged:
+                raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
+            if report.failed and not self.skip_broken:
+                raise BrokenImagesError(report.failed, report.samples)
+            sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
+        return _Measured(sets[TARGET], _reports(sets, self.runtime.device), report.stored.key.transform)
+
+
+def _tell(progress: Progress | None, where: str, stage: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(f"{where} {stage}", done, total)
+
+
+def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cpu") -> None:
+    """Check with the labels alone that :func:`follow` can measure the samples, before images go through a backbone.
 
     Args:
-        samples: See there.
-        task: Likewise.
+        samples: The samples that :func:`follow` would measure.
+        task: The few-shot task on the target.
         device: Where to compute.
 
     Raises:
-        NCTransferError: What cannot be done.
+        NCTransferError: Something cannot be measured.
     """
     sets: dict[str, FeatureSet] = {}
     for source, wanted in _by_source(samples).items():
@@ -294,11 +325,11 @@ def rehearse(samples: Mapping[str, Sample], task: Mapping[str, Any], device: str
             both[0],
         )
     _reports(sets, device)
-    check_task(sets[TARGET], **{name: value for name, value in task.items() if name not in NOT_OF_THE_TASK})
+    plan_episodes(task, sets[TARGET])
 
 
 def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Selection]]:
-    """The selections of each source, whose images go through a backbone in one pass; the target's source comes last."""
+    """The samples of each source, whose images go through a backbone in one pass; the target's source comes last."""
     found: dict[ImageSource, dict[str, Selection]] = {}
     same: dict[str, ImageSource] = {}
     for name, (source, selection) in samples.items():
@@ -307,7 +338,7 @@ def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Sel
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Each checkpoint by as much of its path as tells it apart."""
+    """The path of each checkpoint, relative to the folder that all have in common."""
     folder = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(folder)) for path in paths]
 

@@ -38,7 +38,7 @@ def bounds(
 
         def measure() -> BoundTable:
             given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
-            return bound_table(ClassStatistics.of(given, output.device), given.to_dict(), all_ways, all_shots)
+            return bound_table(ClassStatistics.of(given, output.device), given.describe(), all_ways, all_shots)
 
         found = again_if_changed(measure)
         terminal.show([bounds_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)

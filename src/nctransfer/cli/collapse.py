@@ -145,7 +145,7 @@ def collapse(
             )
         )
         _tell({"": report})
-        _save_pairs(terminal, {report.features["id"]: report})
+        _save_pairs(terminal, {report.features.id: report})
         sheets = collapse_sheets(report, show.all_measures, pairs)
         if show.explain:
             sheets.append(explanation_sheet(show.all_measures or head is not None))

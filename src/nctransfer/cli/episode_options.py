@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers, numbers_or_all
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.fewshot_task import FewShotTask
 
 __all__ = ["EpisodeOptions"]
 
@@ -98,9 +101,25 @@ class EpisodeOptions:
                 f"{self.ridge_lambda!r} is neither a number nor 'loo'", param_hint="--ridge-lambda"
             ) from None
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """As the library has them."""
+    def check(self) -> None:
+        """Refuse values that are not numbers.
+
+        Raises:
+            typer.BadParameter: One of them is not.
+        """
+        self._parsed()
+
+    def task(self, seed: int) -> FewShotTask:
+        """The few-shot task.
+
+        Raises:
+            EpisodeError: There is no such task.
+        """
+        from nctransfer.evaluation.fewshot_task import FewShotTask
+
+        return FewShotTask(**self._parsed(), seed=seed)
+
+    def _parsed(self) -> dict[str, Any]:
         queries = numbers_or_all(self.queries, "--queries")
         if len(queries) != 1:
             raise typer.BadParameter(f"{self.queries!r} is not one number", param_hint="--queries")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,10 @@ from nctransfer.cli.chosen_features import (
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
 from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.features.feature_stream import Features
 
 _EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"
 
@@ -64,6 +69,32 @@ class QueryOptions:
             show_default=False,
         ),
     ] = False
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the queries come from a set of their own."""
+        return self.query_set is not None or self.query_split is not None
+
+    def refuse_several(self) -> None:
+        """Refuse several sets of features with options for one.
+
+        Raises:
+            EpisodeError: Such an option was given.
+        """
+        from nctransfer.errors import EpisodeError
+
+        if self.is_apart or self.center_on or self.probe:
+            raise EpisodeError(
+                "several sets of features do not go with --query-set, --query-split, --center-on or --probe",
+                "run them one after the other: the episodes are the same for the same --seed",
+            )
+
+    def images(self, wanted: Wanted, rest: Wanted) -> Wanted:
+        """The images that the queries come from: another set has none of the options that name a backbone or data."""
+        images = rest if self.query_set is not None else wanted
+        if self.query_split is None:
+            return images
+        return dataclasses.replace(images, chosen=dataclasses.replace(images.chosen, split=self.query_split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,57 +145,60 @@ def fewshot(
 
     Several sets of the same samples are compared on the same episodes, each with the first.
     """
-    settings = {**episode.settings, "seed": chosen.seed, "device": output.device}
+    episode.check()
     most = detail.most
     wanted = Wanted(backbone, source, reading, chosen)
     rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
-    is_apart = query.query_set is not None or query.query_split is not None
-    for_queries = rest if query.query_set is not None else wanted
-    if query.query_split is not None:
-        for_queries = dataclasses.replace(for_queries, chosen=dataclasses.replace(chosen, split=query.query_split))
+    is_apart, for_queries = query.is_apart, query.images(wanted, rest)
     names: list[str | None] = [*features] if features else [None]
     with Terminal(output, {"--save-episodes": detail.save_episodes}) as terminal:
-        from nctransfer.errors import EpisodeError
-        from nctransfer.evaluation import fewshot_accuracy
-        from nctransfer.evaluation.fewshot_comparison import FewShotComparison, compare_fewshot
+        from nctransfer.evaluation.fewshot_accuracy import run_fewshot
+        from nctransfer.evaluation.fewshot_comparison import FewShotComparison, run_comparison
         from nctransfer.evaluation.fewshot_results import FewShotResult
-        from nctransfer.evaluation.linear_probe import ProbeResult, probe
-        from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
+        from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
 
         query_name = query.query_set if query.query_set is not None else names[0]
-        if len(names) > 1 and (is_apart or query.center_on or query.probe):
-            raise EpisodeError(
-                "several sets of features do not go with --query-set, --query-split, --center-on or --probe",
-                "run them one after the other: the episodes are the same for the same --seed",
-            )
+        if len(names) > 1:
+            query.refuse_several()
         if query.probe:
             _refuse_with_probe(episode, query, detail)
 
-            def measure() -> ProbeResult:
+            def sets_of_probe() -> tuple[Features, Features | None]:
                 train = stream_for(names[0], wanted, feature_column, output, terminal)
                 test = stream_for(query_name, for_queries, feature_column, output, terminal) if is_apart else None
-                return probe(train, test, output.device)
+                return train, test
 
-            result = again_if_changed(measure)
-            terminal.show([probe_sheet(result)], result.to_dict(), [result.to_row()], chosen.seed)
+            _show_probe(sets_of_probe, output, terminal, chosen.seed)
             return
 
-        sets = [features_for(name, wanted, feature_column, output, terminal) for name in names]
-        if is_apart:
-            settings["query_set"] = features_for(query_name, for_queries, feature_column, output, terminal)
-        if query.center_on is not None:
-            settings["center_on"] = features_for(query.center_on, rest, feature_column, output, terminal)
-        settings["progress"] = terminal.progress
+        def features_of(name: str | None, images: Wanted) -> FeatureSet:
+            return features_for(name, images, feature_column, output, terminal)
+
+        task = episode.task(chosen.seed)
+        sets = [features_of(name, wanted) for name in names]
+        running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}
         found: FewShotResult | FewShotComparison
         if len(sets) == 1:
-            found = fewshot_accuracy.fewshot(sets[0], **settings)
+            query_set = features_of(query_name, for_queries) if is_apart else None
+            center_on = features_of(query.center_on, rest) if query.center_on is not None else None
+            found = run_fewshot(sets[0], task, query_set=query_set, center_on=center_on, **running)
             sheets = fewshot_sheets(found, most)
         else:
-            found = compare_fewshot({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
+            found = run_comparison({short_name(one, number): one for number, one in enumerate(sets)}, task, **running)
             sheets = fewshot_comparison_sheets(found, most)
         terminal.save("--save-episodes", found.episodes_table)
         data = found.to_dict(5 if detail.confusions is None else most)
         terminal.show(sheets, data, found.to_frame, chosen.seed)
+
+
+def _show_probe(
+    open_sets: Callable[[], tuple[Features, Features | None]], output: OutputOptions, terminal: Terminal, seed: int
+) -> None:
+    from nctransfer.evaluation.linear_probe import probe
+    from nctransfer.report.fewshot_sheets import probe_sheet
+
+    result = again_if_changed(lambda: probe(*open_sets(), output.device))
+    terminal.show([probe_sheet(result)], result.to_dict(), [result.to_row()], seed)
 
 
 def _refuse_with_probe(episode: EpisodeOptions, query: QueryOptions, detail: DetailOptions) -> None:

@@ -102,7 +102,7 @@ def trajectory(
 
     Features are kept: the same command again runs only the checkpoints that are new.
     """
-    task = {**episode.settings, "seed": chosen.seed, "device": output.device}
+    episode.check()
     given = [*named.given, *(more or [])]  # a pattern without quotes comes as several words
     if not given:
         raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
@@ -131,10 +131,10 @@ def trajectory(
                 (trained.train_split, trained.test_split),
             ),
             images.runtime(output.device),
-            task,
+            episode.task(chosen.seed),
             skip_broken=images.skip_broken,
             progress=terminal.progress,
         )
-        cache.use(cache.find(found.points[-1].fewshot.features["id"]), chosen.selection())
+        cache.use(cache.find(found.points[-1].fewshot.features.id), chosen.selection())
         terminal.draw("--figure", lambda: trajectory_figure(found))
         terminal.show(trajectory_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

@@ -1,13 +1,15 @@
-"""Episodes run through classifiers, a batch at a time."""
+"""Episodes run through classifiers, one batch at a time."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.tally import Tally
@@ -15,88 +17,140 @@ from nctransfer.evaluation.tally import Tally
 if TYPE_CHECKING:
     import torch
 
+    from nctransfer.episodes.classifier import ClassifierSettings
     from nctransfer.episodes.episode import Episodes, EpisodeSpec
-    from nctransfer.episodes.inner_products import Pool
-    from nctransfer.episodes.registry import Classifier
+    from nctransfer.episodes.inner_products import Pool, Products
+    from nctransfer.evaluation.fewshot_plan import Plan
     from nctransfer.evaluation.tally import Counts
-    from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.intervals import Interval
 
-__all__ = ["EpisodeRuns"]
+__all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
+
+Key = tuple[int, str]  # shots, classifier
 
 
-class _Run(NamedTuple):
-    """What the episodes of one task gave, by shots and classifier."""
+@dataclass(eq=False)
+class ClassifierRun:
+    """What the episodes of one number of ways gave for one number of shots and one classifier.
+
+    Attributes:
+        accuracies: The accuracy of each episode, in pieces.
+        seconds: The time of the episodes: drawing, inner products and classifier.
+        reported: What the classifier reports beside scores: the largest value over the episodes, by name.
+    """
+
+    accuracies: list[torch.Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    reported: dict[str, float] = field(default_factory=dict)
+
+    def report(self, name: str, values: torch.Tensor) -> None:
+        """Keep the largest value of what a classifier reports, one value per episode."""
+        self.reported[name] = max(self.reported.get(name, float("-inf")), float(values.max()))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResult:
+    """What the episodes of one number of ways gave.
+
+    Attributes:
+        classes: The class codes of each episode, ``(E, ways)``.
+        runs: By shots and classifier.
+        counts: Right answers and confusions, by shots and classifier.
+    """
 
     classes: torch.Tensor
-    accuracies: dict[tuple[int, str], torch.Tensor]
-    seconds: dict[tuple[int, str], float]
-    gradients: dict[tuple[int, str], float]
-    counts: dict[tuple[int, str], Counts]
+    runs: dict[Key, ClassifierRun]
+    counts: dict[Key, Counts]
 
-
-@dataclass(frozen=True, eq=False)
-class EpisodeRuns:
-    """Runs the episodes of a task, a batch at a time."""
-
-    features: FeatureSet
-    query_set: FeatureSet | None
-    pool: Pool
-    classifiers: Mapping[str, Classifier]
-    all_shots: Sequence[int]
-    episodes: int
-    interval: Interval
-
-    def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> _Run:
-        """Run all episodes of one specification."""
+    @functools.cached_property
+    def accuracies(self) -> dict[Key, torch.Tensor]:
+        """The accuracy of each episode, ``(E,)``, by shots and classifier."""
         import torch
 
-        keys = list(itertools.product(self.all_shots, self.classifiers))
-        found: dict[tuple[int, str], list[torch.Tensor]] = {key: [] for key in keys}
-        seconds = dict.fromkeys(keys, 0.0)
-        gradients: dict[tuple[int, str], float] = {}
-        tally = {shots: Tally(len(self.features.classes), self.classifiers) for shots in self.all_shots}
+        return {key: torch.cat(run.accuracies) for key, run in self.runs.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EpisodeRuns:
+    """Draws the episodes of a plan and classifies their queries, one batch at a time.
+
+    Attributes:
+        plan: The task on its feature set.
+        pool: The inner products of the features.
+        settings: What the classifiers need to know of the task.
+    """
+
+    plan: Plan
+    pool: Pool
+    settings: ClassifierSettings
+
+    def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> RunResult:
+        """Run all episodes of one number of ways.
+
+        Args:
+            spec: The episodes.
+            progress: Called with the number of episodes that are done.
+
+        Raises:
+            EpisodeError: There are fewer than two episodes that share no sample.
+        """
+        import torch
+
+        task = self.plan.task
+        runs = {key: ClassifierRun() for key in itertools.product(task.shots, task.classifiers)}
+        tallies = {shots: Tally(len(self.plan.features.classes), task.classifiers) for shots in task.shots}
         classes: list[torch.Tensor] = []
         done, start = 0, time.perf_counter()
         for batch in self._batches(spec):
             products = self.pool(batch)
-            shared = time.perf_counter() - start
-            for shots in self.all_shots:
-                start = time.perf_counter()
-                cut, some = products.cut(shots), batch.cut(shots)
-                shared_cut = time.perf_counter() - start
-                tally[shots].ask(some)
-                for name, classifier in self.classifiers.items():
-                    start = time.perf_counter()
-                    if name == "logistic":
-                        ends: list[torch.Tensor] = []
-                        scores = classifier(cut, on_end=ends.append)  # type: ignore[call-arg]
-                        gradients[shots, name] = max(gradients.get((shots, name), 0.0), float(ends[0].max()))
-                    else:
-                        scores = classifier(cut)
-                    chosen = scores.argmax(dim=2).cpu()
-                    found[shots, name].append(tally[shots].count(name, some, chosen))
-                    seconds[shots, name] += shared + shared_cut + time.perf_counter() - start
+            drawing = time.perf_counter() - start
+            for shots in task.shots:
+                self._classify(products, batch, shots, runs, tallies[shots], drawing)
             classes.append(batch.classes)
             done += len(batch)
             progress(done)
             start = time.perf_counter()
-        progress(self.episodes)
+        progress(task.episodes)
         if done < 2:
             raise EpisodeError(
                 f"the samples are enough for {counted(done, 'episode')} that {'shares' if done == 1 else 'share'} none",
                 "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
-        return _Run(
-            torch.cat(classes),
-            {key: torch.cat(values) for key, values in found.items()},
-            seconds,
-            gradients,
-            {(shots, name): tally[shots].counts(name) for shots, name in keys},
-        )
+        counts = {(shots, name): tallies[shots].counts(name) for shots, name in runs}
+        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts)
+
+    def _classify(
+        self,
+        products: Products,
+        batch: Episodes,
+        shots: int,
+        runs: dict[Key, ClassifierRun],
+        tally: Tally,
+        drawing: float,
+    ) -> None:
+        """Classify the queries of a batch by every classifier with one number of shots.
+
+        Args:
+            products: The inner products of the batch, for the largest number of shots.
+            batch: The episodes.
+            shots: The number of shots.
+            runs: What was found so far, to which this is added.
+            tally: Right answers and confusions, to which these are added.
+            drawing: The time that drawing the batch and its inner products took.
+        """
+        start = time.perf_counter()
+        products, batch = products.cut(shots), batch.cut(shots)
+        cutting = time.perf_counter() - start
+        tally.ask(batch)
+        for name in self.plan.task.classifiers:
+            run = runs[shots, name]
+            start = time.perf_counter()
+            chosen = CLASSIFIERS[name].scores(products, self.settings, run.report).argmax(dim=2).cpu()
+            run.accuracies.append(tally.count(name, batch, chosen))
+            run.seconds += drawing + cutting + time.perf_counter() - start
 
     def _batches(self, spec: EpisodeSpec) -> Iterator[Episodes]:
-        most = int((self.query_set or self.features).counts.max())
+        features, query_set, task = self.plan.features, self.plan.query_set, self.plan.task
+        most = int((query_set or features).counts.max())
         size = self.pool.batch(spec, spec.queries or most)
-        draw = sample_disjoint if self.interval == "disjoint" else sample
-        return draw(self.features, spec, self.episodes, self.query_set, size)
+        draw = sample_disjoint if task.interval == "disjoint" else sample
+        return draw(features, spec, task.episodes, query_set, size)

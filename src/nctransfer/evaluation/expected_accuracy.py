@@ -1,18 +1,18 @@
 """Expected few-shot accuracy: the mean over all episodes of a task, without drawing one.
 
-A query of class a wins against classes b, c, … if the centre of its own support is nearer than each of theirs. Given
-the query and that own centre, the wins are independent over the other classes, as their supports are; so the chance to
-win against ``w − 1`` classes, averaged over all choices of them among the others, is the elementary symmetric
-polynomial of degree ``w − 1`` of the chances to win against one, over the number of choices. One recursion gives it for
-every number of ways.
+A query of class a wins against classes b, c, … if it is nearer to the centre of its own support than to each of theirs.
+Given the query and its own centre, the wins are independent over the other classes, because their supports are. So the
+chance to win against ``w − 1`` classes, averaged over all choices of them among the others, is the elementary symmetric
+polynomial of degree ``w − 1`` of the chances to win against one class, divided by the number of choices. One recursion
+gives it for every number of ways.
 
-Two constructions give the chances:
+Two methods give the chances to win against one class:
 
-- **resampled**: the samples of every class are dealt into supports of m at random, and the share of a class's centres
-  that lose is its chance. It is unbiased, whatever the data: the polynomial is linear in each chance. Each deal uses
-  every sample once, so that what a single sample adds cancels; at one shot it is exact.
-- **normal**: centres scatter normally about the class means, with the covariance of the class over m. It needs
-  nothing but moments, says what theory says, and fails where support noise is not normal: at few shots.
+- **resampled**: the samples of every class are divided at random into supports of m samples; the share of a class's
+  centres that lose is its chance. It is unbiased, whatever the data, because the polynomial is linear in each chance.
+  Each division uses every sample once, so that what a single sample adds cancels; with one shot it is exact.
+- **normal**: centres scatter normally about the class means, with the covariance of the class divided by m. It needs
+  moments only and shows what theory predicts. It fails where the noise of the supports is not normal: at few shots.
 """
 
 from __future__ import annotations
@@ -26,60 +26,74 @@ from typing import TYPE_CHECKING, Any, Literal
 from nctransfer.devices import with_float64
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import prepared
+from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.requirements import check
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.normal_supports import Normal
-from nctransfer.evaluation.resampled_supports import Deals, Queries, is_plain
+from nctransfer.evaluation.resampled_supports import Queries, Resampled, is_plain
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
+    from nctransfer.episodes.classifier import ExpectedForm
+    from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["ExpectedAccuracies", "ExpectedAccuracy", "expect"]
+__all__ = ["METHODS", "ExpectedAccuracies", "ExpectedAccuracy", "expect"]
+
+Method = Literal["resampled", "normal"]
+METHODS: tuple[Method, ...] = ("resampled", "normal")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpectedAccuracy:
-    """The mean accuracy over all episodes of a task.
+    """The mean accuracy over all episodes of one number of ways and of shots.
 
     Attributes:
-        accuracy: Of nearest class centres.
-        ci95: Half the width of the 95% interval of the computation (of what was resampled and subsampled, not of the
-            data); 0 where it is exact.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        classifier: The name of the classifier.
         method: How it was computed.
-        queries: Samples that were classified.
+        accuracy: The mean accuracy.
+        ci95: Half the width of the 95% interval of the computation: of the resampling and subsampling, not of the data.
+            It is 0 where the computation is exact.
+        queries: The number of samples that were classified.
     """
 
     ways: int
     shots: int
     classifier: str
-    method: Literal["resampled", "normal"]
+    method: Method
     accuracy: float
     ci95: float
     queries: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpectedAccuracies:
-    """A learning surface: ways × shots.
+    """Expected accuracies for several numbers of ways and of shots.
 
     Attributes:
-        features: What it is of.
-        rows: One for each number of shots and of ways.
-        seconds: Time of all of it.
+        features: What they were computed from.
+        rows: One row for each number of shots and of ways.
+        seconds: The time of the computation.
     """
 
-    features: dict[str, Any]
+    features: FeatureInfo
     rows: tuple[ExpectedAccuracy, ...]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON has it."""
-        return {"features": self.features, "results": [asdict(row) for row in self.rows], "seconds": self.seconds}
+        return {
+            "features": self.features.to_dict(),
+            "results": [asdict(row) for row in self.rows],
+            "seconds": self.seconds,
+        }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a task."""
+        """One row for each number of shots and of ways."""
         import pandas as pd
 
         return pd.DataFrame([asdict(row) for row in self.rows])
@@ -91,78 +105,113 @@ def expect(
     shots: int | Sequence[int] = (1, 2, 5, 10, 50),
     *,
     classifier: str = "ncc",
-    method: Literal["resampled", "normal"] = "resampled",
+    method: Method = "resampled",
     center_on: FeatureSet | None = None,
     l2_normalise: bool = False,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> ExpectedAccuracies:
-    """The mean accuracy over all episodes, for every number of ways and shots: no episode is drawn.
+    """The mean accuracy over all episodes, for every number of ways and shots, without drawing an episode.
 
-    Cost, for n queries (4,000 at most), C classes, s samples a class and K ways: ``n·C·s·d/m`` multiply-adds for a deal
-    and ``n·C·K·s/m`` for the recursion; the normal form ``n·C·s·d``, and ``16·n·C·K`` for each number of shots.
+    Cost, for n queries (4,000 at most), C classes, s samples per class and K ways: ``n·C·s·d/m`` multiply-adds per
+    partition and ``n·C·K·s/m`` for the recursion; the normal method takes ``n·C·s·d``, and ``16·n·C·K`` for each number
+    of shots.
 
     Args:
         features: The feature set.
-        ways: Classes a task; those above the number of classes are an error.
-        shots: Support samples a class; every class must have one sample more.
-        classifier: ``ncc``, ``cosine``, or ``simpleshot`` with a reference mean: those whose score of a class depends
-            on the centre of that class alone.
-        method: ``resampled`` (unbiased) or ``normal`` (``ncc`` only).
-        center_on: A set whose mean is taken off first.
-        l2_normalise: Scale features to unit length (after that).
-        seed: Of the deals.
+        ways: Classes per episode; more than there are is an error.
+        shots: Support samples per class; every class must have one sample more.
+        classifier: ``ncc``, ``cosine``, ``simpleshot`` with a reference mean, or another one with an expected form: the
+            score of a class must depend on the centre of that class alone.
+        method: ``resampled`` (unbiased) or ``normal`` (for ``ncc`` only).
+        center_on: A set whose mean is subtracted from the features first.
+        l2_normalise: Scale features to unit length, after the mean was subtracted.
+        seed: The seed of the partitions.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        EpisodeError: Too few classes or samples, or a classifier or method for which there is no such form.
+        EpisodeError: There are too few classes or samples, or the classifier has no expected form.
     """
     import torch
 
     start = time.perf_counter()
     all_ways, all_shots = sorted(set(_listed(ways))), sorted(set(_listed(shots)))
     if not (all_ways and all_shots):
-        raise EpisodeError("ways and shots must each hold something")
-    if classifier == "simpleshot" and center_on is None:
-        raise EpisodeError(
-            "the score of simpleshot depends on the supports of all classes by their mean: there is no such form of it",
-            "give a reference mean by --center-on",
-        )
-    is_known = classifier in ("ncc", "cosine", "simpleshot") and method in ("resampled", "normal")
-    if not is_known or (method == "normal" and classifier != "ncc"):
-        raise EpisodeError(
-            f"there is no expected accuracy of {classifier!r} by method {method!r}",
-            "choose --classifier from ncc, cosine, simpleshot, and --method from resampled, normal (of ncc alone)",
-        )
-    for least in all_ways:
-        check(features, EpisodeSpec(least, max(all_shots), 1, seed))
+        raise EpisodeError("ways and shots must each hold something", "give at least one number of each")
+    form = _form(classifier, method, center_on is not None)
+    for number in all_ways:
+        check(features, EpisodeSpec(number, max(all_shots), 1, seed))
     for number in all_shots:
         EpisodeSpec(2, number, 1, seed)
-    rows = prepared(features, None, center_on, l2_normalise or classifier == "simpleshot")
-    if classifier != "cosine":
+    rows = prepared(features, None, center_on, l2_normalise or form.scales_features)
+    if form.is_translation_invariant:
         rows = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
     generator = torch.Generator().manual_seed(seed)
     queries = Queries(features, generator)
-    chosen = with_float64(device)
     degrees = torch.tensor([number - 1 for number in all_ways])
-    surface: Deals | Normal
+    surface: Resampled | Normal
     if method == "normal":
-        surface = Normal(queries, rows.to(chosen, torch.float64), degrees)
+        surface = Normal(queries, rows.to(with_float64(device), torch.float64), degrees)
     else:
-        dtype = torch.float32 if is_plain(features, rows) else torch.float64
-        surface = Deals(queries, rows.to(chosen, dtype), degrees, classifier, generator)
+        rows = rows.to(with_float64(device), torch.float32 if is_plain(features, rows) else torch.float64)
+        surface = Resampled(queries=queries, rows=rows, degrees=degrees, form=form, generator=generator)
     found: list[ExpectedAccuracy] = []
     for done, number in enumerate(all_shots, start=1):
-        accuracies, errors = surface(number)
-        found += [
-            ExpectedAccuracy(size, number, classifier, method, float(accuracy), 1.96 * float(error), len(queries.rows))
-            for size, accuracy, error in zip(all_ways, accuracies, errors, strict=True)
-        ]
+        found += _rows(all_ways, number, classifier, method, surface(number), len(queries.rows))
         if progress:
             progress("shots", done, len(all_shots))
-    return ExpectedAccuracies(features.to_dict(), tuple(found), time.perf_counter() - start)
+    return ExpectedAccuracies(features=features.describe(), rows=tuple(found), seconds=time.perf_counter() - start)
+
+
+def _form(classifier: str, method: str, has_reference_mean: bool) -> ExpectedForm:
+    """The expected form of a classifier.
+
+    Raises:
+        EpisodeError: It has none, or not by this method, or only with a reference mean.
+    """
+    entry = CLASSIFIERS.get(classifier)
+    form = entry.expected if entry is not None else None
+    if form is not None and form.needs_reference_mean and not has_reference_mean:
+        raise EpisodeError(
+            f"the score of {classifier} depends on the supports of all classes through their mean, so that it has no "
+            "expected accuracy without a reference mean",
+            "give a reference mean by --center-on",
+        )
+    if entry is None or form is None or method not in METHODS or (method == "normal" and not entry.has_theory):
+        entries = [CLASSIFIERS[name] for name in CLASSIFIERS]
+        by_resampling = ", ".join(one.name for one in entries if one.expected is not None)
+        by_theory = ", ".join(one.name for one in entries if one.has_theory)
+        raise EpisodeError(
+            f"there is no expected accuracy of {classifier!r} by method {method!r}",
+            f"choose --classifier from {by_resampling}, and --method from {', '.join(METHODS)} (normal for {by_theory} "
+            "only)",
+        )
+    return form
+
+
+def _rows(
+    ways: Sequence[int],
+    shots: int,
+    classifier: str,
+    method: Method,
+    found: tuple[torch.Tensor, torch.Tensor],
+    queries: int,
+) -> list[ExpectedAccuracy]:
+    """The rows of one number of shots, from accuracies and standard errors for each number of ways."""
+    return [
+        ExpectedAccuracy(
+            ways=size,
+            shots=shots,
+            classifier=classifier,
+            method=method,
+            accuracy=float(accuracy),
+            ci95=1.96 * float(error),
+            queries=queries,
+        )
+        for size, accuracy, error in zip(ways, *found, strict=True)
+    ]
 
 
 def _listed(given: int | Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Few-shot accuracy: episodes times classifiers."""
+"""Few-shot accuracy: simple classifiers on many random episodes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nctransfer.episodes.inner_products import Pool, prepared
-from nctransfer.errors import FeaturesError, counted
+from nctransfer.episodes.registry import reported_names
+from nctransfer.errors import counted
 from nctransfer.evaluation.episode_runs import EpisodeRuns
-from nctransfer.evaluation.expected_accuracy import expect
+from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
-from nctransfer.evaluation.fewshot_task import check_task, chosen_classifiers
-from nctransfer.evaluation.resampled_supports import QUERIES
+from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_theory import with_theory
 from nctransfer.intervals import half_width
-from nctransfer.neural_collapse.bounds import BOUNDS, Bound, error_bounds
-from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     import torch
 
-    from nctransfer.evaluation.fewshot_task import Number, Task
-    from nctransfer.evaluation.tally import Counts
+    from nctransfer.episodes.episode import EpisodeSpec
+    from nctransfer.evaluation.episode_runs import RunResult
+    from nctransfer.evaluation.fewshot_plan import Plan
+    from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["fewshot"]
+__all__ = ["fewshot", "run_fewshot"]
 
 log = logging.getLogger(__name__)
 
-EXPECTED_WORK = 1e8  # steps of the recursion of a deal, some seconds: with more there is no expected accuracy
+Progress = Callable[[str, int, int], None]
 
 
 def fewshot(
@@ -51,43 +52,40 @@ def fewshot(
     interval: Interval = "episodes",
     drop_small: bool = False,
     theory: bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FewShotResult:
     """n-way k-shot accuracy of simple classifiers on frozen features.
 
     Args:
         features: The feature set.
-        ways: Classes an episode; one number or several; ``all`` for every class.
-        shots: Support samples a class; one number or several, on the same episodes.
-        queries: Query samples a class; ``all`` for every sample that is left.
-        episodes: Episodes for each task.
+        ways: Classes per episode; one number or several; ``all`` for every class.
+        shots: Support samples per class; one number or several, on the same episodes.
+        queries: Query samples per class; ``all`` for every sample that is not in the support.
+        episodes: Episodes per number of ways.
         classifiers: Names from :data:`~nctransfer.episodes.registry.CLASSIFIERS`, or ``all``.
-        seed: Of the episodes; the same seed gives the same episodes for any backbone on the same data.
+        seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
         device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
-        query_set: Where the queries come from, if not from the features; other samples of the same classes.
-        center_on: A set whose mean is taken off first: the reference mean of ``simpleshot``. Without, ``simpleshot``
-            takes the mean of each support.
-        l2_normalise: Scale features to unit length (after that).
-        ridge_lambda: The penalty of ``ridge``, see there.
-        interval: What the 95% interval is of, see :data:`INTERVALS`. With ``disjoint``, the episodes are drawn so that
-            no two share a sample, and are as many as that gives.
-        drop_small: Leave out classes of too few samples; else they are an error.
-        theory: Say beside what is measured of ``ncc`` what is expected, and how the geometry of the classes bounds it.
+        query_set: Where the queries come from, if not from the features: other samples of the same classes.
+        center_on: A set whose mean is subtracted from all features first. It is the reference mean of ``simpleshot``,
+            which otherwise takes the mean of each support.
+        l2_normalise: Scale features to unit length, after the mean was subtracted.
+        ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
+        interval: What the 95% interval refers to, see :data:`~nctransfer.intervals.INTERVALS`. With ``disjoint``, no
+            two episodes share a sample, and there are as many episodes as the samples allow.
+        drop_small: Leave out classes with too few samples; otherwise they are an error.
+        theory: Give the expected accuracy and the bounds of the error beside the measured accuracy of ``ncc``.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        EpisodeError: The features have too few classes or samples for a task, or a name is unknown.
+        EpisodeError: The features have too few classes or samples for the task, or a name is unknown.
+
+    >>> import numpy as np
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> line = FeatureSet.from_arrays(np.arange(6.0)[:, None] // 3 + 0.01 * np.arange(6.0)[:, None], "aaabbb")
+    >>> fewshot(line, ways=2, queries=2, episodes=10, classifiers="ncc").rows[0].accuracy
+    1.0
     """
-    described = features.to_dict()
-    settings: dict[str, Any] = {
-        "query_set": query_set.to_dict() if query_set is not None else None,
-        "center_on": center_on.info.id if center_on is not None else None,
-        "l2_normalise": l2_normalise,
-        "ridge_lambda": ridge_lambda,
-    }
-    plan = check_task(
-        features,
-        query_set,
+    task = FewShotTask(
         ways=ways,
         shots=shots,
         queries=queries,
@@ -95,106 +93,111 @@ def fewshot(
         classifiers=classifiers,
         seed=seed,
         ridge_lambda=ridge_lambda,
+        l2_normalise=l2_normalise,
         interval=interval,
         drop_small=drop_small,
+        theory=theory,
     )
-    features, query_set, specs, all_shots = plan.features, plan.query_set, plan.specs, plan.all_shots
-    seed, count = specs[0].seed, specs[0].queries
-    names, functions = chosen_classifiers(classifiers, ridge_lambda, "origin" if center_on is not None else "mean")
-    if drop_small:
-        settings["dropped"] = plan.dropped
-    seen = prepared(features, query_set, center_on, l2_normalise)
-    pool = Pool(seen, device)
-    if interval != "disjoint":
-        pool.prepare(specs, episodes, int((query_set or features).counts.max()))
+    return run_fewshot(features, task, query_set=query_set, center_on=center_on, device=device, progress=progress)
+
+
+def run_fewshot(
+    features: FeatureSet,
+    task: FewShotTask,
+    *,
+    query_set: FeatureSet | None = None,
+    center_on: FeatureSet | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> FewShotResult:
+    """:func:`fewshot` with a task that was made before.
+
+    Args:
+        features: The feature set.
+        task: The task.
+        query_set: Where the queries come from, if not from the features: other samples of the same classes.
+        center_on: A set whose mean is subtracted from all features first.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: The features have too few classes or samples for the task.
+    """
+    plan = plan_episodes(task, features, query_set)
+    rows_of_pool = prepared(plan.features, plan.query_set, center_on, task.l2_normalise)
+    runs = EpisodeRuns(
+        plan=plan,
+        pool=_pool(plan, rows_of_pool, device),
+        settings=task.classifier_settings(has_reference_mean=center_on is not None),
+    )
+    found: dict[int, RunResult] = {}
+    for number, spec in enumerate(plan.specs):
+        found[spec.ways] = runs(spec, functools.partial(_tell, progress, number, len(plan.specs), task.episodes))
+        _note_fewer(spec, len(found[spec.ways].classes), task.episodes)
+    rows = tuple(row for spec in plan.specs for row in _rows(plan, spec, found[spec.ways]))
+    if task.theory:
+        seen = replace(plan.features, features=rows_of_pool[: len(plan.features)])
+        rows = with_theory(rows, seen, plan.query_set is not None, device)
+    return FewShotResult(
+        features=features.describe(),
+        rows=rows,
+        classes=plan.features.classes,
+        task=task,
+        query_set=query_set.describe() if query_set is not None else None,
+        center_on=center_on.info.id if center_on is not None else None,
+        dropped=plan.dropped,
+        accuracies={(ways, *key): one for ways, run in found.items() for key, one in run.accuracies.items()},
+        drawn={ways: run.classes for ways, run in found.items()},
+        counts={(ways, *key): one for ways, run in found.items() for key, one in run.counts.items()},
+    )
+
+
+def _pool(plan: Plan, rows: torch.Tensor, device: str) -> Pool:
+    """The inner products of the features: all at once, or of the rows of each episode, whichever is less work."""
+    pool = Pool(rows, device)
+    if plan.task.interval != "disjoint":
+        pool.prepare(plan.specs, plan.task.episodes, int((plan.query_set or plan.features).counts.max()))
     log.debug("inner products: %s", "all at once, looked up" if pool.has_gram else "of the rows of each episode")
-    runs = EpisodeRuns(features, query_set, pool, functions, all_shots, episodes, interval)
-    rows: list[FewShotRow] = []
-    accuracies: dict[Task, torch.Tensor] = {}
-    counts: dict[Task, Counts] = {}
-    drawn: dict[int, torch.Tensor] = {}
-    for number, spec in enumerate(specs):
-        run = runs(spec, functools.partial(_told, progress, number, len(specs), episodes))
-        drawn[spec.ways] = run.classes
-        if len(run.classes) < episodes:
-            log.warning(
-                "%d-way: %s, as no two may share a sample; %s were asked for",
-                spec.ways,
-                counted(len(run.classes), "episode"),
-                f"{episodes:,}",
-            )
-        for key, values in run.accuracies.items():
-            task = (spec.ways, *key)
-            accuracies[task], counts[task] = values, run.counts[key]
-            rows.append(
-                FewShotRow(
-                    ways=spec.ways,
-                    shots=key[0],
-                    queries="all" if count is None else count,
-                    episodes=len(values),
-                    classifier=key[1],
-                    seed=seed,
-                    accuracy=float(values.mean()),
-                    ci95=half_width(values, run.classes, len(features.classes), interval),
-                    interval=interval,
-                    std=float(values.std()),
-                    lowest_decile=float(values.quantile(0.1)),
-                    seconds=run.seconds[key],
-                    gradient_norm=run.gradients.get(key),
-                )
-            )
-    if theory and "ncc" in names:
-        rows = _with_theory(rows, replace(features, features=seen[: len(features)]), query_set is not None, device)
-    return FewShotResult(described, tuple(rows), features.classes, settings, accuracies, drawn, counts)
+    return pool
 
 
-def _with_theory(
-    rows: Sequence[FewShotRow], features: FeatureSet, has_query_set: bool, device: str
-) -> list[FewShotRow]:
-    """The rows of ``ncc`` with what is expected, and with bounds."""
-    of_ncc = [row for row in rows if row.classifier == "ncc"]
-    all_ways, all_shots = (sorted({getattr(row, name) for row in of_ncc}) for name in ("ways", "shots"))
-    expected: dict[tuple[int, int], float] = {}
-    reason = None
-    work = (
-        min(len(features), QUERIES) * len(features.classes) * all_ways[-1] * int(features.counts.max()) / all_shots[0]
-    )
-    if has_query_set:
-        reason = "the queries are of another set"
-    elif of_ncc[0].queries == "all" and len(set(features.counts.tolist())) > 1:
-        reason = "where all that are left are queries, large classes weigh more"
-    elif work > EXPECTED_WORK:
-        reason = (
-            f"it is {work:.1e} steps of work, above the limit of {EXPECTED_WORK:.0e}: nctransfer expect computes it"
+def _rows(plan: Plan, spec: EpisodeSpec, found: RunResult) -> list[FewShotRow]:
+    """The accuracies of one number of ways, one row for each number of shots and classifier."""
+    task = plan.task
+    nothing = dict.fromkeys(reported_names(task.classifiers))
+    rows = []
+    for (shots, name), values in found.accuracies.items():
+        run = found.runs[shots, name]
+        rows.append(
+            FewShotRow(
+                ways=spec.ways,
+                shots=shots,
+                queries=task.queries,
+                episodes=len(values),
+                classifier=name,
+                seed=task.seed,
+                accuracy=float(values.mean()),
+                ci95=half_width(values, found.classes, len(plan.features.classes), task.interval),
+                interval=task.interval,
+                std=float(values.std()),
+                lowest_decile=float(values.quantile(0.1)),
+                seconds=run.seconds,
+                reported=nothing | run.reported,
+            )
         )
-    else:
-        found = expect(features, all_ways, all_shots, seed=of_ncc[0].seed, device=device)
-        expected = {(row.ways, row.shots): row.accuracy for row in found.rows}
-    undefined = {"expected_accuracy": reason} if reason else {}
-    stats, why = None, "the queries are of another set"
-    if not has_query_set:
-        try:
-            stats = ClassStatistics.of(features, device)
-        except FeaturesError as error:
-            why = error.message
-    new = []
-    for row in rows:
-        if row.classifier == "ncc":
-            bounds = (
-                error_bounds(stats, row.ways, row.shots)
-                if stats is not None
-                else {name: Bound(None, why) for name in BOUNDS}
-            )
-            row = replace(
-                row,
-                expected_accuracy=expected.get((row.ways, row.shots)),
-                bounds={name: one.to_dict() for name, one in bounds.items()},
-                undefined=undefined | {name: one.reason for name, one in bounds.items() if one.reason},
-            )
-        new.append(row)
-    return new
+    return rows
 
 
-def _told(progress: Callable[[str, int, int], None] | None, number: int, of: int, episodes: int, done: int) -> None:
+def _note_fewer(spec: EpisodeSpec, drawn: int, wanted: int) -> None:
+    if drawn < wanted:
+        log.warning(
+            "%d-way: %s, as no two may share a sample; %s were asked for",
+            spec.ways,
+            counted(drawn, "episode"),
+            f"{wanted:,}",
+        )
+
+
+def _tell(progress: Progress | None, number: int, of: int, episodes: int, done: int) -> None:
     if progress:
         progress("episodes", number * episodes + done, of * episodes)

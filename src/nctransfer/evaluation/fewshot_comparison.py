@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.evaluation.fewshot_accuracy import fewshot
+from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.intervals import half_width
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from nctransfer.evaluation.fewshot_results import FewShotResult
-    from nctransfer.evaluation.fewshot_task import Task
+    from nctransfer.evaluation.fewshot_accuracy import Progress
+    from nctransfer.evaluation.fewshot_results import FewShotResult, RowKey
+    from nctransfer.evaluation.fewshot_task import FewShotTask
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["FewShotComparison", "FewShotDifference", "compare_fewshot", "paired_difference"]
+__all__ = ["FewShotComparison", "FewShotDifference", "compare_fewshot", "paired_difference", "run_comparison"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewShotDifference:
     """How much more accurate one set is than the first, on the same episodes.
 
     Attributes:
-        difference: Mean over episodes of the accuracy less that of the first.
+        name: The set.
+        first: The set that it is compared with.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        classifier: The name of the classifier.
+        difference: The mean over episodes of the accuracy minus that of the first.
         ci95: Half the width of its 95% interval.
         is_real: Whether the interval leaves out zero.
     """
@@ -45,33 +51,37 @@ class FewShotDifference:
     is_real: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewShotComparison:
     """Several feature sets of the same samples, on the same episodes.
 
     Attributes:
-        results: By name.
-        differences: Of each set but the first, for each task and classifier.
+        results: The result of each set, by name.
+        differences: The paired difference of each set but the first to the first, for each row.
     """
 
     results: Mapping[str, FewShotResult]
     differences: tuple[FewShotDifference, ...]
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
-        """The comparison as JSON has it."""
+        """The comparison as JSON has it.
+
+        Args:
+            confusions: How many of the most confused pairs each row lists; ``None`` for all.
+        """
         return {
             "sets": [{"name": name, **result.to_dict(confusions)} for name, result in self.results.items()],
             "differences": [asdict(one) for one in self.differences],
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows of every set, named by ``set``."""
+        """The rows of every set; the column ``set`` names it."""
         import pandas as pd
 
         return pd.DataFrame([{"set": name, **row.to_row()} for name, one in self.results.items() for row in one.rows])
 
     def episodes_table(self) -> pa.Table:
-        """See :meth:`FewShotResult.episodes_table`; the sets one after the other, named by ``set``."""
+        """The episodes of every set, see :meth:`FewShotResult.episodes_table`; the column ``set`` names it."""
         import pyarrow as pa
 
         tables = {name: result.episodes_table() for name, result in self.results.items()}
@@ -84,45 +94,77 @@ def compare_fewshot(sets: Mapping[str, FeatureSet], *args: Any, **settings: Any)
     """:func:`fewshot` on the same episodes of several feature sets of the same samples, and the paired differences.
 
     Args:
-        sets: By name; the first is what the others are compared with. Samples that not all have are left out.
-        args: See :func:`fewshot`.
-        settings: Likewise.
+        sets: The feature sets by name; the others are compared with the first. Samples that not all sets have are left
+            out.
+        args: Passed to :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`.
+        settings: Passed to it by name.
 
     Raises:
-        EpisodeError: They have no classes or samples in common; see also :func:`fewshot`.
+        EpisodeError: The sets have no classes or samples in common; see also :func:`fewshot`.
     """
+    return _compared(sets, lambda features: fewshot(features, *args, **settings))
+
+
+def run_comparison(
+    sets: Mapping[str, FeatureSet], task: FewShotTask, *, device: str = "auto", progress: Progress | None = None
+) -> FewShotComparison:
+    """:func:`compare_fewshot` with a task that was made before.
+
+    Args:
+        sets: The feature sets by name.
+        task: The task.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: The sets have no classes or samples in common, or too few for the task.
+    """
+    return _compared(sets, lambda features: run_fewshot(features, task, device=device, progress=progress))
+
+
+def _compared(sets: Mapping[str, FeatureSet], run: Callable[[FeatureSet], FewShotResult]) -> FewShotComparison:
     if len(sets) < 2:
-        raise EpisodeError("a comparison needs at least two sets of features")
-    results = {
-        name: fewshot(features, *args, **settings)
-        for name, features in zip(sets, _same_samples(list(sets.values())), strict=True)
-    }
+        raise EpisodeError(
+            f"a comparison needs at least two sets of features; {len(sets)} was given", "give another set"
+        )
+    same = _same_samples(list(sets.values()))
+    results = {name: run(features) for name, features in zip(sets, same, strict=True)}
     first, *others = results
     differences = []
     for name, row in ((other, row) for other in others for row in results[other].rows):
-        task = (row.ways, row.shots, row.classifier)
-        mean, reach = paired_difference(results[name], results[first], task, row.interval)
-        differences.append(FewShotDifference(name, first, *task, mean, reach, abs(mean) > reach))
-    return FewShotComparison(results, tuple(differences))
+        mean, half = paired_difference(results[name], results[first], row.key, row.interval)
+        differences.append(
+            FewShotDifference(
+                name=name,
+                first=first,
+                ways=row.ways,
+                shots=row.shots,
+                classifier=row.classifier,
+                difference=mean,
+                ci95=half,
+                is_real=abs(mean) > half,
+            )
+        )
+    return FewShotComparison(results=results, differences=tuple(differences))
 
 
 def paired_difference(
-    one: FewShotResult, other: FewShotResult, task: Task, interval: Interval = "episodes"
+    one: FewShotResult, other: FewShotResult, key: RowKey, interval: Interval = "episodes"
 ) -> tuple[float, float]:
     """How much more accurate one set is than another on the same episodes, and half the width of its 95% interval.
 
     Args:
-        one: Of the same samples as ``other``, drawn by the same seed.
-        other: What it is compared with.
-        task: Ways, shots and classifier.
-        interval: What the interval is of.
+        one: A result on the same samples as ``other``, drawn with the same seed.
+        other: The result that it is compared with.
+        key: Ways, shots and classifier.
+        interval: What the interval refers to.
     """
-    values = one.accuracies[task] - other.accuracies[task]
-    return float(values.mean()), half_width(values, one.drawn[task[0]], len(one.classes), interval)
+    values = one.accuracies[key] - other.accuracies[key]
+    return float(values.mean()), half_width(values, one.drawn[key[0]], len(one.classes), interval)
 
 
 def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
-    """The samples that all sets have, by class and id."""
+    """The samples that all sets have, matched by class and id."""
     import torch
 
     keys = [
@@ -134,7 +176,9 @@ def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
             "the sets have no sample in common, by class and id: they cannot be compared on the same episodes",
             "compare backbones on the same data",
         )
-    order = [key for key in keys[0] if key in shared]  # that of the first: a set orders its ids by what they all are
+    order = [
+        key for key in keys[0] if key in shared
+    ]  # the order of the first set, as another set may sort its ids otherwise
     same: list[FeatureSet] = []
     for one, own in zip(sets, keys, strict=True):
         if left_out := len(one) - len(order):

@@ -7,34 +7,47 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import EpisodeError
+from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
 
-    from nctransfer.evaluation.fewshot_task import Task
     from nctransfer.evaluation.tally import Counts
+    from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.intervals import Interval
 
-__all__ = ["ClassAccuracy", "Confusion", "FewShotResult", "FewShotRow"]
+__all__ = ["ClassAccuracy", "Confusion", "FewShotResult", "FewShotRow", "RowKey"]
+
+RowKey = tuple[int, int, str]  # ways, shots, classifier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewShotRow:
-    """Accuracy of one classifier on one task.
+    """The accuracy of one classifier with one number of ways and of shots.
 
     Attributes:
-        accuracy: Mean over episodes of the share of queries classified right.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        queries: Query samples per class; ``all`` for every sample that is not in the support.
+        episodes: Episodes that were run.
+        classifier: The name of the classifier.
+        seed: The seed of the episodes.
+        accuracy: The mean over episodes of the share of queries that are classified right.
         ci95: Half the width of its 95% interval.
-        interval: What that is of, see :data:`INTERVALS`.
-        std: Standard deviation over episodes.
-        lowest_decile: What a tenth of the episodes do not exceed.
-        seconds: Time of the episodes: drawing, inner products and classifier.
-        gradient_norm: Of logistic regression: the largest, relative to that of all weights zero.
-        expected_accuracy: Of ``ncc``: the mean over all episodes, computed without drawing them.
-        bounds: Of the error of ``ncc``: value and whether it is vacuous, by name.
-        undefined: Why there is no value, by name.
+        interval: What the interval refers to, see :data:`~nctransfer.intervals.INTERVALS`.
+        std: The standard deviation over episodes.
+        lowest_decile: The accuracy that a tenth of the episodes do not exceed.
+        seconds: The time of the episodes: drawing, inner products and classifier.
+        reported: What classifiers report beside scores, by name: the largest value over the episodes; ``None`` for what
+            this classifier does not report. ``gradient_norm`` is the norm of the gradient at which logistic regression
+            stopped, relative to that at zero weights.
+        expected_accuracy: The mean over all episodes, computed without drawing them; ``None`` if theory does not
+            describe the classifier.
+        bounds: Bounds of the error, by name: value, and whether it is vacuous.
+        undefined: Why a value is missing, by name.
     """
 
     ways: int
@@ -49,21 +62,33 @@ class FewShotRow:
     std: float
     lowest_decile: float
     seconds: float
-    gradient_norm: float | None = None
+    reported: Mapping[str, float | None] = field(default_factory=dict)
     expected_accuracy: float | None = None
     bounds: Mapping[str, Mapping[str, Any]] | None = None
     undefined: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> RowKey:
+        """Ways, shots and classifier, which tell the rows of a result apart."""
+        return (self.ways, self.shots, self.classifier)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON has it: what the classifier reports stands among the fields."""
+        row: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            row |= value if name == "reported" else {name: value}
+        return row
+
     def to_row(self) -> dict[str, Any]:
-        """The fields as one row of a table: each bound a column."""
-        row = asdict(self)
+        """The row of a table: each bound is a column."""
+        row = self.to_dict()
         del row["undefined"]
         bounds = row.pop("bounds") or {}
         return row | {f"bound_{name}": one["value"] for name, one in bounds.items()}
 
 
 class ClassAccuracy(NamedTuple):
-    """How often the queries of a class were classified right; ``None`` if no episode had it."""
+    """How often the queries of a class were classified right; ``None`` if no episode had the class."""
 
     name: str
     accuracy: float | None
@@ -71,7 +96,7 @@ class ClassAccuracy(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often queries of one class were taken for another, of those that could have been."""
+    """How often queries of one class were taken for another, among those in episodes that had both classes."""
 
     name: str
     taken_for: str
@@ -79,80 +104,104 @@ class Confusion(NamedTuple):
     queries: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewShotResult:
     """Few-shot accuracies on one feature set.
 
     Attributes:
-        features: What was measured, as :meth:`~nctransfer.features.feature_set.FeatureSet.to_dict` says it.
-        rows: One row for each of ways × shots × classifiers.
-        classes: The class names.
-        settings: What else was asked for: query set, reference mean, normalisation, penalty, classes left out.
-        accuracies: Of each episode, ``(E,)``, by ways, shots and classifier.
+        features: What was measured.
+        rows: One row for each number of ways, number of shots and classifier.
+        classes: The names of the classes that took part.
+        task: What was asked for.
+        query_set: Where the queries came from, if not from the features.
+        center_on: The id of the set whose mean was subtracted first.
+        dropped: The classes that were left out because they have too few samples.
+        accuracies: The accuracy of each episode, ``(E,)``, by ways, shots and classifier.
         drawn: The class codes of each episode, ``(E, ways)``, by ways.
+        counts: Right answers and confusions, by ways, shots and classifier.
     """
 
-    features: dict[str, Any]
+    features: FeatureInfo
     rows: tuple[FewShotRow, ...]
     classes: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    accuracies: Mapping[Task, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    task: FewShotTask = field(default_factory=FewShotTask)
+    query_set: FeatureInfo | None = None
+    center_on: str | None = None
+    dropped: tuple[str, ...] = ()
+    accuracies: Mapping[RowKey, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     drawn: Mapping[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
-    counts: Mapping[Task, Counts] = field(default_factory=dict, repr=False, compare=False)
+    counts: Mapping[RowKey, Counts] = field(default_factory=dict, repr=False, compare=False)
 
-    def class_accuracies(self, task: Task) -> tuple[ClassAccuracy, ...]:
-        """Of each class, by name."""
-        counts = self.counts[task]
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What changes the numbers beside the columns of the rows, as JSON has it."""
+        settings: dict[str, Any] = {
+            "query_set": self.query_set.to_dict() if self.query_set is not None else None,
+            "center_on": self.center_on,
+            "l2_normalise": self.task.l2_normalise,
+            "ridge_lambda": self.task.ridge_lambda,
+        }
+        return settings | ({"dropped": list(self.dropped)} if self.task.drop_small else {})
+
+    def class_accuracies(self, key: RowKey) -> tuple[ClassAccuracy, ...]:
+        """How often the queries of each class were classified right.
+
+        Args:
+            key: Ways, shots and classifier.
+        """
+        counts = self.counts[key]
         pairs = zip(self.classes, counts.right.tolist(), counts.asked.tolist(), strict=True)
         return tuple(ClassAccuracy(name, right / asked if asked else None, int(asked)) for name, right, asked in pairs)
 
-    def confusions(self, task: Task, most: int | None = None) -> tuple[Confusion, ...]:
-        """The most confused pairs first: by the lower end of the 95% (Wilson) interval of their rate.
+    def confusions(self, key: RowKey, most: int | None = None) -> tuple[Confusion, ...]:
+        """The most confused pairs first: in the order of the lower end of the 95% (Wilson) interval of their rate.
 
         Args:
-            task: Ways, shots and classifier.
-            most: So many at most.
+            key: Ways, shots and classifier.
+            most: The largest number of pairs; ``None`` for all.
 
         Raises:
             EpisodeError: There are more than 1,000 classes.
         """
-        counts = self.counts[task]
+        counts = self.counts[key]
         if counts.taken is None or counts.together is None:
             raise EpisodeError(
-                f"pairs of {len(self.classes):,} classes are too many to count", "choose by --classes FILE"
+                f"pairs of {len(self.classes):,} classes are too many to count",
+                "choose fewer classes by --classes FILE",
             )
         taken, together = counts.taken.double(), counts.together.double().clamp(min=1)
-        rate, z2 = taken / together, 1.96**2
-        middle = rate + z2 / (2 * together)
-        reach = (z2 * (rate * (1 - rate) + z2 / (4 * together)) / together).sqrt()
-        lower = (middle - reach) / (1 + z2 / together)
+        lower, _ = wilson(taken, together)
         lower[taken == 0] = 0
         order = lower.flatten().sort(descending=True, stable=True).indices[: int((taken > 0).sum())][:most]
         return tuple(
-            Confusion(self.classes[a], self.classes[b], float(rate[a, b]), int(together[a, b]))
+            Confusion(self.classes[a], self.classes[b], float(taken[a, b] / together[a, b]), int(together[a, b]))
             for a, b in (divmod(place, len(self.classes)) for place in order.tolist())
         )
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
-        """The result as JSON has it, with so many of the most confused pairs; ``None`` for all."""
+        """The result as JSON has it.
+
+        Args:
+            confusions: How many of the most confused pairs each row lists; ``None`` for all.
+        """
         rows = []
         for row in self.rows:
-            task, found = (row.ways, row.shots, row.classifier), asdict(row)
-            if task in self.counts:
-                found["classes"] = [one._asdict() for one in self.class_accuracies(task)]
-                can = self.counts[task].taken is not None
-                found["confusions"] = [one._asdict() for one in self.confusions(task, confusions)] if can else None
+            found = row.to_dict()
+            if row.key in self.counts:
+                found["classes"] = [one._asdict() for one in self.class_accuracies(row.key)]
+                can = self.counts[row.key].taken is not None
+                found["confusions"] = [one._asdict() for one in self.confusions(row.key, confusions)] if can else None
             rows.append(found)
-        return {"features": self.features, "settings": dict(self.settings), "results": rows}
+        return {"features": self.features.to_dict(), "settings": self.settings, "results": rows}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a task and classifier, the fields of :class:`FewShotRow`, each bound a column."""
+        """One row for each number of ways, number of shots and classifier; each bound is a column."""
         import pandas as pd
 
         return pd.DataFrame([row.to_row() for row in self.rows])
 
     def episodes_table(self) -> pa.Table:
-        """One row an episode, task and classifier: which classes it had, and its accuracy."""
+        """One row for each episode, number of shots and classifier: the classes of the episode, and its accuracy."""
         import numpy as np
         import pyarrow as pa
 
@@ -165,7 +214,7 @@ class FewShotResult:
             tables.append(
                 pa.table(
                     {
-                        "features": pa.repeat(self.features["id"], size),
+                        "features": pa.repeat(self.features.id, size),
                         "ways": pa.repeat(ways, size),
                         "shots": pa.repeat(shots, size),
                         "classifier": pa.repeat(classifier, size),

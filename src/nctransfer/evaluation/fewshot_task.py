@@ -1,146 +1,142 @@
-"""A few-shot task as it is asked for, checked against the labels."""
+"""A few-shot task: which episodes are drawn, what classifies them, and what is said about the result."""
 
 from __future__ import annotations
 
-import functools
-import logging
-import math
 import operator
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, overload
 
+from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
-from nctransfer.episodes.registry import CLASSIFIERS
-from nctransfer.episodes.requirements import check, check_disjoint, large_enough, same_classes
-from nctransfer.errors import EpisodeError, counted
-from nctransfer.intervals import INTERVALS
+from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
+from nctransfer.errors import EpisodeError
+from nctransfer.intervals import INTERVALS, Interval
 
-if TYPE_CHECKING:
-    from nctransfer.episodes.registry import Classifier
-    from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.intervals import Interval
-
-__all__ = ["Number", "Plan", "Task", "check_task", "chosen_classifiers"]
-
-log = logging.getLogger(__name__)
+__all__ = ["FewShotTask", "Number", "OneOrSeveral"]
 
 Number = int | Literal["all"]
-Task = tuple[int, int, str]  # ways, shots, classifier
+T = TypeVar("T")
 
 
-class Plan(NamedTuple):
-    """What a request for few-shot tasks comes to.
+class OneOrSeveral(Generic[T]):
+    """A field of a dataclass that is given as one value or several, and read as a tuple.
+
+    Args:
+        default: The values if none are given.
+    """
+
+    def __init__(self, *default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> tuple[T, ...]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> tuple[T, ...]: ...
+    def __get__(self, instance: object | None, owner: type) -> tuple[T, ...]:
+        several: tuple[T, ...] = self._default if instance is None else instance.__dict__[self._name]
+        return several
+
+    def __set__(self, instance: object, given: T | Iterable[T]) -> None:
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            several: tuple[T, ...] = (given,)
+        else:
+            several = tuple(given)
+        instance.__dict__[self._name] = several
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotTask:
+    """Few-shot tasks on one feature set: every number of ways with every number of shots and every classifier.
+
+    A task validates itself when it is created. ``ways``, ``shots`` and ``classifiers`` take one value or several.
 
     Attributes:
-        features: Of the classes that are drawn.
-        query_set: Likewise.
-        specs: One a number of ways, for the most shots.
-        all_shots: Ascending.
-        dropped: Classes of too few samples.
-    """
-
-    features: FeatureSet
-    query_set: FeatureSet | None
-    specs: Sequence[EpisodeSpec]
-    all_shots: Sequence[int]
-    dropped: Sequence[str]
-
-
-def _listed(given: Number | Sequence[Number]) -> list[Number]:
-    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-
-
-def _several(given: Number | Sequence[Number], every: int | None = None) -> list[int]:
-    return sorted({every if number == "all" and every else operator.index(number) for number in _listed(given)})  # type: ignore[arg-type]
-
-
-def check_task(
-    features: FeatureSet,
-    query_set: FeatureSet | None = None,
-    *,
-    ways: Number | Sequence[Number] = 5,
-    shots: int | Sequence[int] = 1,
-    queries: Number = 15,
-    episodes: int = 10_000,
-    classifiers: str | Sequence[str] = ("ridge", "ncc"),
-    seed: int = 0,
-    ridge_lambda: float | Literal["loo"] | None = None,
-    interval: Interval = "episodes",
-    drop_small: bool = False,
-) -> Plan:
-    """Whether :func:`fewshot` can do what is asked for, by the labels alone: the vectors are not looked at.
+        ways: Classes per episode; ``all`` stands for every class.
+        shots: Support samples per class, ascending. All numbers of shots use the same episodes.
+        queries: Query samples per class; ``all`` takes every sample that is not in the support.
+        episodes: Episodes per number of ways.
+        classifiers: Names of the registry :data:`~nctransfer.episodes.registry.CLASSIFIERS`; ``all`` stands for all.
+        seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
+        ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
+        l2_normalise: Whether features are scaled to unit length.
+        interval: What the 95% interval refers to, see :data:`~nctransfer.intervals.INTERVALS`. With ``disjoint`` no two
+            episodes share a sample, and there are as many episodes as the samples allow.
+        drop_small: Whether classes with too few samples are left out; otherwise they are an error.
+        theory: Whether the expected accuracy and the error bounds are computed for the classifiers that have them.
 
     Raises:
-        EpisodeError: See there.
+        EpisodeError: A number is too small, or a name is unknown.
+
+    >>> task = FewShotTask(ways=5, shots=(5, 1), classifiers="ncc")
+    >>> task.ways, task.shots, task.classifiers
+    ((5,), (1, 5), ('ncc',))
     """
-    names, _ = chosen_classifiers(classifiers, ridge_lambda, "mean")
-    all_shots = _several(shots)
-    if not (all_shots and names and _listed(ways)):
-        raise EpisodeError("ways, shots and classifiers must each hold something")
-    if episodes < 2:
-        raise EpisodeError(f"episodes is {episodes}; an interval needs at least 2")
-    if interval not in INTERVALS:
-        raise EpisodeError(f"there is no interval {interval!r}", f"choose --interval from {', '.join(INTERVALS)}")
-    if ridge_lambda == "loo" and "ridge" in names and min(all_shots) < 2:
-        raise EpisodeError("a leave-one-out choice of the penalty needs 2 shots", "give --ridge-lambda a number")
-    count = None if isinstance(queries, str) and queries == "all" else operator.index(queries)
-    seed = operator.index(seed)
-    if query_set is not None:
-        features, query_set = same_classes(features, query_set)
-    dropped: list[str] = []
-    if drop_small:
-        features, query_set, dropped = _without_small(features, query_set, EpisodeSpec(2, max(all_shots), count, seed))
-    specs = [EpisodeSpec(size, max(all_shots), count, seed) for size in _several(ways, len(features.classes))]
-    for least in all_shots:
-        EpisodeSpec(2, least, count, seed)
-    for spec in specs:
-        check(features, spec, query_set)
-        if interval == "disjoint":
-            check_disjoint(spec)
-        if interval == "classes" and spec.ways > (most := len(features.classes) - 2):
+
+    ways: OneOrSeveral[Number] = OneOrSeveral[Number](5)  # noqa: RUF009 - a descriptor, which tasks share
+    shots: OneOrSeveral[int] = OneOrSeveral[int](1)  # noqa: RUF009
+    queries: Number = 15
+    episodes: int = 10_000
+    classifiers: OneOrSeveral[str] = OneOrSeveral[str]("ridge", "ncc")  # noqa: RUF009
+    seed: int = 0
+    ridge_lambda: float | Literal["loo"] | None = None
+    l2_normalise: bool = False
+    interval: Interval = "episodes"
+    drop_small: bool = False
+    theory: bool = True
+
+    def __post_init__(self) -> None:
+        self._normalise()
+        if not (self.ways and self.shots and self.classifiers):
+            raise EpisodeError("ways, shots and classifiers must each hold something", "give at least one of each")
+        if self.episodes < 2:
             raise EpisodeError(
-                f"an interval over the draw of classes needs more of them: {spec.ways} ways and "
-                f"{len(features.classes)} classes",
-                f"give --ways {most} or less, or another --interval" if most >= 2 else "give another --interval",
+                f"episodes is {self.episodes}; an interval needs at least 2", "give --episodes 2 or more"
             )
-    return Plan(features, query_set, specs, all_shots, dropped)
+        if self.interval not in INTERVALS:
+            raise EpisodeError(
+                f"there is no interval {self.interval!r}", f"choose --interval from {', '.join(INTERVALS)}"
+            )
+        for ways in self.ways:
+            self.spec(2 if ways == "all" else ways)
+        for shots in self.shots:
+            EpisodeSpec(ways=2, shots=shots, queries=self.query_count, seed=self.seed)
+        settings = self.classifier_settings()
+        for name in self.classifiers:
+            CLASSIFIERS[name].options(settings)
+        if self.interval == "disjoint" and self.query_count is None:
+            raise EpisodeError(
+                "episodes that share no sample cannot have all samples as queries",
+                "give --queries a number, such as 15",
+            )
 
+    def _normalise(self) -> None:
+        """Numbers as ``int``; shots and ways in ascending order; each name once."""
+        numbers = sorted({operator.index(number) for number in self.ways if number != "all"})
+        normal: dict[str, Any] = {
+            "ways": (*numbers, *(["all"] if "all" in self.ways else [])),
+            "shots": sorted({operator.index(number) for number in self.shots}),
+            "queries": self.queries if self.queries == "all" else operator.index(self.queries),
+            "classifiers": choose_classifiers(self.classifiers),
+            "seed": operator.index(self.seed),
+        }
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)
 
-def chosen_classifiers(
-    classifiers: str | Sequence[str], penalty: float | Literal["loo"] | None, about: Literal["mean", "origin"]
-) -> tuple[list[str], dict[str, Classifier]]:
-    """The names of the classifiers, and the functions with their settings.
+    @property
+    def query_count(self) -> int | None:
+        """Query samples per class; ``None`` for every sample that is not in the support."""
+        return None if self.queries == "all" else self.queries
 
-    Raises:
-        EpisodeError: There is no such classifier, or the penalty of ridge is not one.
-    """
-    names = [classifiers] if isinstance(classifiers, str) else list(dict.fromkeys(classifiers))
-    if names == ["all"]:
-        names = list(CLASSIFIERS)
-    if unknown := [name for name in names if name not in CLASSIFIERS]:
-        raise EpisodeError(
-            f"there is no classifier {unknown[0]!r}", f"choose --classifier from {', '.join(CLASSIFIERS)}, or all"
+    def spec(self, ways: int) -> EpisodeSpec:
+        """The episodes of one number of ways, with the largest number of shots."""
+        return EpisodeSpec(ways=ways, shots=max(self.shots), queries=self.query_count, seed=self.seed)
+
+    def classifier_settings(self, has_reference_mean: bool = False) -> ClassifierSettings:
+        """What the classifiers may need to know of the task."""
+        return ClassifierSettings(
+            shots=min(self.shots), ridge_lambda=self.ridge_lambda, has_reference_mean=has_reference_mean
         )
-    if isinstance(penalty, str) and penalty != "loo":
-        raise EpisodeError(f"the penalty of ridge is {penalty!r}", "give --ridge-lambda a number above zero, or loo")
-    if isinstance(penalty, (int, float)) and not 0 < penalty < math.inf:
-        raise EpisodeError(f"the penalty of ridge is {penalty}", "give --ridge-lambda a number above zero, or loo")
-    settings: dict[str, dict[str, Any]] = {"ridge": {"penalty": penalty}, "simpleshot": {"about": about}}
-    return names, {name: functools.partial(CLASSIFIERS[name], **settings.get(name, {})) for name in names}
-
-
-def _without_small(
-    features: FeatureSet, query_set: FeatureSet | None, spec: EpisodeSpec
-) -> tuple[FeatureSet, FeatureSet | None, list[str]]:
-    """Without the classes of too few samples, and which those are."""
-    enough = large_enough(features, spec, query_set)
-    dropped = [features.classes[code] for code in (~enough).nonzero()[:, 0].tolist()]
-    if dropped and bool(enough.any()):
-        log.warning(
-            "%s of too few samples left out: %s",
-            counted(len(dropped), "class", "classes"),
-            ", ".join(map(repr, dropped[:5])) + ", …" * (len(dropped) > 5),
-        )
-        codes = enough.nonzero()[:, 0]
-        features, query_set = features.only_classes(codes), query_set.only_classes(codes) if query_set else None
-    return features, query_set, dropped

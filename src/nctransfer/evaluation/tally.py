@@ -1,4 +1,4 @@
-"""Counts of right answers and of confusions, over episodes."""
+"""Counts of right answers and of confusions over episodes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Tally"]
 
-MOST_CONFUSED = 1000  # classes: more of them have too many pairs to count
+MOST_CONFUSED = 1000  # with more classes there are too many pairs to count
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Counts:
-    """Queries of C classes: how many there were ``(C,)``, and how many of them were right ``(C,)``.
+    """What happened to the queries of C classes with one classifier.
 
-    ``together`` and ``taken`` are ``(C, C)``: queries of a class in episodes that had the other, and how many of them
-    were taken for it.
+    Attributes:
+        asked: Queries of each class, ``(C,)``.
+        right: Queries of each class that were classified right, ``(C,)``.
+        together: Queries of class i in episodes that had class j too, ``(C, C)``; ``None`` for too many classes.
+        taken: Queries of class i that were classified as class j, ``(C, C)``; ``None`` for too many classes.
     """
 
     asked: torch.Tensor
@@ -31,7 +34,12 @@ class Counts:
 
 
 class Tally:
-    """Counts, over episodes of one task, which classes queries had and which they were taken for."""
+    """Counts, over episodes of one task, the true classes of queries and the classes that they were taken for.
+
+    Args:
+        classes: The number of classes, C.
+        names: The classifiers.
+    """
 
     def __init__(self, classes: int, names: Iterable[str]) -> None:
         import torch
@@ -56,7 +64,16 @@ class Tally:
             self._together.index_add_(0, pairs.flatten(), asked[:, :, None].expand(pairs.shape).flatten())
 
     def count(self, name: str, episodes: Episodes, chosen: torch.Tensor) -> torch.Tensor:
-        """Count the answers ``(E, Q)``, each one of the ways; the share of them that is right, ``(E,)`` float64."""
+        """Count the predictions of one classifier.
+
+        Args:
+            name: The classifier.
+            episodes: E episodes of w classes.
+            chosen: The predicted class of each query, from 0 to ``w − 1``, ``(E, Q)``.
+
+        Returns:
+            The accuracy of each episode, ``(E,)`` float64.
+        """
         import torch
 
         ways, count = episodes.queries.shape[1:]
@@ -80,7 +97,12 @@ class Tally:
         return shares
 
     def counts(self, name: str) -> Counts:
-        """What was counted of one classifier."""
+        """The counts of one classifier."""
         shape = (self._classes, self._classes)
-        pairs = (self._together.view(shape), self._taken[name].view(shape)) if len(self._together) else (None, None)
-        return Counts(self._asked, self._right[name], *pairs)
+        has_pairs = len(self._together) > 0
+        return Counts(
+            asked=self._asked,
+            right=self._right[name],
+            together=self._together.view(shape) if has_pairs else None,
+            taken=self._taken[name].view(shape) if has_pairs else None,
+        )

@@ -1,4 +1,4 @@
-"""The chance to win against classes drawn at random: elementary symmetric polynomials."""
+"""The chance to win against several classes drawn at random: elementary symmetric polynomials."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "chance_to_win", "mean_wins"]
 
-CHUNK = 8192  # pairs of query and own centre at a time
+CHUNK = (
+    8192  # pairs of a query and a centre of its own class at a time, so that they stay in the cache of the processor
+)
 
 
 def chance_to_win(chances: torch.Tensor, most: int) -> torch.Tensor:
-    """The chance to win against k classes drawn from T, for every k up to ``most``.
+    """The chance to win against k classes drawn from T without replacement, for every k up to ``most``.
 
-    ``e_k ← (1 − k/t) e_k + (k/t) p_t e_{k−1}`` with t classes taken so far: the elementary symmetric polynomial over
-    the binomial coefficient, which never overflows.
+    It is the elementary symmetric polynomial of degree k of the chances, divided by ``binom(T, k)``. The recursion
+    ``e_k ← (1 − k/t) e_k + (k/t) p_t e_{k−1}``, with t the number of classes taken so far, never overflows.
 
     Args:
-        chances: To win against each class alone, ``(T, b)``.
-        most: k ≤ T.
+        chances: The chance to win against each class alone, ``(T, b)``.
+        most: The largest k; at most T.
 
     Returns:
-        ``(most + 1, b)``; row k is for k classes.
+        ``(most + 1, b)``; row k is the chance for k classes.
 
     >>> import torch
-    >>> chance_to_win(torch.tensor([[1.0], [1.0], [0.0]]), 2)[:, 0]  # one pair of the three
+    >>> chance_to_win(torch.tensor([[1.0], [1.0], [0.0]]), 2)[:, 0]  # of the three pairs of classes, one is won
     tensor([1.0000, 0.6667, 0.3333])
     """
     import torch
@@ -42,7 +44,15 @@ def chance_to_win(chances: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def mean_wins(chances: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-    """:func:`chance_to_win` against as many classes as are wanted, ``(k, b)``, in pieces that stay in the cache."""
+    """:func:`chance_to_win` for some numbers of classes, computed in pieces.
+
+    Args:
+        chances: The chance to win against each class alone, ``(T, b)``.
+        degrees: Numbers of classes, ``(k,)``.
+
+    Returns:
+        ``(k, b)``.
+    """
     import torch
 
     most = int(degrees.max())

@@ -103,24 +103,24 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
 
 def task_facts(result: FewShotResult) -> dict[str, str]:
     """The task, as lines above a table."""
-    first, settings = result.rows[0], result.settings
+    first = result.rows[0]
     counts = dict.fromkeys(f"{row.episodes:,}" for row in result.rows)
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     facts = {
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
         + f"{' or '.join(counts)} episodes, {first.queries} queries a class, seed {first.seed}",
     }
-    if other := settings.get("query_set"):
-        split = f", split {other['split']}" if other.get("split") else ""
-        facts["queries"] = f"{other['id']}{split} ({other['samples']:,} samples)"
+    if other := result.query_set:
+        split = f", split {other.split}" if other.split else ""
+        facts["queries"] = f"{other.id}{split} ({other.samples:,} samples)"
     changes = [
-        f"less the mean of {settings['center_on']}" if settings.get("center_on") else "",
-        "scaled to unit length" if settings.get("l2_normalise") else "",
+        f"less the mean of {result.center_on}" if result.center_on else "",
+        "scaled to unit length" if result.task.l2_normalise else "",
     ]
     if any(changes):
         facts["features are"] = ", ".join(filter(None, changes))
-    if settings.get("dropped"):
-        facts["left out"] = f"{counted(len(settings['dropped']), 'class', 'classes')} of too few samples"
+    if result.dropped:
+        facts["left out"] = f"{counted(len(result.dropped), 'class', 'classes')} of too few samples"
     return facts
 
 
@@ -175,7 +175,7 @@ def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None =
     ]
     first = results[0].rows[0]
     samples = {
-        str(number + 1): "  ".join([one.features["id"], about_features(one.features)["data"]])
+        str(number + 1): "  ".join([one.features.id, about_features(one.features)["data"]])
         for number, one in enumerate(results)
     }
     words = {True: "better", False: "worse"}
@@ -221,7 +221,7 @@ def probe_sheet(result: ProbeResult) -> Sheet:
         for name, value in about_features(result.train).items()
     }
     if result.test is not None:
-        facts["test"] = f"{result.test['id']} ({result.test['samples']:,} samples)"
+        facts["test"] = f"{result.test.id} ({result.test.samples:,} samples)"
     facts |= {
         "accuracy": f"{percent(result.accuracy)}  [{percent(low)}, {percent(high)}]",
         "balanced": percent(result.balanced_accuracy),

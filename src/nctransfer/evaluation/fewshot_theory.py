@@ -1,0 +1,97 @@
+"""Theory beside measured few-shot accuracies: the expected accuracy, and bounds of the error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.errors import FeaturesError
+from nctransfer.evaluation.expected_accuracy import expect
+from nctransfer.evaluation.resampled_supports import QUERIES
+from nctransfer.neural_collapse.bounds import BOUNDS, Bound, error_bounds
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.fewshot_results import FewShotRow
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["EXPECTED_WORK", "with_theory"]
+
+EXPECTED_WORK = 1e8  # steps of the recursion over classes, some seconds; above it no expected accuracy is computed
+OTHER_SET = "the queries are of another set"
+
+
+def with_theory(
+    rows: Sequence[FewShotRow], features: FeatureSet, has_query_set: bool, device: str
+) -> tuple[FewShotRow, ...]:
+    """The rows; those of classifiers that theory describes with their expected accuracy and the bounds of their error.
+
+    Args:
+        rows: What was measured.
+        features: The features as the classifiers saw them.
+        has_query_set: Whether the queries came from another set, for which theory has no value.
+        device: Where to compute.
+    """
+    names = dict.fromkeys(row.classifier for row in rows if CLASSIFIERS[row.classifier].has_theory)
+    if not names:
+        return tuple(rows)
+    stats, why = None, OTHER_SET
+    if not has_query_set:
+        try:
+            stats = ClassStatistics.of(features, device)
+        except FeaturesError as error:
+            why = error.message
+    expected: dict[tuple[str, int, int], float] = {}
+    reasons: dict[str, str] = {}
+    for name in names:
+        own = [row for row in rows if row.classifier == name]
+        if reason := OTHER_SET if has_query_set else _why_not(own, features):
+            reasons[name] = reason
+        else:
+            expected |= _expected(name, own, features, device)
+    new = []
+    for row in rows:
+        if row.classifier in names:
+            bounds = (
+                {name: Bound(None, why) for name in BOUNDS}
+                if stats is None
+                else error_bounds(stats, row.ways, row.shots)
+            )
+            value = expected.get((row.classifier, row.ways, row.shots))
+            row = _with_bounds(row, value, reasons.get(row.classifier), bounds)
+        new.append(row)
+    return tuple(new)
+
+
+def _why_not(rows: Sequence[FewShotRow], features: FeatureSet) -> str | None:
+    """Why there is no expected accuracy for these rows; ``None`` if there is one."""
+    if rows[0].queries == "all" and len(set(features.counts.tolist())) > 1:
+        return "where all that are left are queries, large classes weigh more"
+    ways, shots = max(row.ways for row in rows), min(row.shots for row in rows)
+    work = min(len(features), QUERIES) * len(features.classes) * ways * int(features.counts.max()) / shots
+    if work > EXPECTED_WORK:
+        return f"it is {work:.1e} steps of work, above the limit of {EXPECTED_WORK:.0e}: nctransfer expect computes it"
+    return None
+
+
+def _expected(
+    name: str, rows: Sequence[FewShotRow], features: FeatureSet, device: str
+) -> dict[tuple[str, int, int], float]:
+    """The expected accuracy by classifier, ways and shots."""
+    ways, shots = (sorted({getattr(row, field) for row in rows}) for field in ("ways", "shots"))
+    found = expect(features, ways, shots, classifier=name, seed=rows[0].seed, device=device)
+    return {(name, row.ways, row.shots): row.accuracy for row in found.rows}
+
+
+def _with_bounds(
+    row: FewShotRow, expected: float | None, reason: str | None, bounds: Mapping[str, Bound]
+) -> FewShotRow:
+    return replace(
+        row,
+        expected_accuracy=expected,
+        bounds={name: one.to_dict() for name, one in bounds.items()},
+        undefined=({"expected_accuracy": reason} if reason else {})
+        | {name: one.reason for name, one in bounds.items() if one.reason},
+    )
