@@ -1,1 +1,1 @@
-"""What has been through a backbone once: extracted, kept as Parquet, found again."""
+"""Features that a backbone has computed once: extracted, kept as Parquet, found again."""

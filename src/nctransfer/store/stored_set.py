@@ -136,7 +136,7 @@ class StoredSet:
         """
         with writing_errors(self.path):
             with self._lock():
-                # without a manifest there is no set: who reads it now is told that it changed, not that it is damaged
+                # first the manifest: who reads the set now learns that it changed, not that it is damaged
                 (self.path / "manifest.json").unlink(missing_ok=True)
                 shutil.rmtree(self.rows_path, ignore_errors=True)
             shutil.rmtree(self.path)
