@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,12 +97,18 @@ def pets(tmp_path: Path) -> Path:
     return write_digits(tmp_path / "pets", {"zero": 0, "one": 1, "two": 2}, 6)
 
 
+@functools.cache
+def _digits() -> Any:
+    from sklearn.datasets import load_digits
+
+    return load_digits()
+
+
 def write_digits(root: Path, classes: dict[str, int], each: int) -> Path:
     """A folder of class folders: ``each`` images of the digit that each class name stands for."""
     from PIL import Image
-    from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits = _digits()
     for name, digit in classes.items():
         folder = root / name
         folder.mkdir(parents=True)

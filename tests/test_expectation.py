@@ -25,6 +25,8 @@ from nctransfer.evaluation.win_probability import chance_to_win
 from nctransfer.features.feature_set import FeatureSet
 from samples import normal_classes, set_of
 
+slow = pytest.mark.slow
+
 fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False, device="cpu")
 
 
@@ -132,7 +134,15 @@ def test_one_shot_of_cosine_is_exact():
     assert expected != pytest.approx(enumerated(classes, 3, 1), abs=0.01)
 
 
-@pytest.mark.parametrize(("shots", "counts"), [(2, [5, 4, 6]), (3, [7, 5, 6]), (3, [4, 4, 5]), (4, [5, 6, 5, 5])])
+@pytest.mark.parametrize(
+    ("shots", "counts"),
+    [
+        (2, [5, 4, 6]),
+        pytest.param(3, [7, 5, 6], marks=slow),
+        pytest.param(3, [4, 4, 5], marks=slow),
+        pytest.param(4, [5, 6, 5, 5], marks=slow),
+    ],
+)
 def test_more_shots_are_unbiased(shots: int, counts: list[int]):
     classes = gaussian(counts, d=3)
     features = set_of(classes)
@@ -156,7 +166,7 @@ def test_collapsed_classes_are_always_right(shots: int, method: Any):
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
+@pytest.mark.parametrize("value", [0.0, pytest.param(0.1, marks=slow), 1234.5])
 @pytest.mark.parametrize("classifier", ["ncc", "cosine"])
 def test_features_all_the_same_are_right_by_chance(value: float, classifier: str):
     features = set_of(np.full((6, 10, 5), value))
@@ -196,7 +206,7 @@ def enumerated_loss(classes: list[np.ndarray]) -> float:
     [
         ([20] * 6, (2, 6), (1, 2, 5)),
         ([8, 30, 12, 50], (2, 4), (1, 3)),
-        ([7] * 24, (2, 12, 24), 2),
+        pytest.param([7] * 24, (2, 12, 24), 2, marks=slow),
         ([21, 24], 2, (10, 15)),
         ([13] * 3, 3, (7, 11)),
     ],
@@ -235,7 +245,7 @@ def test_episodes_of_features_of_unit_length_agree(center: bool):
     assert abs(raw - scaled) > 0.02
 
 
-@pytest.mark.parametrize("far", [1000.0, 1e4, 1e6])
+@pytest.mark.parametrize("far", [pytest.param(1000.0, marks=slow), 1e4, pytest.param(1e6, marks=slow)])
 def test_one_sample_far_away_spoils_nothing(far: float):
     classes = gaussian([20] * 5, d=8)
     classes[-1][-1] += far
@@ -255,6 +265,18 @@ def test_neither_offset_nor_scale_changes_anything():
 # queries and centres that are not all taken
 
 
+def test_some_queries_stand_for_all(monkeypatch: pytest.MonkeyPatch):
+    features = set_of(gaussian([60] * 4, d=4))
+    whole = {method: expect(features, 3, 5, method=method, device="cpu").rows[0] for method in ("resampled", "normal")}
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 60)
+    for method, row in whole.items():
+        some = [expect(features, 3, 5, method=method, seed=seed, device="cpu").rows[0] for seed in range(4)]
+        assert (row.queries, {one.queries for one in some}) == (240, {60})
+        assert len({one.accuracy for one in some}) == 4
+        assert all(0 < abs(one.accuracy - row.accuracy) < 2 * math.hypot(one.ci95, row.ci95) for one in some)
+
+
+@slow
 def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
     features = set_of(gaussian([60] * 4, d=4))
     [whole] = expect(features, 3, 1, device="cpu").rows
@@ -271,6 +293,7 @@ def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
     assert 0.85 <= np.mean([abs(row.accuracy - whole_normal.accuracy) <= row.ci95 for row in few]) <= 1
 
 
+@slow
 def test_few_queries_and_as_many_shots_as_there_can_be(monkeypatch: pytest.MonkeyPatch):
     features = set_of(gaussian([20] * 4, spread=0.5))
     [row] = fewshot(features, 3, 19, queries=1, episodes=6000, classifiers="ncc").rows
@@ -311,7 +334,7 @@ def test_the_seed_decides():
 # the normal form
 
 
-@pytest.mark.parametrize("d", [3, 40], ids=["wider than the samples", "narrower"])
+@pytest.mark.parametrize("d", [3, pytest.param(40, marks=slow)])  # narrower and wider than the samples
 @pytest.mark.parametrize("shots", [1, 4])
 def test_moments_of_squared_distances(d: int, shots: int):
     classes = gaussian([12, 9], d=d, seed=3)
@@ -367,8 +390,8 @@ def test_means_and_variances_without_replacement(shots: int):
                 assert float(moments[1][0]) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("counts", [[60] * 5, [40, 90, 60]], ids=["even", "uneven"])
-@pytest.mark.parametrize("d", [5, 100])
+@pytest.mark.parametrize("counts", [pytest.param([60] * 5, marks=slow), [40, 90, 60]], ids=["even", "uneven"])
+@pytest.mark.parametrize("d", [5, pytest.param(100, marks=slow)])
 def test_normal_form_is_near_episodes_at_many_shots(counts: list[int], d: int):
     features = set_of(gaussian(counts, d=d, spread=1.0 if d == 5 else 0.3))
     ways = (2, len(counts))
