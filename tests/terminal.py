@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import nctransfer as nct
@@ -26,6 +27,8 @@ from nctransfer.cli import app
 
 VIT = ("--model", "test_vit", "--random-init")  # a tiny backbone
 SMALL = ("--ways", "2", "--queries", "3", "--episodes", "20")  # what fits six images a class
+
+COMMAND = typer.main.get_command(app)
 
 
 def cli(*arguments: object, charset: str = "utf-8", answer: str | None = None, **environment: str) -> Any:
@@ -36,6 +39,8 @@ def cli(*arguments: object, charset: str = "utf-8", answer: str | None = None, *
     environment = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["nctransfer", *words])
+        # the runner would build all commands and their options anew each time, which takes longer than most of them
+        patch.setattr("typer.testing._get_command", lambda _: COMMAND, raising=False)
         try:
             runner = CliRunner(charset=charset)
             return runner.invoke(app, words, input=answer, env=environment, catch_exceptions=False)
