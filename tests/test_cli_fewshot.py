@@ -174,7 +174,8 @@ def test_queries_come_from_another_set(one: Path, other: Path) -> None:
 def test_classes_of_two_sets_are_matched_by_name(one: Path, tmp_path: Path) -> None:
     # c and d in the places of others: by code, hardly a query would be right
     queries = npz(tmp_path / "q.npz", "xcd", seed=5)
-    means = np.load(one)["feature"].reshape(6, 25, 8).mean(axis=1)
+    with np.load(one) as arrays:
+        means = arrays["feature"].reshape(6, 25, 8).mean(axis=1)
     np.savez(queries, feature=np.repeat(means[[0, 2, 3]], 5, axis=0), label=np.repeat(list("xcd"), 5))
     result = done("fewshot", one, *FEW, "-w", 2, "--queries", 5, "-s", 9, "--query-set", queries, "-f", "json")
     found = json.loads(result.stdout)
@@ -424,11 +425,12 @@ def test_settings_are_shown_for_several_sets_too(uneven: Path, tmp_path: Path) -
 
 
 def test_samples_that_one_set_lacks_are_left_out(one: Path, tmp_path: Path) -> None:
-    x = np.load(one)
+    with np.load(one) as arrays:
+        features, labels = arrays["feature"], arrays["label"]
     ids = np.array([f"{number:03d}" for number in range(150)])
     whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
-    np.savez(whole, feature=x["feature"], label=x["label"], id=ids)
-    np.savez(part, feature=x["feature"][4:], label=x["label"][4:], id=ids[4:])
+    np.savez(whole, feature=features, label=labels, id=ids)
+    np.savez(part, feature=features[4:], label=labels[4:], id=ids[4:])
     result = done("fewshot", whole, part, *FEW, "-f", "json")
     assert warned(result, 4, whole)
     found = json.loads(result.stdout)
