@@ -14,15 +14,15 @@ import torch
 from safetensors.torch import save_file
 
 from messages import says
-from nctransfer.backbones import names
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.building import load
-from nctransfer.backbones.checkpoint_fitting import tensor_digest
 from nctransfer.backbones.listing import list_models
-from nctransfer.backbones.names import ALIASES, BUNDLED, DEFAULT_MODEL, bundled, resolve
+from nctransfer.backbones.names import ALIASES, DEFAULT_MODEL, resolve
 from nctransfer.backbones.overrides import RESERVED
 from nctransfer.backbones.plugins import import_plugin, plugin_file
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.backbones.tensor_digests import tensor_digest
+from nctransfer.backbones.weight_files import BUNDLED, at_hand, bundled
 from nctransfer.errors import ModelError, WeightsError
 from tiny import REPOSITORY, Bomb, features, in_hub, near, random, state_of, with_classes
 
@@ -235,7 +235,7 @@ def test_a_folder_that_is_not_there_or_holds_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError) as error:
         of_folder(folder)
-    says(error, "model.safetensors")
+    says(error, repr(str(folder)), hint="model.safetensors")
     (folder / "config.json").unlink()
     with pytest.raises(ModelError) as error:
         of_folder(folder)
@@ -395,13 +395,13 @@ def test_the_default_model_is_bundled() -> None:
     path = bundled(spec)
     assert spec.name in BUNDLED
     assert path is not None
-    assert names.at_hand(spec) == ("bundled", path)
+    assert at_hand(spec) == ("bundled", path)
 
 
 def test_a_bundle_that_is_not_installed_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUNDLED, "test_vit.r160_in1k", "no_such_package")
     assert bundled(resolve("test_vit")) is None
-    assert names.at_hand(resolve("test_vit")) is None
+    assert at_hand(resolve("test_vit")) is None
 
 
 # Plugins

@@ -36,8 +36,9 @@ from messages import logged, missing, says, those
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.building import load
 from nctransfer.backbones.hub import Progress
-from nctransfer.backbones.names import DEFAULT_MODEL, bundled, resolve
+from nctransfer.backbones.names import DEFAULT_MODEL, resolve
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.backbones.weight_files import bundled
 from nctransfer.errors import (
     BrokenImagesError,
     DataError,
@@ -893,7 +894,7 @@ def spoil(pets: Path) -> dict[str, str]:
     return {
         "one/empty.png": "0 bytes",
         "one/empty too.png": "0 bytes",
-        "two/text.jpg": "no image",
+        "two/text.jpg": "known format",
         "two/cut.png": "truncated",
         "zero/dangling.png": "No such file",
         "zero/folder.png/cut.PNG": "truncated",
@@ -1158,7 +1159,7 @@ def test_the_weights_of_a_local_model_must_be_there(pets: Path, local: Path, ran
     away = (local / "model.safetensors").rename(local.parent / "away")
     with pytest.raises(WeightsError) as error:
         found()
-    says(error, "model.safetensors")
+    says(error, repr(str(local)), hint="model.safetensors")
     away.rename(local / "model.safetensors")
     assert found().info.id == first.info.id
     assert ran() == 0

@@ -233,7 +233,7 @@ def test_a_model_without_any_finite_feature_is_an_error() -> None:
 def test_what_cannot_be_run_says_why() -> None:
     found = by_way(check(random("test_vit"), Digits(), 3))
     folded = found["BatchNorm folded"]
-    assert folded == Difference("BatchNorm folded", None, reason=folded.reason)
+    assert folded == Difference("BatchNorm folded", largest=None, reason=folded.reason)
     assert folded.reason
 
     def fail(features: torch.Tensor) -> torch.Tensor:
@@ -242,7 +242,7 @@ def test_what_cannot_be_run_says_why() -> None:
         return features
 
     found = by_way(check(changed(fail), Digits(), 3))
-    assert found["float64"] == Difference("float64", None, reason="no float64 here")
+    assert found["float64"] == Difference("float64", largest=None, reason="no float64 here")
     assert found["channels first"].reason == ""
 
 

@@ -32,7 +32,7 @@ from nctransfer.store.reading import stored_digests
 from nctransfer.store.stored_set import StoredSet
 from terminal import VIT, done
 
-KEY = FeatureKey("vit.tag", "w" * 32, {"input_size": (3, 8, 8), "crop_pct": 0.9})
+KEY = FeatureKey(model="vit.tag", weights="w" * 32, transform={"input_size": (3, 8, 8), "crop_pct": 0.9})
 ABOUT = {"weights": "of nobody", "data": "pets"}
 DIM = 32
 

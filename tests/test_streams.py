@@ -378,7 +378,9 @@ def a_stored_set(
     again = [listed("cat", 10, "cat 3"), listed("ant", 10, "bee 4"), listed("bee", 11, "bee 5")]
     store = FeatureStore()
     store.save_listing("pets-1", [*again[:2], *rows, *again[2:]])
-    stored = store.open(FeatureKey("vit.tag", "w" * 32, {}), "pets-1", {"weights": "of nobody", "data": "pets"})
+    stored = store.open(
+        FeatureKey(model="vit.tag", weights="w" * 32, transform={}), "pets-1", {"weights": "of nobody", "data": "pets"}
+    )
     order = rng.permutation(len(rows))
     with stored.writer() as writer:
         if before:

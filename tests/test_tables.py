@@ -572,7 +572,9 @@ def test_names_of_classes_are_shown_as_they_are() -> None:
 
 
 def test_models_say_whether_their_weights_are_at_hand() -> None:
-    models = [ModelInfo("m.in1k", ("m_base", "m_b"), 224, "mit", "x", "cache"), ModelInfo("n", (), 518, "", "", "")]
+    short = {"aliases": ("m_base", "m_b"), "image_size": 224, "licence": "mit", "source": "x", "at_hand": "cache"}
+    bare = {"aliases": (), "image_size": 518, "licence": "", "source": "", "at_hand": ""}
+    models = [ModelInfo(name="m.in1k", **short), ModelInfo(name="n", **bare)]
     sheet = models_sheet(models)
     assert [row[:4] for row in sheet.rows] == [["m.in1k", "m_base, m_b", "224", "mit"], ["n", "", "518", ""]]
     here, elsewhere = (row[4] for row in sheet.rows)

@@ -20,10 +20,11 @@ from messages import logged, says, those
 from nctransfer.backbones import checkpoint_fitting
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.building import load
-from nctransfer.backbones.checkpoint_fitting import fit_by_position, left_at_random, random_prints, tensor_digest
-from nctransfer.backbones.names import BUNDLED, resolve
+from nctransfer.backbones.checkpoint_fitting import fit_by_position
+from nctransfer.backbones.names import resolve
 from nctransfer.backbones.request import BackboneRequest
-from nctransfer.backbones.weight_files import Weights, find
+from nctransfer.backbones.tensor_digests import left_at_random, random_values, tensor_digest
+from nctransfer.backbones.weight_files import BUNDLED, Weights, find
 from nctransfer.errors import ModelError, WeightsError
 from tiny import REPOSITORY, Bomb, State, features, in_hub, near, pickled, random, state_of, with_classes
 
@@ -634,14 +635,14 @@ def test_bundled_weights_stand_in_the_order_of_the_model() -> None:
 
 def test_what_is_left_at_random_is_found_by_name() -> None:
     drawn, model = random("test_resnet", seed=5).model, random("test_resnet", seed=5).model
-    prints = random_prints(drawn)
+    values = random_values(drawn)
     kept = {"conv1.0.weight", "layer2.0.conv1.weight", "fc.weight"}
-    assert kept < set(prints)
+    assert kept < set(values)
     for name, parameter in model.named_parameters():
         if name not in kept:
             parameter.add_(1)
-    assert set(left_at_random(model, prints)) == kept
-    assert left_at_random(random("test_resnet", seed=6).model, prints) == []
+    assert set(left_at_random(model, values)) == kept
+    assert left_at_random(random("test_resnet", seed=6).model, values) == []
 
 
 def test_the_digest_of_tensors_is_that_of_names_and_numbers(state: State) -> None:

@@ -1,4 +1,4 @@
-"""Which device to compute on: what was asked for, or an error."""
+"""Choose the device to compute on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` is the first accelerator, else the CPU.
+    """The device with a name.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is an accelerator if there is one, else the CPU.
 
     Raises:
-        DeviceError: It is not there.
+        DeviceError: This machine has no such device.
     """
     import torch
 
@@ -30,17 +33,20 @@ def pick_device(name: str) -> torch.device:
     devices = torch.cuda.device_count() if kind == "cuda" else 1
     if not there.get(kind) or (index and not (index.isdigit() and int(index) < devices)):
         names = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise DeviceError(f"there is no device {name!r} here", f"there is: {names}")
+        raise DeviceError(f"this machine has no device {name!r}", f"give one of: auto, {names}")
     return torch.device(name)
 
 
 def with_float64(name: str) -> torch.device:
-    """As :func:`pick_device`; the CPU in place of mps, which has no float64, and said if mps was asked for."""
+    """The device with a name, but the CPU in place of ``mps``, which cannot compute in float64.
+
+    If the user named ``mps``, a warning says so. See :func:`pick_device` for the names.
+    """
     import torch
 
     device = pick_device(name)
     if device.type != "mps":
         return device
     if name != "auto":
-        log.warning("mps has no float64: computing on the CPU")
+        log.warning("mps cannot compute in float64, so the CPU is used")
     return torch.device("cpu")

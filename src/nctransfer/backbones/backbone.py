@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.checkpoint_fitting import tensor_digest
 from nctransfer.backbones.feature_key import FEATURE, FeatureKey
 from nctransfer.backbones.folding import fold_batch_norms
-from nctransfer.errors import DeviceError, ModelError
+from nctransfer.backbones.layers import forward_with_layers, layer_indices
+from nctransfer.backbones.tensor_digests import tensor_digest
+from nctransfer.errors import DeviceError, ModelError, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,23 +28,24 @@ __all__ = ["Backbone"]
 
 log = logging.getLogger(__name__)
 
-MOST_ELONGATED = 200  # times as long as wide; the shorter side is what is resized to the model's size
-POOLS = {"cls": "token"}  # the field's names for timm's
+MOST_ELONGATED = 200
+"""The largest ratio of an image's sides. Resizing the shorter side to the model's size makes the longer one grow."""
+POOLS = {"cls": "token"}  # the usual name of a pooling, and timm's if it differs
 
 
 class Backbone:
-    """A model in ``eval()`` that maps images to pooled features.
+    """A model in ``eval()`` mode that maps images to pooled features.
 
     Attributes:
-        key: What determines its features.
-        columns: The names of what it gives: ``feature``, and ``layer_3`` … for layers.
-        weights: Where its weights came from.
+        key: Everything that determines the features.
+        columns: The names of the outputs: ``feature``, and ``layer_3`` and so on for layers.
+        weights: Where the weights came from.
         model: The timm model.
-        device: Where it runs.
-        dtype: What it computes in.
-        memory_format: How images lie in memory.
-        layers: The indices of the layers that it gives too.
-        batch_limit: The most images at once that memory has been found to allow; ``None`` while it allowed all.
+        device: The device that it runs on.
+        dtype: The dtype that it computes in.
+        memory_format: The order of an image's values in memory.
+        layers: The indices of the layers whose outputs it returns too.
+        batch_limit: The largest batch that fits the memory, or ``None`` as long as every batch did.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Backbone:
         self.dtype: torch.dtype = getattr(torch, request.dtype)
         self.batch_limit: int | None = None
         digest = tensor_digest(model.state_dict())
-        self._head = None if request.pool else self._linear_head()
-        self._set_pool(request.pool)
+        self._head = None if request.pool else _linear_head(model)
+        if request.pool:
+            _set_pool(model, request.pool)
         config = resolve_model_data_config(model, args=request.transform)
         self.key = FeatureKey(
             model=name,
@@ -78,13 +80,13 @@ class Backbone:
             model_kwargs=dict(request.model_kwargs),
             plugin=plugin,
         )
-        # "prefetcher": up to uint8 pixels; they are normalised here, a batch at a time
+        # With use_prefetcher, the transform ends at uint8 pixels; _run() normalises them, one batch at a time.
         self._transform = create_transform(**config, is_training=False, use_prefetcher=True)
         self._mean, self._std = (
             torch.tensor(config[name], device=device).mul(255).view(1, 3, 1, 1) for name in ("mean", "std")
         )
         self._size = tuple(config["input_size"])
-        self.layers = self._indices(request.layers) if request.layers else ()
+        self.layers = self._layer_indices(request.layers) if request.layers else ()
         self.columns = (FEATURE, *(f"layer_{index}" for index in self.layers))
         self.memory_format: torch.memory_format = torch.channels_last
         self.model = self.model.to(device).to(memory_format=self.memory_format)
@@ -94,7 +96,7 @@ class Backbone:
     # Making it fast
 
     def fold(self) -> int:
-        """Fold BatchNorms into convolutions (:mod:`nctransfer.backbones.folding`); returns how many."""
+        """Fold BatchNorms into convolutions, see :mod:`nctransfer.backbones.folding`; returns how many were folded."""
         import torch
 
         generator = torch.Generator().manual_seed(0)
@@ -102,20 +104,20 @@ class Backbone:
         return fold_batch_norms(self.model, lambda: torch.cat(self._run(images), dim=1))
 
     def compile(self, batch_size: int) -> None:
-        """Let ``torch.compile`` make kernels for batches of this size; smaller ones are filled up to it."""
+        """Let ``torch.compile`` make kernels for batches of this size. Smaller batches are filled up to it."""
         import torch
 
         self._compiled = torch.compile(self._forward, dynamic=False)
         self._whole_batches = batch_size
 
     def variant(self, dtype: torch.dtype | None = None, memory_format: torch.memory_format | None = None) -> Backbone:
-        """A copy that computes in another dtype (float64 too) or memory format."""
+        """A copy that computes in another dtype, which may be float64, or in another memory format."""
         import torch
 
         other = copy.copy(self)
         other.dtype = dtype or self.dtype
         other.memory_format = memory_format or self.memory_format
-        other._compiled, other._whole_batches = None, 0  # made for the original
+        other._compiled, other._whole_batches = None, 0  # compiled code belongs to the original
         other.model = copy.deepcopy(self.model).to(memory_format=other.memory_format)
         if other.dtype == torch.float64:
             other.model = other.model.double()
@@ -124,32 +126,33 @@ class Backbone:
     # Running it
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An RGB image, resized and cropped as the model wants it: ``(3, height, width)`` uint8.
+        """An RGB image, resized and cropped for the model: ``(3, height, width)`` uint8.
 
         Raises:
-            ValueError: It is so elongated that resizing would take more memory than any image is worth.
+            ValueError: The image is so elongated that resizing it would take too much memory.
         """
         import numpy as np
 
         if max(image.size) > MOST_ELONGATED * min(image.size):
-            raise ValueError(f"too elongated: {image.width}×{image.height} pixels")
-
+            raise ValueError(
+                f"too elongated: {image.width}×{image.height} pixels (at most {MOST_ELONGATED} times as long as wide)"
+            )
         return np.asarray(self._transform(image))
 
     def __call__(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Pooled features of the last layer before the classifier, and of the layers that were asked for.
+        """Pooled features before the classifier, and pooled outputs of the layers that were asked for.
 
-        A batch that is too large for the memory is halved, as often as it takes.
+        A batch that does not fit the memory is halved until it does.
 
         Args:
-            pixels: ``(B, 3, height, width)`` uint8, as :meth:`preprocess` gives them.
+            pixels: ``(B, 3, height, width)`` uint8, as :meth:`preprocess` returns them.
 
         Returns:
             ``(B, d)`` float32 for each of :attr:`columns`, on the device.
 
         Raises:
-            ModelError: The model does not give one vector an image.
-            DeviceError: The memory does not suffice for one image.
+            ModelError: The model does not give one vector per image.
+            DeviceError: Not even one image fits the memory.
         """
         import torch
 
@@ -162,12 +165,17 @@ class Backbone:
                 if not _is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise DeviceError(f"{self.device} has too little memory for a single image") from error
+                    raise DeviceError(
+                        f"{self.device} has too little memory for a single image",
+                        "give --device cpu, or a smaller --model",
+                    ) from error
             self.batch_limit = (size + 1) // 2
             self._whole_batches = min(self._whole_batches, self.batch_limit)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            log.warning("%s has too little memory for %d images at once: %d now", self.device, size, self.batch_limit)
+            log.warning(
+                "%s has too little memory for %d images at once; going on with %d", self.device, size, self.batch_limit
+            )
         return dict(zip(self.columns, map(torch.cat, zip(*parts, strict=True)), strict=True))
 
     def _run(self, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -181,9 +189,9 @@ class Backbone:
         if self.dtype == torch.float64:
             images = images.double()
         try:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), _autocast(self.device, self.dtype):
                 outputs = (self._compiled or self._forward)(images)
-        except Exception as error:  # each model refuses in its own way
+        except Exception as error:  # models raise all kinds of errors
             if isinstance(error, ModelError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
                 raise
             raise self._cannot_run(error) from error
@@ -191,111 +199,69 @@ class Backbone:
             if not isinstance(output, torch.Tensor) or output.ndim != 2:
                 shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
                 raise ModelError(
-                    f"{self.key.model} gives {shape} for {count} images, not one vector an image",
-                    "take a model with pooled features, as nctransfer models lists them",
+                    f"{self.key.model} gives {shape} for {count} images, not one vector per image",
+                    "give a model with pooled features; nctransfer models lists some",
                 )
         return [output[:count].float() for output in outputs]
 
     def _cannot_run(self, error: Exception) -> ModelError:
         size = "×".join(map(str, self._size[1:]))
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return ModelError(
-            f"{self.key.model} cannot run images of {size}: {reason}", "try without --img-size and --compile"
+            f"{self.key.model} cannot run images of {size} pixels: {reason_of(error)}",
+            "try without --img-size and --compile",
         )
 
     def _forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The pooled output, and that of the layers, in one pass."""
-        if not self.layers:
-            return [self.model.forward_head(self.model.forward_features(images), pre_logits=True)]
-        last, layers = self._intermediates(images, list(self.layers))
-        return [self.model.forward_head(last, pre_logits=True), *(self._pool(*layer) for layer in layers)]
+        if self.layers:
+            return forward_with_layers(self.model, images, list(self.layers))
+        return [self.model.forward_head(self.model.forward_features(images), pre_logits=True)]
 
-    def _intermediates(
-        self, images: torch.Tensor, indices: Sequence[int] | None
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor | None]]]:
-        """The last feature map, and of each layer its map ``(B, d, h, w)`` and prefix tokens ``(B, p, d)``."""
-        takes = inspect.signature(self.model.forward_intermediates).parameters
-        has_prefix = getattr(self.model, "num_prefix_tokens", 0) and "return_prefix_tokens" in takes
-        more = {"return_prefix_tokens": True} if has_prefix else {}
-        last, layers = self.model.forward_intermediates(images, indices=indices, output_fmt="NCHW", **more)
-        return last, [layer if isinstance(layer, tuple) else (layer, None) for layer in layers]
-
-    def _pool(self, spatial: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
-        """A layer as the model pools its last: the class token, or over all places."""
-        import torch
-
-        kind = _pool_type(self.model)
-        places = spatial.flatten(2)
-        if kind == "token" and prefix is not None and prefix.shape[1]:
-            return prefix[:, 0]
-        if kind == "max":
-            return places.amax(2)
-        if kind == "avgmax":
-            return (places.mean(2) + places.amax(2)) / 2
-        if kind == "catavgmax":
-            return torch.cat([places.mean(2), places.amax(2)], dim=1)
-        return places.mean(2)
-
-    def _indices(self, wanted: str) -> tuple[int, ...]:
-        import torch
-
+    def _layer_indices(self, wanted: str) -> tuple[int, ...]:
         try:
-            with torch.inference_mode():
-                count = len(self._intermediates(torch.zeros(1, *self._size), None)[1])
-        except (AttributeError, TypeError, NotImplementedError) as error:
-            raise ModelError(
-                f"{self.key.model} does not give the outputs of its layers", "leave out --layers"
-            ) from error
+            return layer_indices(self.model, wanted, self._size, self.key.model)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise self._cannot_run(error) from error
-        if wanted == "all":
-            return tuple(range(count))
-        if wanted.startswith("last-"):
-            return tuple(range(count))[-int(wanted.removeprefix("last-")) :]
-        indices = sorted({int(index) for index in wanted.split(",")})
-        if indices[-1] >= count:
-            raise ModelError(f"{self.key.model} has no layer {indices[-1]}", f"its layers are 0 to {count - 1}")
-        return tuple(indices)
-
-    def _set_pool(self, pool: str | None) -> None:
-        if pool is None:
-            return
-        try:
-            self.model.reset_classifier(0, POOLS.get(pool, pool))
-        except Exception as error:  # each family refuses in its own way
-            raise ModelError(
-                f"{type(self.model).__name__} has no pooling {pool!r}",
-                "ViTs have cls, avg, max, avgmax; convolutional networks avg, max, avgmax, catavgmax",
-            ) from error
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        import torch
-
-        if self.dtype in (torch.float32, torch.float64):
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
 
     def head(self, dim: int) -> dict[str, torch.Tensor] | None:
-        """The classifier as ``weight`` ``(classes, d)`` and ``bias``, if it is one linear map on the features."""
+        """The classifier's ``weight`` ``(classes, d)`` and ``bias``; ``None`` if it is not one linear map of features.
+
+        Args:
+            dim: The width d of the features.
+        """
         return self._head if self._head and self._head["weight"].shape[1] == dim else None
 
-    def _linear_head(self) -> dict[str, torch.Tensor] | None:
-        from torch import nn
 
-        classifier = self.model.get_classifier() if hasattr(self.model, "get_classifier") else None
-        if not isinstance(classifier, nn.Linear):
-            return None
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.named_parameters()}
+def _linear_head(model: Any) -> dict[str, torch.Tensor] | None:
+    """The parameters of a model's classifier, or ``None`` if it is not one linear layer."""
+    from torch import nn
+
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if not isinstance(classifier, nn.Linear):
+        return None
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.named_parameters()}
 
 
-def _pool_type(model: Any) -> str:
-    """The name of a model's pooling: an attribute of the model, of its pooling module, or of its head's."""
-    for owner in (model, getattr(model, "head", None)):
-        pool = getattr(owner, "global_pool", None)
-        name = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
-        if isinstance(name, str) and name:
-            return name
-    return "avg"
+def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
+    import torch
+
+    if dtype in (torch.float32, torch.float64):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def _set_pool(model: Any, pool: str) -> None:
+    """Take off a model's classifier, and change how its last layer becomes one vector.
+
+    Raises:
+        ModelError: The model has no such pooling.
+    """
+    try:
+        model.reset_classifier(0, POOLS.get(pool, pool))
+    except Exception as error:  # model families raise all kinds of errors
+        raise ModelError(
+            f"{type(model).__name__} has no pooling {pool!r}",
+            "vision transformers have cls, avg, max and avgmax; convolutional networks avg, max, avgmax and catavgmax",
+        ) from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

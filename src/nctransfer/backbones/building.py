@@ -1,4 +1,4 @@
-"""A backbone built: its model created, its weights loaded strictly."""
+"""Load a backbone: find its weights, build its model, and load every weight that a feature depends on."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.backbone import Backbone
-from nctransfer.backbones.checkpoint_fitting import (
-    classifier_names,
-    fit,
-    fit_by_position,
-    left_at_random,
-    random_prints,
-    read,
-)
+from nctransfer.backbones.checkpoint_fitting import classifier_names, fit, fit_by_position
+from nctransfer.backbones.checkpoint_reading import read_state_dict
 from nctransfer.backbones.names import ALIASES, resolve
 from nctransfer.backbones.plugins import import_plugin
+from nctransfer.backbones.tensor_digests import left_at_random, random_values
 from nctransfer.backbones.weight_files import Weights, find
 from nctransfer.devices import pick_device
-from nctransfer.errors import ModelError, WeightsError
+from nctransfer.errors import ModelError, WeightsError, counted, join_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,18 +27,24 @@ __all__ = ["load"]
 
 log = logging.getLogger(__name__)
 
-UNLIKELY_SEED = 0x6E63_7472  # of what must not be left in a model once weights are loaded
+UNLIKELY_SEED = 0x6E63_7472  # of the random values that loaded weights must replace
 
 
 def load(
     request: BackboneRequest, device: str = "auto", offline: bool = False, progress: Progress | None = None
 ) -> Backbone:
-    """Find the weights, build the model, load it strictly.
+    """Find the weights of a backbone, build its model, and load the weights into it.
+
+    Args:
+        request: The backbone that is asked for.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; see :func:`nctransfer.devices.pick_device`.
+        offline: Whether servers must not be asked for weights.
+        progress: Called as ``progress(stage, done, total)`` while weights are downloaded.
 
     Raises:
-        ModelError: No such model, or it does not take what was asked for.
-        WeightsError: The weights cannot be had, or do not fit.
-        DeviceError: No such device here.
+        ModelError: There is no such model, or it does not take the options of the request.
+        WeightsError: The weights cannot be found or downloaded, or do not fit the model.
+        DeviceError: There is no such device.
     """
     chosen = pick_device(device)
     plugin = import_plugin(request.plugin) if request.plugin else ""
@@ -56,49 +57,55 @@ def load(
     else:
         weights = find(spec, request.checkpoint, offline, progress)
         model = _with_weights(spec, request, weights)
-    # weights of the user's own are not those of timm's tag
+    # A tag such as ".in1k" names published weights, so weights of the user's own do not get it.
     is_published = weights.kind in ("bundled", "hub", "url", "folder")
     name = spec.name if is_published else spec.architecture if request.model in ALIASES else request.model
     return Backbone(model, weights, request, name, chosen, plugin)
 
 
 def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -> nn.Module:
-    """A model with the weights of a file, none of which a feature depends on is left random."""
+    """A model with the weights of a file; every parameter that a feature depends on comes from the file."""
     path = weights.path
     assert path is not None
     if weights.kind in ("bundled", "checkpoint"):
         model = _create(spec, request)
-        state = read(path)
+        state = read_state_dict(path)
         if weights.kind == "bundled":
             fit_by_position(model, state, path, spec.architecture)
         else:
             fit(model, state, path, spec.architecture, request.allow_missing)
         return model
-    drawn = replace(request, seed=UNLIKELY_SEED)  # weights drawn at random by the user's seed are weights too
-    prints = random_prints(_create(spec, drawn))
-    # a .npz is of the original JAX code, which the model's own loader reads; all else is a state dict
+    # timm loads these files itself, and may leave parameters random: those that keep the values of an unlikely seed.
+    drawn = replace(request, seed=UNLIKELY_SEED)
+    values = random_values(_create(spec, drawn))
+    # A .npz file comes from the original JAX code, and the model's own loader reads it; all others are state dicts.
     overlay = {"file": str(path), "source": "file", "custom_load": path.suffix == ".npz"}
     try:
         model = _create(spec, drawn, pretrained=True, pretrained_cfg_overlay=overlay)
     except ModelError:
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
-        raise WeightsError(f"the weights {weights.name} of {spec.name} do not load: {error}") from error
-    left = set(left_at_random(model, prints))
+        reason = " ".join(str(error).split())  # torch names the tensors on further lines
+        raise WeightsError(
+            f"the weights {weights.name} of {spec.name} cannot be loaded: {reason}",
+            "download them again, or give a file with --checkpoint FILE",
+        ) from error
+    left = set(left_at_random(model, values))
     if inner := sorted(left - classifier_names(model)):
         raise WeightsError(
-            f"{len(inner)} tensors of {spec.name} are not in its weights, and would be random ({inner[0]}, …)",
-            "leave out --model-kwargs that add to the model",
+            f"{counted(len(inner), 'tensor')} of {spec.name} would be random, because the weights do not hold "
+            f"{'it' if len(inner) == 1 else 'them'} ({join_names(inner, 1)})",
+            "leave out --model-kwargs that add layers to the model",
         )
     if left:
-        log.warning("the classifier of %s is not in its weights, and left out; no feature depends on it", spec.name)
+        log.warning("the weights of %s hold no classifier; features do not depend on it", spec.name)
         untyped: Any = model
         untyped.reset_classifier(0)
     return model
 
 
 def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.Module:
-    """The model as timm builds it, with the random numbers of the request's seed."""
+    """The model as timm builds it, with random values drawn with the request's seed."""
     import timm
     import torch
 
@@ -108,15 +115,15 @@ def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.
     config = dict(spec.config) if spec.config else None
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(request.seed)  # of the CPU only
+            torch.default_generator.manual_seed(request.seed)  # for the CPU alone, where the model is built
             model: nn.Module = timm.create_model(spec.architecture, pretrained_cfg=config, **pretrained, **arguments)
-    except Exception as error:  # each architecture refuses in its own way
+    except Exception as error:  # architectures raise all kinds of errors
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        if pretrained:  # then it may be the weights
+        if pretrained:  # the weights may be the reason
             raise
         size = spec.config.get("input_size", (0,))[-1]
         raise ModelError(
-            f"{spec.architecture} cannot be built with {given or 'what describes it'}: {type(error).__name__}: {error}",
-            f"without --img-size it takes {size}; --model-kwargs must be what its timm constructor takes",
+            f"{spec.architecture} cannot be built with {given or 'its own arguments'}: {type(error).__name__}: {error}",
+            f"without --img-size its images have {size} pixels; --model-kwargs must be arguments of timm's constructor",
         ) from error
     return model

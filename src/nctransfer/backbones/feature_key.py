@@ -1,4 +1,4 @@
-"""The key of the cache: everything that changes a feature."""
+"""The key of stored features: everything about a backbone that changes their values."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from typing import Any
 
 __all__ = ["FEATURE", "FORMAT", "FeatureKey", "json_digest"]
 
-FEATURE = "feature"  # the column of the pooled output
-FORMAT = 2  # of the rows; in the key, so that another format is another set
+FEATURE = "feature"
+"""The column of the pooled features before the classifier."""
+FORMAT = 2
+"""The version of stored rows and of the decoding of images. It is part of the key, so a new version is a new set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureKey:
-    """Everything that changes the numbers of a row, and nothing else.
+    """Everything that changes the values of a feature, and nothing else.
 
     Attributes:
-        model: timm's name with tag.
-        weights: Digest of the weights' tensors.
-        transform: Image size, mean, std, interpolation, crop.
-        pool: How the output became one vector.
-        dtype: What it was computed in.
-        store_dtype: What it is stored in.
+        model: timm's name with its tag.
+        weights: The digest of the tensors of the weights.
+        transform: Image size, mean, standard deviation, interpolation and crop.
+        pool: How the last layer becomes one vector: ``pre_logits`` is the model's own way.
+        dtype: The dtype that features are computed in.
+        store_dtype: The dtype that features are stored in.
         model_kwargs: Further arguments of the model.
-        plugin: Digest of the file that registers the architecture, if it is not timm's.
-        format: Version of the rows and of the decoding of images.
+        plugin: The digest of the file that registers the architecture, or "" if it is timm's own.
+        format: See :data:`FORMAT`.
     """
 
     model: str
@@ -42,11 +44,11 @@ class FeatureKey:
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that differ where any field does."""
+        """Eight hexadecimal digits that change if any field changes."""
         return json_digest(asdict(self))
 
 
 def json_digest(value: Any, digits: int = 8) -> str:
-    """A short digest of a value that JSON can hold, in hex."""
+    """A short digest of a value that JSON can represent, in hexadecimal."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=digits // 2).hexdigest()

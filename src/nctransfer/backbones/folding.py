@@ -1,6 +1,6 @@
-"""BatchNorm folded into the convolution before it: at inference both are one affine map.
+"""Fold BatchNorms into the convolutions before them: at inference, both together are one affine map.
 
-On the CPU, where normalising is a pass over memory of its own, this is what makes convolutional backbones fast.
+On the CPU, where a BatchNorm reads and writes the whole feature map once more, this makes convolutional backbones fast.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["fold_batch_norms"]
 
-TOLERANCE = 1e-5  # of the largest output; what does not agree so well is not folded
+TOLERANCE = 1e-5
+"""How much outputs may change, relative to the largest output. If they change more, nothing is folded."""
 
 
 def fold_batch_norms(model: nn.Module, run: Callable[[], torch.Tensor]) -> int:
-    """Fold every BatchNorm whose input comes straight from a convolution, if the outputs stay the same.
+    """Fold every BatchNorm whose input is the output of a convolution, if the outputs of the model stay the same.
 
-    Pairs are found by following the tensors of one run. What a run cannot show, a convolution whose
-    output is used elsewhere too, shows in the outputs: then nothing is folded.
+    Pairs are found by running the model once. If the output of a convolution is used elsewhere too, a run does not show
+    it, but the outputs change after folding: then nothing is folded.
 
     Args:
-        model: In ``eval()``; changed in place.
-        run: Puts some images through the model.
+        model: The model in ``eval()`` mode; it is changed in place.
+        run: Runs some images through the model, and returns the outputs.
 
     Returns:
-        The number of BatchNorms that are gone.
+        The number of BatchNorms that were folded.
     """
     import torch
 
@@ -45,10 +46,10 @@ def fold_batch_norms(model: nn.Module, run: Callable[[], torch.Tensor]) -> int:
 
 
 def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Module]:
-    """The names of BatchNorms, each with the convolution whose output it is given; both run just once."""
+    """The names of BatchNorms, each with the convolution whose output is its input. Both are used once per run."""
     from torch import nn
 
-    outputs: dict[int, tuple[nn.Module, object]] = {}  # the tensors are kept, so that no id is used twice
+    outputs: dict[int, tuple[nn.Module, object]] = {}  # keeping the tensors keeps their ids unique
     calls: list[tuple[str, nn.Module | None]] = []
     runs: dict[nn.Module, int] = {}
 
@@ -64,7 +65,7 @@ def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Mo
 
     handles = []
     for name, module in model.named_modules():
-        if type(module).__name__ in ("Conv2d", "Conv2dSame"):  # not those that change their weights as they run
+        if type(module).__name__ in ("Conv2d", "Conv2dSame"):  # other kinds may compute their weights when they run
             handles.append(module.register_forward_hook(convolved))
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             handles.append(module.register_forward_hook(watch(name)))
@@ -82,7 +83,7 @@ def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Mo
 
 
 def _fold(model: nn.Module, conv: Any, name: str) -> Callable[[], None]:
-    """Fold one BatchNorm, and return what undoes it. An activation that it carries stays."""
+    """Fold one BatchNorm, and return a function that undoes it. If the BatchNorm has an activation, that stays."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 

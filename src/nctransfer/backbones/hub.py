@@ -1,4 +1,4 @@
-"""Published files: from the cache of the Hugging Face hub (or of torch), else downloaded, else a clear error."""
+"""Download published files, or find them in the caches of the Hugging Face hub and of torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nctransfer.errors import WeightsError
+from nctransfer.errors import WeightsError, reason_of
 
 __all__ = ["Progress", "cached", "cached_url", "fetch", "fetch_url"]
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-HUB_SECONDS = 5.0  # until a server that does not answer counts as not reachable
+"""Called as ``progress(stage, done, total)``."""
+HOW_ELSE = (
+    "connect to the network and run again; or give a file with --checkpoint FILE, --model tf_efficientnet_lite0 (whose "
+    "weights come with the installation; nctransfer models lists others), or --random-init for untrained weights"
+)
+HUB_SECONDS = 5.0  # a server that takes longer to answer counts as unreachable
 
 
 def cached(repository: str, filenames: Sequence[str]) -> Path | None:
-    """The first of the files that the hub's cache holds.
+    """The first of some files that is in the cache of the hub, or ``None`` if none is.
 
     Args:
         repository: ``owner/name``, or ``owner/name@revision``.
-        filenames: Alternatives, the preferred one first.
+        filenames: Alternative names, the preferred one first.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -36,24 +41,24 @@ def cached(repository: str, filenames: Sequence[str]) -> Path | None:
 
 
 def cached_url(url: str) -> Path | None:
-    """What torch's cache holds of a URL."""
+    """The file that torch's cache holds for a URL, or ``None``."""
     return path if (path := _url_file(url)).is_file() else None
 
 
 def fetch(
     repository: str, filenames: Sequence[str], what: str, offline: bool = False, progress: Progress | None = None
 ) -> Path:
-    """The first of the files that there is, from the cache or downloaded into it.
+    """The first of some files that a repository holds, from the cache or downloaded into it.
 
     Args:
         repository: ``owner/name``, or ``owner/name@revision``.
-        filenames: Alternatives, the preferred one first.
+        filenames: Alternative names, the preferred one first.
         what: What the file is, for messages: "the weights of …".
-        offline: Only the cache; ``HF_HUB_OFFLINE`` does the same.
+        offline: Whether only the cache may be used; the environment variable ``HF_HUB_OFFLINE`` does the same.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        WeightsError: It is not at hand, and cannot be had.
+        WeightsError: The file is not in the cache, and cannot be downloaded.
     """
     if path := cached(repository, filenames):
         return path
@@ -69,15 +74,15 @@ def fetch(
                 file = hf_hub_download(name, filename, revision=revision or None, tqdm_class=_tqdm_class(progress))
                 return Path(file)
             except EntryNotFoundError as error:
-                if isinstance(error, LocalEntryNotFoundError):  # refused, not absent
+                if isinstance(error, LocalEntryNotFoundError):  # the server could not be asked
                     raise
-    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
-        raise WeightsError(f"{what} could not be downloaded: {_first_line(error)}") from error
-    raise WeightsError(f"{repository} holds none of {', '.join(filenames)}")
+    except Exception as error:  # it may come from the hub's client or its HTTP library
+        raise WeightsError(f"{what} could not be downloaded: {reason_of(error)}", HOW_ELSE) from error
+    raise WeightsError(f"{repository} holds none of {', '.join(filenames)}", HOW_ELSE)
 
 
 def fetch_url(url: str, what: str, offline: bool = False) -> Path:
-    """What a URL holds, from torch's cache or downloaded into it; see :func:`fetch`."""
+    """The file at a URL, from torch's cache or downloaded into it; see :func:`fetch` for the arguments."""
     if path := cached_url(url):
         return path
     import torch
@@ -88,8 +93,8 @@ def fetch_url(url: str, what: str, offline: bool = False) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), progress=False)
-    except Exception as error:  # of whichever HTTP library it uses
-        raise WeightsError(f"{what} could not be downloaded: {_first_line(error)}") from error
+    except Exception as error:  # it may come from any HTTP library
+        raise WeightsError(f"{what} could not be downloaded: {reason_of(error)}", HOW_ELSE) from error
     return path
 
 
@@ -105,15 +110,14 @@ def _check_reachable(endpoint: str, where: str, what: str, offline: bool) -> Non
     asked_not = "--offline" if offline else "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
     if reason := asked_not or _why_unreachable(endpoint):
         raise WeightsError(
-            f"{what} are not at hand: not in {where}, and {endpoint} "
-            + (f"was not asked ({asked_not})" if asked_not else f"is not reachable ({reason})"),
-            "connect and run again, give a file by --checkpoint FILE, take --model tf_efficientnet_lite0 "
-            "(at hand; nctransfer models lists others), or --random-init for a control without training",
+            f"{what} are not on this machine: they are not in {where}, and {endpoint} "
+            + (f"was not asked ({asked_not})" if asked_not else f"cannot be reached ({reason})"),
+            HOW_ELSE,
         )
 
 
 def _why_unreachable(url: str) -> str:
-    """Why a server gives no answer, of whatever kind, within HUB_SECONDS; empty if it does."""
+    """Why a server does not answer within HUB_SECONDS; empty if it answers, even with an error."""
     from huggingface_hub import get_session
 
     outcome = [f"no answer within {HUB_SECONDS:.0f} seconds"]
@@ -122,22 +126,18 @@ def _why_unreachable(url: str) -> str:
         try:
             get_session().head(url, timeout=HUB_SECONDS)
             outcome[0] = ""
-        except Exception as error:  # of whichever HTTP library the hub's client uses
-            outcome[0] = str(error) or type(error).__name__
+        except Exception as error:  # it may come from any HTTP library
+            outcome[0] = reason_of(error)
 
-    # a thread, as looking up a name may hang for longer than any timeout of the request
+    # In a thread, because looking up the server's name may take longer than the timeout of the request.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_SECONDS)
     return outcome[0]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 def _tqdm_class(progress: Progress | None) -> Any:
-    """A progress bar that draws nothing and tells ``progress``."""
+    """A class of progress bars that draw nothing, and call ``progress`` instead."""
     from tqdm.auto import tqdm
 
     class Reporter(tqdm):  # type: ignore[misc]

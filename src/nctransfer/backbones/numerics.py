@@ -1,16 +1,16 @@
-"""How far the features of a backbone depend on how they are computed.
+"""Check how much the features of a backbone depend on the way in which they are computed.
 
-Every way of running is compared with the plain one: float32, a whole batch, channels last, nothing folded.
+Every way is compared with the plain one: float32, all images in one batch, channels last, no BatchNorm folded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
-from nctransfer.errors import DataError, ModelError, counted
+from nctransfer.errors import DataError, ModelError, counted, reason_of
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.selection import Selection
 
@@ -25,40 +25,41 @@ __all__ = ["Difference", "NumericsReport", "check"]
 
 @dataclass(frozen=True)
 class Difference:
-    """How one way of running differs from the plain one.
+    """How the features that one way of running gives differ from those of the plain way.
 
     Attributes:
-        way: What was done otherwise.
-        largest: The largest ``|f' - f| / |f|`` of an image; ``None`` if it could not be run, see ``reason``.
-        median: The median of the same.
-        same_neighbour: Share of images whose nearest neighbour among the others (by cosine) stays the same.
-        reason: Why it could not be run, else "".
+        way: What was done differently.
+        largest: The largest relative difference ``|f' - f| / |f|`` of an image; ``None`` if this way could not be run.
+        median: The median relative difference.
+        same_neighbour: The share of images whose nearest neighbour among the others (by cosine) stays the same.
+        reason: Why this way could not be run, or "".
     """
 
     way: str
+    _: KW_ONLY
     largest: float | None
     median: float | None = None
     same_neighbour: float | None = None
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NumericsReport:
-    """What a backbone's features are like, and what they depend on.
+    """The features of a backbone for some images, and how much they depend on the way of running.
 
     Attributes:
-        model: Its name.
+        model: The name of the model.
         weights: Where its weights came from.
-        device: Where it ran.
-        images: How many were run.
-        width: Of the features, d.
-        not_finite: Images with a NaN or infinite feature.
-        dead: Features that are the same for every image.
-        smallest_norm: Of a feature vector.
-        largest_norm: Likewise.
-        largest_value: The largest magnitude of a feature; float16 ends at 65,504.
-        alike: Mean cosine between two images, the mean feature not taken off.
-        differences: One for each way of running.
+        device: The device that it ran on.
+        images: The number of images.
+        width: The dimension d of the features.
+        not_finite: The number of images with a NaN or infinite feature; the numbers below leave them out.
+        dead: The number of features that are the same for every image.
+        smallest_norm: The smallest Euclidean norm of a feature vector.
+        largest_norm: The largest Euclidean norm of a feature vector.
+        largest_value: The largest magnitude of a feature. The largest number in float16 is 65,504.
+        alike: The mean cosine between the feature vectors of two images, without subtracting their mean.
+        differences: One entry for each way of running.
     """
 
     model: str
@@ -82,56 +83,32 @@ class NumericsReport:
 def check(
     backbone: Backbone, source: ImageSource, images: int = 32, selection: Selection | None = None
 ) -> NumericsReport:
-    """Run some images in every way that matters, and compare.
+    """Run some images in every way that matters, and compare their features.
 
     Args:
-        backbone: As loaded for float32; it is not changed.
-        source: Where images are taken from, evenly over its listing.
-        images: How many, at least 2.
-        selection: Which of the source's may be taken.
+        backbone: The backbone; it is not changed.
+        source: Where the images come from.
+        images: How many images to take, at least 2. They are spread evenly over the listing of the source.
+        selection: Which images of the source may be taken. Default: all.
 
     Raises:
-        DataError: The source has fewer than 2 images, or one cannot be decoded.
-        ModelError: Fewer than 2 images were asked for, or the backbone gives no finite feature.
+        DataError: The source has fewer than 2 images, or one of the images cannot be decoded.
+        ModelError: ``images`` is less than 2, or the backbone gives no finite features.
     """
     import torch
 
     if images < 2:
-        raise ModelError(f"{images} images leave nothing to compare", "give --images 2 or more")
+        raise ModelError(f"expected at least 2 images to compare, got {images}", "give --images 2 or more")
     pixels = _pixels(backbone, source, images, selection or Selection())
     plain = backbone.variant(torch.float32)
     features = plain(pixels)[FEATURE]
     finite = features.isfinite().all(dim=1)
     if not bool(finite.any()):
-        raise ModelError(f"{backbone.key.model} gives NaN or infinite features for each of {len(pixels)} images")
+        raise ModelError(
+            f"{backbone.key.model} gives NaN or infinite features for each of {len(pixels)} images",
+            "give another --model or --checkpoint",
+        )
     good = features[finite]
-
-    def compare(way: str, run: Callable[[], torch.Tensor]) -> Difference:
-        try:
-            return _difference(way, good, run()[finite])
-        except (ModelError, RuntimeError, NotImplementedError, TypeError) as error:  # whatever the device lacks
-            reason = error.__cause__ or error
-            return Difference(way, None, reason=str(reason).strip().partition("\n")[0])
-
-    def folded() -> torch.Tensor:
-        other = backbone.variant(torch.float32)
-        if not other.fold():
-            raise NotImplementedError("no BatchNorm follows a convolution")
-        return other(pixels)[FEATURE]
-
-    def in_dtype(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-        return lambda: backbone.variant(dtype)(pixels)[FEATURE]
-
-    differences = (
-        compare("a second time", lambda: plain(pixels)[FEATURE]),
-        compare("one image at a time", lambda: torch.cat([plain(one)[FEATURE] for one in pixels.split(1)])),  # type: ignore[no-untyped-call]
-        compare("channels first", lambda: backbone.variant(torch.float32, torch.contiguous_format)(pixels)[FEATURE]),
-        compare("BatchNorm folded", folded),
-        compare("float64", in_dtype(torch.float64)),
-        compare("bfloat16 autocast", in_dtype(torch.bfloat16)),
-        compare("float16 autocast", in_dtype(torch.float16)),
-        compare("stored as float16", lambda: features.half().float()),
-    )
     norms = good.norm(dim=1)
     cosines = _cosines(good)
     count = len(good)
@@ -147,8 +124,52 @@ def check(
         largest_norm=norms.max().item(),
         largest_value=good.abs().max().item(),
         alike=((cosines.sum() - cosines.trace()) / max(1, count * (count - 1))).item(),
-        differences=differences,
+        differences=tuple(
+            _compare(way, run, good, finite) for way, run in _ways(backbone, plain, pixels, features).items()
+        ),
     )
+
+
+def _ways(
+    backbone: Backbone, plain: Backbone, pixels: torch.Tensor, features: torch.Tensor
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """Every way of running by its name, as a function that returns the features of all images.
+
+    Args:
+        backbone: The backbone.
+        plain: The backbone in float32, which has run once.
+        pixels: The images.
+        features: What the plain way gave for them.
+    """
+    import torch
+
+    def folded() -> torch.Tensor:
+        other = backbone.variant(torch.float32)
+        if not other.fold():
+            raise NotImplementedError("no BatchNorm follows a convolution")
+        return other(pixels)[FEATURE]
+
+    def in_dtype(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+        return lambda: backbone.variant(dtype)(pixels)[FEATURE]
+
+    return {
+        "a second time": lambda: plain(pixels)[FEATURE],
+        "one image at a time": lambda: torch.cat([plain(pixels[i : i + 1])[FEATURE] for i in range(len(pixels))]),
+        "channels first": lambda: backbone.variant(torch.float32, torch.contiguous_format)(pixels)[FEATURE],
+        "BatchNorm folded": folded,
+        "float64": in_dtype(torch.float64),
+        "bfloat16 autocast": in_dtype(torch.bfloat16),
+        "float16 autocast": in_dtype(torch.float16),
+        "stored as float16": lambda: features.half().float(),
+    }
+
+
+def _compare(way: str, run: Callable[[], torch.Tensor], plain: torch.Tensor, finite: torch.Tensor) -> Difference:
+    """Run one way, and compare its features with the plain ones of images whose plain features are finite."""
+    try:
+        return _difference(way, plain, run()[finite])
+    except (ModelError, RuntimeError, NotImplementedError, TypeError) as error:  # the device may lack something
+        return Difference(way, largest=None, reason=reason_of(error.__cause__ or error))
 
 
 def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Selection) -> torch.Tensor:
@@ -159,7 +180,7 @@ def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Sel
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
     entries = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
     if len(entries) < 2:
-        raise DataError(f"{source.name} has a single image", "give --data with more")
+        raise DataError(f"{source.name} has fewer than 2 images to compare", "give --data with more images")
     chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, images).astype(int)).tolist()]
     prepared = []
     for entry, content in zip(chosen, source.contents(chosen), strict=True):
@@ -167,7 +188,7 @@ def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Sel
             prepared.append(backbone.preprocess(decode(content())))
         except (OSError, ValueError) as error:
             raise DataError(
-                f"the image {entry.id!r} cannot be used: {error}", "take it out, or give other --data"
+                f"the image {entry.id!r} cannot be used: {reason_of(error)}", "remove it, or give other --data"
             ) from error
     return torch.from_numpy(np.stack(prepared))
 
@@ -176,13 +197,14 @@ def _difference(way: str, plain: torch.Tensor, other: torch.Tensor) -> Differenc
     import torch
 
     if lost := int((~other.isfinite().all(dim=1)).sum()):
-        return Difference(way, None, reason=f"NaN or infinite for {counted(lost, 'image')}")
+        return Difference(way, largest=None, reason=f"NaN or infinite features for {counted(lost, 'image')}")
     relative = (other - plain).norm(dim=1) / plain.norm(dim=1).clamp_min(torch.finfo(plain.dtype).tiny)
     same = (_neighbours(plain) == _neighbours(other)).double().mean()
-    return Difference(way, relative.max().item(), relative.median().item(), same.item())
+    return Difference(way, largest=relative.max().item(), median=relative.median().item(), same_neighbour=same.item())
 
 
 def _neighbours(features: torch.Tensor) -> torch.Tensor:
+    """For each image, the index of the other image with the largest cosine."""
     return _cosines(features).fill_diagonal_(-2).argmax(dim=1)
 
 

