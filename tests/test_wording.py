@@ -407,8 +407,8 @@ def masked(result: Any, root: Path, tmp_path: Path, *, decimals: bool) -> str:
         (r"[1-9][\d,]* bytes instead of [\d,]+", "# bytes instead of #"),
         (r"image file is truncated.*", "<reason>"),  # by Pillow
         (r"(×\d+ +\d+ +\d+ +)\d+$", r"\1#"),  # KiB of a stored set
-        (r"(nearest: \w+)(, \w+)+", r"\1, …"),  # timm has more of them with each version
-        (r"(?<=there is: ).*", "<devices>"),
+        (r"(similar names: \w+)(, \w+)+", r"\1, …"),  # timm has more of them with each version
+        (r"(?<=give one of: auto, ).*", "<devices>"),
         (r"(?<=\S) {2,}", "  "),
         (r"^ +", "  "),
         (r"─+", "───"),
