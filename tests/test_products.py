@@ -13,7 +13,7 @@ from nctransfer.episodes.sampling import sample
 from nctransfer.features.feature_set import FeatureSet
 from samples import normal_classes, set_of
 
-FIELDS = ("support", "cross", "squares", "along")
+FIELDS = ("support", "cross", "squares", "with_point")
 
 
 def gaussian(scale: float = 1, offset: float = 0, dtype: str = "float32") -> FeatureSet:
@@ -90,8 +90,8 @@ def test_they_are_those_of_features_less_the_mean_of_all(monkeypatch: pytest.Mon
     assert_close(matrices(found, FIELDS[:3]), plain(x - mean, f - mean), within)
     assert found.ways == 3
     assert found.shots == 4
-    assert found.along is not None
-    assert_close(list(found.along), [(x - mean) @ mean, (f - mean) @ mean, mean @ mean], within)
+    assert found.with_point is not None
+    assert_close(list(found.with_point), [(x - mean) @ mean, (f - mean) @ mean, mean @ mean], within)
 
 
 @pytest.mark.parametrize("looked_up", [True, False])
@@ -103,7 +103,7 @@ def test_about_the_origin_they_are_those_of_the_features_as_they_are(
     episodes = episodes_of(features)
     found = pool_of(features, looked_up, monkeypatch)(episodes).about_origin
     assert found.support.dtype == torch.float64
-    assert found.along is None
+    assert found.with_point is None
     assert_close(matrices(found), plain(*rows_of(features, episodes)), 1e-6)
 
 
@@ -178,14 +178,16 @@ def about_a_point(x: torch.Tensor, f: torch.Tensor, ways: int) -> Products:
     """As a pool makes them: about a point that is not the origin."""
     point = torch.linspace(-2, 3, 6, dtype=torch.float64)
     x, f = x - point, f - point
-    return Products(*plain(x, f)[:2], ways, plain(x, f)[2], (x @ point, f @ point, point @ point))
+    support, cross, squares = plain(x, f)
+    with_point = (x @ point, f @ point, point @ point)
+    return Products(support=support, cross=cross, ways=ways, squares=squares, with_point=with_point)
 
 
 def test_of_features():
     x, f = some()
     found = Products.of(x, f, 3)
     assert_close(matrices(found), plain(x, f), 1e-12)
-    assert (found.ways, found.shots, found.along) == (3, 4, None)
+    assert (found.ways, found.shots, found.with_point) == (3, 4, None)
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4])
@@ -196,7 +198,7 @@ def test_cut_to_fewer_shots(make, shots: int):
     found, expected = make(x, f, 3).cut(shots), make(few, f, 3)
     assert_close(matrices(found), matrices(expected), 1e-12)
     assert (found.ways, found.shots) == (3, shots)
-    assert (found.along is None) == (expected.along is None)
+    assert (found.with_point is None) == (expected.with_point is None)
 
 
 @pytest.mark.parametrize("make", [Products.of, about_a_point])
@@ -206,7 +208,7 @@ def test_about_the_mean_of_the_support(make, offset: float):
     mean = x.mean(dim=1, keepdim=True)
     found = make(x, f, 3).about_mean
     assert_close(matrices(found), plain(x - mean, f - mean), 1e-12)
-    assert (found.ways, found.along) == (3, None)
+    assert (found.ways, found.with_point) == (3, None)
 
 
 def test_about_the_mean_is_float64():
@@ -220,7 +222,7 @@ def test_about_the_origin(make):
     x, f = some()
     found = make(x, f, 3).about_origin
     assert_close(matrices(found), plain(x, f), 1e-12)
-    assert (found.ways, found.along) == (3, None)
+    assert (found.ways, found.with_point) == (3, None)
 
 
 def test_scaled_to_unit_length():

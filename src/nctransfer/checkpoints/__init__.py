@@ -1,1 +1,1 @@
-"""All of it, checkpoint by checkpoint."""
+"""Collapse and few-shot accuracy of every checkpoint of a training run."""

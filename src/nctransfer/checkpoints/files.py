@@ -1,4 +1,4 @@
-"""Which checkpoints are meant, and in which order they were saved."""
+"""The files of checkpoints, and the order in which they were saved."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from nctransfer.errors import WeightsError
 __all__ = ["find_checkpoints", "steps"]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".bin")
-LARGEST_STEP = 10**15  # what is longer is a time or a digest
+LARGEST_STEP = 10**15  # a larger number is a time or a digest
 
 
 def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """The files that are meant, in the order of the numbers in their names; those without any, as ``best.pth``, last.
+    """The files of checkpoints, in the order of the numbers in their names; names without a number come last.
 
     Args:
-        given: Files, patterns as ``run/epoch-*.safetensors``, and folders, whose checkpoints are taken.
+        given: Files, patterns such as ``run/epoch-*.safetensors``, and folders that contain checkpoints.
 
     Raises:
-        WeightsError: A file is not there, or nothing fits.
+        WeightsError: A file does not exist, or a pattern or folder has no checkpoint.
     """
     names = [os.fspath(given)] if isinstance(given, str | os.PathLike) else [os.fspath(one) for one in given]
-    hint = f"give files, a pattern in quotes as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}"
+    hint = f"give files, a pattern in quotes such as 'run/epoch-*.safetensors', or a folder of {', '.join(SUFFIXES)}"
     if not names:
         raise WeightsError("no checkpoints are given", hint)
     found: dict[Path, None] = {}
     for name in names:
         try:
             files = _files(Path(name).expanduser())
-        except (OSError, RuntimeError, ValueError) as error:  # too long, of no user, a null character
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # a name that is too long, an unknown user, a null character
             raise WeightsError(f"the checkpoints {name!r} cannot be read: {error}", hint) from error
         if not files:
             raise WeightsError(f"there is no checkpoint {name!r}", hint)
@@ -47,18 +51,18 @@ def _files(path: Path) -> list[Path]:
     elif path.exists():
         found = [path]
     else:
-        found = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute ones too
+        found = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute patterns too
     return [file for file in found if file.is_file()]
 
 
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """A key that puts ``epoch-10`` after ``epoch-9``."""
+    """A sort key that puts ``epoch-10`` after ``epoch-9``."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def steps(names: Sequence[str]) -> list[int | None]:
-    """What each name says of when it was saved: the first number that differs in all of them, or a single one.
+    """The step in each name: the first number that differs between all names, or the only number.
 
     >>> steps(["vit_16-epoch-1_loss2.31.pth", "vit_16-epoch-12_loss0.52.pth"])
     [1, 12]

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """Images that are measured at every checkpoint."""
+    """Images that are measured at every checkpoint: a source, and which of its images."""
 
     source: ImageSource
     selection: Selection

@@ -1,1 +1,1 @@
-"""n-way k-shot tasks: drawn, multiplied, classified."""
+"""n-way k-shot episodes: how they are drawn, and what classifies them."""

@@ -1,4 +1,4 @@
-"""Episodes: their specification, and their rows in a feature set."""
+"""Episodes: what is drawn, and which rows of a feature set it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ __all__ = ["EpisodeSpec", "Episodes"]
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """A task: n-way, k-shot, with so many queries a class; ``None`` for every sample that is left.
+    """What is drawn: n-way k-shot episodes.
+
+    Attributes:
+        ways: Classes per episode.
+        shots: Support samples per class.
+        queries: Query samples per class; ``None`` for every sample that is not in the support.
+        seed: The seed of the draw.
 
     Raises:
         EpisodeError: A number is too small.
@@ -34,14 +40,14 @@ class EpisodeSpec:
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """Some episodes of one task, as rows of a feature set (and of a query set that follows it).
+    """A batch of E episodes, as rows of a feature set. The rows of a query set follow those of the feature set.
 
     Attributes:
-        classes: ``(E, ways)`` class codes.
-        queries: ``(E, ways, queries)`` row numbers.
-        support: ``(E, ways, shots)`` row numbers.
-        is_query: ``(E, ways, queries)``: false where a row only fills up, or, after :meth:`cut`, is in the support;
-            ``None`` if every row counts.
+        classes: Class codes, ``(E, ways)``.
+        queries: Row numbers of the queries, ``(E, ways, queries)``.
+        support: Row numbers of the support, ``(E, ways, shots)``.
+        is_query: Which of the queries count, ``(E, ways, queries)``: false for padding, and for rows that are in the
+            support; ``None`` if all count.
     """
 
     classes: torch.Tensor
@@ -54,7 +60,10 @@ class Episodes:
         return len(self.classes)
 
     def cut(self, shots: int) -> Episodes:
-        """Those of the first ``shots``; where every sample that is left is a query, those that this leaves."""
+        """The episodes with only the first ``shots`` support samples per class.
+
+        If every sample that is not in the support is a query, the samples that leave the support become queries.
+        """
         support = self.support[:, :, :shots]
         if self.is_query is None:
             return replace(self, support=support)

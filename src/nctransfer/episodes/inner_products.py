@@ -1,6 +1,6 @@
-"""Inner products of the support and the queries of episodes: all that the few-shot classifiers need of features.
+"""Inner products of the support and the queries of episodes: all that few-shot classifiers need to know of features.
 
-Shapes: n rows of width d in the pool, E episodes, N support samples and Q queries of each.
+Shapes: n rows of width d in the pool; E episodes with w classes, N support samples (class by class) and Q queries.
 """
 
 from __future__ import annotations
@@ -21,42 +21,55 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Products", "one_hot", "prepared"]
 
-GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is made
-GATHERED_BYTES = 8 * 2**20  # of features gathered at a time: they should stay in the cache of the processor
-BATCH_BYTES = 32 * 2**20  # of inner products of a batch of episodes
+GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is computed
+GATHERED_BYTES = 8 * 2**20  # features gathered at a time, so that they stay in the cache of the processor
+BATCH_BYTES = 32 * 2**20  # inner products of a batch of episodes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Products:
-    """Inner products of E episodes of features less a common point, of which the classifiers make what they need.
+    """Inner products of the support and the queries of E episodes.
+
+    They are those of features from which a common point p was subtracted.
 
     Attributes:
-        support: ``(E, N, N)``: of the support with itself.
-        cross: ``(E, Q, N)``: of the queries with the support.
-        ways: w; N is a multiple of it.
-        squares: Squared lengths of the queries, ``(E, Q)``.
-        along: Inner products with the common point: of the support ``(E, N)``, of the queries ``(E, Q)`` and of the
-            point itself; ``None`` if it is the origin.
+        support: Of the support with itself, ``(E, N, N)``.
+        cross: Of the queries with the support, ``(E, Q, N)``.
+        ways: The number of classes per episode, w.
+        squares: The squared lengths of the queries, ``(E, Q)``.
+        with_point: Inner products with p: of the support ``(E, N)``, of the queries ``(E, Q)``, and of p with itself;
+            ``None`` if p is the origin.
     """
 
     support: torch.Tensor
     cross: torch.Tensor
     ways: int
     squares: torch.Tensor
-    along: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
     def of(cls, support: torch.Tensor, queries: torch.Tensor, ways: int) -> Products:
-        """Of features ``(E, N, d)`` and ``(E, Q, d)``, about the origin."""
-        return cls(support @ support.mT, queries @ support.mT, ways, queries.square().sum(dim=2))
+        """The inner products of features as they are.
+
+        Args:
+            support: ``(E, N, d)``, class by class.
+            queries: ``(E, Q, d)``.
+            ways: The number of classes.
+        """
+        return cls(
+            support=support @ support.mT,
+            cross=queries @ support.mT,
+            ways=ways,
+            squares=queries.square().sum(dim=2),
+        )
 
     @property
     def shots(self) -> int:
-        """Samples a class, s."""
+        """Support samples per class, s."""
         return self.support.shape[1] // self.ways
 
     def cut(self, shots: int) -> Products:
-        """Those of the first ``shots`` of each class."""
+        """The inner products with only the first ``shots`` support samples of each class."""
         import torch
 
         if shots == self.shots:
@@ -64,60 +77,66 @@ class Products:
         kept = torch.arange(self.support.shape[1], device=self.support.device).view(self.ways, -1)
         some = kept[:, :shots].reshape(-1)
         return Products(
-            self.support[:, some[:, None], some],
-            self.cross[:, :, some],
-            self.ways,
-            self.squares,
-            self.along and (self.along[0][:, some], *self.along[1:]),
+            support=self.support[:, some[:, None], some],
+            cross=self.cross[:, :, some],
+            ways=self.ways,
+            squares=self.squares,
+            with_point=self.with_point and (self.with_point[0][:, some], *self.with_point[1:]),
         )
 
     @functools.cached_property
     def about_mean(self) -> Products:
-        """Of features less the mean of the support of their episode; float64."""
+        """The inner products of features minus the mean of the support of their episode; float64."""
         support, cross = self.support.double(), self.cross.double()
         support = (support + support.mT) / 2  # float32 products of a batch are not quite symmetric
-        rows = support.mean(dim=2)  # (E, N): each with the mean
-        total = rows.mean(dim=1)  # (E,): the mean with itself
-        crossed = cross.mean(dim=2)  # (E, Q)
+        rows = support.mean(dim=2)  # (E, N): of each support sample with the mean
+        total = rows.mean(dim=1)  # (E,): of the mean with itself
+        crossed = cross.mean(dim=2)  # (E, Q): of each query with the mean
         return Products(
-            support - rows[:, :, None] - rows[:, None] + total[:, None, None],
-            cross - crossed[:, :, None] - rows[:, None] + total[:, None, None],
-            self.ways,
-            self.squares.double() - 2 * crossed + total[:, None],
+            support=support - rows[:, :, None] - rows[:, None] + total[:, None, None],
+            cross=cross - crossed[:, :, None] - rows[:, None] + total[:, None, None],
+            ways=self.ways,
+            squares=self.squares.double() - 2 * crossed + total[:, None],
         )
 
     @functools.cached_property
     def about_origin(self) -> Products:
-        """Of the features as they are; float64."""
-        if self.along is None:
+        """The inner products of the features as they are; float64."""
+        if self.with_point is None:
             return self
-        near, far, point = (part.double() for part in self.along)
+        support, queries, point = (part.double() for part in self.with_point)
         return Products(
-            self.support.double() + near[:, :, None] + near[:, None] + point,
-            self.cross.double() + far[:, :, None] + near[:, None] + point,
-            self.ways,
-            self.squares.double() + 2 * far + point,
+            support=self.support.double() + support[:, :, None] + support[:, None] + point,
+            cross=self.cross.double() + queries[:, :, None] + support[:, None] + point,
+            ways=self.ways,
+            squares=self.squares.double() + 2 * queries + point,
         )
 
     def scaled(self) -> Products:
-        """Of the features scaled to unit length about the common point; a feature of no length stays."""
+        """The inner products of the features, minus p, scaled to unit length; a feature of length zero stays."""
         lengths = self.support.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-        near, far = (1 / length.where(length > 0, 1) for length in (lengths, self.squares.clamp(min=0).sqrt()))
+        support, queries = (1 / length.where(length > 0, 1) for length in (lengths, self.squares.clamp(min=0).sqrt()))
         return Products(
-            self.support * near[:, :, None] * near[:, None],
-            self.cross * far[:, :, None] * near[:, None],
-            self.ways,
-            self.squares * far.square(),
+            support=self.support * support[:, :, None] * support[:, None],
+            cross=self.cross * queries[:, :, None] * support[:, None],
+            ways=self.ways,
+            squares=self.squares * queries.square(),
         )
 
 
 def prepared(
     features: FeatureSet, query_set: FeatureSet | None, center_on: FeatureSet | None, l2_normalise: bool
 ) -> torch.Tensor:
-    """The features, and after them those of the query set, as the classifiers shall see them, ``(n, d)``.
+    """The features, and after them those of the query set, as the classifiers see them, ``(n, d)``.
+
+    Args:
+        features: The features.
+        query_set: Where the queries come from, if not from the features.
+        center_on: A set whose mean is subtracted first.
+        l2_normalise: Whether features are then scaled to unit length.
 
     Raises:
-        EpisodeError: The reference mean is of another width.
+        EpisodeError: The set whose mean is subtracted has another width.
     """
     import torch
 
@@ -136,15 +155,22 @@ def prepared(
 
 
 class Pool:
-    """The features that episodes are drawn from, less their mean.
+    """The features that episodes are drawn from, minus their mean.
 
-    Inner products are either made of all features once and looked up, or made from the rows of each episode: whichever
-    is less work. The mean is taken off in the precision of the features, as float32 products at a large offset would
-    lose every digit. Features so long that the rounding of float32 rivals a ridge penalty are multiplied in float64.
+    Inner products are either computed for all pairs of features once and looked up, or computed from the rows of each
+    episode, whichever is less work. The mean is subtracted in the precision of the features, because float32 products
+    with a large offset would lose every digit. Features are multiplied in float64 if they are so long that the rounding
+    of float32 would be comparable to a ridge penalty.
+
+    Args:
+        features: ``(n, d)``.
+        device: Where to compute.
+
+    Raises:
+        EpisodeError: Features are too long for inner products in float64.
     """
 
     def __init__(self, features: torch.Tensor, device: str = "auto") -> None:
-        """Of features ``(n, d)``."""
         import torch
 
         self.device = with_float64(device)
@@ -153,33 +179,33 @@ class Pool:
         longest = float(torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).max())
         if not longest < 1e150:
             raise EpisodeError(
-                f"features as long as {longest:.3g} have no inner products in float64",
-                "scale them, as by --l2-normalise",
+                f"features of length {longest:.3g} are too long for inner products in float64",
+                "scale them to unit length by --l2-normalise",
             )
         rounding = longest**2 * torch.finfo(torch.float32).eps
         dtype = torch.float32 if rounding < 0.01 else torch.float64  # a penalty is at least sqrt(2)
         self._rows = centred.to(self.device, dtype)
         mean = mean.to(self.device, dtype)
         self._squares = self._rows.square().sum(dim=1)
-        self._along = self._rows @ mean
-        self._origin = mean.double().square().sum()
+        self._with_mean = self._rows @ mean
+        self._mean_square = mean.double().square().sum()
         self._gram: torch.Tensor | None = None
 
     @property
     def has_gram(self) -> bool:
-        """Whether all inner products are at hand."""
+        """Whether all inner products have been computed."""
         return self._gram is not None
 
     def prepare(self, specs: Sequence[EpisodeSpec], episodes: int, most: int) -> None:
-        """Make all inner products at once if that is less work than those of each episode.
+        """Compute all inner products at once if that is less work than computing those of each episode.
 
         Args:
-            specs: The tasks.
-            episodes: Of each.
-            most: Queries a class where all that are left are.
+            specs: The episodes of each number of ways.
+            episodes: The number of episodes of each.
+            most: Queries per class, if all samples that are not in the support are queries.
         """
         size = len(self._rows)
-        work = 0.0  # in products of two features, as a large matrix product makes them; measured on two cores
+        work = 0.0  # in units of one inner product within a large matrix product; measured on two cores
         for spec in specs:
             support, queries = spec.ways * spec.shots, spec.ways * (spec.queries or most)
             work += episodes * (support + queries) * (1.7 * support + 10)
@@ -187,7 +213,7 @@ class Pool:
             self._gram = _gram(self._rows)
 
     def batch(self, spec: EpisodeSpec, queries: int) -> int:
-        """Episodes at a time, with so many queries a class."""
+        """The number of episodes per batch, with this number of queries per class."""
         support = spec.ways * spec.shots
         return max(1, BATCH_BYTES // (self._rows.itemsize * support * (support + spec.ways * queries)))
 
@@ -196,11 +222,11 @@ class Pool:
         support, queries = (rows.flatten(1).to(self.device) for rows in (episodes.support, episodes.queries))
         rows, columns = (self._gathered if self._gram is None else self._looked_up)(support, queries)
         return Products(
-            rows,
-            columns,
-            episodes.classes.shape[1],
-            self._squares[queries],
-            (self._along[support], self._along[queries], self._origin),
+            support=rows,
+            cross=columns,
+            ways=episodes.classes.shape[1],
+            squares=self._squares[queries],
+            with_point=(self._with_mean[support], self._with_mean[queries], self._mean_square),
         )
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,7 +235,7 @@ class Pool:
 
         def at(rows: torch.Tensor) -> torch.Tensor:
             places = rows[:, :, None] * width + support[:, None]
-            return flat.index_select(0, places.view(-1)).view(places.shape)  # several times as fast as two indices
+            return flat.index_select(0, places.view(-1)).view(places.shape)  # several times faster than two indices
 
         return at(support), at(queries)
 
@@ -233,7 +259,7 @@ class Pool:
 
 
 def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:
-    """``rows rowsᵀ``, half of it by multiplying."""
+    """``rows rowsᵀ``; one half is computed, the other copied."""
     import torch
 
     gram = rows.new_empty(len(rows), len(rows))
@@ -245,7 +271,7 @@ def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:
 
 
 def one_hot(products: Products) -> torch.Tensor:
-    """The labels of the support as one-hot rows, ``(N, w)`` float64."""
+    """The one-hot labels of the support, ``(N, w)`` float64."""
     import torch
 
     classes = torch.eye(products.ways, dtype=torch.float64, device=products.support.device)

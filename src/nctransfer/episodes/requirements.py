@@ -1,11 +1,11 @@
-"""Whether features suffice for a few-shot task."""
+"""Whether a feature set has enough classes and samples for a few-shot task."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError, counted
+from nctransfer.errors import EpisodeError, counted, join_names
 
 if TYPE_CHECKING:
     import torch
@@ -19,23 +19,24 @@ log = logging.getLogger(__name__)
 
 
 def same_classes(features: FeatureSet, query_set: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
-    """Of two sets the classes that both have.
+    """Both sets with only the classes that they share.
 
     Raises:
-        EpisodeError: The query set is the set itself, or of another width, or they share fewer than two classes.
+        EpisodeError: The query set is the set itself or shares samples with it, has another width, or shares fewer than
+            two classes with it.
     """
     import torch
 
     if query_set is features or (query_set.info == features.info and features.info.path is not None):
         raise EpisodeError(
-            f"the query set is the set itself, {features.info.id}: a support would be among its queries",
-            "leave --query-set out, or name other samples",
+            f"the query set is the set itself, {features.info.id}: support samples would be among the queries",
+            "leave out --query-set, or give it other samples",
         )
     is_one_source = features.info.data is not None and query_set.info.data == features.info.data
     if is_one_source and (both_have := set(features.ids) & set(query_set.ids)):
         raise EpisodeError(
-            f"{counted(len(both_have), 'sample')} of {features.info.data} would be both support and queries",
-            "choose another split of one of them: --split, --query-split",
+            f"{counted(len(both_have), 'sample')} of {features.info.data} would be in the support and in the queries",
+            "choose another split for one of them by --split or --query-split",
         )
     if query_set.dim != features.dim:
         raise EpisodeError(
@@ -45,20 +46,23 @@ def same_classes(features: FeatureSet, query_set: FeatureSet) -> tuple[FeatureSe
     shared = set(features.classes) & set(query_set.classes)
     if len(shared) < 2:
         raise EpisodeError(
-            f"{features.info.id} and the queries {query_set.info.id} share {counted(len(shared), 'class', 'classes')}",
-            "episodes need at least two; classes are matched by name",
+            f"{features.info.id} and the queries {query_set.info.id} share {counted(len(shared), 'class', 'classes')}; "
+            "episodes need at least two",
+            "give sets that share classes by name",
         )
     both: list[FeatureSet] = []
     for given in (features, query_set):
         codes = [code for code, name in enumerate(given.classes) if name in shared]
         if left_out := len(given.classes) - len(codes):
-            log.warning("%s of %s in one of the sets only are left out", counted(left_out, "class", "classes"), given)
+            log.warning(
+                "%s of %s left out: the other set does not have them", counted(left_out, "class", "classes"), given
+            )
         both.append(given.only_classes(torch.tensor(codes)) if left_out else given)
     return both[0], both[1]
 
 
 def large_enough(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None = None) -> torch.Tensor:
-    """Which classes have the samples for a task, ``(C,)`` bool."""
+    """Which classes have enough samples for the episodes, ``(C,)`` bool."""
     queries = spec.queries or 1
     if query_set is None:
         return features.counts >= spec.shots + queries
@@ -66,20 +70,25 @@ def large_enough(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet 
 
 
 def check(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None = None) -> None:
-    """Whether a task can be drawn from a feature set.
+    """Check that the episodes can be drawn from a feature set.
+
+    Args:
+        features: The feature set.
+        spec: What is drawn.
+        query_set: Where the queries come from, if not from the features; it has the same classes.
 
     Raises:
-        EpisodeError: More ways than classes, or a class of too few samples; the message names them.
+        EpisodeError: There are more ways than classes, or a class has too few samples; the message names the classes.
     """
     least = 2 if query_set is None else 1
     usable = features.counts >= least
     if int(usable.sum()) < 2:
-        small = [features.classes[code] for code in (~usable).nonzero()[:, 0].tolist()]
+        small = [repr(features.classes[code]) for code in (~usable).nonzero()[:, 0].tolist()]
         raise EpisodeError(
-            f"{features.info.id} has {counted(int(usable.sum()), 'class', 'classes')} of "
-            + ("two samples or more" if least == 2 else "any samples")
-            + (f"; too small: {_listed(small)}" if small else ""),
-            "episodes need at least two classes",
+            f"{features.info.id} has {counted(int(usable.sum()), 'class', 'classes')} with "
+            f"{counted(least, 'sample')} or more; episodes need at least two"
+            + (f". Too small: {join_names(small)}" if small else ""),
+            "give data with more samples per class, or with more classes",
         )
     if spec.ways > len(features.classes):
         raise EpisodeError(
@@ -87,8 +96,14 @@ def check(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None 
             f"give --ways {len(features.classes)} or less",
         )
     small_codes = (~large_enough(features, spec, query_set)).nonzero()[:, 0].tolist()
-    if not small_codes:
-        return
+    if small_codes:
+        raise _too_few(features, spec, query_set, small_codes)
+
+
+def _too_few(
+    features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None, small_codes: list[int]
+) -> EpisodeError:
+    """The error that classes have too few samples."""
     counts = features.counts.tolist()
     queries = spec.queries or 1
     asked = f"{counted(spec.shots, 'shot')} and {counted(queries, 'query', 'queries')} need"
@@ -99,24 +114,22 @@ def check(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None 
     else:
         others = query_set.counts.tolist()
         short = [f"{features.classes[code]!r} ({counts[code]} and {others[code]})" for code in small_codes]
-        needed = f"{asked} as many samples of every class in the two sets"
+        needed = f"{asked} {spec.shots} samples of every class in the features and {queries} in the query set"
         fewer = min(others) if min(counts) >= spec.shots else 0
-    raise EpisodeError(
-        f"{needed}; {len(short)} of {len(counts)} have fewer: {', '.join(short[:5])}{', …' * (len(short) > 5)}",
+    return EpisodeError(
+        f"{needed}; {len(short)} of {len(counts)} have fewer: {join_names(short)}",
         (f"give --queries {fewer} or less, " if 0 < fewer < queries else "give fewer shots, ")
-        + "more images of these classes, or leave them out by --drop-small",
+        + "or more images of these classes, or leave them out by --drop-small",
     )
 
 
 def check_disjoint(spec: EpisodeSpec) -> None:
-    """Whether episodes of such a task can share no sample.
+    """Check that episodes can be drawn that share no sample.
 
     Raises:
         EpisodeError: All samples are queries.
     """
     if spec.queries is None:
-        raise EpisodeError("episodes that share no sample cannot have all samples as queries", "give --queries 15")
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
+        raise EpisodeError(
+            "episodes that share no sample cannot have all samples as queries", "give --queries a number, such as 15"
+        )

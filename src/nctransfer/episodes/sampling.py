@@ -18,17 +18,27 @@ if TYPE_CHECKING:
 
 __all__ = ["sample", "sample_disjoint"]
 
-BLOCK = 1024  # part of the definition of an episode: another number gives other episodes
-CLASSES, SAMPLES, SUPPORT, DISJOINT = range(4)  # what a generator is for; SUPPORT where it is of another set
+BLOCK = 1024  # episodes that share their generators; another number would give other episodes
+CLASSES, SAMPLES, SUPPORT, DISJOINT = range(4)  # what a generator draws; SUPPORT only if there is a query set
 
 
 def sample(
     features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
 ) -> Iterator[Episodes]:
-    """The first ``episodes`` episodes of a task, at most ``most`` at a time.
+    """Draw random episodes, in batches.
+
+    Episode number e depends on the seed and on e only: not on the number of episodes, the batch size, the device or the
+    number of threads.
+
+    Args:
+        features: The feature set.
+        spec: What is drawn.
+        episodes: The number of episodes.
+        query_set: Where the queries come from, if not from the features; it has the same classes.
+        most: The largest number of episodes per batch.
 
     Raises:
-        EpisodeError: See :func:`check`.
+        EpisodeError: There are too few classes or samples.
     """
     import numpy as np
     import torch
@@ -61,12 +71,20 @@ def sample(
 def sample_disjoint(
     features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
 ) -> Iterator[Episodes]:
-    """At most ``episodes`` episodes of a task of which no two share a sample, at most ``most`` at a time.
+    """Draw random episodes of which no two share a sample, in batches.
 
-    Each takes the classes that have most samples left, by lot among equals, so that as many as possible are had.
+    Each episode takes the classes with the most unused samples, and draws lots between equals, so that there are as
+    many episodes as possible.
+
+    Args:
+        features: The feature set.
+        spec: What is drawn.
+        episodes: The largest number of episodes.
+        query_set: Where the queries come from, if not from the features; it has the same classes.
+        most: The largest number of episodes per batch.
 
     Raises:
-        EpisodeError: See :func:`check`; or every sample that is left was to be a query.
+        EpisodeError: There are too few classes or samples, or all samples that are not in the support are queries.
     """
     import numpy as np
     import torch
@@ -78,19 +96,19 @@ def sample_disjoint(
     own = _shuffled(generator, features)
     counts = features.counts.numpy()
     if query_set is None:
-        left = counts // (spec.shots + spec.queries)
-        first_support, of_queries = left * spec.queries, own  # one order: queries of all episodes, then support
+        possible = counts // (spec.shots + spec.queries)  # episodes that each class can take part in
+        first_support, of_queries = possible * spec.queries, own  # one order: queries of all episodes, then support
     else:
-        left = np.minimum(counts // spec.shots, query_set.counts.numpy() // spec.queries)
-        first_support, of_queries = 0 * left, [rows + len(features) for rows in _shuffled(generator, query_set)]
-    used = 0 * left
+        possible = np.minimum(counts // spec.shots, query_set.counts.numpy() // spec.queries)
+        first_support, of_queries = 0 * possible, [rows + len(features) for rows in _shuffled(generator, query_set)]
+    used = 0 * possible
     drawn: list[list[NDArray[np.int64]]] = [[], [], []]
-    while len(drawn[0]) < episodes and (left > used).sum() >= spec.ways:
-        lots = left - used + generator.random(len(left))
+    while len(drawn[0]) < episodes and (possible > used).sum() >= spec.ways:
+        lots = possible - used + generator.random(len(possible))
         classes = np.argsort(-lots)[: spec.ways]
         drawn[0].append(classes)
         for kind, (count, first, orders) in enumerate(
-            ((spec.queries, 0 * left, of_queries), (spec.shots, first_support, own)), start=1
+            ((spec.queries, 0 * possible, of_queries), (spec.shots, first_support, own)), start=1
         ):
             starts = first[classes] + used[classes] * count
             rows = [orders[c][start : start + count] for c, start in zip(classes, starts, strict=True)]
@@ -107,7 +125,7 @@ def _shuffled(generator: np.random.Generator, features: FeatureSet) -> list[NDAr
 
 
 def _with_all_queries(episodes: Episodes, features: FeatureSet, query_set: FeatureSet | None) -> Episodes:
-    """Every sample of the classes as a query; :meth:`Episodes.cut` takes out the support."""
+    """The episodes with every sample of their classes as a query; :meth:`Episodes.cut` removes the support."""
     import torch
 
     sizes, starts = (torch.from_numpy(numbers) for numbers in _ranges(query_set or features))
@@ -119,7 +137,7 @@ def _with_all_queries(episodes: Episodes, features: FeatureSet, query_set: Featu
 
 
 def _ranges(features: FeatureSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The size and the first row of each class: rows are sorted by class."""
+    """The size and the first row of each class; rows are sorted by class."""
     import numpy as np
 
     sizes = features.counts.numpy()
@@ -129,23 +147,23 @@ def _ranges(features: FeatureSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def _rows(
     generator: np.random.Generator, features: FeatureSet, classes: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """``count`` rows of each class, ``(E, w, count)``."""
+    """``count`` random rows of each class, ``(E, w, count)``."""
     sizes, starts = _ranges(features)
     drawn = _draw(generator, sizes[classes].reshape(-1), count)
     return drawn.T.reshape(*classes.shape, count) + starts[classes][..., None]
 
 
 def _draw(generator: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` numbers below each size without replacement, ``(count, len(sizes))``.
+    """``count`` random numbers below each size, without replacement, ``(count, len(sizes))``.
 
-    Fisher and Yates' shuffle, stopped after ``count`` steps; of the array that it would shuffle only the places that
-    were written to are kept. A smaller count gives the first rows of a larger one.
+    This is the shuffle of Fisher and Yates, stopped after ``count`` steps. Of the array that it would shuffle, only the
+    places that were written to are kept. A smaller count gives the first rows of a larger count.
     """
     import numpy as np
 
     columns = np.arange(len(sizes))
-    places = np.empty((count, len(sizes)), np.int64)  # where step k wrote
-    values = np.empty_like(places)  # and what
+    places = np.empty((count, len(sizes)), np.int64)  # the place that step k wrote to
+    values = np.empty_like(places)  # the value that it wrote
     drawn = np.empty_like(places)
 
     def value_at(place: NDArray[np.int64], steps: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
+from nctransfer.episodes.requirements import check_disjoint
 from nctransfer.errors import EpisodeError
 from nctransfer.intervals import INTERVALS, Interval
 
@@ -107,11 +108,8 @@ class FewShotTask:
         settings = self.classifier_settings()
         for name in self.classifiers:
             CLASSIFIERS[name].options(settings)
-        if self.interval == "disjoint" and self.query_count is None:
-            raise EpisodeError(
-                "episodes that share no sample cannot have all samples as queries",
-                "give --queries a number, such as 15",
-            )
+        if self.interval == "disjoint":
+            check_disjoint(self.spec(2))
 
     def _normalise(self) -> None:
         """Numbers as ``int``; shots and ways in ascending order; each name once."""

@@ -1,4 +1,4 @@
-"""Expected accuracy from moments, the noise of class centres taken as normal."""
+"""Expected accuracy from moments, with the noise of class centres taken as normal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Normal"]
 
-NODES = 16  # of the integral over the noise of the own centre
+NODES = 16  # of the integral over the noise of the centre of the query's class
 
 
 class _Class(NamedTuple):
-    """Moments of one class, with covariance ``Sigma = FᵀF``, F of r rows: no more than samples, nor than the width."""
+    """Moments of one class with covariance ``Sigma = FᵀF``; F has r rows, at most the samples and at most the width."""
 
     mean: torch.Tensor
     variance: float  # tr Sigma
@@ -29,7 +29,7 @@ class _Class(NamedTuple):
 
     @classmethod
     def of(cls, rows: torch.Tensor) -> _Class:
-        """Of the samples of a class, ``(n, d)``."""
+        """The moments of the samples of a class, ``(n, d)``."""
         import torch
 
         mean = rows.mean(dim=0)
@@ -45,16 +45,23 @@ class _Class(NamedTuple):
 
 
 class Normal:
-    """The normal construction: only the noise of the centres is normal; queries are those that there are.
+    """The expected accuracy by normal noise of the centres. The queries are the samples themselves.
 
-    A squared distance ``‖f − mu − ε‖²`` of normal ε with covariance φ Sigma is not normal itself. With ``w = f − mu``,
+    A squared distance ``‖f − mu − ε‖²`` with normal ε of covariance φ Sigma is not normal itself. With ``w = f − mu``
+    it has
 
-    - mean ``‖w‖² + φ tr Sigma``;
-    - variance ``4φ wᵀSigma w + 2φ² tr Sigma²``;
-    - third cumulant ``24φ² wᵀSigma² w + 8φ³ tr Sigma³``.
+    - the mean ``‖w‖² + φ tr Sigma``,
+    - the variance ``4φ wᵀSigma w + 2φ² tr Sigma²``,
+    - the third cumulant ``24φ² wᵀSigma² w + 8φ³ tr Sigma³``.
 
-    The last enters by Edgeworth's series for the other classes, and by Cornish and Fisher's for the own. Ties, as of
-    features that are all the same, are not broken by lot here: each counts as half.
+    The third cumulant enters by Edgeworth's expansion for the other classes, and by that of Cornish and Fisher for the
+    class of the query. Ties, as between features that are all equal, are not broken at random here: each counts as
+    half.
+
+    Args:
+        queries: What is classified.
+        rows: The features as the classifier sees them, ``(n, d)`` float64.
+        degrees: One less than each number of ways.
     """
 
     def __init__(self, queries: Queries, rows: torch.Tensor, degrees: torch.Tensor) -> None:
@@ -68,15 +75,15 @@ class Normal:
         squares, first, second = [], [], []
         for one in self._classes:
             w = f - one.mean
-            along = w @ one.factor.T  # (n, r)
+            projected = w @ one.factor.T  # (n, r): F w
             squares.append(w.square().sum(dim=1))
-            first.append(along.square().sum(dim=1))
-            second.append(((along @ one.inner) * along).sum(dim=1))
-        # ‖w‖², wᵀSigma w, wᵀSigma² w of each query and class, (n, C)
+            first.append(projected.square().sum(dim=1))
+            second.append(((projected @ one.inner) * projected).sum(dim=1))
+        # ‖w‖², wᵀSigma w and wᵀSigma² w for each query and class, (n, C)
         self._squares, self._first, self._second = (torch.stack(one, dim=1) for one in (squares, first, second))
 
     def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Accuracy and standard error for each number of ways."""
+        """The accuracy and its standard error for each number of ways."""
         import torch
 
         parts = []
@@ -89,7 +96,7 @@ class Normal:
         return accuracy, squared_error.sqrt()
 
     def _of_class(self, own: int, some: slice, shots: int) -> torch.Tensor:
-        """The chance to win for queries of one class, ``(k, q)``."""
+        """The chance to win for the queries of one class, ``(k, q)``."""
         import numpy as np
         import torch
 
@@ -114,7 +121,7 @@ class Normal:
     def _chance(
         distances: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, third: torch.Tensor
     ) -> torch.Tensor:
-        """That a squared distance of these moments is above another, ``(q, Q)``."""
+        """The probability that a squared distance with these moments is above given ones, ``(q, Q)``."""
         import torch
 
         spread = variance.clamp(min=1e-60).sqrt()[:, None]
@@ -125,7 +132,7 @@ class Normal:
         return found.clamp(0, 1)
 
     def _other(self, number: int, some: slice, shots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Moments of the squared distance to the centre of another class."""
+        """The moments of the squared distance to the centre of another class."""
         one, size = self._classes[number], self._queries.sizes[number]
         noise = (size - shots) / (shots * (size - 1)) if size > 1 else 0.0
         squares, first, second = (part[some, number] for part in (self._squares, self._first, self._second))
@@ -136,19 +143,19 @@ class Normal:
         )
 
     def _own(self, number: int, some: slice, shots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Moments of the squared distance to the own centre, whose support is of the other samples of the class.
+        """The moments of the squared distance to the centre of the query's class, whose support excludes the query.
 
-        With ``r = f − mu``: ``e = n/(n−1) r``, and their covariance is ``n/(n−1) Sigma − n/(n−1)² r rᵀ``; the third
-        cumulant is left with Sigma.
+        With ``r = f − mu``, the query is ``n/(n−1) r`` away from the mean of the other samples of the class, whose
+        covariance is ``n/(n−1) Sigma − n/(n−1)² r rᵀ``. The third cumulant uses Sigma itself.
         """
         one, n = self._classes[number], self._queries.sizes[number]
         squares, first, second = (part[some, number] for part in (self._squares, self._first, self._second))
         noise = (n - 1 - shots) / (shots * (n - 2)) if n > 2 else 0.0
         grow, drop = n / (n - 1), n / (n - 1) ** 2
-        along = grow**2 * (grow * first - drop * squares.square())
+        directional = grow**2 * (grow * first - drop * squares.square())
         trace2 = grow**2 * one.trace2 - 2 * grow * drop * first + drop**2 * squares.square()
         return (
             grow**2 * squares + noise * (grow * one.variance - drop * squares),
-            (4 * noise * along + 2 * noise**2 * trace2).clamp(min=0),
+            (4 * noise * directional + 2 * noise**2 * trace2).clamp(min=0),
             24 * noise**2 * grow**4 * second + 8 * noise**3 * one.trace3,
         )

@@ -1,11 +1,12 @@
-"""Bounds of the few-shot error by the geometry of the classes, and why two classes are confused.
+"""Bounds of the few-shot error by the geometry of the classes.
 
-All bounds are of the error of nearest class centres (``ncc``) with m shots in a k-way task whose classes are drawn
-uniformly. A bound above 1 says nothing and is *vacuous*; it is returned as it is.
+All bounds hold for the error of nearest class centres (``ncc``) with m shots in a k-way task whose classes are drawn
+uniformly. A bound above 1 says nothing: it is *vacuous*, and is returned as it is.
 
-Three conventions of the class-distance normalised variance are in use, a factor of 2 apart. Here ``V_ij = (v_i + v_j) /
-(2 d_ij²)``, as in Galanti, György, Hutter (ICLR 2022); Luthra et al. 2026 leave out the ½; the generalisation bounds of
-Galanti et al. (2212.12532) and Luthra et al. 2025 write ``v_i / d_ij²``, whose average over ordered pairs equals ours.
+Three conventions of the class-distance normalised variance (CDNV) are in use, which differ by a factor of 2. Here
+``V_ij = (v_i + v_j) / (2 d_ij²)``, as in Galanti, György, Hutter (ICLR 2022). Luthra et al. 2026 leave out the ½. The
+generalisation bounds of Galanti et al. (2212.12532) and Luthra et al. 2025 write ``v_i / d_ij²``, whose average over
+ordered pairs equals ours.
 """
 
 from __future__ import annotations
@@ -41,37 +42,43 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound of an error: its value, or why there is none."""
+    """A bound of an error: its value, or the reason why there is none."""
 
     value: float | None
     reason: str | None = None
 
     @property
     def vacuous(self) -> bool:
-        """Whether it says nothing."""
+        """Whether the bound is above 1, so that it says nothing."""
         return self.value is not None and self.value > 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The bound as JSON has it."""
         return {"value": self.value, "vacuous": self.vacuous} | ({"reason": self.reason} if self.reason else {})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundRow:
-    """The bounds of one task, by name; ``shots`` may be infinite."""
+    """The bounds for one number of ways and of shots.
+
+    Attributes:
+        ways: Classes per task, k.
+        shots: Support samples per class, m; may be infinite.
+        bounds: The bounds by name.
+    """
 
     ways: int
     shots: float
     bounds: Mapping[str, Bound]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundTable:
-    """Bounds over ways and shots.
+    """Bounds for several numbers of ways and of shots.
 
     Attributes:
-        features: What they are of.
-        rows: One a task.
+        features: The feature set whose geometry gives the bounds.
+        rows: One row for each number of ways and of shots.
     """
 
     features: FeatureInfo
@@ -86,7 +93,7 @@ class BoundTable:
         return {"features": self.features.to_dict(), "results": rows}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a task and bound."""
+        """One row for each number of ways, number of shots and bound."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -99,11 +106,17 @@ class BoundTable:
 
 
 def galanti2022(stats: ClassStatistics, ways: int, shots: float, symmetric: bool = False) -> float:
-    """``16 (k−1) (1/s + 1/m) · Avg V``, with s = 1, or s = d where classes are spherically symmetric.
+    """``16 (k−1) (1/s + 1/m) · Avg V``, with s = 1, or s = d if classes are spherically symmetric.
 
-    Galanti, György, Hutter, *On the Role of Neural Collapse in Transfer Learning* (ICLR 2022, 2112.15121). Of any
-    classes with finite variances, and any number of shots. V with the ½.
-    The constant 16 is quoted from memory of the paper.
+    Galanti, György, Hutter, *On the Role of Neural Collapse in Transfer Learning* (ICLR 2022, 2112.15121). It holds for
+    any classes with finite variances and any number of shots; V has the ½. We quote the constant 16 from memory of the
+    paper, and could not check it.
+
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
+        symmetric: Whether classes are spherically symmetric.
 
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = 1e-4
@@ -117,11 +130,16 @@ def galanti2022(stats: ClassStatistics, ways: int, shots: float, symmetric: bool
 def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
     """``(k−1) [(½ − 2/a − 2^{3/2}/(a m))⁻² Ṽ + (a/4)((2/√m)(√V + V) + V/m)]`` at the best ``a ≥ 5``.
 
-    Luthra, Yang, Galanti (2506.04411). Of any classes with finite variances, and any number of shots. Ṽ is the average
-    directional CDNV, V the average CDNV with the ½. As m → ∞ it tends to ``4 (k−1) Ṽ``.
+    Luthra, Yang, Galanti (2506.04411). It holds for any classes with finite variances and any number of shots. Ṽ is the
+    average directional CDNV, V the average CDNV with the ½. As m → ∞ it tends to ``4 (k−1) Ṽ``.
 
-    The terms in a are convex, and with ``2β = 4 + 2^{5/2}/m``, ``x = a − 2β`` and D what a/4 is multiplied by, the
-    derivative is zero where ``x³ = (64 β Ṽ / D) (x + 2β)``.
+    Both terms are convex in a. With ``2β = 4 + 2^{5/2}/m``, ``x = a − 2β`` and D the factor of a/4, the derivative is
+    zero where ``x³ = (64 β Ṽ / D) (x + 2β)``.
+
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
 
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = Ṽ = 1e-4
@@ -147,12 +165,17 @@ def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
 def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
     """``(k−1) Avg_{i≠j} [4Ṽ_ij + (√E1 + √E2 + √E3)²] / (1 + (v_j − v_i)/(m d_ij²))²``.
 
-    Luthra, Salunkhe, Galanti (2603.03530), Theorem 4.1: of any classes with finite fourth moments, for m ≥ 10. With
-    ``U = 2 V_ij`` (V without the ½, as they write it), ``E1 = (4/m)(U² + U/4)``, ``E2 = U/m`` and
+    Luthra, Salunkhe, Galanti (2603.03530), Theorem 4.1. It holds for any classes with finite fourth moments and m ≥ 10.
+    With ``U = 2 V_ij`` (V without the ½, as they write it), ``E1 = (4/m)(U² + U/4)``, ``E2 = U/m`` and
     ``E3 = (Θ + 2(m−1)U²)/m³``, ``Θ_ij = (q_i + q_j)/d_ij⁴``. As m → ∞ it tends to ``4 (k−1) Ṽ``.
 
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
+
     Raises:
-        Undefined: Fewer than 10 shots.
+        Undefined: There are fewer than 10 shots.
 
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")
@@ -162,13 +185,13 @@ def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
     import torch
 
     if shots < 10:
-        raise Undefined("it is of 10 shots and more")
+        raise Undefined("it holds for 10 shots or more")
     u = 2 * cdnv_pairs(stats)
     squared = stats.distances.square()
     theta = _off_diagonal((stats.fourths[:, None] + stats.fourths) / squared.square())
     first = 4 / shots * (u.square() + u / 4)
     second = u / shots
-    # (Θ + 2(m−1)U²)/m³, so written that infinitely many shots are no inf/inf
+    # (Θ + 2(m−1)U²)/m³, written so that infinitely many shots do not give inf/inf
     third = theta / shots / shots / shots + 2 * (1 - 1 / shots) * (u / shots).square()
     top = 4 * directional_pairs(stats) + (first.sqrt() + second.sqrt() + third.sqrt()).square()
     bottom = 1 + _off_diagonal((stats.variances - stats.variances[:, None]) / squared / shots)
@@ -190,15 +213,20 @@ BOUNDS: Mapping[str, Callable[[ClassStatistics, int, float], float]] = {
 
 
 def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, Bound]:
-    """Every bound of one task.
+    """Every bound for one number of ways and of shots, by name.
 
     Args:
-        stats: Of all classes that a task may draw.
+        stats: The statistics of all classes that a task may draw.
         ways: k.
         shots: m; may be infinite.
+
+    Raises:
+        EpisodeError: There are fewer than 2 ways or 1 shot.
     """
     if ways < 2 or shots < 1:
-        raise EpisodeError(f"{ways} ways and {shots} shots are no task", "needed are 2 ways and 1 shot at least")
+        raise EpisodeError(
+            f"a task has at least 2 ways and 1 shot; got {ways} ways and {shots} shots", "give --ways 2 or more and --shots 1 or more"
+        )
     found = {}
     for name, bound in BOUNDS.items():
         try:
@@ -211,10 +239,16 @@ def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, B
 def bound_table(
     stats: ClassStatistics, features: FeatureInfo, ways: Iterable[int], shots: Sequence[float]
 ) -> BoundTable:
-    """Every bound for every number of ways and shots.
+    """Every bound for every number of ways and of shots.
+
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        features: The feature set that they were computed from.
+        ways: Classes per task; one number or more.
+        shots: Support samples per class; they may be infinite.
 
     Raises:
-        EpisodeError: More ways than classes.
+        EpisodeError: There are more ways than classes.
     """
     rows = []
     for size, number in itertools.product(sorted(set(ways)), sorted(set(shots))):
@@ -223,5 +257,5 @@ def bound_table(
                 f"{size} ways were asked for, and there are {len(stats.counts)} classes",
                 f"give --ways {len(stats.counts)} or less",
             )
-        rows.append(BoundRow(size, number, error_bounds(stats, size, number)))
-    return BoundTable(features, tuple(rows))
+        rows.append(BoundRow(ways=size, shots=number, bounds=error_bounds(stats, size, number)))
+    return BoundTable(features=features, rows=tuple(rows))

@@ -1,16 +1,17 @@
-"""Class statistics of a feature set: all that the collapse measures need of it, in two passes over its rows.
+"""Class statistics of a feature set: what the collapse measures need, computed in two passes over its rows.
 
-The first pass, :class:`Means`, counts and averages; the second, :class:`Moments`, needs the class means of the first.
-Both add up, so that parts of a set, on several machines if need be, give what the whole gives. Nothing holds more
-than C·d + d² + C² numbers and a batch; rows come in any order; everything is float64.
+The first pass, :class:`~nctransfer.neural_collapse.moments.Means`, counts and averages. The second,
+:class:`~nctransfer.neural_collapse.moments.Moments`, needs the class means of the first. Both can be added, so that the
+parts of a set, on several machines if necessary, give the same result as the whole set. The memory is C·d + d² + C²
+numbers and one batch. Rows may come in any order. Everything is float64.
 
 With ``mu_c`` the class means, ``mu_G`` their unweighted mean and ``r = f − mu_c`` the residual of a sample, one matrix
-product ``g = r · (mu_j − mu_G)`` for all classes j gives what two classes have with each other:
+product ``g = r · (mu_j − mu_G)`` for all classes j gives every quantity of two classes:
 
-- directional variance: ``u_ijᵀ Sigma_i u_ij d_ij²`` is the mean over class i of ``(g_j − g_i)²``;
-- nearest centre: ``‖f − mu_j‖² = ‖r‖² − 2 (g_j − g_i) + d_ij²``;
+- the directional variance: ``u_ijᵀ Sigma_i u_ij d_ij²`` is the mean over class i of ``(g_j − g_i)²``;
+- the nearest centre: ``‖f − mu_j‖² = ‖r‖² − 2 (g_j − g_i) + d_ij²``.
 
-so no class covariance is ever made. A second one, ``rᵀ r``, gives ``Sigma_W``.
+So no class covariance is ever computed. A second product, ``rᵀ r``, gives ``Sigma_W``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from nctransfer.devices import with_float64
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, counted
 from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["ClassStatistics", "ncc_accuracies", "nearest_centre"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ClassStatistics:
-    """First and second moments of C classes of width d, float64, on the CPU.
+    """First and second moments of C classes of width d; float64, on the CPU.
 
     Attributes:
-        counts: Samples of each class, ``(C,)``.
+        counts: The number of samples of each class, ``(C,)``.
         centred_means: ``mu_c − mu_G``, ``(C, d)``.
         centre: ``mu_G``, ``(d,)``.
         variances: ``v_c = (1/n_c) sum ‖f − mu_c‖²``, ``(C,)``.
@@ -46,11 +47,12 @@ class ClassStatistics:
         distances: ``d_ij = ‖mu_i − mu_j‖``, ``(C, C)``.
         directional: ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)``, ``(C, C)``, zero on the diagonal.
         within: ``Sigma_W``, ``(d, d)``.
-        covariance: Of all samples about their mean, ``(d, d)``, classes weighted by their size.
-        ncc_accuracies: Leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
-        duplicates: Rows that are equal to an earlier one.
-        head: A linear classifier of these classes; ``None`` without.
-        agreement: Share of samples on which the head and the nearest centre agree; ``None`` without a head.
+        covariance: The covariance of all samples about their mean, ``(d, d)``; classes are weighted by their size.
+        ncc_accuracies: The leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
+        duplicates: The number of rows that are equal to an earlier row.
+        head: A linear classifier for these classes; ``None`` if there is none.
+        agreement: The share of samples for which the head and the nearest centre predict the same class; ``None`` if
+            there is no head.
     """
 
     counts: torch.Tensor
@@ -79,7 +81,7 @@ class ClassStatistics:
 
     @functools.cached_property
     def spectrum(self) -> torch.Tensor:
-        """The eigenvalues of the covariance of all samples that are not zero but for rounding, ``(rank,)``."""
+        """The eigenvalues of the covariance of all samples that are larger than rounding, ``(rank,)``."""
         import torch
 
         values: torch.Tensor = torch.linalg.eigvalsh(self.covariance)
@@ -90,24 +92,25 @@ class ClassStatistics:
         """The statistics of a feature set.
 
         Args:
-            features: At least 2 classes, each of at least 2 samples.
+            features: At least 2 classes, each with at least 2 samples.
             device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
 
         Raises:
-            FeaturesError: Fewer than 2 classes, or a class of fewer than 2 samples.
+            FeaturesError: There are fewer than 2 classes, or a class has fewer than 2 samples.
         """
         if len(features.classes) < 2 or int(features.counts.min()) < 2:
             raise FeaturesError(
-                f"{len(features.classes)} classes of at least {int(features.counts.min())} samples "
-                "are too few for class statistics",
-                "needed are 2 classes of 2 samples each",
+                "class statistics need 2 classes with 2 samples each; got "
+                f"{counted(len(features.classes), 'class', 'classes')}, the smallest with "
+                f"{counted(int(features.counts.min()), 'sample')}",
+                "give at least 2 classes with 2 samples each",
             )
         means = Means.of(features, with_float64(device))
         return cls.from_passes(means, Moments.of(features, means))
 
     @classmethod
     def from_passes(cls, means: Means, moments: Moments) -> Self:
-        """The statistics of what both passes gave, added up over all parts of the set."""
+        """The statistics from the results of both passes, each added up over all parts of the set."""
         geometry = Geometry(means)
         counts = means.counts
         total = counts.sum()
@@ -123,7 +126,7 @@ class ClassStatistics:
             variances=variances.cpu(),
             fourths=(moments.fourths / counts).cpu(),
             distances=geometry.distances.cpu(),
-            directional=(moments.along / counts[:, None]).cpu(),
+            directional=(moments.directional / counts[:, None]).cpu(),
             within=geometry.without_rounding(within).cpu(),
             covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
             ncc_accuracies=(moments.right / counts).cpu(),
@@ -132,11 +135,11 @@ class ClassStatistics:
 
 
 def ncc_accuracies(features: Features, centres: ClassStatistics, device: str = "auto") -> torch.Tensor:
-    """Share of the samples of each class whose nearest class centre, of another set, is that of their own class.
+    """The nearest-class-centre accuracy of each class, with the class centres of another set.
 
     Args:
         features: Samples of C classes.
-        centres: Of the same classes, in the same order.
+        centres: The statistics of the other set, with the same classes in the same order.
         device: Where to compute.
 
     Returns:
@@ -153,7 +156,7 @@ def ncc_accuracies(features: Features, centres: ClassStatistics, device: str = "
 def nearest_centre(
     features: Features, centres: ClassStatistics, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Features less ``mu_G``, labels, and the nearest class centre, some rows at a time."""
+    """Features minus ``mu_G``, labels, and the number of the nearest class centre, one batch of rows at a time."""
     import torch
 
     centred, centre = centres.centred_means.to(device), centres.centre.to(device)

@@ -1,4 +1,4 @@
-"""Linear classifiers for NC3 and NC4."""
+"""Linear classifiers, which NC3 and NC4 compare with the class means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, join_names
 from nctransfer.neural_collapse.class_statistics import nearest_centre
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ class LinearHead:
     """A linear classifier on the features.
 
     Attributes:
-        weight: ``(C, d)``.
-        bias: ``(C,)``.
-        origin: Where it comes from, in words.
+        weight: The weight vector of each class, ``(C, d)``.
+        bias: The bias of each class, ``(C,)``.
+        origin: Where the classifier comes from, in words.
     """
 
     weight: torch.Tensor
@@ -36,32 +36,33 @@ class LinearHead:
 
     @classmethod
     def ridge(cls, stats: ClassStatistics, origin: str, penalty: float = 1e-3) -> LinearHead:
-        """Ridge regression of the one-hot labels on the features, from the moments alone.
+        """Ridge regression of the one-hot labels on the features, computed from the moments alone.
 
         Args:
-            stats: Of the samples that it is fitted on.
-            origin: What these are.
-            penalty: On the squared weights, as a share of the mean variance of a feature.
+            stats: The statistics of the samples that it is fitted on.
+            origin: What these samples are, in words.
+            penalty: The penalty on the squared weights, relative to the mean variance of a feature.
         """
         import torch
 
         shares = stats.counts / stats.counts.sum()
         means = stats.centred_means + stats.centre
         mean = shares @ means
-        strength = penalty * float(stats.covariance.diagonal().mean()) or 1.0  # of features that do not vary, any
+        strength = penalty * float(stats.covariance.diagonal().mean()) or 1.0  # any penalty, if features do not vary
         covariance = stats.covariance + strength * torch.eye(len(mean), dtype=mean.dtype)
         weight = torch.linalg.solve(covariance, (shares[:, None] * (means - mean)).T).T
         return cls(weight, shares - weight @ mean, f"ridge, fitted on {origin}")
 
     def of_classes(self, classes: Sequence[str], names: Sequence[str] | None = None) -> LinearHead:
-        """The rows for some classes, in their order.
+        """The head for some classes, in the given order.
 
         Args:
-            classes: Names. Without ``names`` they are the numbers of rows, or as many as there are rows, in order.
-            names: What the rows are called.
+            classes: The names of the classes. If ``names`` is not given, they must be the numbers of rows of the head,
+                or there must be as many classes as rows, in the same order.
+            names: The names of the rows of the head.
 
         Raises:
-            FeaturesError: They cannot be matched.
+            FeaturesError: The classes cannot be matched with the rows.
         """
         rows = len(self.weight)
         if names is not None:
@@ -69,13 +70,14 @@ class LinearHead:
             if absent := [name for name in classes if name not in known]:
                 near = difflib.get_close_matches(absent[0], known, 3)
                 raise FeaturesError(
-                    f"{len(absent)} of {len(classes)} classes are not among the names of the head: {absent[0]!r}, …",
-                    f"nearest: {', '.join(near)}" if near else "needed is one name a line, as the data has it",
+                    f"{len(absent)} of {len(classes)} classes are not among the names of the head: "
+                    + join_names([repr(name) for name in absent], most=1),
+                    f"nearest: {', '.join(near)}" if near else "give --head-names a file with one name per line",
                 )
             if len(names) != rows:
                 raise FeaturesError(
-                    f"{len(names):,} names do not go with a head of {rows:,} classes",
-                    "--head-names is a file of one name for each class of the head, in their order",
+                    f"the head has {rows:,} classes; got {len(names):,} names",
+                    "give --head-names a file with one name per line for each class of the head, in its order",
                 )
             chosen, how = [known[name] for name in classes], "name"
         elif all(name.isdecimal() and int(name) < rows for name in classes):
@@ -85,21 +87,30 @@ class LinearHead:
         else:
             raise FeaturesError(
                 f"the head has {rows:,} classes and the data {len(classes):,}",
-                "name the head's classes by --head-names FILE: one a line, as the data has them",
+                "give --head-names a file with the names of the head's classes, one per line",
             )
         return LinearHead(self.weight[chosen], self.bias[chosen], f"{self.origin}, classes matched by {how}")
 
 
 def with_head(stats: ClassStatistics, features: Features, head: LinearHead, device: str = "auto") -> ClassStatistics:
-    """The statistics with a head of the same classes, and how far it agrees with the nearest class centre.
+    """The statistics with a head, and the share of samples for which it and the nearest class centre agree.
+
+    Args:
+        stats: The statistics of the features.
+        features: The features.
+        head: A linear classifier for the same classes in the same order.
+        device: Where to compute.
 
     Raises:
-        FeaturesError: The head is of another width.
+        FeaturesError: The head has another width or other classes.
     """
     import torch
 
     if head.weight.shape != stats.centred_means.shape:
-        raise FeaturesError(f"a head of shape {tuple(head.weight.shape)} does not go with features of {features.dim:,}")
+        raise FeaturesError(
+            f"a head of shape {tuple(head.weight.shape)} does not go with features of width {features.dim:,}",
+            "give the head of the same backbone",
+        )
     chosen = with_float64(device)
     weight = head.weight.to(chosen, torch.float64)
     bias = head.bias.to(chosen, torch.float64) + weight @ stats.centre.to(chosen)

@@ -1,4 +1,4 @@
-"""Sums over the rows of features, gathered in two passes."""
+"""Sums over the rows of a feature set, in two passes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["Geometry", "Means", "Moments", "symmetric"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Means:
-    """The first pass: what adds up to the class means.
+    """The first pass: the sums that give the class means.
 
     Attributes:
-        counts: Samples of each class, ``(C,)``.
-        shift: Some feature, ``(d,)``: around it, sums lose no digits.
-        sums: Of the features of each class less the shift, ``(C, d)``.
-        prints: A number for each row that equal rows share, ``(n,)`` int64, in pieces.
+        counts: The number of samples of each class, ``(C,)``.
+        shift: The first feature, ``(d,)``. It is subtracted from all features, so that sums lose no digits.
+        sums: The sum over each class of features minus the shift, ``(C, d)``.
+        prints: A hash of each row, ``(n,)`` int64, in pieces; equal rows have equal hashes.
     """
 
     counts: torch.Tensor
@@ -46,19 +46,24 @@ class Means:
                 shift = values[0].clone()
             sums.index_add_(0, labels, values - shift)
             counts += labels.bincount(minlength=len(counts))
-            # into one tensor: a small one kept from each batch would pin the memory of all others
+            # One tensor for all: if small ones were kept, each would keep the memory of its batch from being freed.
             prints[done : done + len(rows)] = torch.tensor([_print(row) for row in rows.contiguous().numpy()])
             done += len(rows)
-        return cls(counts, shift, sums, [prints])
+        return cls(counts=counts, shift=shift, sums=sums, prints=[prints])
 
     def __add__(self, other: Means) -> Means:
-        """Of two parts of one set."""
+        """The sums over two parts of one set."""
         moved = other.sums + other.counts[:, None] * (other.shift - self.shift)
-        return Means(self.counts + other.counts, self.shift, self.sums + moved, self.prints + other.prints)
+        return Means(
+            counts=self.counts + other.counts,
+            shift=self.shift,
+            sums=self.sums + moved,
+            prints=self.prints + other.prints,
+        )
 
     @property
     def duplicates(self) -> int:
-        """Rows that are equal to an earlier one."""
+        """The number of rows that are equal to an earlier row."""
         import torch
 
         prints = torch.cat(self.prints)
@@ -69,29 +74,30 @@ def _print(row: NDArray[Any]) -> int:
     return int.from_bytes(hashlib.blake2b(row.data, digest_size=8).digest(), signed=True)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Moments:
-    """The second pass: what adds up to the second moments. C classes, width d, K classes of a head.
+    """The second pass: the sums that give the second moments of C classes of width d; r is the residual of a sample.
 
     Attributes:
-        squares: Of each class the sum of ``‖r‖²``, ``(C,)``.
-        fourths: Of each class the sum of ``‖r‖⁴``, ``(C,)``.
-        along: Of each class i the sum of ``(r · (mu_j − mu_i))²``, ``(C, C)``.
-        right: Samples of each class whose leave-one-out nearest centre is their own, ``(C,)``.
+        squares: The sum of ``‖r‖²`` over each class, ``(C,)``.
+        fourths: The sum of ``‖r‖⁴`` over each class, ``(C,)``.
+        directional: The sum of ``(r · (mu_j − mu_i))²`` over each class i, for each class j, ``(C, C)``.
+        right: The number of samples of each class whose leave-one-out nearest centre is that of their class, ``(C,)``.
         within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal.
-        pooled: The sum of ``r rᵀ``, likewise; ``None`` where all classes are of one size, and it is ``n within``.
+        pooled: The sum of ``r rᵀ``, ``(d, d)``, on and above the diagonal; ``None`` if all classes have the same size,
+            so that it is ``n within``.
     """
 
     squares: torch.Tensor
     fourths: torch.Tensor
-    along: torch.Tensor
+    directional: torch.Tensor
     right: torch.Tensor
     within: torch.Tensor
     pooled: torch.Tensor | None
 
     @classmethod
     def of(cls, features: Features, means: Means) -> Moments:
-        """One pass over the rows, or over a part of them, given the means of the whole set."""
+        """One pass over the rows of a set, or of a part of it, given the means of the whole set."""
         import torch
 
         geometry = Geometry(means)
@@ -101,7 +107,7 @@ class Moments:
         new = cls(
             squares=zeros(classes),
             fourths=zeros(classes),
-            along=zeros(classes, classes),
+            directional=zeros(classes, classes),
             right=zeros(classes),
             within=zeros(dim, dim),
             pooled=None if balanced else zeros(dim, dim),
@@ -115,12 +121,12 @@ class Moments:
             norms = residuals.square().sum(dim=1)
             new.squares.index_add_(0, labels, norms)
             new.fourths.index_add_(0, labels, norms.square())
-            along = residuals @ geometry.centred.T  # (b, C)
-            along -= along.gather(1, labels[:, None])  # r · (mu_j − mu_i)
-            new.along.index_add_(0, labels, along.square())
-            beyond = along.mul_(-2).add_(squared[labels])  # (b, C): ‖f − mu_j‖² − ‖r‖², zero for the own class
-            # leave-one-out: without its own share, the own centre is n/(n−1) as far away
-            others = beyond.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
+            projected = residuals @ geometry.centred.T  # (b, C)
+            projected -= projected.gather(1, labels[:, None])  # r · (mu_j − mu_i)
+            new.directional.index_add_(0, labels, projected.square())
+            excess = projected.mul_(-2).add_(squared[labels])  # (b, C): ‖f − mu_j‖² − ‖r‖², zero for the own class
+            # Leave-one-out: without the sample itself, the centre of its class is n/(n−1) times as far away.
+            others = excess.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
             is_right = norms * (shrink[labels] - 1) < others
             new.right.index_add_(0, labels, is_right.to(torch.float64))
             if new.pooled is not None:
@@ -129,7 +135,7 @@ class Moments:
         return new
 
     def __add__(self, other: Moments) -> Moments:
-        """Of two parts of one set."""
+        """The sums over two parts of one set."""
         sums: dict[str, Any] = {
             field.name: None if (mine := getattr(self, field.name)) is None else mine + getattr(other, field.name)
             for field in fields(self)
@@ -138,18 +144,18 @@ class Moments:
 
 
 def _add_outer(total: torch.Tensor, rows: torch.Tensor, block: int = 192) -> None:
-    """Add ``rowsᵀ rows`` on and above the diagonal, in blocks: half of the work of all of it."""
+    """Add ``rowsᵀ rows`` on and above the diagonal, in blocks, which is half of the work."""
     for start in range(0, len(total), block):
         total[start : start + block, start:].addmm_(rows[:, start : start + block].T, rows[:, start:])
 
 
 def symmetric(upper: torch.Tensor) -> torch.Tensor:
-    """A matrix of which only what is on and above the diagonal was given."""
+    """The symmetric matrix with these entries on and above the diagonal."""
     return upper.triu() + upper.triu(1).mT
 
 
 class Geometry:
-    """Where the class means lie: what both passes need of them."""
+    """How the class means lie: what the second pass and the statistics need."""
 
     def __init__(self, means: Means) -> None:
         import torch
@@ -157,15 +163,15 @@ class Geometry:
         self.counts = means.counts
         self.means = means.shift + means.sums / means.counts[:, None]
         self.centred = self.means - self.means.mean(dim=0)
-        # not by the Gram matrix: close means far from mu_G would lose digits
+        # Not from the Gram matrix, which would lose digits for means that are close to each other and far from mu_G.
         self.distances = torch.cdist(self.means, self.means, compute_mode="donot_use_mm_for_euclid_dist")
-        # what is within the rounding of the means is nothing
+        # Distances within the rounding of the means count as zero.
         self.rounding = 8 * torch.finfo(torch.float64).eps * self.means.norm(dim=1).max()
         self.distances[self.distances <= self.rounding] = 0
         self.centred[self.centred.norm(dim=1) <= self.rounding] = 0
 
     def without_rounding(self, covariance: torch.Tensor) -> torch.Tensor:
-        """A covariance in which a feature that varies by no more than rounding does not vary."""
+        """The covariance with zeros for features that vary by no more than rounding."""
         still = covariance.diagonal() <= self.rounding.square()
         covariance[still] = 0
         covariance[:, still] = 0
