@@ -19,7 +19,8 @@ A message says what was given and what was needed; ``hint`` says what to do next
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "StoreError",
     "WeightsError",
     "counted",
+    "did_you_mean",
     "join_names",
     "reason_of",
 ]
@@ -57,6 +59,21 @@ def join_names(names: Sequence[object], most: int = 5) -> str:
     ('cat, dog', 'a, b, …')
     """
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question that names what was perhaps meant by a wrong name; empty if no name is similar.
+
+    Args:
+        name: The wrong name.
+        names: The right names.
+        cutoff: How similar a name must be, from 0 to 1.
+
+    >>> did_you_mean("colapse", ["collapse", "fewshot"]), did_you_mean("x", ["collapse", "fewshot"])
+    ("did you mean 'collapse'?", '')
+    """
+    near = difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3, cutoff=cutoff)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def reason_of(error: BaseException) -> str:

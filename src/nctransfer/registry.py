@@ -77,6 +77,11 @@ class Registry(Mapping[str, E], Generic[E]):
             self._loaded[name] = self._load(self._others[name])
         return self._loaded[name]
 
+    @property
+    def own(self) -> Mapping[str, E]:
+        """The entries of this package, which are known without importing another one."""
+        return self._own
+
     @functools.cached_property
     def _others(self) -> dict[str, metadata.EntryPoint]:
         """The entry points of other packages, by name.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.report.format import Format, Page, Presentation
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["to_frame"]
+__all__ = ["CSV", "to_frame"]
 
 
 def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -17,3 +19,11 @@ def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     frame = pd.json_normalize([dict(row) for row in rows])
     return frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
+
+
+def _render(result: Presentation, _page: Page) -> str:
+    frame = result.rows() if callable(result.rows) else to_frame(result.rows)
+    return frame.to_csv(index=False)
+
+
+CSV = Format(name="csv", meaning="one line per result", suffixes=(".csv",), render=_render)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["to_json"]
+from nctransfer.report.format import Format, Page, Presentation
+
+__all__ = ["JSON", "to_json"]
 
 
 def to_json(value: Any, ascii_only: bool = False) -> str:
@@ -28,3 +30,10 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
+
+
+def _render(result: Presentation, page: Page) -> str:
+    return to_json(result.data, ascii_only=page.is_ascii) + "\n"
+
+
+JSON = Format(name="json", meaning="everything, in full precision", suffixes=(".json",), render=_render)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nctransfer.report.format import Format, Page, Presentation
 from nctransfer.report.sheet import plain
 
 if TYPE_CHECKING:
     from nctransfer.report.sheet import Sheet
 
-__all__ = ["to_latex"]
+__all__ = ["LATEX", "to_latex"]
 
 
 def to_latex(sheet: Sheet) -> str:
@@ -42,7 +43,7 @@ def to_latex(sheet: Sheet) -> str:
     )
 
 
-LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -54,4 +55,11 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def _in_latex(text: str) -> str:
-    return "".join(LATEX.get(c, c) for c in plain(text))
+    return "".join(_ESCAPES.get(c, c) for c in plain(text))
+
+
+def _render(result: Presentation, _page: Page) -> str:
+    return "\n".join(map(to_latex, result.sheets))
+
+
+LATEX = Format(name="latex", meaning="tables for a paper", suffixes=(".tex",), render=_render)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nctransfer.report.format import Format, Page, Presentation
 from nctransfer.report.sheet import plain
 
 if TYPE_CHECKING:
     from nctransfer.report.sheet import Sheet
 
-__all__ = ["to_markdown"]
+__all__ = ["MARKDOWN", "to_markdown"]
 
 
 def to_markdown(sheet: Sheet) -> str:
@@ -29,3 +30,10 @@ def to_markdown(sheet: Sheet) -> str:
 
 def _in_markdown(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in plain(text))
+
+
+def _render(result: Presentation, _page: Page) -> str:
+    return "\n".join(map(to_markdown, result.sheets))
+
+
+MARKDOWN = Format(name="markdown", meaning="tables for GitHub and notes", suffixes=(".md", ".markdown"), render=_render)
