@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.notebook import show_with
+
 if TYPE_CHECKING:
     from nctransfer.checkpoints.following import trajectory
     from nctransfer.checkpoints.trajectory_result import Trajectory
@@ -92,3 +94,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _to_html(result: object) -> str:
+    from nctransfer.report.result_sheets import result_to_html
+
+    return result_to_html(result)
+
+
+show_with(_to_html)

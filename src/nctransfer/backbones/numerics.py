@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import DataError, ModelError, counted, reason_of
+from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.selection import Selection
 
@@ -44,7 +45,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumericsReport:
+class NumericsReport(ShownInNotebooks):
     """The features of a backbone for some images, and how much they depend on the way of running.
 
     Attributes:

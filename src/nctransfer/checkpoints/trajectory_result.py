@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.evaluation.fewshot_comparison import paired_difference
 from nctransfer.neural_collapse.registry import correlated_measures
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory:
+class Trajectory(ShownInNotebooks):
     """Collapse and few-shot accuracy, checkpoint by checkpoint.
 
     Attributes:

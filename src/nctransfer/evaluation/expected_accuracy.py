@@ -31,6 +31,7 @@ from nctransfer.episodes.requirements import check
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.normal_supports import Normal
 from nctransfer.evaluation.resampled_supports import Queries, Resampled, is_plain
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class ExpectedAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectedAccuracies:
+class ExpectedAccuracies(ShownInNotebooks):
     """Expected accuracies for several numbers of ways and of shots.
 
     Attributes:

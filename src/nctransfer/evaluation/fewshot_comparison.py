@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.intervals import half_width
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ class FewShotDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShotComparison:
+class FewShotComparison(ShownInNotebooks):
     """Several feature sets of the same samples, on the same episodes.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.intervals import wilson
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ class Confusion(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShotResult:
+class FewShotResult(ShownInNotebooks):
     """Few-shot accuracies on one feature set.
 
     Attributes:

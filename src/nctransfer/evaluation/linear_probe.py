@@ -17,6 +17,7 @@ from nctransfer.episodes.ridge import LOO_EXPONENTS
 from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.intervals import wilson
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeResult:
+class ProbeResult(ShownInNotebooks):
     """Accuracy of a linear probe.
 
     Attributes:

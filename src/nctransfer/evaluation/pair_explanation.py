@@ -15,6 +15,7 @@ from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.neural_collapse.bounds import luthra2025
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class PairShots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairExplanation:
+class PairExplanation(ShownInNotebooks):
     """Two classes: how they lie, how accurately they are separated, and why not better.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ __all__ = ["FeatureSet", "coded"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class FeatureSet:
+class FeatureSet(ShownInNotebooks):
     """Features and labels of n samples from C classes.
 
     Attributes:

@@ -21,6 +21,7 @@ from nctransfer.errors import EpisodeError
 from nctransfer.neural_collapse.cdnv import cdnv, cdnv_pairs, directional_cdnv, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.measure import Undefined
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ class BoundRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundTable:
+class BoundTable(ShownInNotebooks):
     """Bounds for several numbers of ways and of shots.
 
     Attributes:
@@ -225,7 +226,8 @@ def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, B
     """
     if ways < 2 or shots < 1:
         raise EpisodeError(
-            f"a task has at least 2 ways and 1 shot; got {ways} ways and {shots} shots", "give --ways 2 or more and --shots 1 or more"
+            f"a task has at least 2 ways and 1 shot; got {ways} ways and {shots} shots",
+            "give --ways 2 or more and --shots 1 or more",
         )
     found = {}
     for name, bound in BOUNDS.items():

@@ -16,6 +16,7 @@ from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ class ClassCollapse(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollapseReport(MeasureAttributes):
+class CollapseReport(MeasureAttributes, ShownInNotebooks):
     """The collapse of one feature set. Every measure of this package is also an attribute, such as ``report.cdnv``.
 
     Attributes:

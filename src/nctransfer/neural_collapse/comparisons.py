@@ -11,6 +11,7 @@ from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.collapse_report import collapse, make_report, usable_classes
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ __all__ = ["CollapseComparison", "compare_layers", "compare_samples", "compare_s
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollapseComparison:
+class CollapseComparison(ShownInNotebooks):
     """Several feature sets side by side.
 
     Attributes:

@@ -52,7 +52,7 @@ def _count(number: float | None) -> str:
     return f"{number:,.0f}" if number else "–"
 
 
-def numerics_sheet(report: NumericsReport, data: str) -> Sheet:
+def numerics_sheet(report: NumericsReport, data: str = "") -> Sheet:
     """What the features are like, and what they depend on."""
     rows = [
         [
@@ -67,7 +67,7 @@ def numerics_sheet(report: NumericsReport, data: str) -> Sheet:
     facts = {
         "model": report.model,
         "weights": report.weights,
-        "images": f"{report.images} of {data}, on {report.device}",
+        "images": f"{report.images}{f' of {data}' if data else ''}, on {report.device}",
         "features": f"width {report.width:,}; {report.dead:,} the same for every image",
         "norms": f"{format_number(report.smallest_norm)} to {format_number(report.largest_norm)}; "
         f"largest value {format_number(report.largest_value)}",

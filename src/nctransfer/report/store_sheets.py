@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Sheet
+from nctransfer.report.wording import about_features
 
 if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.manifest import Manifest
 
-__all__ = ["extraction_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
+__all__ = ["extraction_sheet", "features_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"
 
@@ -35,6 +37,17 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
     return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
+
+
+def features_sheet(features: FeatureSet) -> Sheet:
+    """A feature set in memory: where it came from, and its smallest and largest classes."""
+    counts = features.counts.tolist()
+    least, most = min(counts), max(counts)
+    facts = about_features(features.describe())
+    if features.info.data:
+        facts["id"] = features.info.id
+    facts["class sizes"] = f"{counted(most, 'sample')} each" if least == most else f"{least:,} to {most:,} samples"
+    return Sheet("Features", [], [], facts)
 
 
 def sets_sheet(sets: Sequence[Manifest], root: str) -> Sheet:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nctransfer.notebook import ShownInNotebooks
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -80,7 +82,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DataReport:
+class DataReport(ShownInNotebooks):
     """What a data source holds.
 
     Sizes, modes, formats and duplicates are those of the images that are not broken.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import BrokenImage
+from nctransfer.notebook import ShownInNotebooks
 from nctransfer.store.pipeline import NOT_FINITE
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["ExtractionReport"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionReport:
+class ExtractionReport(ShownInNotebooks):
     """What an extraction did.
 
     Attributes:

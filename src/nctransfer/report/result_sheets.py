@@ -1,0 +1,73 @@
+"""The sheets of any result, as a notebook shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nctransfer.report.sheet import Sheet
+
+__all__ = ["result_to_html", "sheets_of"]
+
+
+def sheets_of(result: object) -> list[Sheet]:
+    """The sheets that the command line shows of a result when no option asks for more or less.
+
+    Raises:
+        TypeError: It is not a result.
+    """
+    makers = _makers()
+    for kind in type(result).__mro__:
+        if kind in makers:
+            return list(makers[kind](result))
+    raise TypeError(f"a {type(result).__name__} is not a result that has sheets")
+
+
+def result_to_html(result: object) -> str:
+    """A result as HTML, for a notebook."""
+    from nctransfer.report.html_tables import to_html
+
+    return "<div>\n" + "".join(map(to_html, sheets_of(result))) + "</div>\n"
+
+
+def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """Which function makes the sheets of which type of result. The types are imported only when one is shown."""
+    from nctransfer.backbones.numerics import NumericsReport
+    from nctransfer.checkpoints.trajectory_result import Trajectory
+    from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.linear_probe import ProbeResult
+    from nctransfer.evaluation.pair_explanation import PairExplanation
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.neural_collapse.bounds import BoundTable
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.neural_collapse.comparisons import CollapseComparison
+    from nctransfer.report import (
+        backbone_sheets,
+        collapse_sheets,
+        data_sheets,
+        fewshot_sheets,
+        store_sheets,
+        theory_sheets,
+        trajectory_sheets,
+    )
+    from nctransfer.sources.data_report import DataReport
+    from nctransfer.store.extraction_report import ExtractionReport
+
+    return {
+        CollapseReport: collapse_sheets.collapse_sheets,
+        CollapseComparison: collapse_sheets.comparison_sheets,
+        FewShotResult: fewshot_sheets.fewshot_sheets,
+        FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
+        ProbeResult: lambda result: [fewshot_sheets.probe_sheet(result)],
+        ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
+        BoundTable: lambda result: [theory_sheets.bounds_sheet(result)],
+        PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
+        Trajectory: trajectory_sheets.trajectory_sheets,
+        DataReport: data_sheets.data_sheets,
+        NumericsReport: lambda result: [backbone_sheets.numerics_sheet(result)],
+        ExtractionReport: lambda result: [store_sheets.extraction_sheet(result)],
+        FeatureSet: lambda result: [store_sheets.features_sheet(result)],
+    }
