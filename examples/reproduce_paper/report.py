@@ -8,15 +8,15 @@ from pathlib import Path
 import claims
 import pandas as pd
 import plots
-from rich.console import Console
 
 from nctransfer.checkpoints.trajectory_result import rank_correlations
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.report.figures import save_figure
+from nctransfer.report.format import Presentation
 from nctransfer.report.markdown import to_markdown
 from nctransfer.report.sheet import Sheet
-from nctransfer.report.terminal_tables import to_rich
+from nctransfer.report.terminal_tables import TABLE, page_of_stdout
 
 
 def write(results: pd.DataFrame, ways: int, shots: Sequence[int], folder: Path) -> None:
@@ -45,11 +45,7 @@ def write(results: pd.DataFrame, ways: int, shots: Sequence[int], folder: Path) 
         _bounds(results, ways, shots),
         _claims(results, accuracies),
     ]
-    console = Console(highlight=False)
-    for sheet in sheets:
-        for part in to_rich(sheet):
-            console.print(part)
-        console.print()
+    print(TABLE.render(Presentation(sheets=sheets, data={}, rows=[]), page_of_stdout()))
     images = "\n".join(f"![{name}]({name}.svg)" for name in figures)
     (folder / "results.md").write_text("\n".join([*map(to_markdown, sheets), images]) + "\n", encoding="utf-8")
 

@@ -14,6 +14,7 @@ import torch
 from timm.data import create_transform
 
 from nctransfer.errors import DataError, StoreError
+from nctransfer.sources.class_names import read_class_names
 from nctransfer.sources.loading import load_images
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
@@ -118,6 +119,5 @@ def divide(
 
 
 def names(path: Path | None) -> tuple[str, ...]:
-    """The lines of a file; none without one."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    return tuple(line.strip() for line in lines if line.strip())
+    """The class names in a file of one name per line; none without a file."""
+    return read_class_names(path) if path else ()
