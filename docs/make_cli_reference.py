@@ -144,7 +144,8 @@ def _section(command: Command, shared: Sequence[Option]) -> str:
         )
         parts.append("\n".join(("[Shared options](#shared-options):", "", *panels)))
     if command.epilog:
-        parts.append(command.epilog)
+        title, _, lines = command.epilog.partition("\n")
+        parts.append(f"{title}\n\n```text\n{inspect.cleandoc(lines)}\n```")
     return "\n\n".join(parts)
 
 

@@ -25,7 +25,7 @@ import typer
 
 import nctransfer as nct
 from conftest import Run, write_digits
-from nctransfer.cli.options import OutputOptions
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 from terminal import (
     SMALL,

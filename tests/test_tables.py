@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from messages import those
 from nctransfer import FeatureSet, collapse
 from nctransfer.backbones.listing import ModelInfo
-from nctransfer.cli.terminal import _print
 from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -32,11 +29,13 @@ from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.report.backbone_sheets import models_sheet
 from nctransfer.report.collapse_sheets import collapse_sheets
 from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets, probe_sheet
+from nctransfer.report.format import Format, Page, Presentation
 from nctransfer.report.json_text import to_json
 from nctransfer.report.latex import to_latex
 from nctransfer.report.markdown import to_markdown
 from nctransfer.report.sheet import Bar, Sheet, plain
 from nctransfer.report.store_sheets import sets_sheet
+from nctransfer.report.terminal_tables import TABLE
 from nctransfer.report.wording import format_number as _number
 from terminal import missing
 
@@ -49,9 +48,12 @@ def fact(facts: Mapping[str, str], *values: object) -> str:
 
 def shown(sheet: Sheet, width: int = 80) -> str:
     """What a terminal of this width shows, without the styles."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
-    _print(console, [sheet])
-    return re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
+    return re.sub(r"\x1b\[[\d;]*m", "", as_text(TABLE, [sheet], width=width, is_terminal=True))
+
+
+def as_text(form: Format, sheets: Sequence[Sheet], **page: Any) -> str:
+    """Sheets in some format."""
+    return form.render(Presentation(sheets=sheets, data={}, rows=[]), Page(**page))
 
 
 def cells(line: str) -> list[str]:
@@ -412,11 +414,7 @@ def test_a_name_in_a_curve_is_no_markup() -> None:
 
 @pytest.mark.parametrize(("terminal", "encoding"), [(False, "utf-8"), (True, "ascii")])
 def test_no_bars_where_they_cannot_be_shown(terminal: bool, encoding: str) -> None:
-    buffer = io.BytesIO()
-    file = io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace")
-    _print(Console(file=file, width=100, force_terminal=terminal, no_color=True), fewshot_sheets(CURVE))
-    file.flush()
-    text = buffer.getvalue().decode()
+    text = as_text(TABLE, fewshot_sheets(CURVE), width=100, is_terminal=terminal, encoding=encoding)
     assert "75.00" in text
     assert fewshot_sheets(CURVE)[0].bars[1].label not in text
     assert "█" not in text

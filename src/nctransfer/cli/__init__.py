@@ -13,7 +13,7 @@ from nctransfer.cli.check import check
 from nctransfer.cli.collapse import collapse
 from nctransfer.cli.data import data
 from nctransfer.cli.demo import demo
-from nctransfer.cli.expanding import expand
+from nctransfer.cli.expanding import add_command
 from nctransfer.cli.expect import expect
 from nctransfer.cli.explain import explain
 from nctransfer.cli.extract import extract
@@ -25,15 +25,22 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="nctransfer",
-    help="How collapsed are the classes under a frozen backbone, and how far do a few labels go?",
-    epilog="Begin with: nctransfer demo",
+    help="Which frozen backbone fits your images, and how many labels will you need?",
+    epilog="Begin with: nctransfer demo. The help of every command, nctransfer COMMAND --help, ends with examples.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, extract, collapse, fewshot, expect, bounds, explain, trajectory, models, data, check):
-    app.command()(expand(command))
-app.add_typer(cache_app, name="cache")
+PANELS = {  # the commands by the question that they answer
+    "Start here": (demo,),
+    "Get features": (extract, models, data, check),
+    "How good are they?": (collapse, fewshot, expect, bounds, explain),
+    "Follow training": (trajectory,),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        add_command(app, command, panel=panel)
+app.add_typer(cache_app, name="cache", rich_help_panel="The cache")
 
 
 def _version(wanted: bool) -> None:

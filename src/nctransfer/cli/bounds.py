@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, again_if_changed, stream_for
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
@@ -16,28 +20,38 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.bounds import BoundTable
 
 
+@examples("nctransfer bounds --ways 2,5 --shots 1,10,100,inf")
 def bounds(
     backbone: BackboneOptions,
-    source: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     output: OutputOptions,
     features: FeaturesArgument = None,
-    ways: Annotated[str, typer.Option("--ways", "-w", help="Classes a task: 5, or 5,10.")] = "5",
+    ways: Annotated[str, typer.Option("--ways", "-w", metavar="N,…", help="Classes per task. Several: 5,10.")] = "5",
     shots: Annotated[
-        str, typer.Option("--shots", "-s", help="Support samples a class: 1,5,inf.")
+        str,
+        typer.Option(
+            "--shots",
+            "-s",
+            metavar="N,…",
+            help="Labelled examples per class; inf for the limit of ever more. Several: 1,5,inf.",
+        ),
     ] = "1,5,10,50,500,inf",
     feature_column: FeatureColumn = None,
 ) -> None:
-    """Bound the few-shot error of nearest class centres by the geometry of the classes."""
+    """Bound the few-shot error of the nearest class centre, from means and variances of the classes alone."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
         from nctransfer.neural_collapse.bounds import bound_table
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.report.theory_sheets import bounds_sheet
 
+        wanted = Wanted(backbone, images, reading, chosen)
+        chooser = ChosenFeatures(wanted, feature_column, output, terminal)
+
         def measure() -> BoundTable:
-            given = stream_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
+            given = chooser.stream(features)
             return bound_table(ClassStatistics.of(given, output.device), given.describe(), all_ways, all_shots)
 
         found = again_if_changed(measure)

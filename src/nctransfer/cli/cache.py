@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.expanding import expand
-from nctransfer.cli.options import OutputOptions
+from nctransfer.cli.expanding import add_command, examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 log = logging.getLogger("nctransfer.cli")
 
-app = typer.Typer(help="List, show, verify or remove what is stored.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify or delete stored features.", no_args_is_help=True)
 
 SetArgument = Annotated[
     str,
@@ -21,10 +21,9 @@ SetArgument = Annotated[
 ]
 
 
-@app.command("list")
-@expand
+@examples("nctransfer cache list", "nctransfer cache list --format csv --output sets.csv")
 def list_sets(output: OutputOptions) -> None:
-    """List the stored sets."""
+    """List the stored feature sets."""
     with Terminal(output) as terminal:
         from nctransfer.report.store_sheets import sets_sheet
         from nctransfer.store.cache_folder import FeatureStore
@@ -35,10 +34,9 @@ def list_sets(output: OutputOptions) -> None:
         terminal.show([sets_sheet(sets, str(store.root))], {"sets": rows}, rows)
 
 
-@app.command()
-@expand
+@examples("nctransfer cache show tf_efficientnet_lite0")
 def show(name: SetArgument, output: OutputOptions) -> None:
-    """Show one set: what it is, and the Parquet folder to open with other tools."""
+    """Show how one set was made, and the folder of Parquet files that other tools can open."""
     with Terminal(output) as terminal:
         from nctransfer.report.store_sheets import set_sheet
         from nctransfer.store.cache_folder import FeatureStore
@@ -48,15 +46,19 @@ def show(name: SetArgument, output: OutputOptions) -> None:
         terminal.show([set_sheet(manifest)], data, [data])
 
 
-@app.command()
-@expand
+@examples("nctransfer cache verify")
 def verify(
     output: OutputOptions,
-    name: Annotated[str | None, typer.Argument(metavar="SET", help="Without: every set.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SET", help="The id of a stored set, or the beginning of it.", show_default="every stored set"
+        ),
+    ] = None,
 ) -> None:
-    """Check every byte of the stored parts; exit code 1 if one is damaged."""
+    """Check every byte of the stored files. The exit code is 1 if a file is damaged."""
     with Terminal(output) as terminal:
-        from nctransfer.errors import StoreError
+        from nctransfer.errors import StoreError, counted
         from nctransfer.report.store_sheets import verify_sheet
         from nctransfer.store.cache_folder import FeatureStore
 
@@ -67,17 +69,16 @@ def verify(
         terminal.show([verify_sheet(sets, found)], {"damaged": rows, "sets": len(sets)}, rows)
         if rows:
             raise StoreError(
-                f"{len(rows)} damaged parts",
-                "run nctransfer extract for these sets again: it redoes their rows and keeps the others",
+                f"{counted(len(rows), 'part')} of the stored features {'is' if len(rows) == 1 else 'are'} damaged",
+                "run nctransfer extract for these sets again: it extracts the damaged rows and keeps the others",
             )
 
 
-@app.command()
-@expand
+@examples("nctransfer cache remove tf_efficientnet_lite0 --yes")
 def remove(
     name: SetArgument,
     output: OutputOptions,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.", show_default=False)] = False,
 ) -> None:
     """Delete a stored set."""
     with Terminal(output) as terminal:
@@ -92,11 +93,14 @@ def remove(
         log.info("deleted %s", stored.id)
 
 
-@app.command()
-@expand
+@examples("nctransfer cache path")
 def path(output: OutputOptions) -> None:
     """Print the folder of the cache."""
     with Terminal(output):
         from nctransfer.store.cache_folder import FeatureStore
 
         typer.echo(str(FeatureStore(output.cache_dir).root))
+
+
+for command, name in ((list_sets, "list"), (show, None), (verify, None), (remove, None), (path, None)):
+    add_command(app, command, name=name)

@@ -7,31 +7,30 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.data_options import DataOption, OfflineOption, ReadingFlags, SeedOption, SplitOption
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 log = logging.getLogger("nctransfer.cli")
 
 
+@examples("nctransfer check --model tf_efficientnet_lite0 --images 8")
 def check(
     backbone: BackboneOptions,
     reading: ReadingFlags,
     output: OutputOptions,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", "-d", rich_help_panel="Data", help="Images to try, as for extract."),
-    ] = None,
-    split: Annotated[str | None, typer.Option("--split", rich_help_panel="Data", help="Only this split.")] = None,
-    images: Annotated[int, typer.Option("--images", "-n", min=2, help="How many.")] = 32,
-    seed: Annotated[
-        int, typer.Option("--seed", rich_help_panel="How to run", min=0, max=2**63 - 1, help="Of random weights.")
-    ] = 0,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", rich_help_panel="How to run", help="Never ask a server.", show_default=False),
-    ] = False,
+    data: DataOption = None,
+    split: SplitOption = None,
+    images: Annotated[int, typer.Option("--images", "-n", metavar="N", min=2, help="Number of images to run.")] = 32,
+    seed: SeedOption = 0,
+    offline: OfflineOption = False,
 ) -> None:
-    """Check the numerics of a backbone: does a feature depend on the batch, the dtype, the memory format?"""
+    """Check whether features depend on the batch size, the number type or the memory format.
+
+    Without --data, the images are the built-in digits.
+    """
     with Terminal(output) as terminal:
         from nctransfer.backbones import numerics
         from nctransfer.backbones.building import load
@@ -42,7 +41,7 @@ def check(
         from nctransfer.sources.selection import Selection
 
         if backbone.model is None:
-            log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)
+            log.info("no --model: taking %s, whose weights are installed", DEFAULT_MODEL)
         source = open_source(Digits.name if data is None else data, reading.reading(split, offline))
         loaded = load(backbone.request(seed), output.device, offline, terminal.progress)
         report = numerics.check(loaded, source, images, Selection(split))

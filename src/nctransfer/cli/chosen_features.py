@@ -1,4 +1,4 @@
-"""Which features a command is about: named, extracted now, or used last."""
+"""Which features a command works on: named by the user, extracted now, or used last."""
 
 from __future__ import annotations
 
@@ -6,87 +6,160 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.terminal import Terminal
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 
 if TYPE_CHECKING:
+    from nctransfer.cli.output_options import OutputOptions
+    from nctransfer.cli.terminal import Terminal
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
     from nctransfer.sources.selection import Selection
+    from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.stored_set import StoredSet
 
     Found = Path | tuple[StoredSet, Selection]
 
-__all__ = [
-    "FeatureColumn",
-    "FeaturesArgument",
-    "FeaturesArguments",
-    "Wanted",
-    "again_if_changed",
-    "features_for",
-    "find_set",
-    "run_extraction",
-    "short_name",
-    "stream_for",
-    "streamed",
-]
+__all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "run_extraction", "short_name"]
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 ATTEMPTS = 3  # how often a command starts before a set that keeps changing is an error
 
-FeaturesArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="FEATURES",
-        help="A stored set (the beginning of its id will do), or a file of features: Parquet (or a folder of it), .npz "
-        "or .safetensors. Without: the set used last.",
-        show_default=False,
-    ),
-]
-FeaturesArguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FEATURES]...",
-        help="Stored sets (the beginning of an id will do), or files of features: Parquet (or a folder of it), "
-        ".npz or .safetensors; several stand side by side. Without: the set used last.",
-        show_default=False,
-    ),
-]
-FeatureColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--feature-column",
-        rich_help_panel="Data",
-        help="Of a stored set: a layer, as layer_3. Of a file of features: the vectors.",
-        show_default="feature",
-    ),
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """All that says which images go through which backbone."""
+    """All options that say which images go through which backbone."""
 
     backbone: BackboneOptions
-    source: SourceOptions
+    images: ImageOptions
     reading: ReadingFlags
     chosen: SelectionOptions
 
     @property
     def is_given(self) -> bool:
-        """Whether a backbone or data are named."""
-        return self.backbone.is_given or self.source.data is not None
+        """Whether a backbone or images are named."""
+        return self.backbone.is_given or self.images.data is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenFeatures:
+    """Finds and reads the features that a command works on.
+
+    Attributes:
+        wanted: The options of the command.
+        column: The column of the vectors; ``None`` for the usual one.
+        output: Where the cache is, and where to compute.
+        terminal: Where progress is shown.
+    """
+
+    wanted: Wanted
+    column: str | None
+    output: OutputOptions
+    terminal: Terminal
+
+    def read(self, name: str | None) -> FeatureSet:
+        """The features in memory; see :meth:`find` for which."""
+        from nctransfer.backbones.feature_key import FEATURE
+        from nctransfer.features.files import read_features
+
+        found = self.find(name)
+        if isinstance(found, Path):
+            reading, selection = self.wanted.reading, self.wanted.chosen.selection()
+            return read_features(found, reading.label_column, self.column, selection, reading.names)
+        stored, selection = found
+        return stored.read(selection, self.column or FEATURE)
+
+    def stream(self, name: str | None) -> Features:
+        """The features, read in passes; see :meth:`find` for which."""
+        return self.stream_of(self.find(name))
+
+    def stream_of(self, found: Found) -> Features:
+        """What :meth:`find` found, read in passes."""
+        from nctransfer.backbones.feature_key import FEATURE
+        from nctransfer.features.files import stream_features
+
+        if isinstance(found, Path):
+            reading, selection = self.wanted.reading, self.wanted.chosen.selection()
+            return stream_features(found, reading.label_column, self.column, selection, reading.names)
+        stored, selection = found
+        return stored.stream(selection, self.column or FEATURE)
+
+    def named_only(self) -> ChosenFeatures:
+        """The same for features that a second option names: those of no backbone, since that is of the first."""
+        return self.but(backbone=BackboneOptions(), images=ImageOptions())
+
+    def but(self, **options: Any) -> ChosenFeatures:
+        """The same with some groups of options replaced."""
+        return dataclasses.replace(self, wanted=dataclasses.replace(self.wanted, **options))
+
+    def find(self, name: str | None) -> Found:
+        """A stored set with the samples that are wanted of it, or the file of features made elsewhere.
+
+        The first of these: the features that are named; those of ``--model`` and ``--data``, extracted if need be; the
+        set used last; the built-in default.
+        """
+        from nctransfer.store.cache_folder import FeatureStore
+
+        store = FeatureStore(self.output.cache_dir)
+        if name is not None:
+            return self._named(name, store)
+        if self.wanted.is_given:
+            return self._extracted()
+        if last := store.last_used():
+            stored, selection = last
+            if self.wanted.chosen.is_given:
+                selection = self.wanted.chosen.selection()
+            log.info("the set used last: %s%s", stored.id, f" ({selection})" if str(selection) else "")
+            return stored, selection
+        log.info("nothing is stored yet: the built-in default is extracted first")
+        return self._extracted()
+
+    def _named(self, name: str, store: FeatureStore) -> Found:
+        from nctransfer.errors import FeaturesError
+
+        if self.wanted.is_given:
+            raise FeaturesError(
+                f"the features {name!r} were named, and also --data or options of a backbone such as --model",
+                "give one or the other",
+            )
+        if not name:
+            raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
+        if (stored := store.resolve(name)) is None:
+            self._refuse(name, "image_column", "image_root", "data_dir")
+            return Path(name).expanduser()
+        self._refuse(name, *(field.name for field in dataclasses.fields(ReadingFlags)))
+        selection = self.wanted.chosen.selection()
+        store.use(stored, selection)
+        return stored, selection
+
+    def _refuse(self, name: str, *useless: str) -> None:
+        """Refuse options that would have no effect on these features."""
+        from nctransfer.errors import FeaturesError
+
+        for option in useless:
+            if getattr(self.wanted.reading, option) is not None:
+                flag = f"--{option.replace('_', '-')}"
+                raise FeaturesError(f"{flag} has no effect on the features {name!r}", f"leave out {flag}")
+
+    def _extracted(self) -> Found:
+        from nctransfer.errors import BrokenImagesError
+
+        report = run_extraction(self.wanted, self.output, self.terminal)
+        if report.failed:
+            broken = BrokenImagesError(report.failed, report.samples)
+            if not self.wanted.images.skip_broken:
+                raise broken
+            log.warning("%s", broken.message)
+        return report.stored, report.selection
 
 
 def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) -> ExtractionReport:
-    """Extract what the options name; what they leave open is the built-in default, and said."""
+    """Extract what the options name. Without a model or data, the built-in ones are taken, and a note says so."""
     from nctransfer.backbones.names import DEFAULT_MODEL
     from nctransfer.sources.digits import Digits
     from nctransfer.sources.opening import open_source
@@ -94,49 +167,30 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
     from nctransfer.store.extraction import extract_to_store
 
     if wanted.backbone.model is None:
-        log.info("no --model: %s, whose weights are at hand", DEFAULT_MODEL)
-    if wanted.source.data is None:
-        log.info("no --data: the built-in digits of scikit-learn")
+        log.info("no --model: taking %s, whose weights are installed", DEFAULT_MODEL)
+    if wanted.images.data is None:
+        log.info("no --data: taking the built-in digits of scikit-learn")
     store, selection = FeatureStore(output.cache_dir), wanted.chosen.selection()
     report = extract_to_store(
         store,
         wanted.backbone.request(wanted.chosen.seed),
         open_source(
-            Digits.name if wanted.source.data is None else wanted.source.data,
-            wanted.reading.reading(wanted.chosen.split, wanted.source.offline),
+            Digits.name if wanted.images.data is None else wanted.images.data,
+            wanted.reading.reading(wanted.chosen.split, wanted.images.offline),
         ),
         selection,
-        wanted.source.runtime(output.device),
+        wanted.images.runtime(output.device),
         terminal.progress,
     )
     store.use(report.stored, selection)
     return report
 
 
-def features_for(
-    name: str | None,
-    wanted: Wanted,
-    column: str | None,
-    output: OutputOptions,
-    terminal: Terminal,
-) -> FeatureSet:
-    """The features that a command is about, in memory; see :func:`find_set`."""
-    from nctransfer.backbones.feature_key import FEATURE
-    from nctransfer.features.files import read_features
-
-    found = find_set(name, wanted, output, terminal)
-    if isinstance(found, Path):
-        selection = wanted.chosen.selection()
-        return read_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
-    stored, selection = found
-    return stored.read(selection, column or FEATURE)
-
-
 def again_if_changed(work: Callable[[], Result]) -> Result:
-    """Do some work on stored features; start over if another process changed a set while it was read.
+    """Do some work on stored features, and start over if another process changed a set while it was read.
 
     Args:
-        work: Finds the features, computes, and prints nothing.
+        work: Finds the features and computes. It prints nothing.
 
     Raises:
         SetChangedError: The set has changed each time.
@@ -152,76 +206,5 @@ def again_if_changed(work: Callable[[], Result]) -> Result:
 
 
 def short_name(features: Features, number: int) -> str:
-    """What a set is called beside others."""
+    """The name of a set in a comparison."""
     return f"{number + 1}: {features.info.model or features.info.data or features.info.id}"
-
-
-def stream_for(
-    name: str | None, wanted: Wanted, column: str | None, output: OutputOptions, terminal: Terminal
-) -> Features:
-    """The features that a command is about, read in passes; see :func:`find_set`."""
-    found = find_set(name, wanted, output, terminal)
-    return streamed(found, wanted, column)
-
-
-def streamed(found: Found, wanted: Wanted, column: str | None) -> Features:
-    """What :func:`find_set` found, read in passes."""
-    from nctransfer.backbones.feature_key import FEATURE
-    from nctransfer.features.files import stream_features
-
-    if isinstance(found, Path):
-        selection = wanted.chosen.selection()
-        return stream_features(found, wanted.reading.label_column, column, selection, wanted.reading.names)
-    stored, selection = found
-    return stored.stream(selection, column or FEATURE)
-
-
-def _refuse(name: str, given: ReadingFlags, *useless: str) -> None:
-    from nctransfer.errors import FeaturesError
-
-    for option in useless:
-        if getattr(given, option) is not None:
-            flag = f"--{option.replace('_', '-')}"
-            raise FeaturesError(f"the features {name!r} have no use for {flag}", f"leave out {flag}")
-
-
-def find_set(name: str | None, wanted: Wanted, output: OutputOptions, terminal: Terminal) -> Found:
-    """A stored set and what is wanted of it, or the file of features made elsewhere.
-
-    In this order: what is named; what ``--model`` and ``--data`` say, extracted if need be; the set used last; the
-    built-in default.
-    """
-    from nctransfer.errors import BrokenImagesError, FeaturesError
-    from nctransfer.store.cache_folder import FeatureStore
-
-    store = FeatureStore(output.cache_dir)
-    if name is not None:
-        if wanted.is_given:
-            raise FeaturesError(
-                f"features {name!r} were named, and --data or options of a backbone (--model …) too",
-                "give one or the other",
-            )
-        if not name:
-            raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
-        if (named := store.resolve(name)) is None:
-            _refuse(name, wanted.reading, "image_column", "image_root", "data_dir")
-            return Path(name).expanduser()
-        _refuse(name, wanted.reading, *(field.name for field in dataclasses.fields(ReadingFlags)))
-        store.use(named, wanted.chosen.selection())
-        return named, wanted.chosen.selection()
-    if not wanted.is_given and (last := store.last_used()):
-        stored, selection = last
-        if wanted.chosen.is_given:
-            selection = wanted.chosen.selection()
-        words = f" ({selection})" if str(selection) else ""
-        log.info("the set used last: %s%s", stored.id, words)
-        return stored, selection
-    if not wanted.is_given:
-        log.info("nothing is stored yet: the built-in default is extracted first")
-    report = run_extraction(wanted, output, terminal)
-    if report.failed:
-        broken = BrokenImagesError(report.failed, report.samples)
-        if not wanted.source.skip_broken:
-            raise broken
-        log.warning("%s", broken.message)
-    return report.stored, report.selection

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import Wanted, run_extraction
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -16,8 +19,12 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.collapse_report import CollapseReport
 
 
+@examples("nctransfer demo")
 def demo(output: OutputOptions) -> None:
-    """Run the whole path, offline: a pretrained backbone on 400 handwritten digits."""
+    """Try everything on built-in data: extract features of 400 handwritten digits and measure them.
+
+    It needs no network: the weights of the backbone and the images are installed.
+    """
     with Terminal(output) as terminal:
         from nctransfer.backbones.names import DEFAULT_MODEL
         from nctransfer.evaluation.fewshot_accuracy import fewshot
@@ -30,7 +37,7 @@ def demo(output: OutputOptions) -> None:
         report = run_extraction(
             Wanted(
                 BackboneOptions(model=DEFAULT_MODEL),
-                SourceOptions(data=Digits.name, offline=True),
+                ImageOptions(data=Digits.name, offline=True),
                 ReadingFlags(),
                 SelectionOptions(max_per_class=40),
             ),
@@ -44,7 +51,7 @@ def demo(output: OutputOptions) -> None:
             [
                 replace(extraction_sheet(report), reading=""),
                 *collapse_sheets(collapse),
-                replace(fewshot_sheets(result)[0], facts={}),  # they stand above already
+                replace(fewshot_sheets(result)[0], facts={}),  # the sheets above have them already
             ],
             {"extract": report.to_dict(), "collapse": collapse.to_dict(), "fewshot": result.to_dict()},
             lambda: _both(collapse, result),

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nctransfer.cli.choices import listed
 from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers, numbers_or_all
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.intervals import INTERVALS
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -22,25 +25,43 @@ _EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"
 class EpisodeOptions:
     """Which episodes are drawn, and what classifies them."""
 
-    ways: Annotated[str, panel_option("--ways", "-w", panel=_EPISODES, help="Classes an episode: 5, or 5,10,all.")] = (
-        "5"
-    )
+    ways: Annotated[
+        str,
+        panel_option(
+            "--ways",
+            "-w",
+            panel=_EPISODES,
+            metavar="N|all,…",
+            help="Classes per episode. Several: 5,10,all, where all means all classes.",
+        ),
+    ] = "5"
     shots: Annotated[
-        str, panel_option("--shots", "-s", panel=_EPISODES, help="Support samples a class: 1, or 1,5.")
+        str,
+        panel_option(
+            "--shots", "-s", panel=_EPISODES, metavar="N,…", help="Labelled examples per class. Several: 1,5,10."
+        ),
     ] = "1"
     queries: Annotated[
         str,
-        panel_option("--queries", panel=_EPISODES, metavar="N|all", help="Query samples a class; all that are left."),
+        panel_option(
+            "--queries",
+            panel=_EPISODES,
+            metavar="N|all",
+            help="Images per class to classify; all for every image that is not a labelled example.",
+        ),
     ] = "15"
     episodes: Annotated[
-        int, panel_option("--episodes", "-e", panel=_EPISODES, min=2, help="Episodes of each task.")
+        int,
+        panel_option(
+            "--episodes", "-e", panel=_EPISODES, metavar="N", min=2, help="Number of random episodes per task."
+        ),
     ] = 10_000
     drop_small: Annotated[
         bool,
         panel_option(
             "--drop-small",
             panel=_EPISODES,
-            help="Leave out classes of too few samples, which are an error else.",
+            help="Leave out classes with fewer samples than an episode needs. Without this option they are an error.",
             show_default=False,
         ),
     ] = False
@@ -49,9 +70,9 @@ class EpisodeOptions:
         panel_option(
             "--interval",
             panel=_EPISODES,
-            metavar="episodes|classes|disjoint",
-            help="What the 95% interval is of: the draw of episodes from these samples, as is customary; the draw of "
-            "classes; or episodes that share no sample.",
+            metavar="|".join(INTERVALS),
+            help="What the 95% interval accounts for: the random draw of episodes from these samples (episodes, the "
+            "custom), the random draw of classes (classes), or the same over episodes that share no sample (disjoint).",
         ),
     ] = "episodes"
     classifier: Annotated[
@@ -60,7 +81,8 @@ class EpisodeOptions:
             "--classifier",
             "-c",
             panel=_CLASSIFIER,
-            help="ridge, ncc, cosine, simpleshot, logistic, knn; several, as ridge,ncc; or all.",
+            metavar="NAME,…|all",
+            help=f"The classifiers: {listed(CLASSIFIERS)}; or all.",
         ),
     ] = "ridge,ncc"
     ridge_lambda: Annotated[
@@ -69,20 +91,22 @@ class EpisodeOptions:
             "--ridge-lambda",
             panel=_CLASSIFIER,
             metavar="VALUE|loo",
-            help="The penalty of ridge; loo: by leave-one-out, for each episode.",
+            help="The penalty of ridge, for example 10; loo chooses it per episode by leave-one-out.",
             show_default="√(ways·shots)",
         ),
     ] = None
     l2_normalise: Annotated[
         bool,
-        panel_option("--l2-normalise", panel=_CLASSIFIER, help="Scale features to unit length.", show_default=False),
+        panel_option(
+            "--l2-normalise", panel=_CLASSIFIER, help="Scale every feature vector to unit length.", show_default=False
+        ),
     ] = False
     no_theory: Annotated[
         bool,
         panel_option(
             "--no-theory",
             panel=_SHOW,
-            help="Leave out what is expected of ncc, and the bounds of its error.",
+            help="Leave out the expected accuracy of ncc and the bounds of its error.",
             show_default=False,
         ),
     ] = False
@@ -98,7 +122,7 @@ class EpisodeOptions:
             return float(self.ridge_lambda)
         except ValueError:
             raise typer.BadParameter(
-                f"{self.ridge_lambda!r} is neither a number nor 'loo'", param_hint="--ridge-lambda"
+                f"expected a number or loo, got {self.ridge_lambda!r}", param_hint="--ridge-lambda"
             ) from None
 
     def check(self) -> None:
@@ -122,7 +146,7 @@ class EpisodeOptions:
     def _parsed(self) -> dict[str, Any]:
         queries = numbers_or_all(self.queries, "--queries")
         if len(queries) != 1:
-            raise typer.BadParameter(f"{self.queries!r} is not one number", param_hint="--queries")
+            raise typer.BadParameter(f"expected one number or all, got {self.queries!r}", param_hint="--queries")
         return {
             "ways": numbers_or_all(self.ways, "--ways"),
             "shots": numbers(self.shots, "--shots"),

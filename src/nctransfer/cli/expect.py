@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Literal, cast
 
 import typer
 
-from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, features_for
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.choices import listed
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
+from nctransfer.episodes.registry import CLASSIFIERS
+
+WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5, 10, 20, 50)  # by default, as far as there are classes and samples
+
+_WITH_REFERENCE = [
+    name for name, one in CLASSIFIERS.own.items() if one.expected is not None and one.expected.needs_reference_mean
+]
 
 
+@examples("nctransfer expect --ways 2,5 --shots 1,5,15")
 def expect(
     backbone: BackboneOptions,
-    source: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     output: OutputOptions,
@@ -25,8 +37,9 @@ def expect(
         typer.Option(
             "--ways",
             "-w",
-            help="Classes a task: 5, or 2,5,10.",
-            show_default="2,5,10,20, as far as there are classes",
+            metavar="N,…",
+            help="Classes per task. Several: 2,5,10.",
+            show_default=f"{','.join(map(str, WAYS))}, as far as there are classes",
         ),
     ] = None,
     shots: Annotated[
@@ -34,48 +47,58 @@ def expect(
         typer.Option(
             "--shots",
             "-s",
-            help="Support samples a class: 1, or 1,5,50.",
-            show_default="1,2,5,10,20,50, as far as there are samples",
+            metavar="N,…",
+            help="Labelled examples per class. Several: 1,5,50.",
+            show_default=f"{','.join(map(str, SHOTS))}, as far as there are samples",
         ),
     ] = None,
     classifier: Annotated[
-        str, typer.Option("--classifier", "-c", help="ncc, cosine, or simpleshot (with --center-on).")
+        str,
+        typer.Option(
+            "--classifier",
+            "-c",
+            metavar="NAME",
+            help=f"The classifier: {listed(CLASSIFIERS, lambda one: one.expected is not None)}. With --center-on "
+            f"only: {', '.join(_WITH_REFERENCE)}.",
+        ),
     ] = "ncc",
     method: Annotated[
         str,
         typer.Option(
             "--method",
             metavar="resampled|normal",
-            help="Resampled supports, unbiased; or normal ones, by moments: what theory says, of ncc.",
+            help="How class centres vary with the choice of labelled examples: resampled takes the samples themselves "
+            "and is unbiased; normal assumes normal distributions (ncc only).",
         ),
     ] = "resampled",
     center_on: Annotated[
         str | None,
-        typer.Option("--center-on", metavar="FEATURES", help="Take the mean of these off first.", show_default=False),
+        typer.Option(
+            "--center-on", metavar="FEATURES", help="Subtract the mean of these features first.", show_default="nothing"
+        ),
     ] = None,
     l2_normalise: Annotated[
-        bool, typer.Option("--l2-normalise", help="Scale features to unit length.", show_default=False)
+        bool, typer.Option("--l2-normalise", help="Scale every feature vector to unit length.", show_default=False)
     ] = False,
     feature_column: FeatureColumn = None,
 ) -> None:
-    """Compute the mean few-shot accuracy over all episodes, ways by shots, without drawing one."""
+    """Compute the expected few-shot accuracy: the mean over all episodes, without drawing any."""
     all_ways = None if ways is None else numbers(ways, "--ways")
     all_shots = None if shots is None else numbers(shots, "--shots")
     if method not in ("resampled", "normal"):
-        raise typer.BadParameter(f"{method!r} is neither resampled nor normal", param_hint="--method")
-    wanted = Wanted(backbone, source, reading, chosen)
-    rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
+        raise typer.BadParameter(f"expected resampled or normal, got {method!r}", param_hint="--method")
     with Terminal(output) as terminal:
         from nctransfer.evaluation import expected_accuracy
         from nctransfer.report.theory_sheets import expected_sheet
 
-        given = features_for(features, wanted, feature_column, output, terminal)
-        reference = features_for(center_on, rest, feature_column, output, terminal) if center_on is not None else None
-        most = max(2, len(given.classes)), max(1, int(given.counts.min()) - 1)
+        chooser = ChosenFeatures(Wanted(backbone, images, reading, chosen), feature_column, output, terminal)
+        given = chooser.read(features)
+        reference = chooser.named_only().read(center_on) if center_on is not None else None
+        most_ways, most_shots = max(2, len(given.classes)), max(1, int(given.counts.min()) - 1)
         found = expected_accuracy.expect(
             given,
-            all_ways or [size for size in (2, 5, 10, 20) if size <= most[0]],
-            all_shots or [number for number in (1, 2, 5, 10, 20, 50) if number <= most[1]],
+            all_ways or [size for size in WAYS if size <= most_ways],
+            all_shots or [number for number in SHOTS if number <= most_shots],
             classifier=classifier,
             method=cast(Literal["resampled", "normal"], method),
             center_on=reference,

@@ -6,32 +6,45 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.chosen_features import FeatureColumn, FeaturesArgument, Wanted, features_for
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 
+@examples("nctransfer explain cat dog --shots 1,5")
 def explain(
     backbone: BackboneOptions,
-    source: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     output: OutputOptions,
     class_a: Annotated[str, typer.Argument(metavar="CLASS_A", help="The name of a class.", show_default=False)],
-    class_b: Annotated[str, typer.Argument(metavar="CLASS_B", help="Of another.", show_default=False)],
+    class_b: Annotated[str, typer.Argument(metavar="CLASS_B", help="The name of another class.", show_default=False)],
     features: FeaturesArgument = None,
-    shots: Annotated[str, typer.Option("--shots", "-s", help="Support samples a class: 1, or 1,5.")] = "1,5,10",
-    episodes: Annotated[int, typer.Option("--episodes", "-e", min=2, help="Of the measured accuracy.")] = 10_000,
+    shots: Annotated[
+        str, typer.Option("--shots", "-s", metavar="N,…", help="Labelled examples per class. Several: 1,5,10.")
+    ] = "1,5,10",
+    episodes: Annotated[
+        int,
+        typer.Option(
+            "--episodes", "-e", metavar="N", min=2, help="Number of random episodes that the accuracy is measured on."
+        ),
+    ] = 10_000,
     feature_column: FeatureColumn = None,
 ) -> None:
-    """Say why two classes are confused: distance, spread, direction, or too few shots."""
+    """Explain why two classes are confused: their distance, spread, direction, or too few examples."""
     all_shots = numbers(shots, "--shots")
     with Terminal(output) as terminal:
         from nctransfer.evaluation import pair_explanation
         from nctransfer.report.theory_sheets import pair_sheet
 
-        given = features_for(features, Wanted(backbone, source, reading, chosen), feature_column, output, terminal)
+        wanted = Wanted(backbone, images, reading, chosen)
+        given = ChosenFeatures(wanted, feature_column, output, terminal).read(features)
         found = pair_explanation.explain(
             given, class_a, class_b, all_shots, episodes=episodes, seed=chosen.seed, device=output.device
         )

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import logging
 
+from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import Wanted, run_extraction
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 log = logging.getLogger("nctransfer.cli")
 
 
+@examples(
+    "nctransfer extract --model tf_efficientnet_lite0 --data pets/",
+    "nctransfer extract --data pets/ --max-per-class 5 --layers all",
+)
 def extract(
     backbone: BackboneOptions,
-    source: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     output: OutputOptions,
 ) -> None:
-    """Run images through a frozen backbone, and cache the features.
+    """Run images through a frozen backbone, and store the features in the cache.
 
-    Only what is not in the cache yet is run. An image that cannot be read ends it in exit code 1; the others are kept.
+    Images that are in the cache already are not run again. If an image cannot be read, the exit code is 1, and the
+    features of all others are stored.
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import BrokenImagesError
         from nctransfer.report.store_sheets import extraction_sheet
 
-        report = run_extraction(Wanted(backbone, source, reading, chosen), output, terminal)
+        report = run_extraction(Wanted(backbone, images, reading, chosen), output, terminal)
         data = report.to_dict()
         terminal.show([extraction_sheet(report)], data, [{**data, "failed": len(report.failed)}], chosen.seed)
-        if report.failed and not source.skip_broken:
+        if report.failed and not images.skip_broken:
             raise BrokenImagesError(report.failed, report.samples)
         for broken in report.failed:
             log.warning("left out: %r: %s", broken.id, broken.reason)

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nctransfer.cli.chosen_features import (
-    FeatureColumn,
-    FeaturesArguments,
-    Wanted,
-    again_if_changed,
-    features_for,
-    short_name,
-    stream_for,
-)
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_name
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArguments
+from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.parsing import number_or_all
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.features.feature_stream import Features
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.linear_probe import ProbeResult
 
 _EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"
+CONFUSIONS_IN_JSON = 5  # pairs per task, without --confusions
 
 
 @dataclasses.dataclass(frozen=True)
 class QueryOptions:
-    """Where the queries and the reference mean come from; or a probe in place of episodes."""
+    """Where the queries and the reference mean come from, or a probe in place of episodes."""
 
     query_set: Annotated[
         str | None,
@@ -39,7 +37,8 @@ class QueryOptions:
             "--query-set",
             rich_help_panel=_EPISODES,
             metavar="FEATURES",
-            help="Where the queries come from, in place of FEATURES; classes are matched by name.",
+            help="Draw the queries from these features, and only the labelled examples from FEATURES. Classes are "
+            "matched by name.",
         ),
     ] = None
     query_split: Annotated[
@@ -47,7 +46,8 @@ class QueryOptions:
         typer.Option(
             "--query-split",
             rich_help_panel=_EPISODES,
-            help="The split that the queries come from: of --query-set, or of FEATURES themselves.",
+            metavar="SPLIT",
+            help="Draw the queries from this split of --query-set, or of FEATURES themselves, for example test.",
         ),
     ] = None
     center_on: Annotated[
@@ -56,8 +56,9 @@ class QueryOptions:
             "--center-on",
             rich_help_panel=_CLASSIFIER,
             metavar="FEATURES",
-            help="Take the mean of these off first: the reference mean of simpleshot.",
-            show_default="the support's",
+            help="Subtract the mean of these features first, for every classifier. For simpleshot, give the features "
+            "that the backbone was trained on.",
+            show_default="nothing; simpleshot subtracts the mean of its labelled examples",
         ),
     ] = None
     probe: Annotated[
@@ -65,36 +66,16 @@ class QueryOptions:
         typer.Option(
             "--probe",
             rich_help_panel=_CLASSIFIER,
-            help="In place of episodes: ridge on all labels, tested on --query-set, or each sample left out in turn.",
+            help="Instead of episodes, fit ridge regression to all labels. It is tested on --query-set or "
+            "--query-split, or on each sample in turn after a fit to all others.",
             show_default=False,
         ),
     ] = False
 
     @property
     def is_apart(self) -> bool:
-        """Whether the queries come from a set of their own."""
+        """Whether the queries are not drawn from the same samples as the labelled examples."""
         return self.query_set is not None or self.query_split is not None
-
-    def refuse_several(self) -> None:
-        """Refuse several sets of features with options for one.
-
-        Raises:
-            EpisodeError: Such an option was given.
-        """
-        from nctransfer.errors import EpisodeError
-
-        if self.is_apart or self.center_on or self.probe:
-            raise EpisodeError(
-                "several sets of features do not go with --query-set, --query-split, --center-on or --probe",
-                "run them one after the other: the episodes are the same for the same --seed",
-            )
-
-    def images(self, wanted: Wanted, rest: Wanted) -> Wanted:
-        """The images that the queries come from: another set has none of the options that name a backbone or data."""
-        images = rest if self.query_set is not None else wanted
-        if self.query_split is None:
-            return images
-        return dataclasses.replace(images, chosen=dataclasses.replace(images.chosen, split=self.query_split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,31 +88,33 @@ class DetailOptions:
             "--confusions",
             rich_help_panel=_SHOW,
             metavar="N|all",
-            help="The most confused pairs and the hardest classes.",
+            help="Show this many of the most confused pairs of classes and of the hardest classes.",
+            show_default="none",
         ),
     ] = None
     save_episodes: Annotated[
         Path | None,
         typer.Option(
-            "--save-episodes", rich_help_panel=_SHOW, metavar="FILE", help="Every episode and its accuracy, as Parquet."
+            "--save-episodes",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Write every episode with its classes and its accuracy to this Parquet file.",
         ),
     ] = None
 
     @property
     def most(self) -> int | None:
-        """How many pairs; ``None`` for all."""
-        if self.confusions is None or self.confusions == "all":
-            return None if self.confusions else 0
-        if not self.confusions.isdecimal():
-            raise typer.BadParameter(
-                f"{self.confusions!r} is neither a whole number nor 'all'", param_hint="--confusions"
-            )
-        return int(self.confusions)
+        """The number of pairs to show; ``None`` for all."""
+        return 0 if self.confusions is None else number_or_all(self.confusions, "--confusions")
 
 
+@examples(
+    "nctransfer fewshot --ways 5 --shots 1,5",
+    "nctransfer fewshot --data pets/ --classifier all --confusions 3",
+)
 def fewshot(
     backbone: BackboneOptions,
-    source: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     episode: EpisodeOptions,
@@ -143,70 +126,87 @@ def fewshot(
 ) -> None:
     """Measure n-way k-shot accuracy over many random episodes.
 
-    Several sets of the same samples are compared on the same episodes, each with the first.
+    Several feature sets of the same samples are measured on the same episodes, and each is compared with the first.
     """
     episode.check()
     most = detail.most
-    wanted = Wanted(backbone, source, reading, chosen)
-    rest = dataclasses.replace(wanted, backbone=BackboneOptions(), source=SourceOptions())
-    is_apart, for_queries = query.is_apart, query.images(wanted, rest)
     names: list[str | None] = [*features] if features else [None]
     with Terminal(output, {"--save-episodes": detail.save_episodes}) as terminal:
         from nctransfer.evaluation.fewshot_accuracy import run_fewshot
-        from nctransfer.evaluation.fewshot_comparison import FewShotComparison, run_comparison
-        from nctransfer.evaluation.fewshot_results import FewShotResult
+        from nctransfer.evaluation.fewshot_comparison import run_comparison
         from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
 
-        query_name = query.query_set if query.query_set is not None else names[0]
-        if len(names) > 1:
-            query.refuse_several()
+        given = ChosenFeatures(Wanted(backbone, images, reading, chosen), feature_column, output, terminal)
+        _refuse_several(names, query)
         if query.probe:
             _refuse_with_probe(episode, query, detail)
-
-            def sets_of_probe() -> tuple[Features, Features | None]:
-                train = stream_for(names[0], wanted, feature_column, output, terminal)
-                test = stream_for(query_name, for_queries, feature_column, output, terminal) if is_apart else None
-                return train, test
-
-            _show_probe(sets_of_probe, output, terminal, chosen.seed)
+            _probe(given, names[0], query)
             return
-
-        def features_of(name: str | None, images: Wanted) -> FeatureSet:
-            return features_for(name, images, feature_column, output, terminal)
-
         task = episode.task(chosen.seed)
-        sets = [features_of(name, wanted) for name in names]
         running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}
+        sets = [given.read(name) for name in names]
         found: FewShotResult | FewShotComparison
         if len(sets) == 1:
-            query_set = features_of(query_name, for_queries) if is_apart else None
-            center_on = features_of(query.center_on, rest) if query.center_on is not None else None
-            found = run_fewshot(sets[0], task, query_set=query_set, center_on=center_on, **running)
+            found = run_fewshot(sets[0], task, **_other_features(given, names[0], query), **running)
             sheets = fewshot_sheets(found, most)
         else:
             found = run_comparison({short_name(one, number): one for number, one in enumerate(sets)}, task, **running)
             sheets = fewshot_comparison_sheets(found, most)
-        terminal.save("--save-episodes", found.episodes_table)
-        data = found.to_dict(5 if detail.confusions is None else most)
+        terminal.files.parquet("--save-episodes", found.episodes_table)
+        data = found.to_dict(CONFUSIONS_IN_JSON if detail.confusions is None else most)
         terminal.show(sheets, data, found.to_frame, chosen.seed)
 
 
-def _show_probe(
-    open_sets: Callable[[], tuple[Features, Features | None]], output: OutputOptions, terminal: Terminal, seed: int
-) -> None:
+def _queries(given: ChosenFeatures, name: str | None, query: QueryOptions) -> tuple[ChosenFeatures, str | None]:
+    """How the features of the queries are read, and their name."""
+    source = given.named_only() if query.query_set is not None else given
+    if query.query_split is not None:
+        source = source.but(chosen=dataclasses.replace(given.wanted.chosen, split=query.query_split))
+    return source, name if query.query_set is None else query.query_set
+
+
+def _other_features(given: ChosenFeatures, name: str | None, query: QueryOptions) -> dict[str, Any]:
+    """The features of the queries and of the reference mean, if they are others."""
+    found = {}
+    if query.is_apart:
+        source, query_name = _queries(given, name, query)
+        found["query_set"] = source.read(query_name)
+    if query.center_on is not None:
+        found["center_on"] = given.named_only().read(query.center_on)
+    return found
+
+
+def _probe(given: ChosenFeatures, name: str | None, query: QueryOptions) -> None:
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.report.fewshot_sheets import probe_sheet
 
-    result = again_if_changed(lambda: probe(*open_sets(), output.device))
-    terminal.show([probe_sheet(result)], result.to_dict(), [result.to_row()], seed)
+    def measure() -> ProbeResult:
+        train = given.stream(name)
+        source, query_name = _queries(given, name, query)
+        test = source.stream(query_name) if query.is_apart else None
+        return probe(train, test, given.output.device)
+
+    result = again_if_changed(measure)
+    given.terminal.show([probe_sheet(result)], result.to_dict(), [result.to_row()], given.wanted.chosen.seed)
 
 
-def _refuse_with_probe(episode: EpisodeOptions, query: QueryOptions, detail: DetailOptions) -> None:
+def _refuse_several(names: list[str | None], query: QueryOptions) -> None:
+    from nctransfer.errors import EpisodeError
+
+    if len(names) > 1 and (query.is_apart or query.center_on or query.probe):
+        raise EpisodeError(
+            "several feature sets cannot be compared with --query-set, --query-split, --center-on or --probe",
+            "run the command for one set at a time: with the same --seed the episodes are the same",
+        )
+
+
+def _refuse_with_probe(*groups: Any) -> None:
+    """Refuse options that have no effect on a probe."""
     from nctransfer.errors import EpisodeError
 
     allowed = {"probe", "query_set", "query_split"}
-    for given in (episode, query, detail):
+    for given in groups:
         for field in dataclasses.fields(given):
             if field.name not in allowed and getattr(given, field.name) != field.default:
                 option = f"--{field.name.replace('_', '-')}"
-                raise EpisodeError(f"--probe has no use for {option}", f"leave out {option}, or --probe")
+                raise EpisodeError(f"{option} has no effect with --probe", f"leave out {option}, or --probe")

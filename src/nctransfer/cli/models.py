@@ -7,22 +7,24 @@ from typing import Annotated
 
 import typer
 
-from nctransfer.cli.options import OutputOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 
+@examples("nctransfer models resnet18", "nctransfer models 'vit_small*dino*'")
 def models(
     output: OutputOptions,
     pattern: Annotated[
         str | None,
         typer.Argument(
             metavar="PATTERN",
-            help="Part of a name, or with wildcards. Without: models with a short name, or at hand.",
-            show_default=False,
+            help="A part of a model name, or a pattern with wildcards such as 'vit_*'.",
+            show_default="models with a short name, and those whose weights are on this computer",
         ),
     ] = None,
 ) -> None:
-    """List timm's pretrained models, and whose weights are at hand."""
+    """List timm's pretrained models, and which of their weights are on this computer."""
     with Terminal(output) as terminal:
         from nctransfer.backbones.listing import list_models
         from nctransfer.report.backbone_sheets import models_sheet

@@ -1,4 +1,4 @@
-"""Where a command speaks: results on stdout; progress, notes and errors on stderr."""
+"""Where a command prints: results on stdout; progress, notes and errors on stderr."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 from nctransfer.cli.notes import Notes
-from nctransfer.cli.options import Format, OutputOptions
+from nctransfer.cli.output_files import OutputFiles
+from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.progress_bar import ProgressBar
 from nctransfer.errors import BrokenImagesError, NCTransferError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    import pyarrow as pa
-    from matplotlib.figure import Figure
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
     from nctransfer.report.sheet import Sheet
 
 __all__ = ["Terminal"]
 
-LISTED = 50  # broken images that are printed; JSON has all
+LISTED = 50  # broken images that are printed; JSON lists all
 
 
 class Terminal:
-    """The streams of one command, as a context.
+    """The streams and files of one command, as a context.
 
     An :class:`~nctransfer.errors.NCTransferError` ends it with exit code 1, an interruption with 130.
 
     Args:
         options: What is printed, and how.
-        files: What else will be written, by option.
-        hushed: Packages of the library whose notes are shown only if more are asked for; warnings always are.
+        files: The other files that the command writes, by option.
+        hushed: Packages of the library whose notes are printed only with ``--verbose``. Their warnings are always
+            printed.
+
+    Attributes:
+        files: Writes the files.
     """
 
     def __init__(
@@ -50,19 +53,22 @@ class Terminal:
         files: Mapping[str, Path | None] | None = None,
         hushed: Collection[ModuleType] = (),
     ) -> None:
+        self.files = OutputFiles({"--output": options.output, **(files or {})})
         self._options = options
-        self._files = files or {}
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # one that knows ASCII only, say
+            if isinstance(stream, TextIOWrapper):  # its character set may lack some of ours
                 stream.reconfigure(errors="backslashreplace")
         self._errors = _console(stderr=True)
-        self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._bar: ProgressBar | None = None
         self._handler = Notes(self, () if options.verbose else hushed)
 
     def __enter__(self) -> Self:
-        self._check_output()
-        # a scheduler that ends a job is obeyed like Ctrl-C: what has been computed is stored first
+        try:
+            self.files.check()
+        except NCTransferError as error:
+            self._complain(error)
+            raise typer.Exit(1) from error
+        # a scheduler ends a job by SIGTERM: it is obeyed like Ctrl-C, so that what was computed is stored first
         self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
         logger.propagate = False
@@ -70,9 +76,7 @@ class Terminal:
         logger.setLevel(logging.ERROR if self._options.quiet else level)
         logger.addHandler(self._handler)
         if sys.stderr.isatty() and not self._options.quiet:
-            self._progress = _bar(self._errors)
-            self._tasks["loading"] = self._progress.add_task("loading", total=None)
-            self._progress.start()
+            self._bar = ProgressBar(self._errors)
         return self
 
     def __exit__(
@@ -90,74 +94,28 @@ class Terminal:
             self.note("interrupted: what was extracted is kept, and the same command goes on from there", "red")
             raise typer.Exit(130) from error
 
-    def _check_output(self) -> None:
-        """Refuse before the work what could not be written after it."""
-        paths = {"--output": self._options.output, **self._files}
-        given = [path.absolute() for path in paths.values() if path is not None]
-        if len(set(given)) < len(given):
-            self._complain(
-                NCTransferError(f"two results would be written to {str(given[0])!r}", "give each a file of its own")
-            )
-            raise typer.Exit(1)
-        for option, path in paths.items():
-            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-                self._complain(
-                    NCTransferError(
-                        f"{str(path)!r} cannot be written: it "
-                        + ("is a folder" if path.is_dir() else "lies in no folder"),
-                        f"give another {option}",
-                    )
-                )
-                raise typer.Exit(1)
-
-    def save(self, option: str, make: Callable[[], pa.Table]) -> None:
-        """Write a table as Parquet where an option says, if it was given."""
-        from pyarrow import parquet
-
-        def write(path: Path) -> None:
-            table = make()
-            with path.open("wb") as file:  # given a path, Arrow would delete it where writing fails, be it a device
-                parquet.write_table(table, file)
-
-        self._put(option, write)
-
-    def draw(self, option: str, make: Callable[[], Figure]) -> None:
-        """Draw a figure where an option says, if it was given."""
-        from nctransfer.report.figures import save_figure
-
-        self._put(option, lambda path: save_figure(make(), path))
-
-    def _put(self, option: str, write: Callable[[Path], None]) -> None:
-        if (path := self._files[option]) is None:
-            return
-        try:
-            write(path)
-        except OSError as error:
-            raise NCTransferError(
-                f"{str(path)!r} cannot be written: {error.strerror}", f"give another {option}"
-            ) from error
-
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Draw progress, if someone looks on."""
-        if self._progress is None:
-            return
-        if stage not in self._tasks:
-            for task in self._tasks.values():
-                self._progress.update(task, visible=False)
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
+        """Draw progress, if stderr is a terminal."""
+        if self._bar is not None:
+            self._bar.update(stage, done, total)
+
+    def pause(self) -> None:
+        """Remove the progress bar, because something else is about to be printed."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def note(self, text: str, style: str = "dim") -> None:
-        """A line on stderr, whatever it contains."""
+        """Print a line on stderr. Its text is not interpreted."""
         from rich.text import Text
 
         from nctransfer.report.sheet import plain
 
-        console = self._progress.console if self._progress else self._errors
+        console = self._bar.console if self._bar else self._errors
         console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
 
     def confirms(self, question: str) -> bool:
-        """Ask on stderr; no answer is no."""
+        """Ask on stderr; without an answer it is no."""
         from rich.prompt import Confirm
 
         self.pause()
@@ -173,62 +131,35 @@ class Terminal:
         rows: Sequence[Mapping[str, Any]] | Callable[[], pd.DataFrame],
         seed: int = 0,
     ) -> None:
-        """Print a result in the format that was asked for: ``sheets``, or ``data`` as JSON, or ``rows`` as CSV."""
-        from nctransfer.report.csv_rows import to_frame
-        from nctransfer.report.json_text import to_json
-        from nctransfer.report.latex import to_latex
-        from nctransfer.report.markdown import to_markdown
+        """Print a result in the format that was asked for.
+
+        Args:
+            sheets: What a reader sees of it.
+            data: Everything, as JSON has it.
+            rows: Flat rows, or a function that makes a table of them.
+            seed: The seed of the command, for the provenance in JSON.
+        """
+        from nctransfer.report.format import Page, Presentation
+        from nctransfer.report.terminal_tables import page_of_stdout
 
         self.pause()
-        if self._options.format is Format.table:
-            self._print_tables(sheets)
-            return
-        if self._options.format is Format.json:
-            ascii_only = "utf" not in (sys.stdout.encoding or "").lower() and not self._options.output
-            text = to_json({**data, "provenance": _provenance(seed)}, ascii_only) + "\n"
-        elif self._options.format is Format.markdown:
-            text = "\n".join(map(to_markdown, sheets))
-        elif self._options.format is Format.latex:
-            text = "\n".join(map(to_latex, sheets))
-        else:
-            frame = rows() if callable(rows) else to_frame(rows)
-            text = frame.to_csv(index=False)
+        data = {**data, "provenance": _provenance(seed)}
+        page = Page() if self._options.output else page_of_stdout()
+        text = self._options.chosen_format.render(Presentation(sheets=sheets, data=data, rows=rows), page)
         if self._options.output:
-            self._write(text)
+            self.files.text("--output", text)
         else:
             sys.stdout.write(text)
 
-    def _print_tables(self, sheets: Sequence[Sheet]) -> None:
-        if self._options.output:
-            from io import StringIO
-
-            buffer = StringIO()
-            _print(_console(file=buffer, width=80, force_terminal=False), sheets)
-            self._write(buffer.getvalue())
-        else:
-            _print(_console(), sheets)
-
-    def _write(self, text: str) -> None:
-        path = self._options.output
-        assert path is not None
-        try:
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise NCTransferError(
-                f"{str(path)!r} cannot be written: {error.strerror}", "give another --output"
-            ) from error
-
     def _complain(self, error: NCTransferError) -> None:
-        from nctransfer.report.json_text import to_json
+        """Print an error: as JSON if ``--format json`` was given, else in words."""
         from nctransfer.report.sheet import plain
 
         broken = error.broken if isinstance(error, BrokenImagesError) else ()
-        if self._options.format is Format.json:
-            content: dict[str, Any] = {
-                "type": type(error).__name__,
-                "message": error.message,
-                "hint": error.hint,
-            }
+        if self._options.format == "json":
+            from nctransfer.report.json_text import to_json
+
+            content: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
             if broken:
                 content["broken"] = [image._asdict() for image in broken]
             sys.stderr.write(to_json({"error": content}) + "\n")
@@ -241,61 +172,11 @@ class Terminal:
         if error.hint:
             self.note(f"hint: {error.hint}", "")
 
-    def pause(self) -> None:
-        """Stop drawing progress: something else is about to be printed."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
 
 def _console(**settings: Any) -> Console:
     from rich.console import Console
 
     return Console(highlight=False, **settings)
-
-
-def _bar(console: Console) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Count(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.1f}/s" if task.speed and task.total else "")
-
-    return Progress(
-        "{task.description}",
-        BarColumn(),
-        Count(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        speed_estimate_period=10,
-    )
-
-
-def _print(console: Console, sheets: Sequence[Sheet]) -> None:
-    from rich.text import Text
-
-    from nctransfer.report.terminal_tables import to_rich
-
-    # a file has no width, so that no table need be folded there
-    for_tables = console if console.is_terminal else _console(file=console.file, width=100_000, force_terminal=False)
-    for number, sheet in enumerate(sheets):
-        if number:
-            console.print()
-        for part in to_rich(sheet):
-            (console if isinstance(part, Text) else for_tables).print(part)
 
 
 def _provenance(seed: int) -> dict[str, Any]:

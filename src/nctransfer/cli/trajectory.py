@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from nctransfer import backbones, store
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
-from nctransfer.cli.options import BackboneOptions, OutputOptions, ReadingFlags, SelectionOptions, SourceOptions
-from nctransfer.cli.parsing import class_names
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
 _CHECKPOINTS, _TRAINED, _SHOW = "Checkpoints", "What the backbone is trained on", "What to show"
@@ -27,14 +29,15 @@ class CheckpointOptions:
             "--checkpoints",
             rich_help_panel=_CHECKPOINTS,
             metavar="FILES",
-            help="Files, a pattern as 'run/epoch-*.safetensors', or a folder; ordered by the numbers in their names.",
+            help="The checkpoint files: a pattern such as 'run/epoch-*.safetensors', or a folder. They are ordered by "
+            "the numbers in their names. May be repeated.",
             show_default=False,
         ),
     ] = None
 
     @property
     def given(self) -> list[str]:
-        """What was named."""
+        """The names and patterns that were given."""
         return self.checkpoints or []
 
 
@@ -47,9 +50,10 @@ class TrainedOptions:
         typer.Option(
             "--source",
             rich_help_panel=_TRAINED,
-            metavar="DATA",
-            help="As --data; by default the same.",
-            show_default=False,
+            metavar="SOURCE",
+            help="The images that the backbone is trained on, in any form that --data takes. Collapse is then measured "
+            "on them too.",
+            show_default="the same as --data, if --source-classes is given",
         ),
     ] = None
     source_classes: Annotated[
@@ -58,60 +62,84 @@ class TrainedOptions:
             "--source-classes",
             rich_help_panel=_TRAINED,
             metavar="FILE",
-            help="The classes trained on: one name a line. With it or --source, collapse is measured on source-train "
-            "and source-test too.",
+            help="The classes that the backbone is trained on: one name per line. Collapse is then measured on them "
+            "too.",
+            show_default="all classes of --source",
         ),
     ] = None
     train_split: Annotated[
-        str, typer.Option("--train-split", rich_help_panel=_TRAINED, help="The split that is trained on.")
+        str,
+        typer.Option(
+            "--train-split",
+            rich_help_panel=_TRAINED,
+            metavar="SPLIT",
+            help="The split that the backbone is trained on.",
+        ),
     ] = "train"
     test_split: Annotated[
-        str, typer.Option("--test-split", rich_help_panel=_TRAINED, help="Another split of these classes.")
+        str,
+        typer.Option(
+            "--test-split",
+            rich_help_panel=_TRAINED,
+            metavar="SPLIT",
+            help="The split with other images of the same classes, which the backbone is not trained on.",
+        ),
     ] = "test"
 
     def check(self) -> None:
-        """Refuse what would be of no use."""
-        if (
-            self.source is None
-            and self.source_classes is None
-            and (self.train_split, self.test_split) != ("train", "test")
-        ):
+        """Refuse options that would have no effect."""
+        is_given = self.source is not None or self.source_classes is not None
+        if not is_given and (self.train_split, self.test_split) != ("train", "test"):
             raise typer.BadParameter(
-                "--train-split and --test-split are those of --source or --source-classes", param_hint="--train-split"
+                "--train-split and --test-split have an effect only with --source or --source-classes",
+                param_hint="--train-split",
             )
 
 
+@examples(
+    "nctransfer trajectory --model resnet18 --checkpoints run/ --data pets/",
+    "nctransfer trajectory --checkpoints 'run/epoch-*.safetensors' --model resnet18 \\\n"
+    "      --data pets/ --ways 2,5 --figure run.svg",
+)
 def trajectory(
     named: CheckpointOptions,
     backbone: BackboneOptions,
-    images: SourceOptions,
+    images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
     trained: TrainedOptions,
     episode: EpisodeOptions,
     output: OutputOptions,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILES]...", help="More checkpoints.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="FILES", help="More checkpoint files, patterns or folders.", show_default=False),
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", rich_help_panel=_SHOW, metavar="FILE", help="Draw it: .svg, .png or .pdf."),
+        typer.Option(
+            "--figure",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Draw the results over the checkpoints into this .svg, .png or .pdf file. It needs matplotlib.",
+        ),
     ] = None,
 ) -> None:
-    """Measure collapse and few-shot accuracy checkpoint by checkpoint, while a backbone is trained or after.
+    """Follow collapse and few-shot accuracy from checkpoint to checkpoint, during training or after it.
 
-    Features are kept: the same command again runs only the checkpoints that are new.
+    Features are kept in the cache: when the same command is run again, only new checkpoints are extracted.
     """
     episode.check()
-    given = [*named.given, *(more or [])]  # a pattern without quotes comes as several words
+    # a shell replaces a pattern without quotes by several words, of which all but the first are arguments
+    given = [*named.given, *(more or [])]
     if not given:
-        raise typer.BadParameter("needed are the files of checkpoints", param_hint="--checkpoints")
+        raise typer.BadParameter("expected the files of the checkpoints, got none", param_hint="--checkpoints")
     trained.check()
     with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
         from nctransfer.checkpoints.files import find_checkpoints
         from nctransfer.checkpoints.following import follow, samples_of
         from nctransfer.report.figures import check_figure, trajectory_figure
         from nctransfer.report.trajectory_sheets import trajectory_sheets
+        from nctransfer.sources.class_names import read_class_names
         from nctransfer.sources.digits import Digits
         from nctransfer.store.cache_folder import FeatureStore
 
@@ -127,7 +155,7 @@ def trajectory(
                 chosen.selection(),
                 reading.reading(None, images.offline),
                 trained.source,
-                class_names(trained.source_classes) if trained.source_classes is not None else None,
+                read_class_names(trained.source_classes) if trained.source_classes is not None else None,
                 (trained.train_split, trained.test_split),
             ),
             images.runtime(output.device),
@@ -136,5 +164,5 @@ def trajectory(
             progress=terminal.progress,
         )
         cache.use(cache.find(found.points[-1].fewshot.features.id), chosen.selection())
-        terminal.draw("--figure", lambda: trajectory_figure(found))
+        terminal.files.figure("--figure", lambda: trajectory_figure(found))
         terminal.show(trajectory_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

@@ -1,0 +1,36 @@
+"""Arguments and options by which a command names features."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["FeatureColumn", "FeaturesArgument", "FeaturesArguments"]
+
+_ONE = (
+    "The features: a stored set, by its id or the beginning of it, or a file of features in Parquet (or a folder of "
+    "such files), .npz or .safetensors."
+)
+
+FeaturesArgument = Annotated[
+    str | None, typer.Argument(metavar="FEATURES", help=_ONE, show_default="the set used last")
+]
+FeaturesArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FEATURES",
+        help=f"{_ONE} Several are compared side by side.",
+        show_default="the set used last",
+    ),
+]
+FeatureColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--feature-column",
+        rich_help_panel="Data",
+        metavar="NAME",
+        help="The column with the feature vectors: in a stored set also an inner layer, such as layer_3.",
+        show_default="feature",
+    ),
+]

@@ -1,0 +1,79 @@
+"""The files that a command writes, checked before the work and written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import NCTransferError, reason_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+__all__ = ["OutputFiles"]
+
+
+class OutputFiles:
+    """The files of one command, each named by an option.
+
+    Args:
+        paths: The path that each option gives, such as ``--output``; ``None`` if the option was not given.
+    """
+
+    def __init__(self, paths: Mapping[str, Path | None]) -> None:
+        self._paths = {option: path for option, path in paths.items() if path is not None}
+
+    def check(self) -> None:
+        """Refuse before the work what could not be written after it.
+
+        Raises:
+            NCTransferError: Two options name the same file, or a path is a folder or in a folder that does not exist.
+        """
+        absolute = [path.absolute() for path in self._paths.values()]
+        if len(set(absolute)) < len(absolute):
+            raise NCTransferError(
+                f"two results would be written to {str(absolute[0])!r}",
+                f"give {' and '.join(self._paths)} different files",
+            )
+        for option, path in self._paths.items():
+            if path.is_dir():
+                raise NCTransferError(f"{str(path)!r} cannot be written: it is a folder", f"give another {option}")
+            if not path.absolute().parent.is_dir():
+                raise NCTransferError(
+                    f"{str(path)!r} cannot be written: its folder does not exist",
+                    f"create the folder, or give another {option}",
+                )
+
+    def text(self, option: str, text: str) -> None:
+        """Write text in UTF-8."""
+        self._write(option, lambda path: path.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+    def parquet(self, option: str, make: Callable[[], pa.Table]) -> None:
+        """Write a table as Parquet, if the option was given."""
+        from pyarrow import parquet
+
+        def write(path: Path) -> None:
+            table = make()
+            # an open file, since Arrow deletes the file of a path when writing fails, even if it is a device
+            with path.open("wb") as file:
+                parquet.write_table(table, file)
+
+        self._write(option, write)
+
+    def figure(self, option: str, make: Callable[[], Figure]) -> None:
+        """Draw a figure, if the option was given."""
+        from nctransfer.report.figures import save_figure
+
+        self._write(option, lambda path: save_figure(make(), path))
+
+    def _write(self, option: str, write: Callable[[Path], object]) -> None:
+        if (path := self._paths.get(option)) is None:
+            return
+        try:
+            write(path)
+        except OSError as error:
+            raise NCTransferError(
+                f"{str(path)!r} cannot be written: {reason_of(error)}", f"give another {option}"
+            ) from error
