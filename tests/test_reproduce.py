@@ -899,7 +899,9 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, example: None) -> tuple
     """The whole command."""
     folder = tmp_path_factory.mktemp("reproduced")
     done = in_process(*WORDS, "--output", folder / "out", NCTRANSFER_CACHE=str(folder / "cache"))
-    assert (done.exit_code, done.exception, done.stderr) == (0, None, "")
+    if done.exception:
+        raise done.exception
+    assert (done.exit_code, done.stderr) == (0, "")
     assert [path.name for path in folder.iterdir()] == ["out"]  # all is kept in --output
     return folder / "out", done.stdout
 

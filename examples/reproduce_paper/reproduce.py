@@ -172,7 +172,8 @@ def main(
     if all_classes[-1] > len(source) or all_classes[0] < 2:
         raise typer.BadParameter(f"there are {len(source)} source classes, and 2 are needed", param_hint="--classes")
     task = {"ways": ways, "shots": numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
-    wanted = Selection(None if target_split == "all" else target_split, target, max_per_class, seed)
+    split = None if target_split == "all" else target_split
+    wanted = Selection(split, classes=target, max_per_class=max_per_class, seed=seed)
     rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), FewShotTask(**task))
 
     images = samples.load(data, reading, source, config)
