@@ -894,7 +894,7 @@ def spoil(pets: Path) -> dict[str, str]:
     return {
         "one/empty.png": "0 bytes",
         "one/empty too.png": "0 bytes",
-        "two/text.jpg": "known format",
+        "two/text.jpg": "format",
         "two/cut.png": "truncated",
         "zero/dangling.png": "No such file",
         "zero/folder.png/cut.PNG": "truncated",
