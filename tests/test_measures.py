@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import oracles
 from messages import says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.neural_collapse import collapse_report
 from nctransfer.neural_collapse.cdnv import cdnv, cdnv_debiased, debiased_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
@@ -454,6 +457,40 @@ def test_dict_frame_and_attributes_agree():
         assert getattr(report, name) == report.metrics[name]
     with pytest.raises(AttributeError, match="'cdvn'"):
         _ = report.cdvn
+
+
+SNIPPET = """
+from nctransfer.neural_collapse.collapse_report import CollapseReport
+
+
+def right(report: CollapseReport) -> float | None:
+    return report.cdnv
+
+
+def misspelt(report: CollapseReport) -> float | None:
+    return report.cndv
+
+
+def a_list(report: CollapseReport) -> list[str]:
+    return report.cdnv
+"""
+
+
+@pytest.mark.slow
+def test_a_misspelt_measure_is_a_type_error(tmp_path: Path):
+    api = pytest.importorskip("mypy.api")
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(SNIPPET)
+    folder = Path(collapse_report.__file__).parent
+    sources = (folder / "collapse_report.py", folder / "measure_attributes.py")  # what they import is not looked at
+    cache = ("--cache-dir", str(tmp_path / "cache"), "--config-file", os.devnull)
+    output, _, status = api.run(["--follow-imports=skip", *cache, str(snippet), *map(str, sources)])
+    errors = [line for line in output.splitlines() if line.startswith(str(snippet))]
+    assert status == 1
+    assert len(errors) == 2, output
+    assert '"cndv"' in errors[0]
+    assert "[attr-defined]" in errors[0]
+    assert "[return-value]" in errors[1]
 
 
 def test_reasons_are_in_the_dict():
