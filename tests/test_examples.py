@@ -92,18 +92,10 @@ def test_own_folder_example(images: Path) -> None:
     assert_few_shot(images.parent / "fewshot.json")
 
 
-def documented() -> set[str]:
-    return set(re.findall(r"^\| `nctransfer ([a-z ]*[a-z])", README, re.MULTILINE))
-
-
-def test_readme_lists_every_command() -> None:
-    from nctransfer.cli import app
-    from nctransfer.cli.cache import app as cache_app
-
-    def names(commands: object) -> set[str]:
-        return {(c.name or c.callback.__name__).replace("_", "-") for c in commands.registered_commands}  # type: ignore[attr-defined]
-
-    assert documented() == names(app) | {f"cache {name}" for name in names(cache_app)}
+def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
+    fill = runpy.run_path(str(ROOT / "docs" / "make_readme_tables.py"))["fill"]
+    assert README.count("<!-- end -->") == 4
+    assert fill(README) == README
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
