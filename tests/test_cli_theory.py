@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import nctransfer as nct
 from nctransfer.evaluation import expected_accuracy, pair_explanation
+from nctransfer.evaluation.margin_bounds import MarginBound, bound_by_margins
 from nctransfer.neural_collapse import bounds
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
@@ -159,12 +161,17 @@ def test_bounds_are_those_of_the_library(one: Path) -> None:
     assert [(row["ways"], row["shots"]) for row in found["results"]] == [
         (ways, shots) for ways in (2, 5) for shots in (1, 10, "inf")
     ]
+    margins = bound_by_margins(features, (2, 5), (1, 10, math.inf), device="cpu")
     for row, other in zip(found["results"], expected, strict=True):
+        by_margin = {name: row["bounds"].pop(name) for name in MarginBound._fields}
         assert row["bounds"] == other["bounds"]
-    undefined = found["results"][0]["bounds"]["luthra2026"]
-    assert (undefined["value"], undefined["vacuous"]) == (None, False)
-    assert shows(undefined["reason"], 10)  # shots at least
+        values = margins[row["ways"], math.inf if row["shots"] == "inf" else row["shots"]]
+        assert [one["value"] for one in by_margin.values()] == pytest.approx(list(values))
+        for one in by_margin.values():
+            assert (one["vacuous"], one["uninformative"]) == (one["value"] > 1, one["value"] > 1 - 1 / row["ways"])
     assert {row["bounds"]["galanti2022"]["vacuous"] for row in found["results"]} == {True}
+    counts = features.counts.tolist()
+    assert (found["images_per_class"], found["unresolved_pairs"]) == ([min(counts), max(counts)], 0)
 
 
 def test_bounds_by_default(one: Path) -> None:
@@ -176,33 +183,66 @@ def test_bounds_in_every_format(one: Path) -> None:
     words = ("bounds", one, "-w", "2", "-s", "1,10,inf")
     rows = data_of(*words)["results"]
     frame = csv_of(*words)
-    assert len(frame) == 9
+    assert list(frame["bound"]) == 3 * [*BOUNDS, *MarginBound._fields]
     last = frame.iloc[-1]
-    assert (last["bound"], last["shots"], last["value"]) == (
-        "luthra2026",
-        np.inf,
-        rows[-1]["bounds"]["luthra2026"]["value"],
-    )
-    assert pd.isna(frame["value"][2])
+    expected = rows[-1]["bounds"]["margin_per_query"]["value"]
+    assert (last["bound"], last["shots"], last["value"]) == ("margin_per_query", np.inf, pytest.approx(expected))
     for name in ("table", "markdown"):
         shown = done(*words, "--format", name).stdout
         assert shows(shown.splitlines()[0], "ncc")
         assert "∞" in shown
-        assert "–" in shown
-        for bound in (bound for row in rows for bound in row["bounds"].values() if bound["value"] is not None):
-            behind = re.search(rf"\b{bound['value'] * 100:.2f}( *)([a-z]*)", shown)
+        # a word behind what says nothing
+        all_bounds = [bound for row in rows for bound in row["bounds"].values() if bound["value"] != "inf"]
+        for bound in all_bounds:
+            behind = re.search(rf"\b{bound['value'] * 100:.2f}( ?)([≥a-z]*)", shown)
             assert behind
-            assert (len(behind[1]) == 1 and behind[2] != "") == (bound["value"] > 1)  # a word for what says nothing
-        assert any(bound["value"] and bound["value"] > 1 for row in rows for bound in row["bounds"].values())
+            assert (len(behind[1]) == 1 and behind[2] != "") == bound["uninformative"]
+        assert {bound["vacuous"] for bound in all_bounds} == {True, False}
 
 
 def test_infinite_bounds(root: Path) -> None:
     x = np.array([[1.0, 0], [-1, 0], [3, 0], [-3, 0]])
     np.savez(root / "same.npz", feature=x, label=np.array([*"aabb"]))
     rows = data_of("bounds", root / "same.npz", "-w", "2", "-s", "10,inf")["results"]
-    assert {one["value"] for row in rows for one in row["bounds"].values()} == {"inf"}
-    assert {one["vacuous"] for row in rows for one in row["bounds"].values()} == {True}
-    assert done("bounds", root / "same.npz", "-w", "2", "-s", "10").stdout.count("∞") == 3
+    for row in rows:
+        by_pair = {name: one["value"] for name, one in row["bounds"].items() if "capped" in name or "margin" in name}
+        assert by_pair.keys() == {"luthra2026_capped", *MarginBound._fields}
+        # at infinitely many shots the two are never told apart; at 10 the wider class may win
+        assert all(value == 1 if row["shots"] == "inf" else 0.5 < value <= 1 for value in by_pair.values())
+        assert {one["value"] for name, one in row["bounds"].items() if name not in by_pair} == {"inf"}
+        assert {one["uninformative"] for one in row["bounds"].values()} == {True}
+    assert done("bounds", root / "same.npz", "-w", "2", "-s", "10").stdout.count("∞") == 4
+
+
+def test_bounds_of_classes_that_the_images_do_not_tell_apart(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(root / "noise.npz", feature=rng.normal(size=(40, 16)), label=np.repeat([*"abcd"], 10))
+    for words in (
+        ("bounds", root / "noise.npz", "-w", "2"),
+        ("fewshot", root / "noise.npz", *FEW, "-w", "2", "--queries", "5"),
+    ):
+        row = data_of(*words)["results"][-1]
+        unresolved = {name: one for name, one in row["bounds"].items() if one["value"] is None}
+        assert {"galanti2022", "luthra2025", "luthra2026"} <= unresolved.keys()
+        assert all("6 pairs of classes" in one["reason"] for one in unresolved.values())
+        assert all(one["uninformative"] for name, one in row["bounds"].items() if name not in unresolved)
+    assert shows(done("bounds", root / "noise.npz", "-w", "2").stdout, "6 pairs of classes")
+
+
+def test_bounds_state_how_much_is_read_into_memory(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nctransfer.evaluation.margin_bounds.IN_MEMORY", 100)
+    row = data_of("bounds", one)["results"][0]
+    for name in MarginBound._fields:
+        assert row["bounds"][name]["value"] is None
+        assert shows(row["bounds"][name]["reason"], 100)
+    assert row["bounds"]["luthra2025"]["value"] is not None
+
+
+def test_few_shot_bounds_by_margin_of_too_much_work(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nctransfer.evaluation.fewshot_theory.MARGIN_WORK", 100)
+    [row] = data_of("fewshot", one, *FEW, "-c", "ncc")["results"]
+    assert {name for name, bound in row["bounds"].items() if bound["value"] is None} == {*MarginBound._fields}
+    assert shows(row["undefined"]["margin"], "nctransfer bounds")
 
 
 @pytest.mark.parametrize(
@@ -349,8 +389,9 @@ def test_theory_stands_beside_what_ncc_measures(one: Path) -> None:
         for name, one_bound in bounds.error_bounds(stats, 5, row["shots"]).items():
             assert row["bounds"][name]["value"] == pytest.approx(one_bound.value)
             assert row["bounds"][name]["vacuous"] == one_bound.vacuous
-        assert set(row["undefined"]) == ({"luthra2026"} if row["shots"] == 1 else set())
-        assert all(shows(reason, 10) for reason in row["undefined"].values())  # shots at least
+        values = bound_by_margins(features, [5], [row["shots"]], device="cpu")[5, row["shots"]]
+        assert [row["bounds"][name]["value"] for name in MarginBound._fields] == pytest.approx(list(values), rel=1e-4)
+        assert row["undefined"] == {}
     assert sorted(seen) == [("ncc", 1), ("ncc", 10), ("ridge", 1), ("ridge", 10)]
 
 
@@ -360,7 +401,7 @@ def test_theory_in_tables_and_frames(one: Path) -> None:
     for name in ("table", "markdown"):
         shown = done(*words, "--format", name).stdout
         assert f"{row['expected_accuracy'] * 100:.2f}" in shown
-        assert shows(shown, *BOUNDS)
+        assert shows(shown.replace("\\_", "_"), "galanti2022", "luthra2025", "luthra2026", *MarginBound._fields)
         assert f"{(1 - row['accuracy']) * 100:.2f}" in shown
         assert f"{row['bounds']['luthra2026']['value'] * 100:.2f}" in shown
     frame = csv_of(*words)
@@ -391,7 +432,7 @@ def test_no_theory_of_queries_of_another_set(root: Path, one: Path) -> None:
     [row] = data_of("fewshot", one, *FEW, "-c", "ncc", "--query-set", other)["results"]
     assert row["expected_accuracy"] is None
     assert {bound["value"] for bound in row["bounds"].values()} == {None}
-    assert set(row["undefined"]) == {"expected_accuracy", *BOUNDS}
+    assert set(row["undefined"]) == {"expected_accuracy", *BOUNDS, *MarginBound._fields}
     [reason] = set(row["undefined"].values())
     assert reason
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,7 @@ def bounds(
     """Bound the few-shot error of the nearest class centre, from means and variances of the classes alone."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
+        from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
         from nctransfer.neural_collapse.bounds import bound_table
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.report.theory_sheets import bounds_sheet
@@ -52,7 +54,9 @@ def bounds(
 
         def measure() -> BoundTable:
             given = chooser.stream(features)
-            return bound_table(ClassStatistics.of(given, output.device), given.describe(), all_ways, all_shots)
+            stats = ClassStatistics.of(given, output.device)
+            margins = functools.partial(margin_bounds_or_reasons, given, stats, device=output.device)
+            return bound_table(stats, given.describe(), all_ways, all_shots, margins)
 
         found = again_if_changed(measure)
         terminal.show([bounds_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)

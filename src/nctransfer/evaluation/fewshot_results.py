@@ -47,7 +47,7 @@ class FewShotRow:
             stopped, relative to that at zero weights.
         expected_accuracy: The mean over all episodes, computed without drawing them; ``None`` if theory does not
             describe the classifier.
-        bounds: Bounds of the error, by name: value, and whether it is vacuous.
+        bounds: Bounds of the error, by name: value, and whether it is vacuous or uninformative.
         undefined: Why a value is missing, by name.
     """
 

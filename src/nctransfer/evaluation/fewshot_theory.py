@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.expected_accuracy import expect
+from nctransfer.evaluation.margin_bounds import MarginBound, margin_bounds_or_reasons
 from nctransfer.evaluation.resampled_supports import QUERIES
 from nctransfer.neural_collapse.bounds import BOUNDS, Bound, error_bounds
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_results import FewShotRow
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["EXPECTED_WORK", "with_theory"]
+__all__ = ["EXPECTED_WORK", "MARGIN_WORK", "with_theory"]
 
 EXPECTED_WORK = 1e8  # steps of the recursion over classes, some seconds; above it no expected accuracy is computed
+MARGIN_WORK = 1e11  # multiply-adds, some seconds; above it no bounds by margins are computed
 OTHER_SET = "the queries are of another set"
 
 
@@ -51,13 +53,17 @@ def with_theory(
             reasons[name] = reason
         else:
             expected |= _expected(name, own, features, device)
+    margins: Mapping[tuple[int, float], dict[str, Bound]] = {}
+    if stats is not None:
+        ways, shots = (sorted({getattr(row, field) for row in rows}) for field in ("ways", "shots"))
+        margins = margin_bounds_or_reasons(features, stats, ways, shots, device=device, limit=MARGIN_WORK)
     new = []
     for row in rows:
         if row.classifier in names:
             bounds = (
-                {name: Bound(None, why) for name in BOUNDS}
+                {name: Bound(None, why) for name in (*BOUNDS, *MarginBound._fields)}
                 if stats is None
-                else error_bounds(stats, row.ways, row.shots)
+                else error_bounds(stats, row.ways, row.shots) | margins[row.ways, row.shots]
             )
             value = expected.get((row.classifier, row.ways, row.shots))
             row = _with_bounds(row, value, reasons.get(row.classifier), bounds)

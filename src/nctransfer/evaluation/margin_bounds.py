@@ -27,7 +27,7 @@ No covariance is needed: with ``Σ_j = F_jᵀ F_j``, a product of the residuals 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,16 +35,28 @@ from nctransfer.devices import with_float64
 from nctransfer.errors import EpisodeError, counted, join_names
 from nctransfer.evaluation.win_probability import mean_wins
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
+from nctransfer.neural_collapse.bounds import Bound, not_told_apart, unresolved_pairs
+from nctransfer.neural_collapse.cdnv import debiased_pairs
 
 if TYPE_CHECKING:
     import torch
 
     from nctransfer.features.feature_stream import Features
+    from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
-__all__ = ["ClassMoments", "MarginBound", "PairMargins", "QueryMargins", "bound_by_margins", "multiply_adds"]
+__all__ = [
+    "ClassMoments",
+    "MarginBound",
+    "PairMargins",
+    "QueryMargins",
+    "bound_by_margins",
+    "margin_bounds_or_reasons",
+    "multiply_adds",
+]
 
 BLOCK = 1 << 23  # numbers of a block of inner products: 64 MiB
 ROWS = 1024  # of a block, at most
+IN_MEMORY = 500_000_000  # numbers: 4 GB of float64, which is held about twice
 SLACK = 1e-12  # of the size of its terms: an expected margin that is not above it counts as not positive
 
 
@@ -362,3 +374,47 @@ def bound_by_margins(
         for chance, many in zip(row, all_ways, strict=True):
             found[many, size] = MarginBound((many - 1) * average, min(1.0, max(0.0, 1 - chance)))
     return found
+
+
+def margin_bounds_or_reasons(
+    features: Features,
+    stats: ClassStatistics,
+    ways: Sequence[int],
+    shots: Sequence[float],
+    *,
+    device: str = "auto",
+    limit: float = math.inf,
+) -> dict[tuple[int, float], dict[str, Bound]]:
+    """The bounds by margins as a report has them: by ways and shots, then by name; or why there are none.
+
+    A pair of classes that the images do not resolve counts as lost; if none is resolved, there is no bound.
+
+    Args:
+        features: The population.
+        stats: Its class statistics.
+        ways: k, several.
+        shots: m, several; may be infinite.
+        device: Where to compute.
+        limit: The most multiply-adds; with more there are no bounds.
+    """
+    numbers, work = len(features) * features.dim, multiply_adds(features, ways, shots)
+    unresolved, pairs = unresolved_pairs(stats), len(stats.counts) * (len(stats.counts) - 1) // 2
+    reason = None
+    if numbers > IN_MEMORY:
+        reason = f"the features are {numbers:,} numbers; up to {IN_MEMORY:,} are read into memory for this bound"
+    elif work > limit:
+        reason = f"it takes {work:.0e} multiply-adds, above the limit of {limit:.0e}: nctransfer bounds computes it"
+    elif unresolved == pairs:
+        reason = not_told_apart(unresolved, pairs)
+    if reason:
+        none = {(size, number): (None, None) for size in ways for number in shots}
+        found: Mapping[tuple[int, float], tuple[float | None, float | None]] = none
+    else:
+        resolved = debiased_pairs(stats)[1] if unresolved else None
+        found = bound_by_margins(features, ways, shots, resolved=resolved, device=device)
+    return {
+        task: {
+            name: Bound(value, reason, 1 - 1 / task[0]) for name, value in zip(MarginBound._fields, values, strict=True)
+        }
+        for task, values in found.items()
+    }

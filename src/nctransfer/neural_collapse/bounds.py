@@ -1,7 +1,12 @@
 """Bounds of the few-shot error by the geometry of the classes.
 
 All bounds hold for the error of nearest class centres (``ncc``) with m shots in a k-way task whose classes are drawn
-uniformly. A bound above 1 says nothing: it is *vacuous*, and is returned as it is.
+uniformly, and for draws with replacement from the images at hand as the population. A bound above 1 says nothing: it is
+*vacuous*, and is returned as it is. One above ``1 − 1/k``, the error of a random answer, is *uninformative*.
+
+Two classes whose distance is within the noise of their means are not resolved: these images do not tell them apart. An
+average over pairs that contains such a pair means nothing, so there is no bound then; a bound whose pairs count as 1 at
+most counts such a pair as 1.
 
 Three conventions of the class-distance normalised variance (CDNV) are in use, which differ by a factor of 2. Here
 ``V_ij = (v_i + v_j) / (2 d_ij²)``, as in Galanti, György, Hutter (ICLR 2022). Luthra et al. 2026 leave out the ½. The
@@ -18,13 +23,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError
-from nctransfer.neural_collapse.cdnv import cdnv, cdnv_pairs, directional_cdnv, directional_pairs
+from nctransfer.intervals import pair_average
+from nctransfer.neural_collapse.cdnv import cdnv, cdnv_pairs, debiased_pairs, directional_cdnv, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from nctransfer.features.feature_info import FeatureInfo
 
@@ -36,26 +42,43 @@ __all__ = [
     "bound_table",
     "error_bounds",
     "galanti2022",
+    "galanti2022_sharp",
     "luthra2025",
     "luthra2026",
+    "luthra2026_capped",
+    "not_told_apart",
+    "unresolved_pairs",
 ]
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound of an error: its value, or the reason why there is none."""
+    """A bound of an error: its value, or why there is none.
+
+    Attributes:
+        value: The bound; ``None`` if there is none.
+        reason: Why there is none.
+        chance: The error of a random answer, ``1 − 1/k``.
+    """
 
     value: float | None
     reason: str | None = None
+    chance: float = 1.0
 
     @property
     def vacuous(self) -> bool:
         """Whether the bound is above 1, so that it says nothing."""
         return self.value is not None and self.value > 1
 
+    @property
+    def uninformative(self) -> bool:
+        """Whether a random answer has no greater error."""
+        return self.value is not None and self.value > self.chance
+
     def to_dict(self) -> dict[str, Any]:
         """The bound as JSON has it."""
-        return {"value": self.value, "vacuous": self.vacuous} | ({"reason": self.reason} if self.reason else {})
+        found: dict[str, Any] = {"value": self.value, "vacuous": self.vacuous, "uninformative": self.uninformative}
+        return found | ({"reason": self.reason} if self.reason else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +103,14 @@ class BoundTable(ShownInNotebooks):
     Attributes:
         features: The feature set whose geometry gives the bounds.
         rows: One row for each number of ways and of shots.
+        images_per_class: The fewest and the most.
+        unresolved: How many pairs of classes these images do not tell apart.
     """
 
     features: FeatureInfo
     rows: tuple[BoundRow, ...]
+    images_per_class: tuple[int, int]
+    unresolved: int
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON has it."""
@@ -91,7 +118,12 @@ class BoundTable(ShownInNotebooks):
             {"ways": row.ways, "shots": row.shots, "bounds": {name: one.to_dict() for name, one in row.bounds.items()}}
             for row in self.rows
         ]
-        return {"features": self.features.to_dict(), "results": rows}
+        return {
+            "features": self.features.to_dict(),
+            "images_per_class": list(self.images_per_class),
+            "unresolved_pairs": self.unresolved,
+            "results": rows,
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each number of ways, number of shots and bound."""
@@ -99,7 +131,14 @@ class BoundTable(ShownInNotebooks):
 
         return pd.DataFrame(
             [
-                {"ways": row.ways, "shots": row.shots, "bound": name, "value": one.value, "vacuous": one.vacuous}
+                {
+                    "ways": row.ways,
+                    "shots": row.shots,
+                    "bound": name,
+                    "value": one.value,
+                    "vacuous": one.vacuous,
+                    "uninformative": one.uninformative,
+                }
                 for row in self.rows
                 for name, one in row.bounds.items()
             ]
@@ -126,6 +165,25 @@ def galanti2022(stats: ClassStatistics, ways: int, shots: float, symmetric: bool
     """
     spread = len(stats.within) if symmetric else 1
     return 16 * (ways - 1) * (1 / spread + 1 / shots) * cdnv(stats)
+
+
+def galanti2022_sharp(stats: ClassStatistics, ways: int, shots: float) -> float:
+    """``4 (k−1) (1 + 1/√m)² · Avg V``: what the proof of :func:`galanti2022` gives before it is simplified.
+
+    It holds for any classes with finite variances and any number of shots, and is at most half of the simplified value.
+    V is the average CDNV with the ½.
+
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
+
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")  # V = 1e-4
+    >>> round(galanti2022_sharp(ClassStatistics.of(two), 2, 1), 6)
+    0.0016
+    """
+    return 4 * (ways - 1) * (1 + 1 / math.sqrt(shots)) ** 2 * cdnv(stats)
 
 
 def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
@@ -166,7 +224,8 @@ def luthra2025(stats: ClassStatistics, ways: int, shots: float) -> float:
 def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
     """``(k−1) Avg_{i≠j} [4Ṽ_ij + (√E1 + √E2 + √E3)²] / (1 + (v_j − v_i)/(m d_ij²))²``.
 
-    Luthra, Salunkhe, Galanti (2603.03530), Theorem 4.1. It holds for any classes with finite fourth moments and m ≥ 10.
+    Luthra, Salunkhe, Galanti (2603.03530), Theorem 4.1, for any classes with finite fourth moments. The paper states it
+    for m ≥ 10; it holds for every m ≥ 1 where the expected margin of each pair is positive, and is infinite elsewhere.
     With ``U = 2 V_ij`` (V without the ½, as they write it), ``E1 = (4/m)(U² + U/4)``, ``E2 = U/m`` and
     ``E3 = (Θ + 2(m−1)U²)/m³``, ``Θ_ij = (q_i + q_j)/d_ij⁴``. As m → ∞ it tends to ``4 (k−1) Ṽ``.
 
@@ -175,18 +234,42 @@ def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
         ways: k.
         shots: m; may be infinite.
 
-    Raises:
-        Undefined: There are fewer than 10 shots.
-
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> two = FeatureSet.from_arrays([[0.0], [2.0], [100.0], [102.0]], "aabb")
     >>> round(luthra2026(ClassStatistics.of(two), 2, math.inf), 6)
     0.0004
     """
+    return (ways - 1) * pair_average(_luthra2026_pairs(stats, shots))
+
+
+def luthra2026_capped(stats: ClassStatistics, ways: int, shots: float) -> float:
+    """:func:`luthra2026` in which each pair counts as 1 at most: ``(k−1) Avg_{i≠j} min(1, …)``.
+
+    The term of a pair bounds a probability, so the cap keeps the bound valid. A pair whose expected margin is not
+    positive, or which the images do not resolve, counts as 1.
+
+    Args:
+        stats: The statistics of all classes that a task may draw.
+        ways: k.
+        shots: m; may be infinite.
+
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [3.0], [5.0]], "aabb")
+    >>> stats = ClassStatistics.of(two)
+    >>> round(luthra2026(stats, 2, 1), 2), luthra2026_capped(stats, 2, 1)
+    (2.07, 1.0)
+    """
     import torch
 
-    if shots < 10:
-        raise Undefined("it holds for 10 shots or more")
+    _, resolved = debiased_pairs(stats)
+    capped = torch.where(resolved, _luthra2026_pairs(stats, shots).clamp(max=1), 1.0)
+    return (ways - 1) * pair_average(_off_diagonal(capped))
+
+
+def _luthra2026_pairs(stats: ClassStatistics, shots: float) -> torch.Tensor:
+    """The bound of the chance that class i loses to class j, ``(C, C)``, zero on the diagonal."""
+    import torch
+
     u = 2 * cdnv_pairs(stats)
     squared = stats.distances.square()
     theta = _off_diagonal((stats.fourths[:, None] + stats.fourths) / squared.square())
@@ -196,21 +279,24 @@ def luthra2026(stats: ClassStatistics, ways: int, shots: float) -> float:
     third = theta / shots / shots / shots + 2 * (1 - 1 / shots) * (u / shots).square()
     top = 4 * directional_pairs(stats) + (first.sqrt() + second.sqrt() + third.sqrt()).square()
     bottom = 1 + _off_diagonal((stats.variances - stats.variances[:, None]) / squared / shots)
-    pairs = torch.where((bottom > 0) & (squared > 0), top / bottom.square(), torch.inf)
-    count = len(pairs) * (len(pairs) - 1)
-    return (ways - 1) * float(_off_diagonal(pairs).sum()) / count
+    return _off_diagonal(torch.where((bottom > 0) & (squared > 0), top / bottom.square(), torch.inf))
 
 
-def _off_diagonal(pairs: Any) -> Any:
+def _off_diagonal(pairs: torch.Tensor) -> torch.Tensor:
     return pairs.fill_diagonal_(0)
 
 
 BOUNDS: Mapping[str, Callable[[ClassStatistics, int, float], float]] = {
     "galanti2022": galanti2022,
+    "galanti2022_sharp": galanti2022_sharp,
     "luthra2025": luthra2025,
     "luthra2026": luthra2026,
+    "luthra2026_capped": luthra2026_capped,
 }
-"""Every bound by name."""
+"""Every bound that class statistics give, by name."""
+
+CAPPED = frozenset({"luthra2026_capped"})
+"""Those whose pairs count as 1 at most, so that a pair that is not resolved counts as 1."""
 
 
 def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, Bound]:
@@ -229,17 +315,37 @@ def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, B
             f"a task has at least 2 ways and 1 shot; got {ways} ways and {shots} shots",
             "give --ways 2 or more and --shots 1 or more",
         )
+    unresolved, pairs = unresolved_pairs(stats), len(stats.counts) * (len(stats.counts) - 1) // 2
     found = {}
     for name, bound in BOUNDS.items():
-        try:
-            found[name] = Bound(bound(stats, ways, shots))
-        except Undefined as reason:
-            found[name] = Bound(None, str(reason))
+        if unresolved and (name not in CAPPED or unresolved == pairs):
+            found[name] = Bound(None, not_told_apart(unresolved, pairs), 1 - 1 / ways)
+        else:
+            found[name] = Bound(bound(stats, ways, shots), None, 1 - 1 / ways)
     return found
 
 
+def unresolved_pairs(stats: ClassStatistics) -> int:
+    """How many (unordered) pairs of classes the images do not tell apart; see :func:`cdnv_debiased`."""
+    _, resolved = debiased_pairs(stats)
+    return (resolved.numel() - len(resolved) - int(resolved.sum())) // 2
+
+
+def not_told_apart(unresolved: int, pairs: int) -> str:
+    """Why there is no bound where some pairs of classes are not resolved.
+
+    >>> not_told_apart(3, 45)
+    '3 of 45 pairs of classes: these images do not tell the two apart'
+    """
+    return f"{unresolved:,} of {pairs:,} pairs of classes: these images do not tell the two apart"
+
+
 def bound_table(
-    stats: ClassStatistics, features: FeatureInfo, ways: Iterable[int], shots: Sequence[float]
+    stats: ClassStatistics,
+    features: FeatureInfo,
+    ways: Iterable[int],
+    shots: Sequence[float],
+    margins: Callable[[Sequence[int], Sequence[float]], Mapping[tuple[int, float], Mapping[str, Bound]]] | None = None,
 ) -> BoundTable:
     """Every bound for every number of ways and of shots.
 
@@ -248,16 +354,25 @@ def bound_table(
         features: The feature set that they were computed from.
         ways: Classes per task; one number or more.
         shots: Support samples per class; they may be infinite.
+        margins: Gives the bounds that need the features themselves, by ways and shots and then by name.
 
     Raises:
         EpisodeError: There are more ways than classes.
     """
-    rows = []
-    for size, number in itertools.product(sorted(set(ways)), sorted(set(shots))):
-        if size > len(stats.counts):
-            raise EpisodeError(
-                f"{size} ways were asked for, and there are {len(stats.counts)} classes",
-                f"give --ways {len(stats.counts)} or less",
-            )
-        rows.append(BoundRow(ways=size, shots=number, bounds=error_bounds(stats, size, number)))
-    return BoundTable(features=features, rows=tuple(rows))
+    all_ways, all_shots = sorted(set(ways)), sorted(set(shots))
+    if all_ways and all_ways[-1] > len(stats.counts):
+        raise EpisodeError(
+            f"{all_ways[-1]} ways were asked for, and there are {len(stats.counts)} classes",
+            f"give --ways {len(stats.counts)} or less",
+        )
+    tasks = list(itertools.product(all_ways, all_shots))
+    found = {task: error_bounds(stats, *task) for task in tasks}
+    more = margins(all_ways, all_shots) if margins else {}
+    return BoundTable(
+        features=features,
+        rows=tuple(
+            BoundRow(ways=task[0], shots=task[1], bounds={**found[task], **more.get(task, {})}) for task in tasks
+        ),
+        images_per_class=(int(stats.counts.min()), int(stats.counts.max())),
+        unresolved=unresolved_pairs(stats),
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Bar, Sheet
-from nctransfer.report.wording import about_features, bound_percent, percent, with_interval
+from nctransfer.report.wording import BOUNDS_NOTE, about_features, bound_percent, percent, with_interval
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
@@ -71,19 +72,25 @@ def _expected(row: FewShotRow) -> str:
     return "–" if row.expected_accuracy is None else percent(row.expected_accuracy)
 
 
+LEFT_OUT = (
+    "galanti2022_sharp",
+    "luthra2026_capped",
+)  # variants of other bounds: JSON, CSV and nctransfer bounds have them
+
+
 def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
     """What theory says of nearest class centres, beside what was measured."""
     rows = [row for row in result.rows if row.bounds is not None]
     if not rows or all(one["value"] is None for row in rows for one in (row.bounds or {}).values()):
         return []
-    names = list(rows[0].bounds or {})
+    names = [name for name in rows[0].bounds or {} if name not in LEFT_OUT]
     cells = [
         [
             str(row.ways),
             str(row.shots),
             percent(1 - row.accuracy),
             *([] if is_alone else ["–" if row.expected_accuracy is None else percent(1 - row.expected_accuracy)]),
-            *(bound_percent((row.bounds or {})[name]["value"]) for name in names),
+            *(bound_percent((row.bounds or {})[name]) for name in names),
         ]
         for row in rows
     ]
@@ -93,12 +100,23 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
             "Error of ncc and its bounds",
             [">ways", ">shots", ">measured", *expected, *(f">{name}" for name in names)],
             cells,
-            {},
+            {"images per class": f"{(result.features.samples or 0) / len(result.classes):,.4g} on average"},
             "In %."
             + ("" if is_alone else f" {EXPECTED}.")
-            + " Bounds by the geometry of the classes; above 100 they say nothing. luthra2026 is of 10 shots and more.",
+            + f" {BOUNDS_NOTE}"
+            + "".join(f" No {name}: {reason}." for name, reason in _absent(rows, names)),
         )
     ]
+
+
+def _absent(rows: Sequence[FewShotRow], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names of bounds that are absent, and why, once per reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for name in names:
+            if name in row.undefined and name not in reasons.setdefault(row.undefined[name], []):
+                reasons[row.undefined[name]].append(name)
+    return [(", ".join(found), reason) for reason, found in reasons.items()]
 
 
 def task_facts(result: FewShotResult) -> dict[str, str]:

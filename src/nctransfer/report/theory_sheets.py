@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Bar, Sheet
-from nctransfer.report.wording import about_features, bound_percent, format_number, percent
+from nctransfer.report.wording import BOUNDS_NOTE, about_features, bound_percent, format_number, percent
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy
@@ -51,7 +51,7 @@ def bounds_sheet(found: BoundTable) -> Sheet:
         [
             str(row.ways),
             "∞" if math.isinf(row.shots) else str(row.shots),
-            *(bound_percent(row.bounds[name].value) for name in names),
+            *(bound_percent(row.bounds[name].to_dict()) for name in names),
         ]
         for row in found.rows
     ]
@@ -59,9 +59,27 @@ def bounds_sheet(found: BoundTable) -> Sheet:
         "Bounds of the error of ncc",
         [">ways", ">shots", *(f">{name}" for name in names)],
         rows,
-        about_features(found.features),
-        "In %, by the geometry of the classes; above 100 they say nothing (vacuous). luthra2026: 10 shots and more.",
+        about_features(found.features) | {"images per class": _images_per_class(found)},
+        " ".join([BOUNDS_NOTE, *_reasons(found)]),
     )
+
+
+def _images_per_class(found: BoundTable) -> str:
+    fewest, most = found.images_per_class
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def _reasons(found: BoundTable) -> list[str]:
+    """Why bounds are absent, once per reason, and how pairs of classes that are not resolved are counted."""
+    absent: dict[str, list[str]] = {}
+    for row in found.rows:
+        for name, one in row.bounds.items():
+            if one.reason and name not in absent.setdefault(one.reason, []):
+                absent[one.reason].append(name)
+    said = [f"No {', '.join(names)}: {reason}." for reason, names in absent.items()]
+    if found.unresolved and any(one.value is not None for row in found.rows for one in row.bounds.values()):
+        said.append("The other bounds count these pairs as always confused.")
+    return said
 
 
 def pair_sheet(found: PairExplanation) -> Sheet:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_results import FewShotRow
     from nctransfer.features.feature_info import FeatureInfo
 
-__all__ = ["ARROWS", "about_features", "bound_percent", "features_in_line", "format_number", "percent", "with_interval"]
+__all__ = [
+    "ARROWS",
+    "BOUNDS_NOTE",
+    "about_features",
+    "bound_percent",
+    "features_in_line",
+    "format_number",
+    "percent",
+    "with_interval",
+]
 
 
 def about_features(features: FeatureInfo) -> dict[str, str]:
@@ -62,8 +72,17 @@ def with_interval(row: FewShotRow) -> str:
     return f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
 
 
-def bound_percent(value: float | None) -> str:
-    """A bound of an error, in %."""
+def bound_percent(bound: Mapping[str, Any]) -> str:
+    """A bound of an error in %, with a word if it says nothing or no more than chance."""
+    value = bound["value"]
     if value is None:
         return "–"
-    return "∞" if math.isinf(value) else percent(value) + " vacuous" * (value > 1)
+    if math.isinf(value):
+        return "∞"
+    return percent(value) + (" vacuous" if bound["vacuous"] else " ≥ chance" * bound["uninformative"])
+
+
+BOUNDS_NOTE = (
+    "Bounds of the error of ncc, in %, for supports and queries drawn independently and with replacement from these "
+    "images. Vacuous: above 100. ≥ chance: no better than a random answer, so the bound says nothing either."
+)
