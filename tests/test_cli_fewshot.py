@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 import nctransfer as nct
-from conftest import Run
 from nctransfer.cli.chosen_features import short_name
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS, Interval
@@ -621,13 +620,6 @@ def test_a_file_holds_no_bars(environment: dict[str, str], one: Path, tmp_path: 
     expected = done("fewshot", one, *FEW, *SEVERAL).stdout
     done("fewshot", one, *FEW, *SEVERAL, "--output", tmp_path / "out.txt", **environment)
     assert (tmp_path / "out.txt").read_text(encoding="utf-8") == expected
-
-
-def test_a_process_of_its_own(run: Run, one: Path, worse: Path, tmp_path: Path) -> None:
-    result = run("fewshot", one, worse, *FEW, "--save-episodes", "e.parquet", PYTHONUTF8="1")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == done("fewshot", one, worse, *FEW).stdout
-    assert len(pd.read_parquet(tmp_path / "e.parquet")) == 4 * 60
 
 
 # Wrong values
