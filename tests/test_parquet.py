@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from messages import missing, only, says
 from nctransfer.errors import DataError
-from nctransfer.sources import parquet as module
+from nctransfer.sources import row_groups
 from nctransfer.sources.arrow_columns import Columns
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.parquet import ParquetFiles
@@ -224,7 +224,7 @@ def test_files_that_name_their_classes_and_files_that_do_not(tmp_path: Path) -> 
 @pytest.mark.parametrize("rows", [1, 2, 6])
 @pytest.mark.parametrize("batch", [1, 2**23])
 def test_any_entries_in_any_order(tmp_path: Path, rows: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BATCH_BYTES", batch)
+    monkeypatch.setattr(row_groups, "BATCH_BYTES", batch)
     for name in ("a", "b"):
         hub(tmp_path / f"{name}.parquet", row_group_size=rows)
     source = open_source(tmp_path)
@@ -264,10 +264,10 @@ def test_a_listing_reads_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_few_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [os.urandom(10_000) for _ in range(100)]
     path = write(tmp_path / "x.parquet", {"image": structs(images), "label": ["a"] * 100})
-    monkeypatch.setattr(module, "BATCH_BYTES", 50_000)
+    monkeypatch.setattr(row_groups, "BATCH_BYTES", 50_000)
     with parquet.ParquetFile(path) as file:
         columns = Columns(image="image", is_struct=True, label="label", names=None, split=None)
-        assert max(map(len, module._image_batches(file, columns, 0))) <= 5
+        assert max(map(len, row_groups.image_batches(file, columns, 0))) <= 5
 
 
 def test_images_outside_the_file_fail_when_read(tmp_path: Path) -> None:

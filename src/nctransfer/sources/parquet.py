@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
 import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import DataError, counted, reason_of
+from nctransfer.errors import DataError, counted
 from nctransfer.sources.arrow_columns import (
     Columns,
     class_label,
@@ -24,10 +23,10 @@ from nctransfer.sources.arrow_columns import (
     no_column,
     stored_type,
 )
-from nctransfer.sources.contents import failing, given
 from nctransfer.sources.folder import holds_parquet, walk
 from nctransfer.sources.labels import named, unlike
 from nctransfer.sources.layout import splits_on_top, text
+from nctransfer.sources.row_groups import open_parquet, read_rows, unreadable
 from nctransfer.sources.source import ImageEntry, ListedSource, Listing, source_id
 from nctransfer.sources.source_kind import SourceKind
 
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PARQUET", "ParquetFiles", "is_parquet"]
 
-BATCH_BYTES = 8 * 2**20  # size of the images in memory at once
-OUTSIDE = "the Parquet file holds only the path of the image, not the image"
 LISTED_ROWS = 2**16  # number of labels in memory at once
 
 
@@ -82,7 +79,7 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
         entries: list[ImageEntry] = []
         rows = 0
         for stem, path in files.items():
-            with _opened(path) as file:
+            with open_parquet(path) as file:
                 columns = self._choose(path, file.schema_arrow)
                 places[stem] = path, columns
                 entries += _rows(stem, path, file, columns)
@@ -102,7 +99,7 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
         """See :meth:`ImageSource.contents`: the iterator reads a few images ahead."""
         rows = ((stem, int(row)) for stem, _, row in (entry.id.rpartition("/") for entry in entries))
         for stem, group in itertools.groupby(rows, key=lambda row: row[0]):
-            yield from _contents(*self.places[stem], [row for _, row in group])
+            yield from read_rows(*self.places[stem], [row for _, row in group])
 
     def _choose(self, path: Path, schema: pa.Schema) -> Columns:
         import pyarrow as pa
@@ -165,17 +162,6 @@ def _find_files(name: str) -> dict[str, Path]:
     return {text(relative.removesuffix(".parquet")): path / relative for relative in found}
 
 
-def _opened(path: Path) -> parquet.ParquetFile:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        # With a buffer, and without reading ahead, the file is not held in memory as a whole.
-        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
 def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) -> Iterator[ImageEntry]:
     import pyarrow as pa
 
@@ -194,69 +180,7 @@ def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) ->
                     yield ImageEntry(f"{stem}/{row:07d}", label, part or "", found.st_size, found.st_mtime_ns)
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _contents(path: Path, columns: Columns, rows: Sequence[int]) -> Iterator[Callable[[], bytes]]:
-    """The images of some rows of one file, row group by row group."""
-    try:
-        file = _opened(path)
-    except DataError as error:
-        yield from itertools.repeat(failing(error.message), len(rows))
-        return
-    with file:
-        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-        starts = list(itertools.accumulate((group.num_rows for group in groups), initial=0))
-        for index, run in _runs(rows, starts):
-            yield from _group_contents(file, columns, index, [row - starts[index] for row in run])
-
-
-def _runs(rows: Iterable[int], starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Each row group with the rows to read from it. Rows that do not ascend start a new run."""
-    group, run = 0, list[int]()
-    for row in rows:
-        here = bisect.bisect_right(starts, row) - 1
-        if run and (here != group or row <= run[-1]):
-            yield group, run
-            run = []
-        group = here
-        run.append(row)
-    if run:
-        yield group, run
-
-
-def _group_contents(
-    file: parquet.ParquetFile, columns: Columns, group: int, rows: Sequence[int]
-) -> Iterator[Callable[[], bytes]]:
-    """The images in some rows of one row group. The rows ascend, so that a few images are in memory at a time."""
-    import pyarrow as pa
-
-    done, start = 0, 0
-    try:
-        for batch in _image_batches(file, columns, group):
-            while done < len(rows) and rows[done] < start + len(batch):
-                content = batch[rows[done] - start].as_py()
-                done += 1
-                yield failing(OUTSIDE) if content is None else given(content)
-            start += len(batch)
-            if done == len(rows):
-                return
-        reason = "the file has fewer rows than when it was listed"
-    except (pa.ArrowException, OSError, IndexError) as error:
-        reason = f"row group {group} cannot be read: {error}"
-    yield from itertools.repeat(failing(reason), len(rows) - done)
-
-
-def _image_batches(file: parquet.ParquetFile, columns: Columns, group: int) -> Iterator[pa.Array]:
-    """The encoded images of one row group, in batches of at most about ``BATCH_BYTES``."""
-    about = file.metadata.row_group(group)
-    parts = (about.column(index) for index in range(about.num_columns))
-    size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == columns.image)
-    rows = max(1, min(1024, BATCH_BYTES * about.num_rows // max(1, size)))
-    leaf = f"{columns.image}.bytes" if columns.is_struct else columns.image
-    for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[leaf]):
-        column = batch.column(0)
-        yield column.flatten()[0] if columns.is_struct else column  # flatten() makes the bytes null where the struct is
+        raise unreadable(path, error) from error
 
 
 def _split_of(stem: str) -> str:
@@ -266,13 +190,6 @@ def _split_of(stem: str) -> str:
         if len(words) == 1:
             return words[0]
     return ""
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{str(path)!r} cannot be read as Parquet: {reason_of(error)}",
-        "it may be truncated: download or copy it again",
-    )
 
 
 def _recognises(name: str) -> bool:
