@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nctransfer.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = ["Entry", "Registry"]
 
@@ -89,6 +91,8 @@ class Registry(Mapping[str, E], Generic[E]):
         Raises:
             PluginError: One has the name of an entry of this package, or of a third one's.
         """
+        from importlib import metadata  # slow to import, and mostly not needed
+
         found: dict[str, metadata.EntryPoint] = {}
         for point in sorted(metadata.entry_points(group=self.group), key=lambda one: one.name):
             if point.name in self._own or point.name in found:
