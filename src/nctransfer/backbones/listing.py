@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.names import ALIASES, of_timm
 from nctransfer.backbones.weight_files import BUNDLED, at_hand
-from nctransfer.errors import ModelError
+from nctransfer.errors import ModelError, did_you_mean
 
 if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
@@ -73,10 +72,10 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
         short = [name for name, shorts in aliases.items() if pattern in shorts]
         names = dict.fromkeys([*short, *timm_names(wild, pretrained=True)])
         if not names:
-            near = difflib.get_close_matches(pattern, [*ALIASES, *timm_names()], 4, 0.5)
+            near = did_you_mean(pattern, [*ALIASES, *timm_names()], cutoff=0.5)
             raise ModelError(
                 f"no pretrained model matches {pattern!r}",
-                f"similar names: {', '.join(near)}" if near else "give a part of a name, or a pattern as in 'vit_*'",
+                near or "give a part of a name, or a pattern as in 'vit_*'",
             )
     few = len(list(names)) <= MOST_BUILT
     return [_model_info(of_timm(name), tuple(aliases.get(name, ())), few) for name in names]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from nctransfer.backbones.hub import Progress, fetch
 from nctransfer.backbones.overrides import RESERVED, check_transform, why_reserved
-from nctransfer.errors import ModelError
+from nctransfer.errors import ModelError, did_you_mean
 
 __all__ = ["ALIASES", "DEFAULT_MODEL", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
 
@@ -193,5 +192,5 @@ def _nearest(name: str) -> str:
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return f"give hf-hub:{name} for a model on the hub, or local-dir:{name} for one in a folder"
-    near = difflib.get_close_matches(name, [*ALIASES, *timm_names()], 4, 0.5)
-    return (f"similar names: {', '.join(near)}; " if near else "") + "nctransfer models '*' lists all names"
+    near = did_you_mean(name, [*ALIASES, *timm_names()], cutoff=0.5)
+    return " ".join(filter(None, (near, "nctransfer models '*' lists all names")))

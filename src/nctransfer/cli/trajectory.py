@@ -98,7 +98,7 @@ class TrainedOptions:
 
 @examples(
     "nctransfer trajectory --model resnet18 --checkpoints run/ --data pets/",
-    "nctransfer trajectory --checkpoints 'run/epoch-*.safetensors' --model resnet18 \\\n"
+    "nctransfer trajectory --model resnet18 --checkpoints 'run/epoch-*' \\\n"
     "      --data pets/ --ways 2,5 --figure run.svg",
 )
 def trajectory(

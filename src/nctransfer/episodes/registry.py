@@ -13,7 +13,7 @@ from nctransfer.episodes.classifier import Classifier
 from nctransfer.episodes.logistic import LOGISTIC
 from nctransfer.episodes.nearest import COSINE, KNN, NCC, SIMPLESHOT
 from nctransfer.episodes.ridge import RIDGE
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, did_you_mean
 from nctransfer.registry import Registry
 
 __all__ = ["CLASSIFIERS", "choose_classifiers", "reported_names"]
@@ -37,7 +37,8 @@ def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(CLASSIFIERS)
     if unknown := [name for name in chosen if name not in CLASSIFIERS]:
         raise EpisodeError(
-            f"there is no classifier {unknown[0]!r}", f"choose --classifier from {', '.join(CLASSIFIERS)}, or all"
+            f"there is no classifier {unknown[0]!r}",
+            f"{did_you_mean(unknown[0], CLASSIFIERS)} choose --classifier from {', '.join(CLASSIFIERS)}, or all".strip(),
         )
     return chosen
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -215,10 +214,8 @@ def _pair(features: FeatureSet, class_a: str, class_b: str) -> tuple[FeatureSet,
 
     for name in (class_a, class_b):
         if name not in features.classes:
-            near = difflib.get_close_matches(name, features.classes, 3)
-            there = (
-                f"nearest: {', '.join(near)}" if near else f"the classes are: {join_names(features.classes, most=10)}"
-            )
+            near = did_you_mean(name, features.classes)
+            there = near or f"the classes are: {join_names(features.classes, most=10)}"
             raise FeaturesError(f"there is no class {name!r} in {features.info.id}", there)
     if class_a == class_b:
         raise FeaturesError(f"{class_a!r} was named twice", "name two classes")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
-from nctransfer.errors import FeaturesError, join_names
+from nctransfer.errors import FeaturesError, did_you_mean, join_names
 from nctransfer.neural_collapse.class_statistics import nearest_centre
 
 if TYPE_CHECKING:
@@ -68,11 +67,10 @@ class LinearHead:
         if names is not None:
             known = {name: row for row, name in enumerate(names)}
             if absent := [name for name in classes if name not in known]:
-                near = difflib.get_close_matches(absent[0], known, 3)
                 raise FeaturesError(
                     f"{len(absent)} of {len(classes)} classes are not among the names of the head: "
                     + join_names([repr(name) for name in absent], most=1),
-                    f"nearest: {', '.join(near)}" if near else "give --head-names a file with one name per line",
+                    did_you_mean(absent[0], known) or "give --head-names a file with one name per line",
                 )
             if len(names) != rows:
                 raise FeaturesError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ class Selection:
             plural = "splits" if kind == "split" else "classes"
             raise FeaturesError(
                 f"there is no {kind} {absent[0]!r}" + (f", nor {len(absent) - 1} others" if absent[1:] else ""),
-                f"the {plural} are {join_names(list(map(repr, there)), 10)}"
+                f"{did_you_mean(absent[0], there)} the {plural} are {join_names(list(map(repr, there)), 10)}".strip()
                 if there
                 else f"these data have no {plural}",
             )
