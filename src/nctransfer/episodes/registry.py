@@ -38,7 +38,7 @@ def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
     if unknown := [name for name in chosen if name not in CLASSIFIERS]:
         raise EpisodeError(
             f"there is no classifier {unknown[0]!r}",
-            f"{did_you_mean(unknown[0], CLASSIFIERS)} choose --classifier from {', '.join(CLASSIFIERS)}, or all".strip(),
+            f"{did_you_mean(unknown[0], CLASSIFIERS)} choose --classifier from {', '.join(CLASSIFIERS)} or all".strip(),
         )
     return chosen
 
