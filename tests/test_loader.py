@@ -18,7 +18,7 @@ from PIL import Image
 from messages import says
 from nctransfer.errors import DeviceError
 from nctransfer.sources import decoding
-from nctransfer.sources.loading import Loaded, ahead, load_images, read_digests, threads
+from nctransfer.sources.loading import Loaded, load_images, map_ahead, read_digests, threads
 from nctransfer.sources.source import ImageEntry, ImageSource, content_digest
 
 Content = bytes | Exception
@@ -100,7 +100,7 @@ def test_results_come_in_order_whichever_is_ready_first() -> None:
         return number
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(ahead(pool, wait_for_the_next, range(6), 4)) == [0, 1, 2, 3, 4, 5]
+        assert list(map_ahead(pool, wait_for_the_next, range(6), 4)) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("most", [1, 5])
@@ -113,7 +113,7 @@ def test_it_never_runs_far_ahead(most: int) -> None:
             yield item
 
     with ThreadPoolExecutor(3) as pool:
-        results = ahead(pool, lambda item: item, items(), most)
+        results = map_ahead(pool, lambda item: item, items(), most)
         assert taken == []  # before the first is asked for
         held = [len(taken) - item for item in results]  # that one too
     assert held == [min(most, 30 - item) for item in range(30)]
@@ -122,7 +122,7 @@ def test_it_never_runs_far_ahead(most: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5])
 def test_few_items_all_come(count: int) -> None:
     with ThreadPoolExecutor(2) as pool:
-        assert list(ahead(pool, str, range(count), 3)) == [str(number) for number in range(count)]
+        assert list(map_ahead(pool, str, range(count), 3)) == [str(number) for number in range(count)]
 
 
 def test_what_waits_is_not_begun_after_an_error() -> None:
@@ -134,7 +134,7 @@ def test_what_waits_is_not_begun_after_an_error() -> None:
         raise ZeroDivisionError
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
-        list(ahead(pool, fail_at_first, range(50), 40))
+        list(map_ahead(pool, fail_at_first, range(50), 40))
     assert len(begun) < 10
 
 

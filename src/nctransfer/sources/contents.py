@@ -8,18 +8,18 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["MAX_BYTES", "check_size", "failing", "given", "read_file"]
+__all__ = ["MAX_BYTES", "check_size", "raising", "read_file", "returning"]
 
 MAX_BYTES = 512 * 2**20
 """A file larger than this is not an image, but a mistake or an attack on the memory."""
 
 
-def given(content: bytes) -> Callable[[], bytes]:
+def returning(content: bytes) -> Callable[[], bytes]:
     """A function that returns these bytes."""
     return functools.partial(bytes, content)  # bytes() of bytes makes no copy
 
 
-def failing(reason: str) -> Callable[[], bytes]:
+def raising(reason: str) -> Callable[[], bytes]:
     """A function that raises an OSError with this reason."""
     return functools.partial(_fail, reason)
 

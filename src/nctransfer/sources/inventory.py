@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nctransfer.errors import BrokenImage, reason_of
 from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, duplicate_groups, find_duplicates
 from nctransfer.sources.decoding import decode, header
-from nctransfer.sources.loading import ahead, threads
+from nctransfer.sources.loading import map_ahead, threads
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import content_digest
 
@@ -57,7 +57,7 @@ def inspect(
     with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
         for done, (entry, image) in enumerate(
-            zip(chosen, ahead(pool, look, source.contents(chosen), AHEAD), strict=True), 1
+            zip(chosen, map_ahead(pool, look, source.contents(chosen), AHEAD), strict=True), 1
         ):
             tally.add(entry, image)
             if progress and (done % AHEAD == 0 or done == len(chosen)):

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from nctransfer.errors import DataError, counted
 
-__all__ = ["named", "unlike"]
+__all__ = ["distinct_names", "name_of_code"]
 
 
-def unlike(names: Sequence[str]) -> tuple[str, ...]:
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
     """Class names, made different where two are equal: ImageNet has two classes called "crane".
 
-    >>> unlike(["crane", "dog", "crane"])
+    >>> distinct_names(["crane", "dog", "crane"])
     ('crane (0)', 'dog', 'crane (2)')
     """
     times = collections.Counter(names)
     return tuple(f"{name} ({code})" if times[name] > 1 else name for code, name in enumerate(names))
 
 
-def named(code: int, names: Sequence[str] | None, where: str) -> str:
+def name_of_code(code: int, names: Sequence[str] | None, where: str) -> str:
     """The name of the class with a code; without names, the code as text.
 
     Args:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nctransfer.errors import DataError, counted, join_names
 from nctransfer.sources.source import ImageEntry
 
-__all__ = ["Arranged", "arrange", "common_top", "is_hidden", "is_image", "splits_on_top", "text"]
+__all__ = ["Arranged", "arrange", "as_unicode", "common_top", "is_hidden", "is_image", "splits_on_top"]
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
@@ -62,15 +62,15 @@ def arrange(
         elif len(parts) <= depth:
             beside += 1
         else:
-            name, label = text(path), sys.intern(text(parts[depth - 1]))
+            name, label = as_unicode(path), sys.intern(as_unicode(parts[depth - 1]))
             used.add(tuple(parts[:depth]))
-            entries.append(ImageEntry(name, label, text(parts[0]) if has_splits else "", size, mtime_ns))
+            entries.append(ImageEntry(name, label, as_unicode(parts[0]) if has_splits else "", size, mtime_ns))
             if name != path:
                 renamed[name] = path
     if not entries:
         raise _nothing(what, holder, beside, others, bool(folders))
     classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
-    empty = [text(names[-1]) for names in classes if names not in used]
+    empty = [as_unicode(names[-1]) for names in classes if names not in used]
     notes = []
     if beside:
         notes.append(f"left out {counted(beside, 'image')} outside the class folders, because they have no class")
@@ -116,7 +116,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def text(name: str) -> str:
+def as_unicode(name: str) -> str:
     r"""A file name as valid Unicode; bytes that are not UTF-8 are escaped, as in ``caf\xe9``."""
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.source import ImageEntry, ImageSource
 
-__all__ = ["Loaded", "ahead", "load_images", "read_digests", "threads"]
+__all__ = ["Loaded", "load_images", "map_ahead", "read_digests", "threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ def read_digests(source: ImageSource, entries: Sequence[ImageEntry], workers: in
             return Loaded("", None, reason_of(error))
 
     with ThreadPoolExecutor(threads(workers)) as pool:
-        yield from ahead(pool, digest, source.contents(entries), 64)
+        yield from map_ahead(pool, digest, source.contents(entries), 64)
 
 
 def load_images(
@@ -103,10 +103,10 @@ def load_images(
 
     with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
-        yield from ahead(pool, load, zip(digests, source.contents(entries), strict=True), most_ahead)
+        yield from map_ahead(pool, load, zip(digests, source.contents(entries), strict=True), most_ahead)
 
 
-def ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+def map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
     """Like ``map`` on a pool of threads, but at most ``most`` items ahead of the caller, to bound memory."""
     pending: collections.deque[Future[R]] = collections.deque()
     try:

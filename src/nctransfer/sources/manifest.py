@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.contents import read_file
-from nctransfer.sources.labels import named
+from nctransfer.sources.labels import name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
 
@@ -116,7 +116,7 @@ class Manifest(ImageSource):
                 raise self._error(
                     line, f"the label {name!r} is not a code", "with --class-names, labels must be 0, 1, …"
                 )
-            name = named(int(name), self._class_names, self._where(line))
+            name = name_of_code(int(name), self._class_names, self._where(line))
         return ImageEntry(path, name, str(row.get(split) or "") if split else "", size, mtime_ns)
 
     def _inside(self, line: int, given: str) -> str:

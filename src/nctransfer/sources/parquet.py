@@ -24,8 +24,8 @@ from nctransfer.sources.arrow_columns import (
     stored_type,
 )
 from nctransfer.sources.folder import holds_parquet, walk
-from nctransfer.sources.labels import named, unlike
-from nctransfer.sources.layout import splits_on_top, text
+from nctransfer.sources.labels import distinct_names, name_of_code
+from nctransfer.sources.layout import as_unicode, splits_on_top
 from nctransfer.sources.row_groups import open_parquet, read_rows, unreadable
 from nctransfer.sources.source import ImageEntry, ListedSource, Listing, source_id
 from nctransfer.sources.source_kind import SourceKind
@@ -117,7 +117,7 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
             raise no_column(path, schema, f"values of type {kind} in the column {image!r}, not images", "image")
         names = self._class_names
         if names is None and (described := class_label(features.get(label))) is not None:
-            names = unlike(described)
+            names = distinct_names(described)
         kind = stored_type(schema.field(label).type)
         if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or is_text_type(kind)):
             raise no_column(
@@ -159,7 +159,7 @@ def _find_files(name: str) -> dict[str, Path]:
         matches = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())  # noqa: PTH207
         path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         found = [Path(match).relative_to(path).as_posix() for match in matches]
-    return {text(relative.removesuffix(".parquet")): path / relative for relative in found}
+    return {as_unicode(relative.removesuffix(".parquet")): path / relative for relative in found}
 
 
 def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) -> Iterator[ImageEntry]:
@@ -176,7 +176,7 @@ def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) ->
             for code, part in zip(labels, splits, strict=False):
                 if code is not None and code != "" and code != -1:
                     where = f"row {row} of {str(path)!r}"
-                    label = code if isinstance(code, str) else named(code, columns.names, where)
+                    label = code if isinstance(code, str) else name_of_code(code, columns.names, where)
                     yield ImageEntry(f"{stem}/{row:07d}", label, part or "", found.st_size, found.st_mtime_ns)
                 row += 1
     except (pa.ArrowException, OSError) as error:

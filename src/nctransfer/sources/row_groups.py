@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, reason_of
-from nctransfer.sources.contents import failing, given
+from nctransfer.sources.contents import raising, returning
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +58,7 @@ def read_rows(path: Path, columns: Columns, rows: Sequence[int]) -> Iterator[Cal
     try:
         file = open_parquet(path)
     except DataError as error:
-        yield from itertools.repeat(failing(error.message), len(rows))
+        yield from itertools.repeat(raising(error.message), len(rows))
         return
     with file:
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
@@ -93,14 +93,14 @@ def _group_contents(
             while done < len(rows) and rows[done] < start + len(batch):
                 content = batch[rows[done] - start].as_py()
                 done += 1
-                yield failing(OUTSIDE) if content is None else given(content)
+                yield raising(OUTSIDE) if content is None else returning(content)
             start += len(batch)
             if done == len(rows):
                 return
         reason = "the file has fewer rows than when it was listed"
     except (pa.ArrowException, OSError, IndexError) as error:
         reason = f"row group {group} cannot be read: {error}"
-    yield from itertools.repeat(failing(reason), len(rows) - done)
+    yield from itertools.repeat(raising(reason), len(rows) - done)
 
 
 def image_batches(file: parquet.ParquetFile, columns: Columns, group: int) -> Iterator[pa.Array]:

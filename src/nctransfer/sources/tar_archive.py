@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from nctransfer.errors import reason_of
 from nctransfer.sources.archive import DAMAGE, Archive, Members, is_readable_file, not_whole
-from nctransfer.sources.contents import check_size, failing, given
+from nctransfer.sources.contents import check_size, raising, returning
 from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class TarArchive(Archive[int]):
                     content = next((read() for offset, read in stream if offset == place), None)
                 except DAMAGE as error:
                     reason, content = reason_of(error), None
-                yield failing(reason) if content is None else given(content)
+                yield raising(reason) if content is None else returning(content)
 
     def _stream(self) -> Generator[tuple[int, Callable[[], bytes]], None, None]:
         with self._open() as tar:

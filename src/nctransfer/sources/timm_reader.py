@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.decoding import to_ppm
-from nctransfer.sources.labels import named, unlike
+from nctransfer.sources.labels import distinct_names, name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, safe_name
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TimmReader(ImageSource):
                 if isinstance(label, str) and self._class_names is not None:
                     raise DataError(f"the labels of {self.name!r} are names, not codes", "leave out --class-names")
                 if not isinstance(label, str):
-                    label = named(int(label), names, f"image {id_} of {self.name!r}")
+                    label = name_of_code(int(label), names, f"image {id_} of {self.name!r}")
                 entries.append(ImageEntry(id_, label, self.split, size, stamp))
         if not entries:
             raise DataError(f"{self.name!r} has no labelled images in its split {self.split!r}")
@@ -150,7 +150,7 @@ def prefix_of(name: str) -> str:
 def names_of(reader: Any) -> Sequence[str] | None:
     """The names of the classes with the codes 0, 1, …, or ``None`` if timm's reader does not know them."""
     by_code = {code: name for name, code in (reader.class_to_idx or {}).items()}
-    return unlike([by_code[code] for code in range(len(by_code))]) if by_code else None
+    return distinct_names([by_code[code] for code in range(len(by_code))]) if by_code else None
 
 
 def ppm(image: Any) -> bytes:

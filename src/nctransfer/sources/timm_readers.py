@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import DataError, counted, reason_of
-from nctransfer.sources.contents import check_size, failing, given, read_file
+from nctransfer.sources.contents import check_size, raising, read_file, returning
 from nctransfer.sources.decoding import to_ppm
-from nctransfer.sources.labels import unlike
-from nctransfer.sources.layout import text
+from nctransfer.sources.labels import distinct_names
+from nctransfer.sources.layout import as_unicode
 from nctransfer.sources.source_kind import SourceKind
 from nctransfer.sources.timm_reader import (
     PREFIXES,
@@ -60,7 +60,7 @@ class _Torch(TimmReader):
 
     def _names(self) -> Sequence[str] | None:
         names = getattr(self._dataset, "classes", None) or getattr(self._dataset, "all_categories", None)
-        return names and unlike([name if isinstance(name, str) else ", ".join(name) for name in names])
+        return names and distinct_names([name if isinstance(name, str) else ", ".join(name) for name in names])
 
     @functools.cached_property
     def _dataset(self) -> Any:
@@ -84,7 +84,7 @@ class _Torch(TimmReader):
             found = [(f"{dataset.root}/{dataset.all_categories[code]}/{name}", code) for code, name in dataset.index]
         if not isinstance(found, list):
             return None
-        return {text(os.path.relpath(path, dataset.root)): (path, code) for path, code in sorted(found)}
+        return {as_unicode(os.path.relpath(path, dataset.root)): (path, code) for path, code in sorted(found)}
 
     def _ppm(self, index: int) -> bytes:
         try:
@@ -113,9 +113,9 @@ class _Hub(TimmReader):
                     file.seek(0)
                     content = file.read()
             except Exception as error:
-                yield failing(reason_of(error))
+                yield raising(reason_of(error))
             else:
-                yield given(content)
+                yield returning(content)
 
     def _names(self) -> Sequence[str] | None:
         return names_of(self._reader)
@@ -160,7 +160,7 @@ class _InOrder(TimmReader):
                         break
             except Exception as error:
                 reason = reason_of(error)
-            yield failing(reason) if content is None else given(content)
+            yield raising(reason) if content is None else returning(content)
 
     def _names(self) -> Sequence[str] | None:
         if names := names_of(self._reader):
