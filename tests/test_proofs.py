@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from finite_laws import SHOTS, WORLDS, Pair, centres, error, margins, ordered, statistics
+from nctransfer.evaluation.margin_bounds import MarginBound
 from nctransfer.evaluation.win_probability import chance_to_win
-from nctransfer.neural_collapse.bounds import galanti2022, luthra2025, luthra2026
+from nctransfer.neural_collapse.bounds import BOUNDS, galanti2022, galanti2022_sharp, luthra2025, luthra2026
 from nctransfer.neural_collapse.registry import MEASURES
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "theory.md").read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ def test_galanti2022_step_by_step(shots: int) -> None:
         average = np.mean([Pair.of(*pair).cdnv for pair in ordered(classes)])
         chain = [error(classes, 2, shots), np.mean(bounds), 4 * (1 + s) ** 2 * average, 8 * (1 + s**2) * average]
         assert chain == sorted(chain)
+        assert chain[2] == pytest.approx(galanti2022_sharp(statistics(classes), 2, shots))
         assert 2 * chain[-1] == pytest.approx(galanti2022(statistics(classes), 2, shots))
 
 
@@ -129,5 +131,5 @@ def test_the_recursion_is_the_average_over_all_choices() -> None:
 
 
 def test_the_page_defines_every_measure_and_bound() -> None:
-    missing = [name for name in (*MEASURES, "galanti2022", "luthra2025", "luthra2026") if f"`{name}`" not in PAGE]
+    missing = [name for name in (*MEASURES, *BOUNDS, *MarginBound._fields) if f"`{name}`" not in PAGE]
     assert missing == []
