@@ -55,7 +55,9 @@ def same_classes(features: FeatureSet, query_set: FeatureSet) -> tuple[FeatureSe
         codes = [code for code, name in enumerate(given.classes) if name in shared]
         if left_out := len(given.classes) - len(codes):
             log.warning(
-                "%s of %s left out: the other set does not have them", counted(left_out, "class", "classes"), given
+                "%s of %s left out: the other set does not have them",
+                counted(left_out, "class", "classes"),
+                given.info.id,
             )
         both.append(given.only_classes(torch.tensor(codes)) if left_out else given)
     return both[0], both[1]
@@ -109,12 +111,12 @@ def _too_few(
     asked = f"{counted(spec.shots, 'shot')} and {counted(queries, 'query', 'queries')} need"
     if query_set is None:
         short = [f"{features.classes[code]!r} ({counts[code]})" for code in small_codes]
-        needed = f"{asked} {spec.shots + queries} samples of every class"
+        needed = f"{asked} {spec.shots + queries} samples per class"
         fewer = min(counts) - spec.shots
     else:
         others = query_set.counts.tolist()
         short = [f"{features.classes[code]!r} ({counts[code]} and {others[code]})" for code in small_codes]
-        needed = f"{asked} {spec.shots} samples of every class in the features and {queries} in the query set"
+        needed = f"{asked} {counted(spec.shots, 'sample')} per class in the features and {queries} in the query set"
         fewer = min(others) if min(counts) >= spec.shots else 0
     return EpisodeError(
         f"{needed}; {len(short)} of {len(counts)} have fewer: {join_names(short)}",
