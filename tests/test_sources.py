@@ -100,7 +100,7 @@ def test_anything_else_is_an_error_that_lists_what_is_understood(tmp_path: Path,
 def test_an_empty_name() -> None:
     with pytest.raises(DataError) as error:
         open_source("")
-    assert error.value.message
+    says(error, "empty")
 
 
 @pytest.mark.parametrize(
