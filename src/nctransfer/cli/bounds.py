@@ -41,7 +41,7 @@ def bounds(
     ] = "1,5,10,50,500,inf",
     feature_column: FeatureColumn = None,
 ) -> None:
-    """Bound the few-shot error of the nearest class centre, from means and variances of the classes alone."""
+    """Bound the few-shot error of the nearest class centre, from how the classes lie and vary."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
         from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
