@@ -64,7 +64,7 @@ Interval = Literal["episodes", "classes", "disjoint"]
 INTERVALS: Mapping[Interval, str] = {
     "episodes": "over the draw of episodes from these samples (not over other samples or classes)",
     "classes": "over the draw of classes (delete-one-class jackknife)",
-    "disjoint": "over episodes of which no two share a sample",
+    "disjoint": "over episodes that share no sample",
 }
 """What an interval refers to."""
 

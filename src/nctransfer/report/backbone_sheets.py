@@ -53,7 +53,7 @@ def _count(number: float | None) -> str:
 
 
 def numerics_sheet(report: NumericsReport, data: str = "") -> Sheet:
-    """What the features are like, and what they depend on."""
+    """The features of a backbone, and how much they depend on how they are computed."""
     rows = [
         [
             difference.way,
@@ -79,19 +79,24 @@ def numerics_sheet(report: NumericsReport, data: str = "") -> Sheet:
         ["run otherwise", ">largest", ">median", ">same neighbour", ""],
         rows,
         facts,
-        "Relative difference |f' - f| / |f| of an image's feature to the plain run: float32, one batch, channels last. "
-        f"Same neighbour: images whose nearest other image stays the same. {_advice(report)}",
+        "The relative difference |f' - f| / |f| compares each image's feature with the plain run: float32, one batch, "
+        "channels last. "
+        f"Same neighbour is the share of images whose nearest other image stays the same. {_advice(report)}",
     )
 
 
 def _advice(report: NumericsReport) -> str:
-    """What the numbers mean for how to run this backbone."""
+    """One sentence on which ways of running change nearest neighbours."""
     moved = [
         f"{one.way} ({1 - one.same_neighbour:.0%})"
         for one in report.differences
         if one.same_neighbour is not None and one.same_neighbour < 1
     ]
-    return f"Changes nearest neighbours: {', '.join(moved)}." if moved else "Nothing changes a nearest neighbour."
+    return (
+        f"These ways change nearest neighbours: {', '.join(moved)}."
+        if moved
+        else "No way of running changes a nearest neighbour."
+    )
 
 
 def _verdict(difference: float | None) -> str:

@@ -121,12 +121,12 @@ def _fit(comparison: CollapseComparison) -> str:
     law = ""
     if "rho" in fit:
         quality = f" (R² {fit['r_squared']:.3f})" if fit["r_squared"] is not None else ""
-        law = f"Separation fuzziness changes by a factor of {fit['rho']:.3f} a layer{quality}. "
-    return f"{law}From {fit['saturated']} on ncc_accuracy rises no more than by chance."
+        law = f"Separation fuzziness changes by a factor of {fit['rho']:.3f} per layer{quality}. "
+    return f"{law}From {fit['saturated']} on, ncc_accuracy rises no more than by chance."
 
 
 def explanation_sheet(every: bool = True) -> Sheet:
-    """What each measure means."""
+    """The definition of each measure."""
     from nctransfer.neural_collapse.registry import MEASURES
 
     rows = [

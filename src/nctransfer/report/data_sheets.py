@@ -18,7 +18,7 @@ LISTED = 50  # broken images in a table; JSON has all
 
 
 def data_sheets(report: DataReport, overlap: Overlap | None = None) -> list[Sheet]:
-    """What a data source holds, what is wrong with it, and what it shares with another."""
+    """The sheets of a data source: its contents, its problems, and the images that it shares with another source."""
     sheets = [Sheet("Data", [], [], _data_facts(report), _data_in_words(report))]
     if report.broken:
         more = len(report.broken) - LISTED
@@ -91,7 +91,7 @@ def _size(number: int) -> str:
 
 
 def _data_in_words(report: DataReport) -> str:
-    """What someone should know before a transfer study on these data."""
+    """Sentences on what a user should know before a transfer study on these data."""
     (_, fewest), (_, most) = report.smallest_class, report.largest_class
     words = []
     if fewest == most:
@@ -104,11 +104,11 @@ def _data_in_words(report: DataReport) -> str:
     if report.broken:
         words.append("Broken images end an extraction in an error, unless --skip-broken leaves them out.")
     if report.across_splits.images:
-        words.append("What stands in several splits leaks: an accuracy on one split is not that of unseen images.")
+        words.append("Some images are in more than one split, so accuracy on one split does not measure unseen images.")
     if report.across_classes.images:
-        words.append("What stands in several classes has at most one right label.")
+        words.append("Some images are in more than one class, so at most one of their labels is right.")
     if report.headers_only:
-        words.append("Only the headers were read: truncated images are not found.")
+        words.append("Only the headers were read, so truncated images were not found.")
     return " ".join(words)
 
 
@@ -137,5 +137,5 @@ def _overlap_sheet(overlap: Overlap) -> Sheet:
         rows,
         facts,
         (f"… and {more:,} more (all of them: --format json). " if more > 0 else "")
-        + "Only files of the same bytes are found: an image that was encoded anew is another.",
+        + "Only files with identical bytes are found. An image that was saved again counts as a different one.",
     )

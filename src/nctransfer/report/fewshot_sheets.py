@@ -19,10 +19,10 @@ __all__ = ["fewshot_comparison_sheets", "fewshot_sheets", "probe_sheet", "task_f
 
 
 def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sheet]:
-    """One row a task and one column a classifier, or of one task one row a classifier; and what was confused.
+    """One row per task and one column per classifier, or one row per classifier if there is one task; then confusions.
 
     Args:
-        result: What was measured.
+        result: The accuracies.
         confusions: How many of the most confused pairs are shown; ``None`` for all.
     """
     first = result.rows[0]
@@ -52,14 +52,18 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         heads,
         rows,
         about_features(result.features) | task_facts(result),
-        f"Accuracy in %, higher is better; {_of_interval(first)}."
-        + (f" Std and lowest tenth: over episodes. {EXPECTED}{_why_not(result)}." if len(tasks) == 1 else ""),
+        f"Accuracy in %, higher is better. {_of_interval(first)}."
+        + (
+            f" Std and lowest tenth describe the spread over episodes. {EXPECTED}{_why_not(result)}."
+            if len(tasks) == 1
+            else ""
+        ),
         _curve(result),
     )
     return [sheet, *_theory_sheet(result, is_alone=len(tasks) == 1), *_confusion_sheets(result, confusions)]
 
 
-EXPECTED = "Expected: the mean of ncc over all episodes, without drawing them, to about 0.1 points"
+EXPECTED = "Expected is the mean accuracy of ncc over all episodes, computed without drawing any, to about 0.1 points"
 
 
 def _why_not(result: FewShotResult) -> str:
@@ -79,7 +83,7 @@ LEFT_OUT = (
 
 
 def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
-    """What theory says of nearest class centres, beside what was measured."""
+    """The bounds for nearest class centres, beside the measured error."""
     rows = [row for row in result.rows if row.bounds is not None]
     if not rows or all(one["value"] is None for row in rows for one in (row.bounds or {}).values()):
         return []
@@ -126,7 +130,7 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     facts = {
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
-        + f"{' or '.join(counts)} episodes, {first.queries} queries a class, seed {first.seed}",
+        + f"{' or '.join(counts)} episodes, {first.queries} queries per class, seed {first.seed}",
     }
     if other := result.query_set:
         split = f", split {other.split}" if other.split else ""
@@ -145,7 +149,7 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
 def _of_interval(row: FewShotRow) -> str:
     from nctransfer.intervals import INTERVALS
 
-    return f"± 95% interval {INTERVALS[row.interval]}"
+    return f"± is the half-width of the 95% interval {INTERVALS[row.interval]}"
 
 
 def _curve(result: FewShotResult) -> tuple[Bar, ...]:
@@ -173,7 +177,7 @@ def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
             ["class", "taken for", ">%"],
             [[one.name, one.taken_for, percent(one.rate)] for one in result.confusions(task, most)],
             {},
-            "Of the queries of the first class, in episodes that had both. All tasks: --format json.",
+            "Share of the queries of the first class, in episodes with both classes. --format json shows all tasks.",
         ),
         Sheet(
             f"Hardest classes: {title}",
@@ -214,14 +218,14 @@ def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None =
             [">ways", ">shots", "classifier", *(f">{name}" for name in found.results)],
             rows,
             samples | task_facts(results[0]),
-            f"Accuracy in %, higher is better; {_of_interval(first)}.",
+            f"Accuracy in %, higher is better. {_of_interval(first)}.",
         ),
         Sheet(
             f"Difference to {next(iter(found.results))}",
             [">ways", ">shots", "classifier", "set", f">points ± {first.interval}", "at 95%"],
             differences,
             {},
-            "Paired: on the same episodes. Better or worse where the interval leaves out zero.",
+            "Paired: both sets meet the same episodes. Better and worse mean that the interval excludes zero.",
         ),
         *(
             replace(sheet, title=f"{name}. {sheet.title}")
@@ -253,5 +257,5 @@ def probe_sheet(result: ProbeResult) -> Sheet:
         [],
         [],
         facts,
-        f"Ridge regression, accuracy in % {how}; 95% interval over the draw of these samples.",
+        f"Ridge regression, accuracy in % {how}; The 95% interval covers the draw of these samples.",
     )

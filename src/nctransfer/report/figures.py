@@ -123,5 +123,5 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> tuple[list[Point], li
 
 
 def _plain(text: str) -> str:
-    """Text of which matplotlib takes nothing for mathematics, and can draw all."""
+    """Text that matplotlib can draw and does not read as mathematics."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")

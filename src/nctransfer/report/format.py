@@ -1,4 +1,4 @@
-"""What an output format is: a name, file suffixes, and a function that turns a result into text."""
+"""An output format: a name, file suffixes, and a function that turns a result into text."""
 
 from __future__ import annotations
 

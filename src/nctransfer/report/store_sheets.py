@@ -20,7 +20,7 @@ NEXT = "next: nctransfer collapse, nctransfer fewshot"
 
 
 def extraction_sheet(report: ExtractionReport) -> Sheet:
-    """What an extraction did, as facts."""
+    """The outcome of an extraction, as facts."""
     rate = report.images_per_second
     facts = {
         "model": report.stored.key.model,
@@ -51,7 +51,7 @@ def features_sheet(features: FeatureSet) -> Sheet:
 
 
 def sets_sheet(sets: Sequence[Manifest], root: str) -> Sheet:
-    """What is stored."""
+    """One row per stored set."""
     rows = [
         [
             stored.id,

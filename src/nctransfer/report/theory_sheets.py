@@ -83,7 +83,7 @@ def _reasons(found: BoundTable) -> list[str]:
 
 
 def pair_sheet(found: PairExplanation) -> Sheet:
-    """Two classes: how they lie, how well they are told apart, and why not better."""
+    """Two classes: their geometry, how well they can be told apart, and why not better."""
     a, b = found.directions
     rows = [
         [

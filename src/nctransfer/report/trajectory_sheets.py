@@ -102,7 +102,7 @@ def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
         ]
         for one in found.best()
     ]
-    words = "Paired: on the same episodes, at 95%."
+    words = "Differences are paired: all checkpoints meet the same episodes. Intervals are 95%."
     if len(found.distinct) > 3:
         correlations = found.rank_correlations()
         ranks = {measure.name: correlations[measure.name] for measure in _shown() if measure.is_correlated}
