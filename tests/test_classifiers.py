@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
+from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Pool, Products
@@ -27,7 +28,6 @@ from nctransfer.episodes.sampling import sample
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
-from samples import normal_classes, set_of
 
 TIE = 1e-4  # of the spread of the scores: closer than that, float32 may see the other class in front
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import fewshot_accuracy
@@ -23,7 +24,6 @@ from nctransfer.evaluation.normal_supports import Normal
 from nctransfer.evaluation.resampled_supports import Queries
 from nctransfer.evaluation.win_probability import chance_to_win
 from nctransfer.features.feature_set import FeatureSet
-from samples import normal_classes, set_of
 
 slow = pytest.mark.slow
 

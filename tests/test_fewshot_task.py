@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
@@ -19,7 +20,6 @@ from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.intervals import INTERVALS
-from samples import normal_classes, set_of
 
 
 def test_defaults_are_those_of_fewshot() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,21 +69,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = timm.create_model(MODEL, num_classes=len(ANIMALS))
         save_model(model, str(folder / "run" / f"epoch-{epoch}.safetensors"))
     done("extract", "--data", folder / "pets", "--cache-dir", folder / "cache", "--quiet")
+    shutil.copytree(folder / "cache", folder / "one set")  # other examples add to the cache
     return folder
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
-def test_an_example_runs(name: str, example: str, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_runs(
+    name: str, example: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "--figure" in example:
         pytest.importorskip("matplotlib")
     monkeypatch.chdir(prepared)
-    if name == "nctransfer cache remove":  # the others still need the set
-        import shutil
-
-        shutil.copytree(prepared / "cache", prepared / "copy")
-        monkeypatch.setenv("NCTRANSFER_CACHE", str(prepared / "copy"))
-    else:
-        monkeypatch.setenv("NCTRANSFER_CACHE", str(prepared / "cache"))
+    cache = prepared / "cache"
+    if name.startswith("nctransfer cache"):  # these name a set by its model alone, and one of them deletes it
+        cache = shutil.copytree(prepared / "one set", tmp_path / "cache")
+    monkeypatch.setenv("NCTRANSFER_CACHE", str(cache))
     words = shlex.split(example)[1:]
     result = done(*words, "--offline") if "--offline" in typer_options(COMMANDS[name]) else done(*words)
     written = [Path(words[place + 1]) for place, word in enumerate(words) if word in ("--output", "--figure")]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from clusters import normal_classes, set_of
 from finite_laws import SHOTS, WORLDS, error, margins
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation import margin_bounds as module
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.evaluation.margin_bounds import ClassMoments, PairMargins, QueryMargins, bound_by_margins
 from nctransfer.features.feature_set import FeatureSet
-from samples import normal_classes, set_of
 
 Classes = list[np.ndarray]
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 import oracles
+from clusters import labelled, normal_classes
 from messages import says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
@@ -26,7 +27,6 @@ from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.registry import MEASURES
-from samples import labelled, normal_classes
 
 OF_HEADS = {"self_duality", "ncc_agreement"}
 
@@ -482,7 +482,11 @@ def test_a_misspelt_measure_is_a_type_error(tmp_path: Path):
     snippet = tmp_path / "snippet.py"
     snippet.write_text(SNIPPET)
     folder = Path(collapse_report.__file__).parent
-    sources = (folder / "collapse_report.py", folder / "measure_attributes.py")  # what they import is not looked at
+    sources = (  # what they import is not looked at
+        folder / "collapse_report.py",
+        folder / "measure_attributes.py",
+        folder.parent / "notebook.py",
+    )
     cache = ("--cache-dir", str(tmp_path / "cache"), "--config-file", os.devnull)
     output, _, status = api.run(["--follow-imports=skip", *cache, str(snippet), *map(str, sources)])
     errors = [line for line in output.splitlines() if line.startswith(str(snippet))]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from clusters import normal_classes, set_of
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Pool, Products
 from nctransfer.episodes.sampling import sample
 from nctransfer.features.feature_set import FeatureSet
-from samples import normal_classes, set_of
 
 FIELDS = ("support", "cross", "squares", "with_point")
 

@@ -10,12 +10,12 @@ import torch
 from sklearn.linear_model import Ridge
 
 import oracles
+from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
-from samples import normal_classes, set_of
 
 COUNTS = (2, 3, 9, 20)
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from clusters import normal_classes, set_of
 from messages import says, those
 from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import FeaturesError, StoreError
@@ -30,7 +31,6 @@ from nctransfer.sources.selection import Selection
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listed
 from nctransfer.store.stored_set import StoredSet
-from samples import normal_classes, set_of
 
 COUNTS = (4, 9, 12, 20)
 CPU = torch.device("cpu")

@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
 
 import oracles
+from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
@@ -34,7 +35,6 @@ from nctransfer.neural_collapse.bounds import (
 )
 from nctransfer.neural_collapse.cdnv import cdnv, directional_cdnv
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from samples import normal_classes, set_of
 
 
 def stats_of(*classes: np.ndarray) -> ClassStatistics:

@@ -25,11 +25,11 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
+from clusters import labelled, normal_classes
 from conftest import write_digits
 from nctransfer.cli import app
 from nctransfer.cli.cache import app as cache_app
 from pictures import png
-from samples import labelled, normal_classes
 from terminal import cli
 from tiny import state_of, with_classes
 
