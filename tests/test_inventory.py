@@ -395,7 +395,7 @@ def test_what_is_wrong_is_said() -> None:
         [],
         [],
     ]
-    assert missing(first.reading, ["6.0", "--skip-broken", "leaks"]) == []
+    assert missing(first.reading, ["6.0", "--skip-broken", "split"]) == []
     assert broken.rows == [list(report.broken[0])]
     assert twice.rows == [["0000 (a, train) = 0001 (a, test)"], ["0002 (b, test) = 0003 (a, test)"]]
 
