@@ -395,7 +395,7 @@ def test_what_is_wrong_is_said() -> None:
         [],
         [],
     ]
-    assert missing(first.reading, ["6.0", "--skip-broken", "split"]) == []
+    assert missing(first.reading, ["6.0", "--skip-broken", "more than one split"]) == []
     assert broken.rows == [list(report.broken[0])]
     assert twice.rows == [["0000 (a, train) = 0001 (a, test)"], ["0002 (b, test) = 0003 (a, test)"]]
 
@@ -403,7 +403,7 @@ def test_what_is_wrong_is_said() -> None:
 def test_what_is_not_wrong_is_not_said() -> None:
     (sheet,) = data_sheets(inspect(Given(("a", "", png(1)), ("b", "", png(2)))))
     assert len(those(sheet.reading.split(". "), 1)) == 1
-    for word in ("--skip-broken", "leaks", "times", "truncated"):
+    for word in ("--skip-broken", "more than one split", "times", "truncated"):
         assert word not in sheet.reading
     assert missing(sheet.facts["class sizes"], [1]) == []
 
