@@ -77,7 +77,7 @@ class NumericsReport(ShownInNotebooks):
     differences: tuple[Difference, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON has them."""
+        """The fields as a dictionary for JSON."""
         return {**vars(self), "differences": [vars(difference) for difference in self.differences]}
 
 

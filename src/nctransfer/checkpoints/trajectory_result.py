@@ -149,7 +149,7 @@ class Trajectory(ShownInNotebooks):
         return rank_correlations(frame[frame["same_as"].isna()], column)
 
     def to_dict(self) -> dict[str, Any]:
-        """The trajectory as JSON has it."""
+        """The trajectory as a dictionary for JSON."""
         rows = []
         for point in self.points:
             found = point.fewshot.to_dict(0)

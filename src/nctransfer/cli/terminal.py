@@ -135,7 +135,7 @@ class Terminal:
 
         Args:
             sheets: What a reader sees of it.
-            data: Everything, as JSON has it.
+            data: Everything, as a dictionary for JSON.
             rows: Flat rows, or a function that makes a table of them.
             seed: The seed of the command, for the provenance in JSON.
         """

@@ -86,7 +86,7 @@ class ExpectedAccuracies(ShownInNotebooks):
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
+        """The result as a dictionary for JSON."""
         return {
             "features": self.features.to_dict(),
             "results": [asdict(row) for row in self.rows],

@@ -65,7 +65,7 @@ class FewShotComparison(ShownInNotebooks):
     differences: tuple[FewShotDifference, ...]
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
-        """The comparison as JSON has it.
+        """The comparison as a dictionary for JSON.
 
         Args:
             confusions: How many of the most confused pairs each row lists; ``None`` for all.

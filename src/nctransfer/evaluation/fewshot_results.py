@@ -74,7 +74,7 @@ class FewShotRow:
         return (self.ways, self.shots, self.classifier)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it: what the classifier reports stands among the fields."""
+        """The row as a dictionary for JSON. Numbers that the classifier reports are further keys."""
         row: dict[str, Any] = {}
         for name, value in asdict(self).items():
             row |= value if name == "reported" else {name: value}
@@ -135,7 +135,7 @@ class FewShotResult(ShownInNotebooks):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What changes the numbers beside the columns of the rows, as JSON has it."""
+        """The settings that change the numbers and are not columns of the rows, as a dictionary for JSON."""
         settings: dict[str, Any] = {
             "query_set": self.query_set.to_dict() if self.query_set is not None else None,
             "center_on": self.center_on,
@@ -180,7 +180,7 @@ class FewShotResult(ShownInNotebooks):
         )
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
-        """The result as JSON has it.
+        """The result as a dictionary for JSON.
 
         Args:
             confusions: How many of the most confused pairs each row lists; ``None`` for all.

@@ -57,7 +57,7 @@ class ProbeResult(ShownInNotebooks):
     classes: dict[str, float | None]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
+        """The result as a dictionary for JSON."""
         return {"probe": asdict(self)}
 
     def to_row(self) -> dict[str, Any]:

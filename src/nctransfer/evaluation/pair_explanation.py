@@ -104,7 +104,7 @@ class PairExplanation(ShownInNotebooks):
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
+        """The result as a dictionary for JSON."""
         return asdict(self)
 
     def to_frame(self) -> pd.DataFrame:

@@ -40,5 +40,5 @@ class FeatureInfo:
     dim: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON has them."""
+        """All fields as a dictionary for JSON."""
         return asdict(self)

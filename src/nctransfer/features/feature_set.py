@@ -132,7 +132,7 @@ class FeatureSet(ShownInNotebooks):
         return replace(self.info, samples=len(self), classes=len(self.classes), dim=self.dim)
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as JSON has it; see :meth:`describe`."""
+        """The description as a dictionary for JSON; see :meth:`describe`."""
         return self.describe().to_dict()
 
 

@@ -49,7 +49,7 @@ class Features(Protocol):
         """Where the features came from, with the numbers of samples, classes and dimensions."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as JSON has it."""
+        """The description as a dictionary for JSON."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -76,7 +76,7 @@ class Bound:
         return self.value is not None and self.value > self.chance
 
     def to_dict(self) -> dict[str, Any]:
-        """The bound as JSON has it."""
+        """The bound as a dictionary for JSON."""
         found: dict[str, Any] = {"value": self.value, "vacuous": self.vacuous, "uninformative": self.uninformative}
         return found | ({"reason": self.reason} if self.reason else {})
 
@@ -113,7 +113,7 @@ class BoundTable(ShownInNotebooks):
     unresolved: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it."""
+        """The result as a dictionary for JSON."""
         rows = [
             {"ways": row.ways, "shots": row.shots, "bounds": {name: one.to_dict() for name, one in row.bounds.items()}}
             for row in self.rows

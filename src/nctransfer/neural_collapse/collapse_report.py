@@ -77,7 +77,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """The report as a dictionary for JSON."""
         return {
             "features": self.features.to_dict(),
             "metrics": self.metrics,

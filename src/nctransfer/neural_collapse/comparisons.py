@@ -38,7 +38,7 @@ class CollapseComparison(ShownInNotebooks):
     fit: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as JSON has it."""
+        """The comparison as a dictionary for JSON."""
         sets = [{"name": name, **report.to_dict()} for name, report in self.reports.items()]
         return {"sets": sets, "ratios": self.ratios, "fit": self.fit}
 

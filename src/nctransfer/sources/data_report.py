@@ -40,7 +40,7 @@ class Copy(NamedTuple):
     split: str
 
     def to_dict(self) -> dict[str, str]:
-        """The fields, as JSON has them."""
+        """The fields as a dictionary for JSON."""
         return {"id": self.id, "class": self.label, "split": self.split}
 
 
@@ -59,7 +59,7 @@ class Duplicates:
     first: tuple[tuple[Copy, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON has them."""
+        """The fields as a dictionary for JSON."""
         first = [[copy.to_dict() for copy in copies] for copies in self.first]
         return {"contents": self.contents, "images": self.images, "first": first}
 
@@ -158,7 +158,7 @@ class DataReport(ShownInNotebooks):
         return median(self.classes.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """The report as a dictionary for JSON."""
         return {
             "kind": self.kind,
             "name": self.name,

@@ -47,7 +47,7 @@ class Overlap:
         return self.images / self.of if self.of else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The overlap as JSON has it."""
+        """The overlap as a dictionary for JSON."""
         return {
             "name": self.name,
             "other": self.other,

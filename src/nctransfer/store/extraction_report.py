@@ -52,7 +52,7 @@ class ExtractionReport(ShownInNotebooks):
         return self.extracted / self.seconds if self.extracted else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON has them."""
+        """The fields as a dictionary for JSON."""
         return {
             "id": self.stored.id,
             "path": str(self.stored.rows_path),

@@ -134,7 +134,7 @@ class Manifest:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What the set is and holds, as JSON has it."""
+        """A description of the set and of what it holds, as a dictionary for JSON."""
         return {
             "id": self.id,
             "path": str(self.rows_path),
