@@ -17,6 +17,7 @@ import nctransfer as nct
 from nctransfer.evaluation import expected_accuracy, pair_explanation
 from nctransfer.evaluation.margin_bounds import MarginBound, bound_by_margins
 from nctransfer.neural_collapse import bounds
+from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from terminal import cli, data_of, done, missing, misused, refusal, shows, warned
@@ -155,7 +156,7 @@ def test_what_expect_refuses(
 def test_bounds_are_those_of_the_library(one: Path) -> None:
     found = data_of("bounds", one, "--ways", "5,2", "--shots", "1,10,inf")
     features = loaded(one)
-    expected = bounds.bound_table(
+    expected = bound_table(
         ClassStatistics.of(features, "cpu"), features.describe(), (2, 5), (1, 10, float("inf"))
     ).to_dict()["results"]
     assert [(row["ways"], row["shots"]) for row in found["results"]] == [

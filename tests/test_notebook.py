@@ -18,7 +18,7 @@ import nctransfer as nct
 from nctransfer.backbones.building import load
 from nctransfer.backbones.numerics import check
 from nctransfer.backbones.request import BackboneRequest
-from nctransfer.neural_collapse.bounds import bound_table
+from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.report import result_sheets

@@ -19,11 +19,11 @@ from messages import says
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.bounds import (
     BOUNDS,
     CAPPED,
     Bound,
-    bound_table,
     error_bounds,
     galanti2022,
     galanti2022_sharp,

@@ -15,7 +15,7 @@ import math
 
 import nctransfer as nct
 from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
-from nctransfer.neural_collapse.bounds import bound_table
+from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 SHOTS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, math.inf)

@@ -18,7 +18,7 @@ from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from nctransfer.neural_collapse.bounds import BoundTable
+    from nctransfer.neural_collapse.bound_table import BoundTable
 
 
 @examples("nctransfer bounds --ways 2,5 --shots 1,10,100,inf")
@@ -45,7 +45,7 @@ def bounds(
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
         from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
-        from nctransfer.neural_collapse.bounds import bound_table
+        from nctransfer.neural_collapse.bound_table import bound_table
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.report.theory_sheets import bounds_sheet
 

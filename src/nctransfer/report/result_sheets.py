@@ -41,7 +41,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.neural_collapse.bounds import BoundTable
+    from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.report import (

@@ -13,7 +13,7 @@ from nctransfer.report.wording import BOUNDS_NOTE, about_features, bound_percent
 if TYPE_CHECKING:
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy
     from nctransfer.evaluation.pair_explanation import PairExplanation
-    from nctransfer.neural_collapse.bounds import BoundTable
+    from nctransfer.neural_collapse.bound_table import BoundTable
 
 __all__ = ["bounds_sheet", "expected_sheet", "pair_sheet"]
 
