@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Sequence
 
 import pandas as pd
-from claims import in_words
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from claims import in_words
 from nctransfer.checkpoints.trajectory_result import rank_correlations
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.report.figures import COLOURS, plain_numbers

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import claims
 import pandas as pd
-import plots
 
+import claims
+import plots
 from nctransfer.checkpoints.trajectory_result import rank_correlations
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures

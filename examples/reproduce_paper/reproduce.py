@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import report
 import torch
 import typer
 from timm.data import resolve_model_data_config
-from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 import nctransfer as nct
+import report
 import samples
 from nctransfer.checkpoints.following import rehearse, samples_of
 from nctransfer.devices import pick_device
@@ -32,6 +31,7 @@ from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
+from training import NETWORKS, Recipe, build, checkpoint, is_done, train
 
 
 class Equal(StrEnum):
