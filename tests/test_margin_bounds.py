@@ -14,9 +14,10 @@ import torch
 from clusters import normal_classes, set_of
 from finite_laws import SHOTS, WORLDS, error, margins
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation import margin_bounds as module
+from nctransfer.evaluation import margin_moments as module
 from nctransfer.evaluation.fewshot_accuracy import fewshot
-from nctransfer.evaluation.margin_bounds import ClassMoments, PairMargins, QueryMargins, bound_by_margins
+from nctransfer.evaluation.margin_bounds import bound_by_margins
+from nctransfer.evaluation.margin_moments import ClassMoments, PairMargins, QueryMargins
 from nctransfer.features.feature_set import FeatureSet
 
 Classes = list[np.ndarray]
