@@ -25,7 +25,9 @@ from messages import logged, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
-from nctransfer.checkpoints.following import follow, rehearse, samples_of, trajectory
+from nctransfer.checkpoints.following import follow, trajectory
+from nctransfer.checkpoints.rehearsal import rehearse
+from nctransfer.checkpoints.samples import samples_of
 from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, ModelError, WeightsError
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot

@@ -24,7 +24,8 @@ from timm.data import resolve_model_data_config
 import nctransfer as nct
 import report
 import samples
-from nctransfer.checkpoints.following import rehearse, samples_of
+from nctransfer.checkpoints.rehearsal import rehearse
+from nctransfer.checkpoints.samples import samples_of
 from nctransfer.devices import pick_device
 from nctransfer.errors import NCTransferError
 from nctransfer.evaluation.fewshot_task import FewShotTask

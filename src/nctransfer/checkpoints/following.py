@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
-from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET, Point, Trajectory
+from nctransfer.checkpoints.rehearsal import rehearse
+from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source, samples_of
+from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
-from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask
-from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.features.feature_set import FeatureSet
-from nctransfer.neural_collapse.collapse_report import collapse
-from nctransfer.neural_collapse.comparisons import compare_samples
-from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
@@ -31,21 +27,16 @@ from nctransfer.store.pipeline import Runtime
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
+    from nctransfer.checkpoints.samples import Sample
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation.fewshot_task import Number
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.sources.source import ImageSource
 
-__all__ = ["Sample", "follow", "rehearse", "samples_of", "trajectory"]
+__all__ = ["follow", "trajectory"]
 
 log = logging.getLogger(__name__)
-
-
-class Sample(NamedTuple):
-    """Images that are measured at every checkpoint: a source, and which of its images."""
-
-    source: ImageSource
-    selection: Selection
 
 
 def trajectory(
@@ -148,40 +139,6 @@ def trajectory(
     )
 
 
-def samples_of(
-    data: str | os.PathLike[str],
-    selection: Selection,
-    reading: ReadingOptions,
-    source: str | os.PathLike[str] | None = None,
-    source_classes: Sequence[str] | None = None,
-    splits: tuple[str, str] = ("train", "test"),
-) -> dict[str, Sample]:
-    """The samples that are measured: the target and, if a source or its classes are named, two samples of the source.
-
-    Args:
-        data: The target, as :func:`~nctransfer.sources.opening.open_source` takes it.
-        selection: Which images of the target; its limit of images per class holds for the source too.
-        reading: How to read the data.
-        source: The source, if it is not in the same data.
-        source_classes: The classes of the source, if not all.
-        splits: The split of the source that the backbone is trained on, and another split.
-
-    Raises:
-        DataError: There is no such data.
-    """
-
-    def sample(name: str | os.PathLike[str], wanted: Selection) -> Sample:
-        return Sample(open_source(name, replace(reading, split=wanted.split)), wanted)
-
-    found = {TARGET: sample(data, selection)}
-    if source is not None or source_classes is not None:
-        chosen = tuple(source_classes) if source_classes is not None else None
-        for name, split in zip(SOURCE, splits, strict=True):
-            wanted = Selection(split, classes=chosen, max_per_class=selection.max_per_class, seed=selection.seed)
-            found[name] = sample(data if source is None else source, wanted)
-    return found
-
-
 def follow(
     store: FeatureStore,
     request: BackboneRequest,
@@ -215,7 +172,7 @@ def follow(
     if request.layers is not None:
         raise ModelError("a trajectory measures the last layer only", "leave out --layers")
     rehearse(samples, task, runtime.device)
-    collapse_of = _CollapseOf(store, request, _by_source(samples), runtime, skip_broken)
+    collapse_of = _CollapseOf(store, request, samples_by_source(samples), runtime, skip_broken)
     points: list[Point] = []
     transform: Mapping[str, Any] = {}
     failed: dict[str, NCTransferError] = {}
@@ -224,10 +181,7 @@ def follow(
         tell = functools.partial(_tell, progress, where)
         try:
             measured = collapse_of(path, tell)
-        except (
-            WeightsError,
-            FeaturesError,
-        ) as error:  # incomplete yet, or diverged: the others are measured all the same
+        except (WeightsError, FeaturesError) as error:  # incomplete yet, or diverged: the others are still measured
             failed[name] = error
             log.warning("%s is left out: %s", where, error)
             continue
@@ -288,7 +242,7 @@ class _CollapseOf:
             if report.failed and not self.skip_broken:
                 raise BrokenImagesError(report.failed, report.samples)
             sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
-        return _Measured(sets[TARGET], _reports(sets, self.runtime.device), report.stored.key.transform)
+        return _Measured(sets[TARGET], collapse_of_samples(sets, self.runtime.device), report.stored.key.transform)
 
 
 def _tell(progress: Progress | None, where: str, stage: str, done: int, total: int) -> None:
@@ -296,57 +250,10 @@ def _tell(progress: Progress | None, where: str, stage: str, done: int, total: i
         progress(f"{where} {stage}", done, total)
 
 
-def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cpu") -> None:
-    """Check with the labels alone that :func:`follow` can measure the samples, before images go through a backbone.
-
-    Args:
-        samples: The samples that :func:`follow` would measure.
-        task: The few-shot task on the target.
-        device: Where to compute.
-
-    Raises:
-        NCTransferError: Something cannot be measured.
-    """
-    sets: dict[str, FeatureSet] = {}
-    for source, wanted in _by_source(samples).items():
-        columns = [
-            list(column) for column in zip(*((one.id, one.label, one.split) for one in source.list()), strict=True)
-        ]
-        for name, selection in wanted.items():
-            rows = selection.apply(*columns)
-            info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)
-            labels = [columns[1][row] for row in rows]
-            sets[name] = FeatureSet.from_arrays(rows[:, None].astype(float), labels, info=info)
-    if SOURCE[0] in sets and (both := sorted({*sets[TARGET].classes} & {*sets[SOURCE[0]].classes})):
-        log.warning(
-            "%s of the target's %d classes are trained on (%r …): choose others by --classes or --exclude-classes",
-            len(both),
-            len(sets[TARGET].classes),
-            both[0],
-        )
-    _reports(sets, device)
-    plan_episodes(task, sets[TARGET])
-
-
-def _by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[str, Selection]]:
-    """The samples of each source, whose images go through a backbone in one pass; the target's source comes last."""
-    found: dict[ImageSource, dict[str, Selection]] = {}
-    same: dict[str, ImageSource] = {}
-    for name, (source, selection) in samples.items():
-        found.setdefault(same.setdefault(source.id, source), {})[name] = selection
-    return dict(reversed(found.items()))
-
-
 def _names(paths: Sequence[Path]) -> list[str]:
     """The path of each checkpoint, relative to the folder that all have in common."""
     folder = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(folder)) for path in paths]
-
-
-def _reports(sets: Mapping[str, FeatureSet], device: str) -> dict[str, CollapseReport]:
-    if len(sets) == 1:
-        return {TARGET: collapse(sets[TARGET], device=device)}
-    return compare_samples(sets[TARGET], *(sets[name] for name in SOURCE), device=device).reports
 
 
 def _in_short(point: Point) -> str:

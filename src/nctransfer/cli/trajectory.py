@@ -136,7 +136,8 @@ def trajectory(
     trained.check()
     with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
         from nctransfer.checkpoints.files import find_checkpoints
-        from nctransfer.checkpoints.following import follow, samples_of
+        from nctransfer.checkpoints.following import follow
+        from nctransfer.checkpoints.samples import samples_of
         from nctransfer.report.figures import check_figure, trajectory_figure
         from nctransfer.report.trajectory_sheets import trajectory_sheets
         from nctransfer.sources.class_names import read_class_names
