@@ -133,6 +133,7 @@ def test_another_package_adds_a_format(tmp_path: Path) -> None:
     assert OutputOptions(output=tmp_path / "a.org").chosen_format.name == "org"
 
 
+@pytest.mark.slow  # test_extending.py runs the same as one package
 def test_another_package_s_format_is_in_the_help_and_works(
     other_package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+LONG = ("nctransfer demo", "nctransfer trajectory", "nctransfer check")  # other tests run these commands on less
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [pytest.param(name, example, id=example, marks=[pytest.mark.slow] * (name in LONG)) for name, example in EXAMPLES],
+)
 def test_an_example_runs(
     name: str, example: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ def results(run: Run, package: str, *arguments: str | Path) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow  # test_extending.py runs the same as one package
 def test_a_measure_of_another_package_is_in_results(run: Run, package: str, features: Path) -> None:
     found = results(run, package, "collapse", features)
     assert list(found["metrics"])[-2:] == ["never", "smallest_distance"]
@@ -229,6 +230,7 @@ def test_a_measure_of_another_package_is_in_results(run: Run, package: str, feat
     assert "The smallest distance between two class means" in " ".join(shown.split())
 
 
+@pytest.mark.slow  # test_extending.py runs the same as one package
 def test_a_classifier_of_another_package_is_in_results(run: Run, package: str, features: Path) -> None:
     few = ("--ways", "2", "--queries", "5", "--episodes", "50")
     rows = results(run, package, "fewshot", features, "--classifier", "ncc,farthest", *few)["results"]
@@ -248,6 +250,7 @@ def test_a_classifier_of_another_package_is_in_the_help(run: Run, package: str) 
     assert all(name in done.stdout for name in CLASSIFIERS)
 
 
+@pytest.mark.slow  # test_extending.py runs the same as one package
 def test_a_package_that_cannot_be_imported_is_named(run: Run, tmp_path: Path, features: Path) -> None:
     code = "raise RuntimeError('no such thing')"
     site = install(tmp_path / "site", "broken_package", code, measures="m=M", classifiers="c=C")

@@ -22,6 +22,7 @@ def photographs(shared: Path, root: Path, classes: tuple[str, ...], each: int) -
     return root
 
 
+@pytest.mark.slow
 def test_trained_weights_collapse_classes_that_random_weights_do_not(shared: Path, tmp_path: Path) -> None:
     data = photographs(shared, tmp_path / "cifar", ("bicycle", "leopard", "sunflower"), 8)
     weights = shared / "weights" / "resnet50_keras_in1k.safetensors"
