@@ -139,7 +139,7 @@ class _Filling:
             first = found.failed[0]
             kind = FeaturesError if found.has_diverged else DataError
             raise kind(
-                f"none of the {len(self.broken):,} images could be used; the first: {first.id!r}: {first.reason}"
+                f"none of {counted(len(self.broken), 'image')} could be used; the first: {first.id!r}: {first.reason}"
             )
         return found
 
