@@ -773,6 +773,7 @@ def test_only_checkpoints_that_are_new_are_run(
     assert ran() == 2 * 36
 
 
+@pytest.mark.slow  # test_cli.py interrupts an extraction, by the same means
 def test_an_interruption_keeps_what_was_done(
     training: Path, data: Path, tmp_path: Path, ran: Callable[[], int]
 ) -> None:

@@ -1535,6 +1535,7 @@ say(extract("test_resnet", sys.argv[1], random_init=True))
 """
 
 
+@pytest.mark.slow
 def test_a_stored_set_is_read_without_timm(pets: Path) -> None:
     """And only what is not stored needs it, so that the test can fail."""
     extract(pets, classes=["one"])
