@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, asdict, dataclass
-from typing import Any
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nctransfer.backbones.feature_key import FeatureKey
 
 __all__ = ["FeatureInfo"]
 
@@ -25,6 +28,7 @@ class FeatureInfo:
         samples: The number of samples, n.
         classes: The number of classes, C.
         dim: The number of features per sample, d.
+        key: Everything about the backbone that changes the features.
     """
 
     id: str
@@ -38,6 +42,7 @@ class FeatureInfo:
     samples: int | None = None
     classes: int | None = None
     dim: int | None = None
+    key: FeatureKey | None = field(default=None, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary for JSON."""

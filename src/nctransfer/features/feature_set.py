@@ -29,6 +29,7 @@ class FeatureSet(ShownInNotebooks):
         classes: The C class names, sorted.
         ids: The n sample names, sorted within each class.
         info: Where the features came from.
+        images: A digest of each image, ``(n,)`` int64; ``None`` if the images are not known.
 
     >>> import numpy as np
     >>> FeatureSet.from_arrays(np.eye(4), ["b", "a", "b", "a"]).counts.tolist()
@@ -40,6 +41,7 @@ class FeatureSet(ShownInNotebooks):
     classes: tuple[str, ...]
     ids: tuple[str, ...]
     info: FeatureInfo
+    images: torch.Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -49,6 +51,7 @@ class FeatureSet(ShownInNotebooks):
         ids: Iterable[object] | None = None,
         info: FeatureInfo | None = None,
         *,
+        images: torch.Tensor | None = None,
         copy: bool = True,
     ) -> FeatureSet:
         """A feature set from arrays.
@@ -58,6 +61,7 @@ class FeatureSet(ShownInNotebooks):
             labels: n class names or codes.
             ids: n distinct sample names; by default the numbers of the rows.
             info: Where the features came from.
+            images: A digest of each image, ``(n,)`` int64, if they are known.
             copy: If false, an array whose rows are in order already is not copied, and must not be changed later.
 
         Raises:
@@ -89,6 +93,7 @@ class FeatureSet(ShownInNotebooks):
             classes=tuple(classes.tolist()),
             ids=ordered,
             info=info or FeatureInfo("arrays"),
+            images=None if images is None else images[torch.from_numpy(order)],
         )
 
     def __repr__(self) -> str:
@@ -118,13 +123,21 @@ class FeatureSet(ShownInNotebooks):
         """The samples of some classes, which are given by their codes in ascending order."""
         import torch
 
-        rows = torch.isin(self.labels, codes).nonzero()[:, 0]
+        chosen = self.only_rows(torch.isin(self.labels, codes).nonzero()[:, 0])
+        return replace(
+            chosen,
+            labels=torch.searchsorted(codes, chosen.labels),
+            classes=tuple(self.classes[code] for code in codes.tolist()),
+        )
+
+    def only_rows(self, rows: torch.Tensor) -> FeatureSet:
+        """The samples at some positions, which are given in ascending order. Classes without samples stay."""
         return replace(
             self,
             features=self.features[rows],
-            labels=torch.searchsorted(codes, self.labels[rows]),
-            classes=tuple(self.classes[code] for code in codes.tolist()),
+            labels=self.labels[rows],
             ids=tuple(self.ids[row] for row in rows.tolist()),
+            images=None if self.images is None else self.images[rows],
         )
 
     def describe(self) -> FeatureInfo:

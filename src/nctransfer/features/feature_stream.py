@@ -33,6 +33,10 @@ class Features(Protocol):
         """The feature width, d."""
 
     @property
+    def images(self) -> torch.Tensor | None:
+        """A digest of each image, int64, in the order of the labels; ``None`` if the images are not known."""
+
+    @property
     def counts(self) -> torch.Tensor:
         """The number of samples of each class, ``(C,)`` int64."""
 
@@ -62,6 +66,7 @@ class FeatureStream:
         dim: The number of features per sample, d.
         info: Where the features came from.
         read: Reads all m rows from the first on, as matrices ``(b, d)`` of float32 or float64.
+        images: A digest of the image of each row, ``(m,)`` int64; ``None`` if the images are not known.
     """
 
     labels: torch.Tensor
@@ -69,6 +74,7 @@ class FeatureStream:
     dim: int
     info: FeatureInfo
     read: Callable[[], Iterable[NDArray[Any]]]
+    images: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """The number of samples, n."""

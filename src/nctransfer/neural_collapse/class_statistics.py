@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted
+from nctransfer.features.sample_content import Duplicates
 from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ClassStatistics:
         within: ``Sigma_W``, ``(d, d)``.
         covariance: The covariance of all samples about their mean, ``(d, d)``; classes are weighted by their size.
         ncc_accuracies: The leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
-        duplicates: The number of rows that are equal to an earlier row.
+        duplicates: How many rows are equal to an earlier row.
         head: A linear classifier for these classes; ``None`` if there is none.
         agreement: The share of samples for which the head and the nearest centre predict the same class; ``None`` if
             there is no head.
@@ -65,7 +66,7 @@ class ClassStatistics:
     within: torch.Tensor
     covariance: torch.Tensor
     ncc_accuracies: torch.Tensor
-    duplicates: int = 0
+    duplicates: Duplicates = field(default_factory=Duplicates)
     head: LinearHead | None = None
     agreement: float | None = None
 

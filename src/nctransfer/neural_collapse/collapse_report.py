@@ -219,8 +219,8 @@ def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]
     if constant := int((stats.covariance.diagonal() == 0).sum()):
         number = counted(constant, "feature has", "features have")
         yield f"{number} the same value in every sample, of {len(stats.covariance):,}"
-    if stats.duplicates:
-        yield f"{counted(stats.duplicates, 'sample has', 'samples have')} the same features as an earlier sample"
+    if stats.duplicates.samples:
+        yield f"{stats.duplicates}: ncc_accuracy is too high, because an image is left out but its copy is not"
 
 
 def _widest_classes(stats: ClassStatistics, classes: tuple[str, ...]) -> tuple[ClassCollapse, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.features.sample_content import Duplicates, row_digests
+
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from nctransfer.features.feature_stream import Features
 
@@ -23,7 +23,7 @@ class Means:
         counts: The number of samples of each class, ``(C,)``.
         shift: The first feature, ``(d,)``. It is subtracted from all features, so that sums lose no digits.
         sums: The sum over each class of features minus the shift, ``(C, d)``.
-        prints: A hash of each row, ``(n,)`` int64, in pieces; equal rows have equal hashes.
+        prints: A digest of each row and its class code, ``(2, n)`` int64, in pieces; equal rows have equal digests.
     """
 
     counts: torch.Tensor
@@ -39,15 +39,15 @@ class Means:
         counts = torch.zeros(len(features.classes), dtype=torch.float64, device=device)
         sums = torch.zeros(len(features.classes), features.dim, dtype=torch.float64, device=device)
         shift = torch.zeros(features.dim, dtype=torch.float64, device=device)
-        prints, done = torch.empty(len(features), dtype=torch.int64), 0
-        for rows, labels in features.batches():
-            labels, values = labels.to(device), rows.to(device, torch.float64)
+        prints, done = torch.empty(2, len(features), dtype=torch.int64), 0
+        for rows, codes in features.batches():
+            labels, values = codes.to(device), rows.to(device, torch.float64)
             if not done and len(rows):
                 shift = values[0].clone()
             sums.index_add_(0, labels, values - shift)
             counts += labels.bincount(minlength=len(counts))
             # One tensor for all: if small ones were kept, each would keep the memory of its batch from being freed.
-            prints[done : done + len(rows)] = torch.tensor([_print(row) for row in rows.contiguous().numpy()])
+            prints[:, done : done + len(rows)] = torch.stack([row_digests(rows), codes])
             done += len(rows)
         return cls(counts=counts, shift=shift, sums=sums, prints=[prints])
 
@@ -62,16 +62,11 @@ class Means:
         )
 
     @property
-    def duplicates(self) -> int:
-        """The number of rows that are equal to an earlier row."""
+    def duplicates(self) -> Duplicates:
+        """How many rows are equal to an earlier row."""
         import torch
 
-        prints = torch.cat(self.prints)
-        return len(prints) - len(torch.unique(prints))
-
-
-def _print(row: NDArray[Any]) -> int:
-    return int.from_bytes(hashlib.blake2b(row.data, digest_size=8).digest(), signed=True)
+        return Duplicates.of(*torch.cat(self.prints, dim=1))
 
 
 @dataclass(eq=False, kw_only=True)

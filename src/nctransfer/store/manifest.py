@@ -131,6 +131,7 @@ class Manifest:
             split=selection.split,
             layer=column,
             path=str(self.rows_path),
+            key=self.key,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from nctransfer.store.part_files import part_error, read_batches, read_part
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from nctransfer.store.manifest import Manifest
@@ -43,6 +45,14 @@ class _Located:
     parts: Sequence[str]
     images: Sequence[Listed]
     positions: NDArray[np.int64]
+
+    @property
+    def image_digests(self) -> torch.Tensor:
+        """The digest of each image, in 64 bits, ``(n,)`` int64."""
+        import torch
+
+        short = (hashlib.blake2b(image.digest.encode(), digest_size=8).digest() for image in self.images)
+        return torch.tensor([int.from_bytes(digest, signed=True) for digest in short], dtype=torch.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +83,8 @@ class Snapshot:
             matrix[order[start : start + len(rows)]] = rows
             start += len(rows)
         labels, ids = [image.label for image in found.images], [image.id for image in found.images]
-        return FeatureSet.from_arrays(matrix, labels, ids, found.manifest.info(selection, column), copy=False)
+        info = found.manifest.info(selection, column)
+        return FeatureSet.from_arrays(matrix, labels, ids, info, images=found.image_digests, copy=False)
 
     def stream(
         self, selection: Selection | None = None, column: str = FEATURE, beside: Iterable[str] = ()
@@ -92,6 +103,7 @@ class Snapshot:
             dim=found.manifest.columns[column],
             info=found.manifest.info(selection, column),
             read=partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
+            images=found.image_digests[torch.from_numpy(order)],
         )
 
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
