@@ -11,6 +11,7 @@ import math
 import numpy as np
 import scipy.linalg
 import scipy.stats
+import torch
 
 
 def split(features, labels):
@@ -88,6 +89,44 @@ def cdnv_debiased(classes):
     values = [debiased_pair(classes, i, j) for i, j in ordered_pairs(classes)]
     resolved = [value for value in values if value is not None]
     return float(np.mean(resolved)) if resolved else None
+
+
+def halves(rows, splits=4):
+    """A class in two halves, for each of the random divisions, which depend on its size only."""
+    generator = torch.Generator().manual_seed(len(rows))
+    for _ in range(splits):
+        order = torch.randperm(len(rows), generator=generator).numpy()
+        yield rows[order < len(rows) // 2], rows[order >= len(rows) // 2]
+
+
+def crossed(classes):
+    """``½ Σ_t D_Aᵀ S_t D_B`` averaged over divisions, ``(C, C)``; ``None`` if a class is too small."""
+    if min(map(len, classes)) < 4:
+        return None
+    found = np.zeros((len(classes), len(classes)))
+    for i, j in ordered_pairs(classes):
+        values = []
+        for of_i, of_j in zip(halves(classes[i]), halves(classes[j]), strict=True):
+            first, second = (mean(theirs) - mean(ours) for ours, theirs in zip(of_i, of_j, strict=True))
+            sigmas = [covariance(rows) * len(rows) / (len(rows) - 1) for rows in of_i]
+            values.append(sum(first @ sigma @ second for sigma in sigmas) / 2)
+        found[i, j] = np.mean(values)
+    return found
+
+
+def directional_cdnv_debiased(classes):
+    """``None`` where a class is too small, where no pair is resolved, and where noise makes it negative."""
+    top, found = crossed(classes), []
+    if top is None:
+        return None
+    for i, j in ordered_pairs(classes):
+        squared = squared_distance(classes, i, j)
+        bias = sum(variance(classes[c]) / (len(classes[c]) - 1) for c in (i, j))
+        if squared == 0:
+            found.append(math.inf)
+        elif squared - bias > bias:
+            found.append(top[i, j] / (squared - bias) ** 2)
+    return float(np.mean(found)) if found and np.mean(found) >= 0 else None
 
 
 def within(classes):
@@ -228,6 +267,7 @@ MEASURES = {
     "cdnv": cdnv,
     "cdnv_debiased": cdnv_debiased,
     "directional_cdnv": directional_cdnv,
+    "directional_cdnv_debiased": directional_cdnv_debiased,
     "nc1": nc1,
     "separation_fuzziness": separation_fuzziness,
     "variance_ratio": variance_ratio,
@@ -247,12 +287,12 @@ MEASURES = {
 
 
 def jackknife(measure, classes):
-    """95% interval of a measure: computed anew without each of the classes."""
+    """95% interval of a positive measure, on the logarithmic scale: computed anew without each of the classes."""
     C = len(classes)
-    without = [measure(classes[:c] + classes[c + 1 :]) for c in range(C)]
+    without = [math.log(measure(classes[:c] + classes[c + 1 :])) for c in range(C)]
     error = math.sqrt((C - 1) / C * sum((value - np.mean(without)) ** 2 for value in without))
     reach = float(scipy.stats.t.ppf(0.975, C - 1)) * error
-    return measure(classes) - reach, measure(classes) + reach
+    return measure(classes) * math.exp(-reach), measure(classes) * math.exp(reach)
 
 
 def simplex(C, d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -21,12 +22,19 @@ from messages import says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse import collapse_report
-from nctransfer.neural_collapse.cdnv import cdnv, cdnv_debiased, debiased_pairs
+from nctransfer.neural_collapse.cdnv import (
+    cdnv,
+    cdnv_debiased,
+    debiased_pairs,
+    directional_cdnv,
+    directional_cdnv_debiased,
+)
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.report.collapse_sheets import collapse_sheets
 
 OF_HEADS = {"self_duality", "ncc_agreement"}
 
@@ -57,8 +65,8 @@ LOOSE = {"nc1", "separation_fuzziness", "variability_collapse_index", "effective
 NEAR_ZERO = {"variability_collapse_index", "equinorm", "equiangularity", "maximal_angle", "etf_error"}
 
 
-def measure(x, labels) -> dict[str, float | None]:
-    return collapse(FeatureSet.from_arrays(x, labels), head="ridge").metrics
+def measure(x, labels, ids=None) -> dict[str, float | None]:
+    return collapse(FeatureSet.from_arrays(x, labels, ids), head="ridge").metrics
 
 
 def some_head(x, labels) -> LinearHead:
@@ -102,6 +110,7 @@ def test_which_cases_are_undefined():
         "variability_collapse_index": {"fewer samples than width"},
         "vci_noise_level": {"fewer samples than width"},
         "etf_error": {"more classes than width", "one dimension"},
+        "directional_cdnv_debiased": {"imbalanced", "fewer samples than width"},  # a class of fewer than four
     }
 
 
@@ -136,8 +145,10 @@ def test_by_hand():
     singular = np.linalg.svd(x - x.mean(axis=0))[1] / np.linalg.svd(x - x.mean(axis=0))[1].sum()
     expected["effective_rank"] = np.exp(scipy.stats.entropy(singular))
     metrics = collapse(FeatureSet.from_arrays(x, labels)).metrics
-    assert {name: metrics[name] for name in oracles.MEASURES} == pytest.approx(expected, rel=1e-12)
-    assert {name: one(oracles.split(x, labels)) for name, one in oracles.MEASURES.items()} == pytest.approx(expected)
+    found = {name: one(oracles.split(x, labels)) for name, one in oracles.MEASURES.items()}
+    assert found.pop("directional_cdnv_debiased") is None  # fewer than four samples per class
+    assert found == pytest.approx(expected)
+    assert {name: metrics[name] for name in found} == pytest.approx(expected, rel=1e-12)
 
 
 # a head
@@ -265,6 +276,16 @@ def test_small_classes_are_noted(counts: list[int], few: int):
     assert len(those(notes, 10, "cdnv_debiased")) == len(those(notes, 10, "cdnv_debiased", few)) == (few > 0)
 
 
+def test_noise_of_the_means_is_noted_and_by_how_much():
+    rng = np.random.default_rng(0)
+    for apart, is_noted in ((2.0, True), (9.0, False)):  # squared distances of 2 · 4 and 2 · 81; noise of 2 · 50/20
+        x = rng.normal(size=(5, 20, 50)) + apart * np.eye(5, 50)[:, None]
+        report = collapse(FeatureSet.from_arrays(x.reshape(100, 50), np.repeat(range(5), 20)))
+        found = those(report.notes, "cdnv_debiased", "directional_cdnv_debiased", "ncc_accuracy", "nc1", "%")
+        assert len(found) == is_noted
+    assert report.cdnv < report.cdnv_debiased
+
+
 @pytest.mark.parametrize("times", [3, 10_000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_all_features_equal(dtype: type, times: int):
@@ -311,7 +332,7 @@ def test_a_class_mean_on_the_centre_has_no_direction(scale: float):
     assert report.equinorm == pytest.approx(1 / math.sqrt(2))
 
 
-# cdnv_debiased
+# the debiased measures
 
 
 def test_unresolved_pairs_are_named_counted_and_left_out():
@@ -323,6 +344,12 @@ def test_unresolved_pairs_are_named_counted_and_left_out():
     assert "'c'" not in note
     far = [(2, 11**2 - 1), (2, 9.25**2 - 1), (2, 1001**2 - 1), (2, 1002.75**2 - 1), (0, 1012**2)]
     assert report.cdnv_debiased == pytest.approx(np.mean([v / (2 * squared) for v, squared in far]), rel=1e-12)
+    assert report.left_out == {"cdnv_debiased": pytest.approx(1 / 6)}
+    assert report.to_dict()["left_out"] == report.left_out
+    assert 0 < report.intervals["cdnv_debiased"][0] < report.cdnv_debiased < report.intervals["cdnv_debiased"][1]
+    said = {row[0]: row[-1] for row in collapse_sheets(report)[0].rows}
+    assert "17%" in said["cdnv_debiased"]
+    assert "%" not in said["cdnv"]
 
 
 def test_no_pair_resolved():
@@ -372,18 +399,66 @@ def test_debiased_is_nearer_the_truth_than_plug_in():
     assert (abs(debiased) < abs(plug_in)).mean() > 0.95
 
 
+def test_the_average_over_all_divisions_is_the_debiased_squared_distance():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(5, 3)), 1 + rng.normal(size=(4, 3))
+
+    def divisions(rows):
+        for first in itertools.combinations(range(len(rows)), len(rows) // 2):
+            yield rows[list(first)].mean(axis=0), np.delete(rows, first, axis=0).mean(axis=0)
+
+    found = [
+        (b_first - a_first) @ (b_second - a_second)
+        for (a_first, a_second), (b_first, b_second) in itertools.product(divisions(a), divisions(b))
+    ]
+    noise = sum(rows.var(axis=0, ddof=1).sum() / len(rows) for rows in (a, b))
+    assert np.mean(found) == pytest.approx(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() - noise)
+
+
+def test_debiased_directional_cdnv_of_normal_classes_is_near_the_truth():
+    rng = np.random.default_rng(0)
+    means, scales = rng.normal(size=(8, 40)), rng.uniform(0.2, 2, size=(8, 40))
+    differences = means - means[:, None]
+    along = ((differences * scales[:, None]) ** 2).sum(axis=2)
+    off = ~np.eye(8, dtype=bool)
+    truth = float((along[off] / (differences**2).sum(axis=2)[off] ** 2).mean())
+    labels = np.repeat(range(8), 12)
+    draws = [
+        ClassStatistics.of(FeatureSet.from_arrays(means[labels] + scales[labels] * noise, labels))
+        for noise in rng.normal(size=(60, 96, 40))
+    ]
+    plug_in, debiased = (
+        np.array([one(draw) for draw in draws]) / truth - 1 for one in (directional_cdnv, directional_cdnv_debiased)
+    )
+    assert plug_in.mean() < -0.1
+    assert abs(debiased.mean()) < 0.03
+    assert np.square(debiased).mean() < np.square(plug_in).mean()
+
+
+def test_a_negative_estimate_is_no_value():
+    x, labels = gaussian([4, 4, 4], 3, within=2, seed=18)
+    report = collapse(FeatureSet.from_arrays(x, labels))
+    top, debiased = ClassStatistics.of(FeatureSet.from_arrays(x, labels)).crossed, report.cdnv_debiased
+    assert float(top.sum()) < 0 < debiased
+    assert report.directional_cdnv_debiased is None
+    assert report.undefined["directional_cdnv_debiased"] != report.undefined.get("cdnv_debiased")
+    assert "directional_cdnv_debiased" not in report.intervals
+
+
 # interval
 
 
 @pytest.mark.parametrize("case", ["random", "imbalanced", "more classes than width", "fewer samples than width"])
-@pytest.mark.parametrize("name", ["cdnv", "directional_cdnv", "cdnv_debiased"])
+@pytest.mark.parametrize("name", ["cdnv", "directional_cdnv", "cdnv_debiased", "directional_cdnv_debiased"])
 def test_jackknife_is_that_of_deleting_each_class(name: str, case: str):
     x, labels = CASES[case]
     features = FeatureSet.from_arrays(x, labels)
     report, resolved = collapse(features), debiased_pairs(ClassStatistics.of(features))[1]
-    if name == "cdnv_debiased" and resolved.sum() < resolved.numel() - len(resolved):
-        assert name not in report.intervals  # the closed form needs every pair
+    if report.metrics[name] is None:
+        assert name not in report.intervals
         return
+    share = 1 - int(resolved.sum()) / (len(resolved) * (len(resolved) - 1))
+    assert report.left_out.get(name, 0) == pytest.approx(share if name.endswith("debiased") else 0, abs=1e-12)
     found = report.intervals[name]
     assert found == pytest.approx(oracles.jackknife(oracles.MEASURES[name], oracles.split(x, labels)), rel=1e-9)
 
@@ -509,18 +584,21 @@ def test_reasons_are_in_the_dict():
 some = settings(max_examples=15, deadline=None, derandomize=True)
 seeds = st.integers(0, 10_000)
 # a divisor n − 1 is in the first and the last; leaving one out leaves its double in
-NOT_OF_DUPLICATES = {"cdnv_debiased", "ncc_accuracy", "vci_noise_level"}
+NOT_OF_DUPLICATES = {"cdnv_debiased", "directional_cdnv_debiased", "ncc_accuracy", "vci_noise_level"}
 
 
 def drawn(seed: int):
     """A set of a few classes, small enough for every measure to be far from its ends."""
     rng = np.random.default_rng(seed)
-    return *gaussian(rng.integers(3, 12, size=rng.integers(3, 7)), int(rng.integers(2, 10)), seed=seed), rng
+    return *gaussian(rng.integers(3 + seed % 2, 12, size=rng.integers(3, 7)), int(rng.integers(2, 10)), seed=seed), rng
 
 
-def same(x, labels, y, names) -> None:
-    before, after = measure(x, labels), measure(y, names)
-    undefined = {"variability_collapse_index", "vci_noise_level", "etf_error", "cdnv_debiased"}
+def same(x, labels, y, names, ids=None) -> None:
+    before, after = measure(x, labels), measure(y, names, ids)
+    undefined = {"variability_collapse_index", "vci_noise_level", "etf_error"} | {
+        "cdnv_debiased",
+        "directional_cdnv_debiased",
+    }
     assert {name for name, value in before.items() if value is None} <= undefined
     for name, value in before.items():
         assert after[name] == (None if value is None else pytest.approx(value, rel=1e-7, abs=1e-9)), name
@@ -560,7 +638,7 @@ def test_names_of_classes_change_nothing(seed: int):
 def test_order_of_rows_changes_nothing(seed: int):
     x, labels, rng = drawn(seed)
     order = rng.permutation(len(x))
-    same(x, labels, x[order], labels[order])
+    same(x, labels, x[order], labels[order], order)
 
 
 @some

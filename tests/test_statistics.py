@@ -46,10 +46,11 @@ def expected_fields(classes: list[np.ndarray]) -> dict[str, object]:
         "within": oracles.within(classes),
         "covariance": oracles.covariance(np.concatenate(classes)),
         "ncc_accuracies": oracles.ncc_accuracies(classes),
+        "crossed": oracles.crossed(classes),
     }
 
 
-@pytest.mark.parametrize("counts", [COUNTS, (7, 7, 7), (5, 4)])
+@pytest.mark.parametrize("counts", [COUNTS, (7, 7, 7), (5, 4), (4, 11, 6)])
 def test_every_field_is_what_the_definition_says(counts: tuple[int, ...]):
     features = unequal(counts=counts)
     stats = ClassStatistics.of(features)
@@ -57,8 +58,11 @@ def test_every_field_is_what_the_definition_says(counts: tuple[int, ...]):
     others = {"duplicates": Duplicates(), "head": None, "agreement": None}
     assert expected.keys() | others.keys() == {field.name for field in dataclasses.fields(stats)}
     assert {name: getattr(stats, name) for name in others} == others
+    assert (stats.crossed is None) == (min(counts) < 4)
     for name, value in expected.items():
         found = getattr(stats, name)
+        if found is None:
+            continue
         assert found.dtype == torch.float64
         np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-11, err_msg=name)
 

@@ -26,6 +26,7 @@ from nctransfer.features.feature_stream import Features, FeatureStream
 from nctransfer.features.files import read_features, stream_features
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import collapse
+from nctransfer.neural_collapse.halves import first_halves
 from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.sources.selection import Selection
 from nctransfer.store.cache_folder import FeatureStore
@@ -50,6 +51,7 @@ def streamed(features: FeatureSet, order: np.ndarray | None = None, rows: int = 
         dim=features.dim,
         info=features.info,
         read=lambda: (matrix[start : start + rows] for start in range(0, len(matrix), rows)),
+        places=torch.from_numpy(order),
     )
 
 
@@ -100,9 +102,10 @@ def test_parts_of_a_set_add_up_to_it(seed: int, number: int, is_balanced: bool):
         dataclasses.replace(whole, features=whole.features[part_of == k], labels=whole.labels[part_of == k])
         for k in range(number)
     ]
-    means = [Means.of(part, CPU) for part in parts]
+    sides = first_halves(whole)
+    means = [Means.of(part, CPU, sides[part_of == k]) for k, part in enumerate(parts)]
     total = means[0] + means[1] if number == 2 else means[0] + (means[1] + means[2])
-    moments = [Moments.of(part, total) for part in parts]
+    moments = [Moments.of(part, total, sides[part_of == k]) for k, part in enumerate(parts)]
     both = moments[0] + moments[1] if number == 2 else (moments[2] + moments[0]) + moments[1]
     same_statistics(ClassStatistics.from_passes(total, both), ClassStatistics.of(whole, "cpu"))
     assert (both.pooled is None) == (len(set(whole.counts.tolist())) == 1)

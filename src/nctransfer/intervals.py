@@ -22,28 +22,40 @@ def pair_average(pairs: torch.Tensor) -> float:
     return float((pairs.sum() - pairs.diagonal().sum()) / (classes * (classes - 1)))
 
 
-def jackknife(pairs: torch.Tensor) -> tuple[float, float]:
+def jackknife(pairs: torch.Tensor, is_positive: bool = False) -> tuple[float, float]:
     """The 95% interval of an average over ordered pairs of classes: delete-one-class jackknife, in closed form.
 
     With S the sum of all entries, the average without class c is ``θ₍₋c₎ = (S − row_c − col_c)/((C−1)(C−2))``, the
     squared standard error is ``se² = (C−1)/C · Σ(θ₍₋c₎ − θ̄)²``, and the interval is ``θ ± t_{C−1} se``. It refers to
     the draw of classes, as in G22.
 
+    The average of positive values is skewed. Its interval is that of its logarithm, whose lower end is above zero.
+
     Args:
-        pairs: ``(C, C)`` with zeros on the diagonal, C ≥ 3.
+        pairs: ``(C, C)`` with zeros on the diagonal, C ≥ 3. Entries that are NaN are left out of all averages.
+        is_positive: Whether the interval is taken on the logarithmic scale, unless an average is zero or negative.
 
     Returns:
-        The lower and the upper end.
+        The lower and the upper end; NaN if all pairs are left out, or all but those of one class.
 
     >>> import torch
     >>> jackknife(torch.ones(4, 4).fill_diagonal_(0))
     (1.0, 1.0)
     """
-    classes = len(pairs)
-    without = (pairs.sum() - pairs.sum(dim=0) - pairs.sum(dim=1)) / ((classes - 1) * (classes - 2))
+    is_left_out = pairs.isnan()
+    values, counted = pairs.masked_fill(is_left_out, 0), (~is_left_out).to(pairs.dtype).fill_diagonal_(0)
+    without = _without_each(values) / _without_each(counted)
+    average = float(values.sum() / counted.sum())
+    if is_positive and average > 0 and bool((without > 0).all()):
+        factor = math.exp(_jackknife_half_width(without.log()))
+        return average / factor, average * factor
     half = _jackknife_half_width(without)
-    average = pair_average(pairs)
     return average - half, average + half
+
+
+def _without_each(pairs: torch.Tensor) -> torch.Tensor:
+    """The sum of all entries without the row and the column of each class, ``(C,)``."""
+    return pairs.sum() - pairs.sum(dim=0) - pairs.sum(dim=1)
 
 
 def _jackknife_half_width(without: torch.Tensor) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FeatureSet", "coded"]
+__all__ = ["FeatureSet", "coded", "id_ranks"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -82,7 +82,7 @@ class FeatureSet(ShownInNotebooks):
         if len(keys) != len(names):
             raise FeaturesError(f"{len(keys):,} ids do not go with {len(names):,} labels")
         classes, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
-        order = np.lexsort((_ranks(keys), codes))
+        order = np.lexsort((id_ranks(keys), codes))
         in_order = bool((order[:-1] < order[1:]).all())
         rows = torch.from_numpy(matrix if in_order and not copy else np.take(matrix, order, axis=0))
         ordered = tuple(keys[i] for i in order.tolist())
@@ -113,6 +113,13 @@ class FeatureSet(ShownInNotebooks):
     def counts(self) -> torch.Tensor:
         """The number of samples of each class, ``(C,)`` int64."""
         return self.labels.bincount(minlength=len(self.classes))
+
+    @property
+    def order(self) -> torch.Tensor:
+        """The numbers of the rows, sorted by class and then by id, as they are, ``(n,)`` int64."""
+        import torch
+
+        return torch.arange(len(self))
 
     def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Features and labels in batches of up to ``rows``; 1024 rows mostly stay in the cache of a core."""
@@ -181,7 +188,7 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
     return matrix.astype(kept, copy=False)
 
 
-def _ranks(keys: Sequence[str]) -> NDArray[np.intp]:
+def id_ranks(keys: Sequence[str]) -> NDArray[np.intp]:
     """The rank of each key: numbers are sorted by value, names by their letters.
 
     Raises:

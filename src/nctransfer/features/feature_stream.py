@@ -40,6 +40,10 @@ class Features(Protocol):
     def counts(self) -> torch.Tensor:
         """The number of samples of each class, ``(C,)`` int64."""
 
+    @property
+    def order(self) -> torch.Tensor:
+        """The numbers of the samples in the passes, sorted by class and then by id, ``(n,)`` int64."""
+
     def __len__(self) -> int:
         """The number of samples, n."""
 
@@ -67,6 +71,7 @@ class FeatureStream:
         info: Where the features came from.
         read: Reads all m rows from the first on, as matrices ``(b, d)`` of float32 or float64.
         images: A digest of the image of each row, ``(m,)`` int64; ``None`` if the images are not known.
+        places: The place of each row in the order of ids, ``(m,)``; by default rows are read in that order.
     """
 
     labels: torch.Tensor
@@ -75,6 +80,7 @@ class FeatureStream:
     info: FeatureInfo
     read: Callable[[], Iterable[NDArray[Any]]]
     images: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """The number of samples, n."""
@@ -84,6 +90,15 @@ class FeatureStream:
     def counts(self) -> torch.Tensor:
         """See :class:`Features`."""
         return (self.labels + 1).bincount(minlength=len(self.classes) + 1)[1:]
+
+    @property
+    def order(self) -> torch.Tensor:
+        """See :class:`Features`."""
+        import torch
+
+        kept = self.labels >= 0
+        by_id = torch.arange(len(self)) if self.places is None else self.places[kept].argsort(stable=True)
+        return by_id[self.labels[kept][by_id].argsort(stable=True)]
 
     def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """See :class:`Features`.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, reason_of
 from nctransfer.features.array_files import read_npz, read_safetensors
-from nctransfer.features.feature_set import coded
+from nctransfer.features.feature_set import coded, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.file_contents import pickled_error, reading_errors
 from nctransfer.features.parquet_files import parquet_files, parquet_table, read_parquet, vectors
@@ -100,17 +100,21 @@ def stream_features(
 
     if _format(Path(path)) != "Parquet":
         return read_features(path, label_column, feature_column, selection, class_names)
-    others = ("id", "split") if selection and selection.max_per_class else ("split",)
     files = parquet_files(Path(path))
     with reading_errors(path, "Parquet", "expected Parquet files of features"):
         stamps = {file: _stamp(file) for file in files}
-    table = parquet_table(path, files, label_column, feature_column, others, with_features=False)
-    labels, chosen, info = table.contents(None).chosen(path, selection, class_names)
+    table = parquet_table(path, files, label_column, feature_column, ("id", "split"), with_features=False)
+    contents = table.contents(None)
+    labels, chosen, info = contents.chosen(path, selection, class_names)
     codes, classes = coded([labels[i] for i in chosen])
     if not len(codes):
         raise FeaturesError(f"{str(path)!r} has no rows")
     of_rows = torch.full((len(labels),), -1)
     of_rows[torch.tensor(chosen)] = codes
+    places = None
+    if contents.ids:
+        places = torch.full((len(labels),), -1)
+        places[torch.tensor(chosen)] = torch.from_numpy(id_ranks([contents.ids[i] for i in chosen]))
 
     def read() -> Iterator[NDArray[Any]]:
         import pyarrow as pa
@@ -126,7 +130,7 @@ def stream_features(
                 _check_unchanged(file, stamp)
 
     first = next(iter(read()))
-    return FeatureStream(labels=of_rows, classes=classes, dim=first.shape[1], info=info, read=read)
+    return FeatureStream(labels=of_rows, classes=classes, dim=first.shape[1], info=info, read=read, places=places)
 
 
 def _check_unchanged(file: Path, stamp: tuple[int, int, int]) -> None:

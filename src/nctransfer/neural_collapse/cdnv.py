@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.intervals import pair_average
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.halves import LEAST
 from nctransfer.neural_collapse.measure import Measure, Undefined
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ __all__ = [
     "CDNV",
     "CDNV_DEBIASED",
     "DIRECTIONAL_CDNV",
+    "DIRECTIONAL_CDNV_DEBIASED",
     "cdnv",
     "cdnv_debiased",
     "cdnv_pairs",
     "debiased_pairs",
     "directional_cdnv",
+    "directional_cdnv_debiased",
+    "directional_debiased_pairs",
     "directional_pairs",
 ]
 
@@ -54,13 +58,35 @@ def debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     unbiased = stats.variances * stats.counts / (stats.counts - 1)
-    bias = unbiased / stats.counts
+    squared, resolved = _debiased_squares(stats)
+    values = (unbiased[:, None] + unbiased) / (2 * squared)
+    return torch.where(stats.distances == 0, torch.inf, values), resolved
+
+
+def directional_debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+    """The debiased directional CDNV, and for which ordered pairs the data resolve it; both ``(C, C)``.
+
+    Raises:
+        Undefined: A class has fewer than 4 samples.
+    """
+    import torch
+
+    if stats.crossed is None:
+        raise Undefined(
+            f"it needs {LEAST} samples per class, 2 for each half, and the smallest class has {int(stats.counts.min())}"
+        )
+    squared, resolved = _debiased_squares(stats)
+    values = stats.crossed / squared.square()
+    return torch.where(stats.distances == 0, torch.inf, values), resolved
+
+
+def _debiased_squares(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+    """``d_ij² − v_i/n_i − v_j/n_j``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
+    bias = stats.variances / (stats.counts - 1)  # v_i/n_i with the unbiased variance
     bias_pairs = bias[:, None] + bias
     squared = stats.distances.square() - bias_pairs
-    coincide = stats.distances == 0
-    resolved = ((squared > bias_pairs) | coincide).fill_diagonal_(False)
-    values = (unbiased[:, None] + unbiased) / (2 * squared)
-    return torch.where(coincide, torch.inf, values), resolved
+    resolved = (squared > bias_pairs) | (stats.distances == 0)
+    return squared, resolved.fill_diagonal_(False)
 
 
 def cdnv(stats: ClassStatistics) -> float:
@@ -87,16 +113,28 @@ def cdnv_debiased(stats: ClassStatistics) -> float:
     >>> round(cdnv_debiased(ClassStatistics.of(two)), 6)  # v = 2 and 2, d² = 100 − 1 − 1
     0.020408
     """
-    values, resolved = debiased_pairs(stats)
+    return _average_of_resolved(*debiased_pairs(stats))
+
+
+def _average_of_resolved(values: torch.Tensor, resolved: torch.Tensor) -> float:
     if not bool(resolved.any()):
         raise Undefined("no pair of classes is resolved: distances are within the noise of the class means")
     return float(values[resolved].mean())
 
 
-def _debiased_if_all_are_resolved(stats: ClassStatistics) -> torch.Tensor | None:
-    """The debiased ``V_ij`` with zeros on the diagonal, or ``None`` if the data do not resolve every pair."""
-    values, resolved = debiased_pairs(stats)
-    return values.fill_diagonal_(0) if bool(resolved.fill_diagonal_(True).all()) else None
+def _resolved_only(values: torch.Tensor, resolved: torch.Tensor) -> torch.Tensor | None:
+    """The values with zeros on the diagonal and NaN for pairs that are not resolved; ``None`` if no pair is."""
+    import torch
+
+    return torch.where(resolved, values, torch.nan).fill_diagonal_(0) if bool(resolved.any()) else None
+
+
+def _cdnv_resolved(stats: ClassStatistics) -> torch.Tensor | None:
+    return _resolved_only(*debiased_pairs(stats))
+
+
+def _directional_resolved(stats: ClassStatistics) -> torch.Tensor | None:
+    return None if stats.crossed is None else _resolved_only(*directional_debiased_pairs(stats))
 
 
 def directional_cdnv(stats: ClassStatistics) -> float:
@@ -112,6 +150,29 @@ def directional_cdnv(stats: ClassStatistics) -> float:
     return pair_average(directional_pairs(stats))
 
 
+def directional_cdnv_debiased(stats: ClassStatistics) -> float:
+    """Directional CDNV without the noise of the class means: an estimate of ``ΔᵀSigma_iΔ / ‖Δ‖⁴``, averaged over pairs.
+
+    Class means of few samples lie too far apart, and the plug-in value multiplies their noise with itself. Here each
+    class is divided into random halves A and B. With ``D_A`` and ``D_B`` the differences of the two means in each half
+    and ``S_t`` the unbiased covariance of class i in half t, the numerator is ``½ Σ_t D_Aᵀ S_t D_B``, averaged over 4
+    divisions. The denominator is the square of ``D_A · D_B`` averaged over all divisions, which is
+    ``d_ij² − v_i/n_i − v_j/n_j`` with the unbiased variances. Pairs that :func:`cdnv_debiased` leaves out are left out.
+
+    Range 0 to ∞; lower is more collapsed. It has no value if a class has fewer than 4 samples, or if noise makes the
+    average negative.
+
+    >>> two = FeatureSet.from_arrays([[0.0], [2.0], [0.0], [2.0], [10.0], [12.0], [10.0], [12.0]], "aaaabbbb")
+    >>> stats = ClassStatistics.of(two)
+    >>> round(directional_cdnv(stats), 6), round(directional_cdnv_debiased(stats), 6)
+    (0.01, 0.010135)
+    """
+    found = _average_of_resolved(*directional_debiased_pairs(stats))
+    if found < 0:
+        raise Undefined("the estimate is negative: there are too few samples for its noise")
+    return found
+
+
 CDNV = Measure(
     name="cdnv",
     function=cdnv,
@@ -121,6 +182,7 @@ CDNV = Measure(
     range="0 to ∞",
     is_usual=True,
     pairs=cdnv_pairs,
+    is_positive=True,
     in_layers=True,
     in_trajectories=True,
     is_correlated=True,
@@ -134,7 +196,8 @@ CDNV_DEBIASED = Measure(
     direction="lower",
     range="0 to ∞",
     is_usual=True,
-    pairs=_debiased_if_all_are_resolved,
+    pairs=_cdnv_resolved,
+    is_positive=True,
     label="debiased CDNV",
 )
 DIRECTIONAL_CDNV = Measure(
@@ -146,8 +209,21 @@ DIRECTIONAL_CDNV = Measure(
     range="0 to ∞",
     is_usual=True,
     pairs=directional_pairs,
+    is_positive=True,
     in_trajectories=True,
     is_correlated=True,
     label="directional CDNV",
     column="directional",
+)
+DIRECTIONAL_CDNV_DEBIASED = Measure(
+    name="directional_cdnv_debiased",
+    function=directional_cdnv_debiased,
+    meaning="corrected for few samples",
+    aspect="NC1",
+    direction="lower",
+    range="0 to ∞",
+    is_usual=True,
+    pairs=_directional_resolved,
+    is_positive=True,
+    label="debiased directional CDNV",
 )

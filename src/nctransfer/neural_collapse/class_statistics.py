@@ -2,8 +2,8 @@
 
 The first pass, :class:`~nctransfer.neural_collapse.moments.Means`, counts and averages. The second,
 :class:`~nctransfer.neural_collapse.moments.Moments`, needs the class means of the first. Both can be added, so that the
-parts of a set, on several machines if necessary, give the same result as the whole set. The memory is C·d + d² + C²
-numbers and one batch. Rows may come in any order. Everything is float64.
+parts of a set, on several machines if necessary, give the same result as the whole set. The memory is about 6·C·d + d²
++ C² numbers and one batch. Rows may come in any order. Everything is float64.
 
 With ``mu_c`` the class means, ``mu_G`` their unweighted mean and ``r = f − mu_c`` the residual of a sample, one matrix
 product ``g = r · (mu_j − mu_G)`` for all classes j gives every quantity of two classes:
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Self
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.sample_content import Duplicates
+from nctransfer.neural_collapse.halves import Halves, first_halves
 from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ClassStatistics:
         within: ``Sigma_W``, ``(d, d)``.
         covariance: The covariance of all samples about their mean, ``(d, d)``; classes are weighted by their size.
         ncc_accuracies: The leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
+        crossed: An estimate of ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)`` in which the noise of the means is not squared,
+            ``(C, C)``, see :mod:`~nctransfer.neural_collapse.halves`; ``None`` if a class has fewer than 4 samples.
         duplicates: How many rows are equal to an earlier row.
         head: A linear classifier for these classes; ``None`` if there is none.
         agreement: The share of samples for which the head and the nearest centre predict the same class; ``None`` if
@@ -66,6 +69,7 @@ class ClassStatistics:
     within: torch.Tensor
     covariance: torch.Tensor
     ncc_accuracies: torch.Tensor
+    crossed: torch.Tensor | None = None
     duplicates: Duplicates = field(default_factory=Duplicates)
     head: LinearHead | None = None
     agreement: float | None = None
@@ -106,8 +110,9 @@ class ClassStatistics:
                 f"{counted(int(features.counts.min()), 'sample')}",
                 "give at least 2 classes with 2 samples each",
             )
-        means = Means.of(features, with_float64(device))
-        return cls.from_passes(means, Moments.of(features, means))
+        is_first = first_halves(features)
+        means = Means.of(features, with_float64(device), is_first)
+        return cls.from_passes(means, Moments.of(features, means, is_first))
 
     @classmethod
     def from_passes(cls, means: Means, moments: Moments) -> Self:
@@ -131,8 +136,18 @@ class ClassStatistics:
             within=geometry.without_rounding(within).cpu(),
             covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
             ncc_accuracies=(moments.right / counts).cpu(),
+            crossed=_crossed(means, moments, geometry, variances),
             duplicates=means.duplicates,
         )
+
+
+def _crossed(means: Means, moments: Moments, geometry: Geometry, variances: torch.Tensor) -> torch.Tensor | None:
+    halves = Halves.of(means)
+    if halves is None or moments.crossed is None:
+        return None
+    found = moments.crossed - halves.of_means(geometry.centred)
+    found[variances == 0] = 0
+    return found.fill_diagonal_(0).cpu()
 
 
 def ncc_accuracies(features: Features, centres: ClassStatistics, device: str = "auto") -> torch.Tensor:

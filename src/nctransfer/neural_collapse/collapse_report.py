@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the example
-from nctransfer.intervals import jackknife
+from nctransfer.intervals import jackknife, pair_average
 from nctransfer.neural_collapse.cdnv import cdnv_pairs, debiased_pairs, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
@@ -59,6 +59,8 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
         features: What was measured.
         metrics: Every measure by name, also those of other packages; ``None`` where it is not defined.
         intervals: 95% intervals of averages over pairs, by delete-one-class jackknife, for three classes or more.
+        left_out: The share of the pairs that an average leaves out because the samples do not tell the two classes
+            apart, by measure, if there is such a pair. These are the closest pairs, so the average is too low.
         undefined: The reason for each ``None``.
         pairs: Pairs of classes, those with the highest CDNV first.
         pairs_along: Pairs of classes, those with the highest directional CDNV first, in the higher of the two
@@ -70,6 +72,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
     features: FeatureInfo
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    left_out: dict[str, float] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     pairs: tuple[PairCollapse, ...] = ()
     pairs_along: tuple[PairCollapse, ...] = ()
@@ -82,6 +85,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
             "features": self.features.to_dict(),
             "metrics": self.metrics,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "left_out": self.left_out,
             "undefined": self.undefined,
             "pairs": [pair._asdict() for pair in self.pairs],
             "pairs_along": [pair._asdict() for pair in self.pairs_along],
@@ -183,10 +187,13 @@ def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str]
             metrics[name] = float(measure.function(stats))
         except Undefined as reason:
             metrics[name], undefined[name] = None, str(reason)
+    found = {name: measure.pairs(stats) for name, measure in MEASURES.items() if measure.pairs is not None}
+    by_pair = {name: values for name, values in found.items() if values is not None and metrics[name] is not None}
     return CollapseReport(
         features=features.describe(),
         metrics=metrics,
-        intervals=_intervals(stats),
+        intervals=_intervals(by_pair),
+        left_out={name: share for name, values in by_pair.items() if (share := _share_left_out(values)) > 0},
         undefined=undefined,
         pairs=_closest_pairs(stats, classes, cdnv_pairs(stats), pairs),
         pairs_along=_closest_pairs(stats, classes, directional_pairs(stats), pairs),
@@ -195,21 +202,27 @@ def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str]
     )
 
 
-FEW = 10  # samples per class, below which measures that are not debiased are far too low
+FEW = 10  # samples per class, below which measures that are not debiased are far off
+NOISY = 0.1  # the share of noise in squared distances at which they are off by as much
 
 
 def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]:
     """What a reader of the numbers should know about the data."""
-    if few := int((stats.counts < FEW).sum()):
+    few, noise = int((stats.counts < FEW).sum()), _noise_share(stats)
+    if few or noise > NOISY:
+        why = f"{counted(few, 'class has', 'classes have')} fewer than {FEW} samples, and " if few else ""
         yield (
-            f"{counted(few, 'class has', 'classes have')} fewer than {FEW} samples: all measures except cdnv_debiased "
-            "show more collapse than there is; compare only sets with the same number of samples per class"
+            f"{why}{noise:.0%} of the squared distance between two class means is their noise: cdnv and nc1 show "
+            "more collapse than there is, and ncc_accuracy shows less, because it rises with the number of samples per "
+            "class; read cdnv_debiased and directional_cdnv_debiased, and compare only sets with the same number of "
+            "samples per class"
         )
     if unresolved := _pairs_where(~debiased_pairs(stats)[1], classes):
         every = len(classes) * (len(classes) - 1) // 2
-        count = f"1 of {every:,} pairs is" if len(unresolved) == 1 else f"{len(unresolved):,} of {every:,} pairs are"
         yield (
-            f"{count} closer than the noise of the class means and left out of cdnv_debiased: {join_names(unresolved)}"
+            f"these samples do not tell {len(unresolved):,} of {counted(every, 'pair')} of classes apart: "
+            f"{join_names(unresolved)}; cdnv_debiased and directional_cdnv_debiased leave such pairs out, which are "
+            "the closest, and are too low"
         )
     if same := _pairs_where(stats.distances == 0, classes):
         yield f"these classes have the same mean, and so an infinite CDNV: {join_names(same)}"
@@ -223,19 +236,29 @@ def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]
         yield f"{stats.duplicates}: ncc_accuracy is too high, because an image is left out but its copy is not"
 
 
+def _noise_share(stats: ClassStatistics) -> float:
+    """The share of noise in the squared distance between two class means, averaged over the pairs; 1 at most."""
+    import torch
+
+    noise = stats.variances / (stats.counts - 1)
+    shares = (noise[:, None] + noise) / stats.distances.square()
+    return pair_average(torch.where(stats.distances > 0, shares.clamp(max=1), 0.0))
+
+
 def _widest_classes(stats: ClassStatistics, classes: tuple[str, ...]) -> tuple[ClassCollapse, ...]:
     columns = (stats.counts.long(), stats.variances, stats.ncc_accuracies)
     rows = [ClassCollapse(*row) for row in zip(classes, *(column.tolist() for column in columns), strict=True)]
     return tuple(sorted(rows, key=lambda row: -row.variance))
 
 
-def _intervals(stats: ClassStatistics) -> dict[str, tuple[float, float]]:
+def _intervals(by_pair: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
     """The intervals of the measures that are averages over pairs, where they are finite."""
-    if len(stats.counts) < 3:
-        return {}
-    matrices = {name: measure.pairs(stats) for name, measure in MEASURES.items() if measure.pairs is not None}
-    found = {name: jackknife(pairs) for name, pairs in matrices.items() if pairs is not None}
+    found = {name: jackknife(pairs, MEASURES[name].is_positive) for name, pairs in by_pair.items() if len(pairs) >= 3}
     return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
+
+
+def _share_left_out(pairs: torch.Tensor) -> float:
+    return int(pairs.isnan().sum()) / (len(pairs) * (len(pairs) - 1))
 
 
 def _closest_pairs(

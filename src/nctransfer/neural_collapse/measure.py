@@ -32,7 +32,10 @@ class Measure:
         range: The range of its values, for the table.
         is_usual: Whether tables show it unless they show all measures.
         pairs: For an average over ordered pairs of classes, which then has an interval: from the statistics to the
-            values ``(C, C)`` with zeros on the diagonal, or to ``None`` if some pairs have no value.
+            values ``(C, C)`` with zeros on the diagonal and NaN for pairs that are left out, or to ``None`` if there is
+            no value.
+        is_positive: Whether what such an average estimates is positive, so that its interval is taken on the
+            logarithmic scale.
         in_layers: Whether the table of layers shows it.
         in_trajectories: Whether tables and figures of a trajectory show it.
         is_correlated: Whether a trajectory gives its rank correlation with accuracy.
@@ -48,6 +51,7 @@ class Measure:
     range: str = ""
     is_usual: bool = False
     pairs: Callable[[ClassStatistics], torch.Tensor | None] | None = None
+    is_positive: bool = False
     in_layers: bool = False
     in_trajectories: bool = False
     is_correlated: bool = False

@@ -30,6 +30,7 @@ class MeasureAttributes:
     cdnv = _Metric()
     cdnv_debiased = _Metric()
     directional_cdnv = _Metric()
+    directional_cdnv_debiased = _Metric()
     nc1 = _Metric()
     separation_fuzziness = _Metric()
     variance_ratio = _Metric()

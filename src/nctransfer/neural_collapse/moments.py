@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.features.sample_content import Duplicates, row_digests
+from nctransfer.neural_collapse.halves import Halves, first_halves
 
 if TYPE_CHECKING:
     import torch
@@ -23,41 +25,68 @@ class Means:
         counts: The number of samples of each class, ``(C,)``.
         shift: The first feature, ``(d,)``. It is subtracted from all features, so that sums lose no digits.
         sums: The sum over each class of features minus the shift, ``(C, d)``.
+        halves: The same sum over the first half of each class, for each of S splits, ``(S, C, d)``.
+        half_counts: The number of samples in these halves, ``(S, C)``.
         prints: A digest of each row and its class code, ``(2, n)`` int64, in pieces; equal rows have equal digests.
     """
 
     counts: torch.Tensor
     shift: torch.Tensor
     sums: torch.Tensor
+    halves: torch.Tensor
+    half_counts: torch.Tensor
     prints: list[torch.Tensor]
 
     @classmethod
-    def of(cls, features: Features, device: torch.device) -> Means:
-        """One pass over the rows."""
+    def of(cls, features: Features, device: torch.device, is_first: torch.Tensor | None = None) -> Means:
+        """One pass over the rows of a set, or of a part of it.
+
+        Args:
+            features: The set or the part.
+            device: Where to compute.
+            is_first: Which rows are in the first half of their class, ``(n, S)``; by default those of the set, see
+                :func:`~nctransfer.neural_collapse.halves.first_halves`. A part needs those that its rows have in the
+                whole set.
+        """
         import torch
 
-        counts = torch.zeros(len(features.classes), dtype=torch.float64, device=device)
-        sums = torch.zeros(len(features.classes), features.dim, dtype=torch.float64, device=device)
-        shift = torch.zeros(features.dim, dtype=torch.float64, device=device)
-        prints, done = torch.empty(2, len(features), dtype=torch.int64), 0
+        is_first = first_halves(features) if is_first is None else is_first
+        classes, splits = len(features.classes), is_first.shape[1]
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        new = cls(
+            counts=zeros(classes),
+            shift=zeros(features.dim),
+            sums=zeros(classes, features.dim),
+            halves=zeros(splits, classes, features.dim),
+            half_counts=zeros(splits, classes),
+            prints=[torch.empty(2, len(features), dtype=torch.int64)],
+        )
+        done = 0
         for rows, codes in features.batches():
-            labels, values = codes.to(device), rows.to(device, torch.float64)
+            labels, values = codes.to(device), rows.to(device, torch.float64, copy=True)
             if not done and len(rows):
-                shift = values[0].clone()
-            sums.index_add_(0, labels, values - shift)
-            counts += labels.bincount(minlength=len(counts))
+                new.shift.copy_(values[0])
+            values -= new.shift
+            new.sums.index_add_(0, labels, values)
+            new.counts.add_(labels.bincount(minlength=classes))
+            batch = slice(done, done + len(rows))
+            for split, chosen in enumerate(is_first[batch].to(device).T):
+                new.halves[split].index_add_(0, labels[chosen], values[chosen])
+                new.half_counts[split].add_(labels[chosen].bincount(minlength=classes))
             # One tensor for all: if small ones were kept, each would keep the memory of its batch from being freed.
-            prints[:, done : done + len(rows)] = torch.stack([row_digests(rows), codes])
+            new.prints[0][:, batch] = torch.stack([row_digests(rows), codes])
             done += len(rows)
-        return cls(counts=counts, shift=shift, sums=sums, prints=[prints])
+        return new
 
     def __add__(self, other: Means) -> Means:
         """The sums over two parts of one set."""
-        moved = other.sums + other.counts[:, None] * (other.shift - self.shift)
+        move = other.shift - self.shift
         return Means(
             counts=self.counts + other.counts,
             shift=self.shift,
-            sums=self.sums + moved,
+            sums=self.sums + other.sums + other.counts[:, None] * move,
+            halves=self.halves + other.halves + other.half_counts[:, :, None] * move,
+            half_counts=self.half_counts + other.half_counts,
             prints=self.prints + other.prints,
         )
 
@@ -81,6 +110,8 @@ class Moments:
         within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal.
         pooled: The sum of ``r rᵀ``, ``(d, d)``, on and above the diagonal; ``None`` if all classes have the same size,
             so that it is ``n within``.
+        crossed: The sum of :meth:`Halves.products <nctransfer.neural_collapse.halves.Halves.products>` over each
+            class, ``(C, C)``; ``None`` if a class is too small for halves.
     """
 
     squares: torch.Tensor
@@ -89,13 +120,21 @@ class Moments:
     right: torch.Tensor
     within: torch.Tensor
     pooled: torch.Tensor | None
+    crossed: torch.Tensor | None
 
     @classmethod
-    def of(cls, features: Features, means: Means) -> Moments:
-        """One pass over the rows of a set, or of a part of it, given the means of the whole set."""
+    def of(cls, features: Features, means: Means, is_first: torch.Tensor | None = None) -> Moments:
+        """One pass over the rows of a set, or of a part of it, given the means of the whole set.
+
+        Args:
+            features: The set or the part.
+            means: The means of the whole set.
+            is_first: As in :meth:`Means.of`.
+        """
         import torch
 
-        geometry = Geometry(means)
+        geometry, halves = Geometry(means), Halves.of(means)
+        is_first = first_halves(features) if is_first is None else is_first
         counts, classes, dim = geometry.counts, len(geometry.counts), features.dim
         balanced = bool((counts == counts[0]).all())
         zeros = counts.new_zeros
@@ -106,28 +145,43 @@ class Moments:
             right=zeros(classes),
             within=zeros(dim, dim),
             pooled=None if balanced else zeros(dim, dim),
+            crossed=None if halves is None else zeros(classes, classes),
         )
         weights = 1 / (classes * counts)
-        shrink = (counts / (counts - 1)).square()
-        squared = geometry.distances.square()
+        done = 0
         for rows, labels in features.batches(512):
             labels = labels.to(counts.device)
             residuals = rows.to(counts.device, torch.float64) - geometry.means[labels]  # (b, d)
-            norms = residuals.square().sum(dim=1)
-            new.squares.index_add_(0, labels, norms)
-            new.fourths.index_add_(0, labels, norms.square())
             projected = residuals @ geometry.centred.T  # (b, C)
             projected -= projected.gather(1, labels[:, None])  # r · (mu_j − mu_i)
-            new.directional.index_add_(0, labels, projected.square())
-            excess = projected.mul_(-2).add_(squared[labels])  # (b, C): ‖f − mu_j‖² − ‖r‖², zero for the own class
-            # Leave-one-out: without the sample itself, the centre of its class is n/(n−1) times as far away.
-            others = excess.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
-            is_right = norms * (shrink[labels] - 1) < others
-            new.right.index_add_(0, labels, is_right.to(torch.float64))
+            if new.crossed is not None and halves is not None:
+                sides = is_first[done : done + len(rows)].to(counts.device)
+                new.crossed.index_add_(0, labels, halves.products(residuals, projected, labels, sides))
+            new._add_lengths(geometry, residuals.square().sum(dim=1), projected, labels)
             if new.pooled is not None:
                 _add_outer(new.pooled, residuals)
             _add_outer(new.within, residuals.mul_(weights[labels].sqrt()[:, None]))
+            done += len(rows)
         return new
+
+    def _add_lengths(
+        self, geometry: Geometry, norms: torch.Tensor, projected: torch.Tensor, labels: torch.Tensor
+    ) -> None:
+        """Add what the squared lengths ``(b,)`` and the projections ``(b, C)`` of some residuals give.
+
+        The projections are overwritten.
+        """
+        import torch
+
+        shrink = (geometry.counts / (geometry.counts - 1)).square()
+        self.squares.index_add_(0, labels, norms)
+        self.fourths.index_add_(0, labels, norms.square())
+        self.directional.index_add_(0, labels, projected.square())
+        # (b, C): ‖f − mu_j‖² − ‖r‖², zero for the own class
+        excess = projected.mul_(-2).add_(geometry.distances.square()[labels])
+        # Leave-one-out: without the sample itself, the centre of its class is n/(n−1) times as far away.
+        others = excess.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
+        self.right.index_add_(0, labels, (norms * (shrink[labels] - 1) < others).to(torch.float64))
 
     def __add__(self, other: Moments) -> Moments:
         """The sums over two parts of one set."""

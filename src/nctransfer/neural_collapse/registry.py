@@ -7,7 +7,7 @@ list the entry below, and give it an oracle in a test. Other packages add theirs
 
 from __future__ import annotations
 
-from nctransfer.neural_collapse.cdnv import CDNV, CDNV_DEBIASED, DIRECTIONAL_CDNV
+from nctransfer.neural_collapse.cdnv import CDNV, CDNV_DEBIASED, DIRECTIONAL_CDNV, DIRECTIONAL_CDNV_DEBIASED
 from nctransfer.neural_collapse.class_means import EQUIANGULARITY, EQUINORM, ETF_ERROR, MAXIMAL_ANGLE, MEAN_UNIFORMITY
 from nctransfer.neural_collapse.effective_dimension import (
     EFFECTIVE_RANK,
@@ -34,6 +34,7 @@ MEASURES: Registry[Measure] = Registry(
         CDNV,
         CDNV_DEBIASED,
         DIRECTIONAL_CDNV,
+        DIRECTIONAL_CDNV_DEBIASED,
         NC1,
         SEPARATION_FUZZINESS,
         VARIANCE_RATIO,

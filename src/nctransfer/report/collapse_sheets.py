@@ -28,9 +28,10 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
     for name in names:
         measure, ends = MEASURES[name], report.intervals.get(name)
         interval = f"{format_number(ends[0])} to {format_number(ends[1])}" if ends else ""
-        rows.append(
-            [name, format_number(report.metrics[name]), interval, ARROWS.get(measure.direction, ""), measure.meaning]
-        )
+        meaning = measure.meaning
+        if share := report.left_out.get(name):
+            meaning += f"; too low: without {'<1%' if share < 0.005 else f'{share:.0%}'} of the pairs"
+        rows.append([name, format_number(report.metrics[name]), interval, ARROWS.get(measure.direction, ""), meaning])
     sheets = [
         Sheet(
             "Neural collapse",

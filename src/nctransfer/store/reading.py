@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import FeaturesError, reason_of
-from nctransfer.features.feature_set import FeatureSet, coded
+from nctransfer.features.feature_set import FeatureSet, coded, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.selection import Selection
@@ -97,6 +97,7 @@ class Snapshot:
         found = self._locate(selection, {column, *beside})
         codes, classes = coded([image.label for image in found.images])
         order = np.argsort(found.positions, kind="stable")
+        places = id_ranks([image.id for image in found.images])
         return FeatureStream(
             labels=codes[torch.from_numpy(order)],
             classes=classes,
@@ -104,6 +105,7 @@ class Snapshot:
             info=found.manifest.info(selection, column),
             read=partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
             images=found.image_digests[torch.from_numpy(order)],
+            places=torch.from_numpy(places[order]),
         )
 
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
