@@ -21,9 +21,10 @@ from scipy.stats import spearmanr
 
 import nctransfer as nct
 import tiny
-from messages import logged, raises
+from messages import logged, only, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.checkpoints import following
 from nctransfer.checkpoints.files import find_checkpoints, steps
 from nctransfer.checkpoints.following import follow, trajectory
 from nctransfer.checkpoints.rehearsal import rehearse
@@ -622,7 +623,7 @@ def test_a_task_that_the_data_cannot_give_is_said_before_anything_runs(
     ("wrong", "said", "hint"),
     [
         ({"classes": ["c1"]}, [1], []),
-        ({"source_classes": TRAINED, "test_split": "train"}, ["train"], ["--source-test"]),
+        ({"source_classes": TRAINED, "test_split": "train"}, ["source-train"], ["source-test"]),
         ({"source_classes": ["c0", "c1", "rare"]}, ["'rare'"], []),
     ],
     ids=["one class", "one set", "other classes"],
@@ -634,6 +635,37 @@ def test_samples_that_make_no_collapse_are_said_before_anything_runs(
     with raises(FeaturesError, *said, hint=hint):
         trajectory(MODEL, training, data, **{"split": "test", **SMALL, **wrong})
     assert ran() == 0
+
+
+def test_what_weakens_a_conclusion_is_said_once_before_anything_runs(
+    training: Path, data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target holds classes, and in the same split images, that the source has."""
+    call = following.extract_to_store
+
+    def extract(*arguments: Any) -> Any:
+        assert len(logged(caplog)) == 2
+        return call(*arguments)
+
+    monkeypatch.setattr(following, "extract_to_store", extract)
+    found = trajectory(MODEL, training, data, split="test", classes=["c1", *NEW], source_classes=TRAINED, **SMALL)
+    assert len(found.points) == 3
+    assert list(found.warnings) == logged(caplog) == found.to_dict()["warnings"]
+    shared, classes = found.warnings
+    only([shared], 7, 28, "source-test", "target")
+    only([classes], 1, 4, "'c1'")
+
+
+def test_copies_under_another_name_are_found_by_their_content(
+    training: Path, data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = {"split": "test", "classes": NEW, "source_classes": TRAINED, **SMALL}
+    assert trajectory(MODEL, training, data, **run).warnings == ()
+    for number in range(2):
+        shutil.copy(data / "train" / "c0" / f"{number}.png", data / "test" / "c0" / f"copy {number}.png")
+    found = trajectory(MODEL, training, data, **run).warnings
+    assert list(found) == logged(caplog, 16)  # once, and not for each checkpoint
+    only(found, 2, 16, "source-train", "source-test")
 
 
 def test_a_checkpoint_that_overflows_for_some_images_has_diverged(tmp_path: Path, data: Path) -> None:

@@ -40,7 +40,7 @@ from terminal import (
     warnings_of,
 )
 
-MEANS = np.random.default_rng(0).normal(size=(26, 8))
+MEANS = np.tile(np.random.default_rng(0).normal(size=(26, 8)), 8)
 PETS = {"zero": 0, "one": 1, "two": 2, "three": 3}
 USUAL = [name for name, measure in MEASURES.items() if measure.is_usual]
 
@@ -293,7 +293,8 @@ def test_the_target_may_be_extracted_and_the_source_named(
     extracted: tuple[Path, Path, str], stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backbone, "__call__", lambda *_: pytest.fail("an image is run again"))
-    train, test = (npz(tmp_path / f"{seed}.npz", seed=seed) for seed in (0, 1))
+    width = data_of("collapse", stored)["features"]["dim"]
+    train, test = (npz(tmp_path / f"{seed}.npz", seed=seed, d=width) for seed in (0, 1))
     command = ("collapse", *VIT, "--data", extracted[0], "--source-train", train, "--source-test", test)
     result = done(*command, "--format", "json")
     assert noted(result, 48)  # images that are in the cache
@@ -311,6 +312,38 @@ def test_one_sample_of_the_source_alone(option: str, one: Path, target: Path) ->
 def test_a_source_of_other_classes(one: Path, target: Path) -> None:
     error = refusal("collapse", one, "--source-train", one, "--source-test", target)
     error.expect("FeaturesError", "source-train", "source-test", 9, "a")  # a to f, and x to z
+
+
+def test_samples_in_order_bring_no_warning(one: Path, other: Path, target: Path) -> None:
+    command = ("collapse", target, "--source-train", one, "--source-test", other)
+    assert data_of(*command)["warnings"] == []
+    assert all(shows(warning, "cdnv_debiased") for warning in warnings_of(done(*command)))  # a pair too close
+
+
+def test_what_weakens_a_conclusion_is_said_and_in_json(one: Path, other: Path, tmp_path: Path) -> None:
+    arrays = [dict(np.load(path)) for path in (one, other)]
+    for name in ("feature", "label"):  # 7 images of the training sample among those of the test
+        arrays[1][name] = np.concatenate([arrays[1][name], arrays[0][name][:7]])
+    np.savez(leaking := tmp_path / "leaking.npz", **arrays[1])
+    partly = npz(tmp_path / "partly.npz", "efxy", seed=3)
+    command = ("collapse", partly, "--source-train", one, "--source-test", leaking)
+    found = data_of(*command)["warnings"]
+    assert len(found) == 2
+    assert shows(found[0], 7, 157, "source-train", "source-test")
+    assert shows(found[1], 2, 4, "'e'", "'f'", "target")
+    result = done(*command)
+    assert warned(result, 7, 157, "source-test")
+    assert warned(result, "'e'", "'f'")
+
+
+def test_another_backbone_or_the_same_samples(extracted: tuple[Path, Path, str], stored: str, tmp_path: Path) -> None:
+    settings = ("--data", extracted[0], "--random-init", "--seed", "1")
+    otherwise = data_of("extract", "--model", "test_vit", *settings)["id"]
+    smaller = data_of("extract", *VIT, "--data", extracted[0], "--mean", "0.4,0.4,0.4")["id"]
+    error = refusal("collapse", stored, "--source-train", smaller, "--source-test", otherwise)
+    error.expect("FeaturesError", "source-train", "source-test", "weights", hint="--model")
+    error = refusal("collapse", stored, "--source-train", stored, "--source-test", stored)
+    error.expect("FeaturesError", "source-train", "source-test", 48)
 
 
 # Layers

@@ -535,7 +535,7 @@ def test_theory_may_be_left_out(two: tuple[object, ...]) -> None:
 
 def test_json_says_all(ready: tuple[object, ...], training: Path) -> None:
     found = data_of(*ready)
-    assert found.keys() == {"model", "transform", "checkpoints", "best", "failed", "provenance"}
+    assert found.keys() == {"model", "transform", "checkpoints", "best", "failed", "warnings", "provenance"}
     assert (found["model"], found["failed"]) == ("test_vit", {})
     assert [point["checkpoint"] for point in found["checkpoints"]] == [f"epoch-{n}.safetensors" for n in EPOCHS]
     assert [point["step"] for point in found["checkpoints"]] == list(EPOCHS)
@@ -759,7 +759,7 @@ def test_the_same_command_again_runs_nothing(ready: tuple[object, ...], monkeypa
 
 
 def test_only_checkpoints_that_are_new_are_run(
-    training: Path, data: Path, tmp_path: Path, ran: Callable[[], int]
+    training: Path, data: Path, tmp_path: Path, ran: Callable[[], int], names: Callable[..., Path]
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -768,7 +768,7 @@ def test_only_checkpoints_that_are_new_are_run(
         shutil.copy(training / f"epoch-{epoch}.safetensors", folder)
         assert len(rows_of(done(*command).stdout)) == len([*folder.iterdir()])
         assert ran() == 36
-    options = ("--split", "train", "--source", data)  # of which one half is there
+    options = ("--split", "train", "--classes", names(*NEW), "--source", data)  # of which one half is there
     assert noted(done(*command, *options, "--verbose"), 36, 72)
     assert ran() == 2 * 36
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.sources.source import ImageSource
 
 __all__ = ["follow", "trajectory"]
@@ -171,7 +171,8 @@ def follow(
         )
     if request.layers is not None:
         raise ModelError("a trajectory measures the last layer only", "leave out --layers")
-    rehearse(samples, task, runtime.device)
+    warnings: dict[str, None] = {}
+    _warn(rehearse(samples, task, runtime.device), warnings)
     collapse_of = _CollapseOf(store, request, samples_by_source(samples), runtime, skip_broken)
     points: list[Point] = []
     transform: Mapping[str, Any] = {}
@@ -185,9 +186,11 @@ def follow(
             failed[name] = error
             log.warning("%s is left out: %s", where, error)
             continue
+        _warn(measured.collapse.warnings, warnings)
         result = run_fewshot(measured.target, task, device=runtime.device, progress=tell)
         same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
-        points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=measured.reports, fewshot=result))
+        reports = measured.collapse.reports
+        points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=reports, fewshot=result))
         transform = measured.transform
         same = f" (the same weights as {same_as!r})" if same_as else ""
         log.info("%s: %s%s", where, _in_short(points[-1]), same)
@@ -198,7 +201,16 @@ def follow(
         transform=transform,
         points=_with_steps(points),
         failed={name: str(error) for name, error in failed.items()},
+        warnings=tuple(warnings),
     )
+
+
+def _warn(found: Iterable[str], known: dict[str, None]) -> None:
+    """Log warnings that are not among the known ones, and note them there."""
+    for warning in found:
+        if warning not in known:
+            known[warning] = None
+            log.warning("%s", warning)
 
 
 def _with_steps(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -210,7 +222,7 @@ class _Measured(NamedTuple):
     """The features of the target under one checkpoint, the collapse of every sample, and what was done to images."""
 
     target: FeatureSet
-    reports: Mapping[str, CollapseReport]
+    collapse: CollapseComparison
     transform: Mapping[str, Any]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source
-from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET
+from nctransfer.checkpoints.trajectory_result import TARGET
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
@@ -18,21 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["rehearse"]
 
-log = logging.getLogger(__name__)
 
-
-def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cpu") -> None:
+def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cpu") -> tuple[str, ...]:
     """Check with the labels alone that :func:`follow` can measure the samples, before images go through a backbone.
+
+    In place of features, each image has a number of its own, so that images in two samples are noticed.
 
     Args:
         samples: The samples that :func:`follow` would measure.
         task: The few-shot task on the target.
         device: Where to compute.
 
+    Returns:
+        What weakens a conclusion from the samples, see :func:`~nctransfer.neural_collapse.comparisons.compare_samples`.
+
     Raises:
         NCTransferError: Something cannot be measured.
     """
     sets: dict[str, FeatureSet] = {}
+    before = 0  # the images of earlier sources
     for source, wanted in samples_by_source(samples).items():
         columns = [
             list(column) for column in zip(*((one.id, one.label, one.split) for one in source.list()), strict=True)
@@ -41,13 +44,8 @@ def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cp
             rows = selection.apply(*columns)
             info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)
             labels = [columns[1][row] for row in rows]
-            sets[name] = FeatureSet.from_arrays(rows[:, None].astype(float), labels, info=info)
-    if SOURCE[0] in sets and (both := sorted({*sets[TARGET].classes} & {*sets[SOURCE[0]].classes})):
-        log.warning(
-            "%s of the target's %d classes are trained on (%r …): choose others by --classes or --exclude-classes",
-            len(both),
-            len(sets[TARGET].classes),
-            both[0],
-        )
-    collapse_of_samples(sets, device)
+            sets[name] = FeatureSet.from_arrays(rows[:, None] + float(before), labels, info=info)
+        before += len(columns[0])
+    compared = collapse_of_samples(sets, device)
     plan_episodes(task, sets[TARGET])
+    return compared.warnings

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.checkpoints.trajectory_result import SOURCE, TARGET
 from nctransfer.neural_collapse.collapse_report import collapse
-from nctransfer.neural_collapse.comparisons import compare_samples
+from nctransfer.neural_collapse.comparisons import CollapseComparison, compare_samples
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.sources.source import ImageSource
     from nctransfer.sources.source_kind import ReadingOptions
 
@@ -72,8 +71,8 @@ def samples_by_source(samples: Mapping[str, Sample]) -> dict[ImageSource, dict[s
     return dict(reversed(found.items()))
 
 
-def collapse_of_samples(sets: Mapping[str, FeatureSet], device: str) -> dict[str, CollapseReport]:
+def collapse_of_samples(sets: Mapping[str, FeatureSet], device: str) -> CollapseComparison:
     """The collapse of every sample; with the two samples of the source, all three compared."""
     if len(sets) == 1:
-        return {TARGET: collapse(sets[TARGET], device=device)}
-    return compare_samples(sets[TARGET], *(sets[name] for name in SOURCE), device=device).reports
+        return CollapseComparison(reports={TARGET: collapse(sets[TARGET], device=device)})
+    return compare_samples(sets[TARGET], *(sets[name] for name in SOURCE), device=device)

@@ -100,12 +100,14 @@ class Trajectory(ShownInNotebooks):
         transform: What is done to images: size, crop, colours.
         points: One point per checkpoint, in the order of training; those without a step come last.
         failed: Why a checkpoint could not be measured, by its name.
+        warnings: What weakens a conclusion from the samples, such as images that two of them share.
     """
 
     model: str
     transform: Mapping[str, Any]
     points: tuple[Point, ...]
     failed: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def distinct(self) -> tuple[Point, ...]:
@@ -167,6 +169,7 @@ class Trajectory(ShownInNotebooks):
             "checkpoints": rows,
             "best": [asdict(one) for one in self.best()],
             "failed": dict(self.failed),
+            "warnings": list(self.warnings),
         }
 
     def to_frame(self) -> pd.DataFrame:

@@ -175,6 +175,8 @@ def collapse(
         if len(names) > 1 or samples.is_given or backbone.layers is not None:
             found = again_if_changed(lambda: _comparison(names, samples, given, show.computed_pairs))
             reports = found.reports
+            for warning in found.warnings:
+                log.warning("%s", warning)
             sheets = comparison_sheets(found, show.all_measures)
             explains_all = show.all_measures or backbone.layers is not None
         else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_stream import Features
 
-__all__ = ["Duplicates", "SampleContent", "duplicates_in", "row_digests", "without_duplicates"]
+__all__ = ["Duplicates", "SampleContent", "duplicates_in", "images_of", "row_digests", "without_duplicates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,19 +125,35 @@ class SampleContent:
 
         pieces = [(row_digests(rows), labels) for rows, labels in features.batches()]
         rows, labels = (torch.cat(column) for column in zip(*pieces, strict=True))
-        images = features.images
-        if images is not None and isinstance(features, FeatureStream):
-            images = images[features.labels >= 0]
-        return cls(rows=rows, labels=labels, images=images)
+        return cls(rows=rows, labels=labels, images=images_of(features))
 
     def is_in(self, other: SampleContent) -> torch.Tensor:
-        """Which samples are also in another set, by their features or by their images, ``(n,)`` bool."""
+        """Which samples are also in another set, by their features or by their images, ``(n,)`` bool.
+
+        Features that samples of several classes have, as zeros of a backbone that has died, do not tell images.
+        """
         import torch
 
-        found = torch.isin(self.rows, other.rows)
+        found = torch.isin(self.rows, other.rows[other._tells]) & self._tells
         if self.images is not None and other.images is not None:
             found |= torch.isin(self.images, other.images)
         return found
+
+    @property
+    def _tells(self) -> torch.Tensor:
+        """Which samples have features that only one class has, ``(n,)`` bool."""
+        import torch
+
+        several = self.labels[_first_equal(self.rows)] != self.labels
+        return ~torch.isin(self.rows, self.rows[several])
+
+
+def images_of(features: Features) -> torch.Tensor | None:
+    """A digest of the image of each sample, ``(n,)`` int64; ``None`` if the images are not known."""
+    if features.images is None or isinstance(features, FeatureSet):
+        return features.images
+    assert isinstance(features, FeatureStream)
+    return features.images[features.labels >= 0]
 
 
 def row_digests(rows: torch.Tensor) -> torch.Tensor:

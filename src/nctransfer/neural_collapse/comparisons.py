@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.errors import FeaturesError
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.collapse_report import collapse, make_report, usable_classes
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.neural_collapse.sample_checks import check_samples, check_sets
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -31,16 +32,18 @@ class CollapseComparison(ShownInNotebooks):
         ratios: Ratios of the measures of two sets, by ``numerator/denominator``; empty unless samples of one backbone
             are compared.
         fit: How separation grows with depth, see :func:`compare_layers`; empty unless layers are compared.
+        warnings: What weakens a conclusion from the comparison, such as images that two samples share.
     """
 
     reports: dict[str, CollapseReport]
     ratios: dict[str, dict[str, float | None]] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as a dictionary for JSON."""
         sets = [{"name": name, **report.to_dict()} for name, report in self.reports.items()]
-        return {"sets": sets, "ratios": self.ratios, "fit": self.fit}
+        return {"sets": sets, "ratios": self.ratios, "fit": self.fit, "warnings": list(self.warnings)}
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each set and measure: ``set``, and the columns of :meth:`CollapseReport.to_frame`."""
@@ -65,7 +68,7 @@ def compare_sets(sets: Mapping[str, Features], *, pairs: int | None = 5, device:
         FeaturesError: A set has fewer than two classes with two samples.
     """
     reports = {name: collapse(features, pairs=pairs, device=device) for name, features in sets.items()}
-    return CollapseComparison(reports=reports)
+    return CollapseComparison(reports=reports, warnings=check_sets(sets) if sets else ())
 
 
 def compare_samples(
@@ -88,17 +91,13 @@ def compare_samples(
         device: Where to compute.
 
     Raises:
-        FeaturesError: A set has fewer than two classes with two samples, or the two samples of the source have
-            different classes or widths, or are the same set.
+        FeaturesError: A set has fewer than two classes with two samples, the samples are of different backbones or
+            widths, two of them are the same samples, or those of the source have different classes. What weakens the
+            conclusion only is among the warnings of the result.
     """
-    if source_test.info == source_train.info and source_train.info.path is not None:
-        raise FeaturesError(
-            f"source-train and source-test are the same set, {source_train.info.id}",
-            "give --source-test other samples of these classes",
-        )
     trained, train_notes = usable_classes(source_train)
     tested, test_notes = usable_classes(source_test)
-    _check_same_classes(trained, tested)
+    warnings = check_samples(target, trained, tested)
     stats = ClassStatistics.of(trained, device)
     train = make_report(stats, trained, train_notes, pairs)
     accuracies = ncc_accuracies(tested, stats, device)
@@ -111,22 +110,7 @@ def compare_samples(
         }
         for over, under in (("source-test", "source-train"), ("target", "source-test"))
     }
-    return CollapseComparison(reports=reports, ratios=ratios)
-
-
-def _check_same_classes(trained: Features, tested: Features) -> None:
-    if trained.classes != tested.classes:
-        odd = sorted(set(trained.classes) ^ set(tested.classes))
-        raise FeaturesError(
-            "source-train and source-test must have the same classes; "
-            f"{counted(len(odd), 'class is', 'classes are')} in one of them only: {join_names(list(map(repr, odd)))}",
-            "give two samples of the same classes, with at least 2 images of each",
-        )
-    if trained.dim != tested.dim:
-        raise FeaturesError(
-            f"source-train has features of width {trained.dim:,}, source-test of {tested.dim:,}",
-            "give two samples under the same backbone",
-        )
+    return CollapseComparison(reports=reports, ratios=ratios, warnings=warnings)
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:
