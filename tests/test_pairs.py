@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 import oracles
+from finite_laws import SHOTS, WORLDS, margins
 from messages import logged, raises
 from nctransfer.errors import EpisodeError, FeaturesError
-from nctransfer.evaluation.pair_explanation import PairExplanation, explain
+from nctransfer.evaluation.margin_moments import ClassMoments, PairMargins
+from nctransfer.evaluation.pair_explanation import PairExplanation, closed_form, explain
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.bounds import luthra2025
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.report.theory_sheets import pair_sheet
 from terminal import missing
 
 
@@ -81,6 +84,10 @@ def test_quantities_by_numpy(d: int, order: tuple[str, str]):
             signal = squared + (np.trace(b) - np.trace(a)) / m
             noise = 4 * (delta @ a @ delta) + 4 * (delta @ b @ delta + np.trace(a @ a) + np.trace(a @ b)) / m
             noise += 2 * (np.trace(a @ a) + np.trace(b @ b)) / m**2
+            for sigma, rows_of in ((a, (first, second)[one]), (b, (first, second)[other])):
+                lengths = np.square(rows_of - rows_of.mean(axis=0)).sum(axis=1)
+                noise += (np.square(lengths).mean() - np.trace(sigma) ** 2 - 2 * np.trace(sigma @ sigma)) / m**3
+            noise += 4 * (delta * (1 - 2 * one)) @ (lengths @ (rows_of - rows_of.mean(axis=0))) / len(rows_of) / m**2
             of_class.append(0.5 * math.erfc(-signal / math.sqrt(2 * noise)))
         assert row.closed_form == pytest.approx(np.mean(of_class))
         assert 0.5 < row.closed_form < 0.999
@@ -143,6 +150,44 @@ def test_bound_of_classes_far_apart_says_something():
     assert all(0.8 < row.bound <= row.measured == row.expected == 1 for row in found.shots)
 
 
+@pytest.mark.parametrize("classes", WORLDS[:20])
+def test_closed_form_has_the_mean_and_the_variance_of_the_margin(classes: list[np.ndarray]):
+    a, b = classes[:2]
+    moments = ClassMoments.of(of(a=a, b=b), "cpu")
+    for shots in SHOTS:
+        of_class = []
+        for own, other in ((a, b), (b, a)):
+            h = margins(own, other, shots)
+            of_class.append(0.5 * math.erfc(-h.mean() / h.std() / math.sqrt(2)))
+        assert closed_form(moments, PairMargins.of(moments), shots) == pytest.approx(np.mean(of_class), rel=1e-9)
+
+
+# pairs that are not resolved
+
+
+@pytest.mark.parametrize("n", [20, 60])
+def test_two_halves_of_one_class_are_not_told_apart(n: int):
+    x = np.random.default_rng(n).normal(size=(2 * n, 512)) * np.linspace(0.2, 2, 512)
+    found = explain(of(a=x[::2], b=x[1::2]), "a", "b", (1, 5), episodes=200)
+    assert not found.is_resolved
+    assert (found.limit, found.reason) == (None, found.undefined["limit"])
+    assert found.undefined.keys() == {"limit", "closed_form", "bound"}
+    for row in found.shots:
+        assert (row.closed_form, row.bound) == (None, None)
+        assert abs(row.expected - 0.5) < 0.1
+    sheet = pair_sheet(found)
+    assert found.reason in sheet.title
+    assert len(sheet.columns) == len(sheet.rows[0]) == 3
+    assert "cdnv" not in sheet.facts
+    assert json.loads(json.dumps(found.to_dict()))["shots"][0]["bound"] is None
+
+
+def test_classes_that_are_told_apart_have_all_values():
+    found = explain(of(a=normal(20, np.ones(50)), b=normal(20, np.ones(50), line(50, 4.0), seed=1)), "a", "b", (1,))
+    assert (found.is_resolved, found.undefined) == (True, {})
+    assert len(pair_sheet(found).columns) == 5
+
+
 # the reason
 
 
@@ -203,8 +248,8 @@ def test_a_wide_class_that_few_shots_estimate_badly(distance: float):
 
 
 def test_a_class_so_wide_that_100_shots_are_few():
-    d = 400
-    found = reason(normal(30, np.r_[0.1, np.full(d - 1, 5.0)]), normal(30, np.full(d, 0.1), line(d, 2.0), seed=1))
+    d = 200
+    found = reason(normal(300, np.r_[0.1, np.full(d - 1, 5.0)]), normal(300, np.full(d, 0.1), line(d, 6.6), seed=1))
     assert missing(found, "wren", 100) == []
     assert kind(found) != kind(wide(18.0).reason)  # for which fewer are enough
 

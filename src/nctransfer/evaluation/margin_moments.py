@@ -223,6 +223,16 @@ class PairMargins:
     skew: torch.Tensor
 
     @classmethod
+    def of(cls, classes: ClassMoments) -> PairMargins:
+        """From all samples as queries."""
+        number = len(classes.counts)
+        along, crossed = classes.means.new_zeros(2, number, number)
+        for queries in classes.queries():
+            along.index_add_(0, queries.labels, queries.along.square())
+            crossed.index_add_(0, queries.labels, queries.within)
+        return cls.from_sums(classes, along, crossed)
+
+    @classmethod
     def from_sums(cls, classes: ClassMoments, along: torch.Tensor, crossed: torch.Tensor) -> PairMargins:
         """From the sums of ``(z · Δ)²`` and of ``zᵀΣ_j z`` over the queries of each class, both ``(C, C)``."""
         skew = (classes.means * classes.thirds).sum(dim=1) - classes.means @ classes.thirds.T

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
-from nctransfer.neural_collapse.bounds import luthra2025
+from nctransfer.evaluation.margin_moments import ClassMoments, PairMargins
+from nctransfer.neural_collapse.bounds import luthra2025, unresolved_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["Direction", "PairExplanation", "PairShots", "explain"]
+__all__ = ["Direction", "PairExplanation", "PairShots", "closed_form", "explain"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ FINE = 0.95  # an accuracy that needs no reason
 LINE_RATIO = 3.0  # a class that varies this many times as much along the line to the other is confused because of it
 QUERIES = 15  # per class at most, for the measured accuracy
 LEAST = 3  # samples per class
+NOT_TOLD = "these images do not tell the two apart: their means lie no farther apart than the noise of the means"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +66,20 @@ class PairShots:
 
     Attributes:
         shots: m.
-        closed_form: Φ(SNR) of S22, averaged over both classes.
+        closed_form: Φ(SNR) of S22 with the exact variance of the margin, averaged over both classes. ``None`` if the
+            samples do not tell the classes apart.
         expected: The mean over all episodes, by resampled supports.
         measured: The mean over random episodes.
         ci95: Half the width of the 95% interval of ``measured``.
-        bound: One minus the bound of the error by Luthra et al. 2025. A value below 0 says nothing.
+        bound: One minus the bound of the error by Luthra et al. 2025. A value below 0 says nothing. ``None`` as before.
     """
 
     shots: int
-    closed_form: float
+    closed_form: float | None
     expected: float
     measured: float
     ci95: float
-    bound: float
+    bound: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +93,12 @@ class PairExplanation(ShownInNotebooks):
         overlap: ``tr(Sigma_a Sigma_b) / √(tr Sigma_a² tr Sigma_b²)``; 1 if both vary in the same directions.
         directions: Each class seen from the other.
         shots: The accuracy for each number of shots.
-        limit: The accuracy with infinitely many shots: Φ(1/(2√Ṽ)), averaged over both classes.
+        limit: The accuracy with infinitely many shots: Φ(1/(2√Ṽ)), averaged over both classes. ``None`` if the samples
+            do not tell the classes apart.
         reason: What dominates, in a sentence.
+        is_resolved: Whether the samples tell the classes apart: whether the distance of the means is clearly more than
+            their noise, see :func:`~nctransfer.neural_collapse.cdnv.cdnv_debiased`.
+        undefined: The reason for each value that is ``None``.
     """
 
     features: FeatureInfo
@@ -100,8 +107,10 @@ class PairExplanation(ShownInNotebooks):
     overlap: float
     directions: tuple[Direction, Direction]
     shots: tuple[PairShots, ...]
-    limit: float
+    limit: float | None
     reason: str
+    is_resolved: bool = True
+    undefined: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
@@ -147,24 +156,51 @@ def explain(
             f"{class_a!r} and {class_b!r} have the same mean, so that nothing separates them",
             "check whether they have the same samples",
         )
-    traces = _traces(pair)
-    crossed = float(traces[0, 1])
-    a, b = (_direction(pair, stats, traces, code) for code in order)
-    tasks = _tasks(shots, int(pair.counts.min()), episodes, seed)
-    forms = [_closed_form((a, b), squared, crossed, max(task.shots)) for task in tasks]
-    rows = tuple(_accuracies(pair, stats, *one, device) for one in zip(tasks, forms, strict=True))
+    classes = ClassMoments.of(pair, device)
+    margins = PairMargins.of(classes)
+    is_resolved = not unresolved_pairs(stats)
+    a, b = (_direction(pair, stats, float(classes.traces[code]), code) for code in order)
+    by_theory = partial(closed_form, classes, margins)
+    rows = []
+    for task in _tasks(shots, int(pair.counts.min()), episodes, seed):
+        row = _accuracies(pair, stats, task, by_theory(max(task.shots)), device)
+        rows.append(row if is_resolved else replace(row, closed_form=None, bound=None))
     limit = sum(_normal_cdf(1 / (2 * math.sqrt(one.directional))) if one.directional else 1.0 for one in (a, b)) / 2
-    varies = bool((traces.diagonal() > 0).all())
+    varies = bool((classes.traces > 0).all())
     return PairExplanation(
         features=features.describe(),
         distance=math.sqrt(squared),
         cdnv=(a.variance + b.variance) / (2 * squared),
-        overlap=float(traces[0, 1] / (traces[0, 0] * traces[1, 1]).sqrt()) if varies else 0.0,
+        overlap=float(margins.crossed[0, 1] / classes.traces.prod().sqrt()) if varies else 0.0,
         directions=(a, b),
-        shots=rows,
-        limit=limit,
-        reason=_reason((a, b), squared, crossed, limit, rows),
+        shots=tuple(rows),
+        limit=limit if is_resolved else None,
+        reason=_reason((a, b), squared, partial(closed_form, classes, margins), limit, rows)
+        if is_resolved
+        else NOT_TOLD,
+        is_resolved=is_resolved,
+        undefined={} if is_resolved else dict.fromkeys(("limit", "closed_form", "bound"), NOT_TOLD),
     )
+
+
+def closed_form(classes: ClassMoments, margins: PairMargins, shots: float) -> float:
+    """Φ(SNR) of S22, averaged over both classes: as if the margin of a query were normal.
+
+    ``SNR = (‖Δ‖² + (v_b − v_a)/m) / √W``: the mean of the margin over its standard deviation, with the noise of the
+    query and of the supports. S22 give the main terms ``4ΔᵀSigma_aΔ + 4ΔᵀSigma_bΔ/m + 4tr(Sigma_a²)/m
+    + 4tr(Sigma_aSigma_b)/m + 2[tr(Sigma_a²) + tr(Sigma_b²)]/m²`` of W. The exact variance has two more:
+    ``Σ_c (q_c − v_c² − 2 tr Sigma_c²)/m³ + 4 Δᵀκ_b/m²``, see :mod:`~nctransfer.evaluation.margin_bounds`.
+
+    Args:
+        classes: The moments of the two classes.
+        margins: Those of the margins between them.
+        shots: m; may be infinite.
+    """
+    mean, variance = (one.cpu() for one in margins.moments(classes, shots))
+    found = []
+    for signal, noise in ((mean[0, 1], variance[0, 1]), (mean[1, 0], variance[1, 0])):
+        found.append(_normal_cdf(float(signal) / math.sqrt(noise)) if noise else float(signal > 0))
+    return sum(found) / 2
 
 
 def _tasks(shots: Sequence[int], fewest: int, episodes: int, seed: int) -> list[FewShotTask]:
@@ -231,24 +267,10 @@ def _pair(features: FeatureSet, class_a: str, class_b: str) -> tuple[FeatureSet,
     return named, [pair.classes.index(class_a), pair.classes.index(class_b)]
 
 
-def _traces(pair: FeatureSet) -> torch.Tensor:
-    """``tr(Sigma_i Sigma_j)``, ``(2, 2)``, from inner products of residuals or from covariances, whichever is less."""
-    import torch
-
-    residuals = []
-    for code in range(2):
-        rows = pair.features[pair.labels == code].double()
-        residuals.append((rows - rows.mean(dim=0)) / math.sqrt(len(rows)))
-    if max(map(len, residuals)) > pair.dim:
-        covariances = [rows.T @ rows for rows in residuals]
-        return torch.tensor([[float((a * b).sum()) for a in covariances] for b in covariances], dtype=torch.float64)
-    return torch.tensor([[float((a @ b.T).square().sum()) for a in residuals] for b in residuals], dtype=torch.float64)
-
-
-def _direction(pair: FeatureSet, stats: ClassStatistics, traces: torch.Tensor, code: int) -> Direction:
+def _direction(pair: FeatureSet, stats: ClassStatistics, trace2: float, code: int) -> Direction:
     """One class seen from the other."""
     along = float(stats.directional[code, 1 - code])
-    variance, trace2 = float(stats.variances[code]), float(traces[code, code])
+    variance = float(stats.variances[code])
     return Direction(
         name=pair.classes[code],
         variance=variance,
@@ -272,42 +294,28 @@ def _normal_cdf(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
-def _closed_form(both: Sequence[Direction], squared: float, crossed: float, shots: float) -> float:
-    """Φ(SNR) of S22 with its smaller terms, averaged over both classes.
-
-    ``SNR = (‖Δ‖² + (v_b − v_a)/m) / √(4ΔᵀSigma_aΔ + 4ΔᵀSigma_bΔ/m + 4tr(Sigma_a²)/m + 4tr(Sigma_aSigma_b)/m
-    + 2[tr(Sigma_a²) + tr(Sigma_b²)]/m²)``: signal and bias over the noise of the query and of the supports.
-
-    Args:
-        both: Each class seen from the other.
-        squared: ``‖Δ‖²``.
-        crossed: ``tr(Sigma_a Sigma_b)``.
-        shots: m.
-    """
-    found = []
-    for a, b in (both, both[::-1]):
-        signal = squared + (b.variance - a.variance) / shots
-        noise = 4 * a.along + 4 * (b.along + a.trace2 + crossed) / shots + 2 * (a.trace2 + b.trace2) / shots**2
-        found.append(_normal_cdf(signal / math.sqrt(noise)) if noise else float(signal > 0))
-    return sum(found) / 2
-
-
-def _reason(both: Sequence[Direction], squared: float, crossed: float, limit: float, rows: Sequence[PairShots]) -> str:
+def _reason(
+    both: Sequence[Direction],
+    squared: float,
+    by_theory: Callable[[float], float],
+    limit: float,
+    rows: Sequence[PairShots],
+) -> str:
     """What dominates, in a sentence.
 
     Args:
         both: Each class seen from the other.
         squared: ``‖Δ‖²``.
-        crossed: ``tr(Sigma_a Sigma_b)``.
+        by_theory: The accuracy for a number of shots by the closed form.
         limit: The accuracy with infinitely many shots.
         rows: The accuracies.
     """
     if limit < FINE:
         return _reason_at_any_shots(both, squared)
-    first = next((row.expected for row in rows if row.shots == 1), _closed_form(both, squared, crossed, 1))
+    first = next((row.expected for row in rows if row.shots == 1), by_theory(1))
     if first >= FINE or first >= limit - ENOUGH:
         return "not confused: one shot is enough to separate the classes"
-    enough = next((shots for shots in SHOTS if _closed_form(both, squared, crossed, shots) >= limit - ENOUGH), None)
+    enough = next((shots for shots in SHOTS if by_theory(shots) >= limit - ENOUGH), None)
     widest = max(both, key=lambda one: one.variance)
     would = f"{enough} shots are enough" if enough else f"more than {SHOTS[-1]} shots are needed"
     return f"confused because few shots estimate the mean of a wide class badly ({widest.name}): {would}"

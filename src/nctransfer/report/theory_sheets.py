@@ -85,17 +85,33 @@ def _reasons(found: BoundTable) -> list[str]:
 def pair_sheet(found: PairExplanation) -> Sheet:
     """Two classes: their geometry, how well they can be told apart, and why not better."""
     a, b = found.directions
-    rows = [
-        [
-            str(row.shots),
-            percent(row.expected),
-            f"{row.measured * 100:.2f} ± {row.ci95 * 100:.2f}",
-            percent(row.closed_form),
-            percent(row.bound) if row.bound > 0 else "vacuous",
-        ]
-        for row in found.shots
-    ]
-    facts = about_features(found.features) | {
+    rows = []
+    for row in found.shots:
+        cells = [str(row.shots), percent(row.expected), f"{row.measured * 100:.2f} ± {row.ci95 * 100:.2f}"]
+        if row.closed_form is not None and row.bound is not None:
+            cells += [percent(row.closed_form), percent(row.bound) if row.bound > 0 else "vacuous"]
+        rows.append(cells)
+    heads, note = [">shots", ">expected", ">measured"], "2-way accuracy of ncc in %"
+    if found.limit is not None:
+        heads += [">closed form", ">at least"]
+        note += (
+            f"; {percent(found.limit)} with all shots there could be, by the closed form (Sorscher et al. 2022). At "
+            "least: by the bound of Luthra et al. 2025."
+        )
+    else:
+        note += (
+            " on these images. More images per class would show whether the classes differ: theory has no prediction, "
+            "limit or bound for them."
+        )
+    return Sheet(f"{a.name} and {b.name}: {found.reason}", heads, rows, _pair_facts(found), note)
+
+
+def _pair_facts(found: PairExplanation) -> dict[str, str]:
+    a, b = found.directions
+    facts = about_features(found.features)
+    if not found.is_resolved:
+        return facts | {"distance": f"{format_number(found.distance)}, which is no more than noise explains"}
+    facts |= {
         "distance": format_number(found.distance),
         "cdnv": format_number(found.cdnv),
         "overlap": f"{format_number(found.overlap)} of the directions in which they vary",
@@ -105,11 +121,4 @@ def pair_sheet(found: PairExplanation) -> Sheet:
             f"{one.name}: variance {format_number(one.variance)} in about {one.dimension:.0f} directions; "
             f"directional CDNV towards {other.name} {format_number(one.directional)}"
         )
-    return Sheet(
-        f"{a.name} and {b.name}: {found.reason}",
-        [">shots", ">expected", ">measured", ">closed form", ">at least"],
-        rows,
-        facts,
-        f"2-way accuracy of ncc in %; {percent(found.limit)} with all shots there could be, by the closed form "
-        "(Sorscher et al. 2022). At least: by the bound of Luthra et al. 2025.",
-    )
+    return facts
