@@ -333,6 +333,7 @@ def test_as_json_and_as_a_row(with_test: bool) -> None:
         "ridge_lambda": found.ridge_lambda,
         "is_at_end": found.is_at_end,
         "classes": found.classes,
+        "leaks": found.leaks.to_dict(),
     }
     assert found.train == a_set().describe()
     row = found.to_row()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,15 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from nctransfer.neural_collapse.bound_table import BoundTable
+
+log = logging.getLogger("nctransfer.cli")
 
 
 @examples("nctransfer bounds --ways 2,5 --shots 1,10,100,inf")
@@ -40,6 +43,7 @@ def bounds(
         ),
     ] = "1,5,10,50,500,inf",
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Bound the few-shot error of the nearest class centre, from how the classes lie and vary."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
@@ -50,7 +54,7 @@ def bounds(
         from nctransfer.report.theory_sheets import bounds_sheet
 
         wanted = Wanted(backbone, images, reading, chosen)
-        chooser = ChosenFeatures(wanted, feature_column, output, terminal)
+        chooser = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates)
 
         def measure() -> BoundTable:
             given = chooser.stream(features)
@@ -59,6 +63,8 @@ def bounds(
             return bound_table(stats, given.describe(), all_ways, all_shots, margins)
 
         found = again_if_changed(measure)
+        for warning in found.warnings:
+            log.warning("%s", warning)
         terminal.show([bounds_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)
 
 

@@ -28,6 +28,7 @@ __all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "run_extraction", "sh
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+AnyFeatures = TypeVar("AnyFeatures", bound="Features")
 ATTEMPTS = 3  # how often a command starts before a set that keeps changing is an error
 
 
@@ -55,39 +56,57 @@ class ChosenFeatures:
         column: The column of the vectors; ``None`` for the usual one.
         output: Where the cache is, and where to compute.
         terminal: Where progress is shown.
+        drop_duplicates: Whether samples with the same features as an earlier one are left out.
     """
 
     wanted: Wanted
     column: str | None
     output: OutputOptions
     terminal: Terminal
+    drop_duplicates: bool = False
 
-    def read(self, name: str | None) -> FeatureSet:
-        """The features in memory; see :meth:`find` for which."""
+    def read(self, name: str | None, other: Features | None = None) -> FeatureSet:
+        """The features in memory; see :meth:`find` for which.
+
+        Args:
+            name: The name of the features.
+            other: A set whose samples are left out too if duplicates are.
+        """
         from nctransfer.backbones.feature_key import FEATURE
         from nctransfer.features.files import read_features
+        from nctransfer.features.sample_content import without_duplicates
 
         found = self.find(name)
         if isinstance(found, Path):
             reading, selection = self.wanted.reading, self.wanted.chosen.selection()
-            return read_features(found, reading.label_column, self.column, selection, reading.names)
-        stored, selection = found
-        return stored.read(selection, self.column or FEATURE)
+            features = read_features(found, reading.label_column, self.column, selection, reading.names)
+        else:
+            stored, selection = found
+            features = stored.read(selection, self.column or FEATURE)
+        if not self.drop_duplicates:
+            return features
+        return _noted(features, without_duplicates(features, other))
 
-    def stream(self, name: str | None) -> Features:
-        """The features, read in passes; see :meth:`find` for which."""
-        return self.stream_of(self.find(name))
+    def stream(self, name: str | None, other: Features | None = None) -> Features:
+        """The features, read in passes; see :meth:`find` for which, and :meth:`read` for the other set."""
+        return self.stream_of(self.find(name), other)
 
-    def stream_of(self, found: Found) -> Features:
+    def stream_of(self, found: Found, other: Features | None = None) -> Features:
         """What :meth:`find` found, read in passes."""
         from nctransfer.backbones.feature_key import FEATURE
         from nctransfer.features.files import stream_features
+        from nctransfer.features.sample_content import without_duplicates
 
+        features: Features
         if isinstance(found, Path):
             reading, selection = self.wanted.reading, self.wanted.chosen.selection()
-            return stream_features(found, reading.label_column, self.column, selection, reading.names)
-        stored, selection = found
-        return stored.stream(selection, self.column or FEATURE)
+            features = stream_features(found, reading.label_column, self.column, selection, reading.names)
+        else:
+            stored, selection = found
+            features = stored.stream(selection, self.column or FEATURE)
+        if not self.drop_duplicates:
+            return features
+        return _noted(features, without_duplicates(features, other))
 
     def named_only(self) -> ChosenFeatures:
         """The same for features that a second option names: those of no backbone, since that is of the first."""
@@ -156,6 +175,15 @@ class ChosenFeatures:
                 raise broken
             log.warning("%s", broken.message)
         return report.stored, report.selection
+
+
+def _noted(features: AnyFeatures, fewer: AnyFeatures) -> AnyFeatures:
+    """The second set; a note says how many samples of the first it lacks."""
+    from nctransfer.errors import counted
+
+    if left_out := len(features) - len(fewer):
+        log.info("%s of %s left out", counted(left_out, "duplicate"), features.info.id)
+    return fewer
 
 
 def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) -> ExtractionReport:

@@ -13,7 +13,7 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_name
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArguments
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
 from nctransfer.cli.terminal import Terminal
@@ -158,6 +158,7 @@ def collapse(
     output: OutputOptions,
     features: FeaturesArguments = None,
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Measure how tightly the classes cluster, and which classes are closest.
 
@@ -170,7 +171,9 @@ def collapse(
 
         names: list[str | None] = [*features] if features else [None]
         _refuse_at_once(names, samples, backbone, heads)
-        given = ChosenFeatures(Wanted(backbone, images, reading, chosen), feature_column, output, terminal)
+        given = ChosenFeatures(
+            Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
+        )
         found: CollapseReport | CollapseComparison
         if len(names) > 1 or samples.is_given or backbone.layers is not None:
             found = again_if_changed(lambda: _comparison(names, samples, given, show.computed_pairs))
@@ -247,6 +250,8 @@ def _comparison(
 def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
     """The layers that are asked for, as far as they are stored, and the pooled output last."""
     from nctransfer.errors import FeaturesError
+    from nctransfer.features.feature_stream import FeatureStream
+    from nctransfer.features.sample_content import without_duplicates
 
     backbone = given.wanted.backbone
     if given.column is not None:
@@ -268,7 +273,12 @@ def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
         there = [f"layer_{index}" for index in asked.split(",")]
     if not there:
         raise FeaturesError(f"{stored.id} has no layers", "add them by nctransfer extract --layers all")
-    return {column: snapshot.stream(selection, column, there) for column in [*there, "feature"]}
+    streams = {column: snapshot.stream(selection, column, there) for column in [*there, "feature"]}
+    if not given.drop_duplicates:
+        return dict(streams)
+    kept = without_duplicates(streams["feature"])
+    assert isinstance(kept, FeatureStream)
+    return {name: dataclasses.replace(one, labels=kept.labels, classes=kept.classes) for name, one in streams.items()}
 
 
 def _head(found: Found, heads: HeadOptions) -> Any:

@@ -11,7 +11,7 @@ from nctransfer.cli.choices import listed
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
@@ -81,6 +81,7 @@ def expect(
         bool, typer.Option("--l2-normalise", help="Scale every feature vector to unit length.", show_default=False)
     ] = False,
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Compute the expected few-shot accuracy: the mean over all episodes, without drawing any."""
     all_ways = None if ways is None else numbers(ways, "--ways")
@@ -91,7 +92,9 @@ def expect(
         from nctransfer.evaluation import expected_accuracy
         from nctransfer.report.theory_sheets import expected_sheet
 
-        chooser = ChosenFeatures(Wanted(backbone, images, reading, chosen), feature_column, output, terminal)
+        chooser = ChosenFeatures(
+            Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
+        )
         given = chooser.read(features)
         reference = chooser.named_only().read(center_on) if center_on is not None else None
         most_ways, most_shots = max(2, len(given.classes)), max(1, int(given.counts.min()) - 1)

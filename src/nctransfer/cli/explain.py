@@ -10,7 +10,7 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArgument
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
@@ -36,6 +36,7 @@ def explain(
         ),
     ] = 10_000,
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Explain why two classes are confused: their distance, spread, direction, or too few examples."""
     all_shots = numbers(shots, "--shots")
@@ -44,7 +45,7 @@ def explain(
         from nctransfer.report.theory_sheets import pair_sheet
 
         wanted = Wanted(backbone, images, reading, chosen)
-        given = ChosenFeatures(wanted, feature_column, output, terminal).read(features)
+        given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates).read(features)
         found = pair_explanation.explain(
             given, class_a, class_b, all_shots, episodes=episodes, seed=chosen.seed, device=output.device
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["FeatureColumn", "FeaturesArgument", "FeaturesArguments"]
+__all__ = ["DropDuplicates", "FeatureColumn", "FeaturesArgument", "FeaturesArguments"]
 
 _ONE = (
     "The features: a stored set, by its id or the beginning of it, or a file of features in Parquet (or a folder of "
@@ -32,5 +32,14 @@ FeatureColumn = Annotated[
         metavar="NAME",
         help="The column with the feature vectors: in a stored set also an inner layer, such as layer_3.",
         show_default="feature",
+    ),
+]
+DropDuplicates = Annotated[
+    bool,
+    typer.Option(
+        "--drop-duplicates",
+        rich_help_panel="Data",
+        help="Leave out samples with the same features as an earlier one, as copies of an image have.",
+        show_default=False,
     ),
 ]

@@ -13,7 +13,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_chan
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, FeaturesArguments
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
 from nctransfer.cli.terminal import Terminal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.linear_probe import ProbeResult
+    from nctransfer.features.feature_set import FeatureSet
 
 _EPISODES, _CLASSIFIER, _SHOW = "Episodes", "Classifier", "What to show"
 CONFUSIONS_IN_JSON = 5  # pairs per task, without --confusions
@@ -123,6 +124,7 @@ def fewshot(
     output: OutputOptions,
     features: FeaturesArguments = None,
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Measure n-way k-shot accuracy over many random episodes.
 
@@ -136,7 +138,9 @@ def fewshot(
         from nctransfer.evaluation.fewshot_comparison import run_comparison
         from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
 
-        given = ChosenFeatures(Wanted(backbone, images, reading, chosen), feature_column, output, terminal)
+        given = ChosenFeatures(
+            Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
+        )
         _refuse_several(names, query)
         if query.probe:
             _refuse_with_probe(episode, query, detail)
@@ -147,7 +151,7 @@ def fewshot(
         sets = [given.read(name) for name in names]
         found: FewShotResult | FewShotComparison
         if len(sets) == 1:
-            found = run_fewshot(sets[0], task, **_other_features(given, names[0], query), **running)
+            found = run_fewshot(sets[0], task, **_other_features(given, names[0], query, sets[0]), **running)
             sheets = fewshot_sheets(found, most)
         else:
             found = run_comparison({short_name(one, number): one for number, one in enumerate(sets)}, task, **running)
@@ -165,12 +169,14 @@ def _queries(given: ChosenFeatures, name: str | None, query: QueryOptions) -> tu
     return source, name if query.query_set is None else query.query_set
 
 
-def _other_features(given: ChosenFeatures, name: str | None, query: QueryOptions) -> dict[str, Any]:
+def _other_features(
+    given: ChosenFeatures, name: str | None, query: QueryOptions, features: FeatureSet
+) -> dict[str, Any]:
     """The features of the queries and of the reference mean, if they are others."""
     found = {}
     if query.is_apart:
         source, query_name = _queries(given, name, query)
-        found["query_set"] = source.read(query_name)
+        found["query_set"] = source.read(query_name, features)
     if query.center_on is not None:
         found["center_on"] = given.named_only().read(query.center_on)
     return found
@@ -183,7 +189,7 @@ def _probe(given: ChosenFeatures, name: str | None, query: QueryOptions) -> None
     def measure() -> ProbeResult:
         train = given.stream(name)
         source, query_name = _queries(given, name, query)
-        test = source.stream(query_name) if query.is_apart else None
+        test = source.stream(query_name, train) if query.is_apart else None
         return probe(train, test, given.output.device)
 
     result = again_if_changed(measure)

@@ -17,10 +17,11 @@ Two methods give the chances to win against one class:
 
 from __future__ import annotations
 
+import logging
 import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nctransfer.devices import with_float64
@@ -29,6 +30,7 @@ from nctransfer.episodes.inner_products import prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.requirements import check
 from nctransfer.errors import EpisodeError
+from nctransfer.evaluation.leaks import Leaks
 from nctransfer.evaluation.normal_supports import Normal
 from nctransfer.evaluation.resampled_supports import Queries, Resampled, is_plain
 from nctransfer.notebook import ShownInNotebooks
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
 
 __all__ = ["METHODS", "ExpectedAccuracies", "ExpectedAccuracy", "expect"]
+
+log = logging.getLogger(__name__)
 
 Method = Literal["resampled", "normal"]
 METHODS: tuple[Method, ...] = ("resampled", "normal")
@@ -79,11 +83,18 @@ class ExpectedAccuracies(ShownInNotebooks):
         features: What they were computed from.
         rows: One row for each number of shots and of ways.
         seconds: The time of the computation.
+        leaks: The samples that give answers away: duplicates.
     """
 
     features: FeatureInfo
     rows: tuple[ExpectedAccuracy, ...]
     seconds: float
+    leaks: Leaks = field(default_factory=Leaks)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens a conclusion from the accuracies."""
+        return self.leaks.warnings()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
@@ -91,6 +102,8 @@ class ExpectedAccuracies(ShownInNotebooks):
             "features": self.features.to_dict(),
             "results": [asdict(row) for row in self.rows],
             "seconds": self.seconds,
+            "leaks": self.leaks.to_dict(),
+            "warnings": list(self.warnings),
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -146,6 +159,9 @@ def expect(
         check(features, EpisodeSpec(number, max(all_shots), 1, seed))
     for number in all_shots:
         EpisodeSpec(2, number, 1, seed)
+    leaks = Leaks.of(features)
+    for warning in leaks.warnings():
+        log.warning("%s", warning)
     rows = prepared(features, None, center_on, l2_normalise or form.scales_features)
     if form.is_translation_invariant:
         rows = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
@@ -163,7 +179,8 @@ def expect(
         found += _rows(all_ways, number, classifier, method, surface(number), len(queries.rows))
         if progress:
             progress("shots", done, len(all_shots))
-    return ExpectedAccuracies(features=features.describe(), rows=tuple(found), seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return ExpectedAccuracies(features=features.describe(), rows=tuple(found), seconds=seconds, leaks=leaks)
 
 
 def _form(classifier: str, method: str, has_reference_mean: bool) -> ExpectedForm:

@@ -16,6 +16,7 @@ from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.fewshot_theory import with_theory
+from nctransfer.evaluation.leaks import Leaks
 from nctransfer.intervals import half_width
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def run_fewshot(
         EpisodeError: The features have too few classes or samples for the task.
     """
     plan = plan_episodes(task, features, query_set)
+    leaks = Leaks.of(plan.features, plan.query_set)
+    for warning in leaks.warnings():
+        log.warning("%s", warning)
     rows_of_pool = prepared(plan.features, plan.query_set, center_on, task.l2_normalise)
     runs = EpisodeRuns(
         plan=plan,
@@ -146,6 +150,7 @@ def run_fewshot(
         query_set=query_set.describe() if query_set is not None else None,
         center_on=center_on.info.id if center_on is not None else None,
         dropped=plan.dropped,
+        leaks=leaks,
         accuracies={(ways, *key): one for ways, run in found.items() for key, one in run.accuracies.items()},
         drawn={ways: run.classes for ways, run in found.items()},
         counts={(ways, *key): one for ways, run in found.items() for key, one in run.counts.items()},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.leaks import Leaks
 from nctransfer.intervals import wilson
 from nctransfer.notebook import ShownInNotebooks
 
@@ -117,6 +118,7 @@ class FewShotResult(ShownInNotebooks):
         query_set: Where the queries came from, if not from the features.
         center_on: The id of the set whose mean was subtracted first.
         dropped: The classes that were left out because they have too few samples.
+        leaks: The samples that give answers away: duplicates, and queries that are among the labelled examples.
         accuracies: The accuracy of each episode, ``(E,)``, by ways, shots and classifier.
         drawn: The class codes of each episode, ``(E, ways)``, by ways.
         counts: Right answers and confusions, by ways, shots and classifier.
@@ -129,9 +131,15 @@ class FewShotResult(ShownInNotebooks):
     query_set: FeatureInfo | None = None
     center_on: str | None = None
     dropped: tuple[str, ...] = ()
+    leaks: Leaks = field(default_factory=Leaks)
     accuracies: Mapping[RowKey, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     drawn: Mapping[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     counts: Mapping[RowKey, Counts] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens a conclusion from the accuracies."""
+        return self.leaks.warnings()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -193,7 +201,8 @@ class FewShotResult(ShownInNotebooks):
                 can = self.counts[row.key].taken is not None
                 found["confusions"] = [one._asdict() for one in self.confusions(row.key, confusions)] if can else None
             rows.append(found)
-        return {"features": self.features.to_dict(), "settings": self.settings, "results": rows}
+        about = {"features": self.features.to_dict(), "settings": self.settings}
+        return about | {"leaks": self.leaks.to_dict(), "warnings": list(self.warnings), "results": rows}
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each number of ways, number of shots and classifier; each bound is a column."""

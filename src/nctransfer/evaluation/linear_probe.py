@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.devices import with_float64
 from nctransfer.episodes.ridge import LOO_EXPONENTS
 from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.evaluation.leaks import Leaks
 from nctransfer.intervals import wilson
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.notebook import ShownInNotebooks
@@ -44,6 +45,7 @@ class ProbeResult(ShownInNotebooks):
         ridge_lambda: The penalty that leave-one-out chose.
         is_at_end: Whether that is the smallest or the largest penalty that it could choose.
         classes: The accuracy of each class, by name; ``None`` if the test set has no sample of the class.
+        leaks: The samples that give answers away: duplicates, and test samples that are in the training set.
     """
 
     train: FeatureInfo
@@ -55,10 +57,16 @@ class ProbeResult(ShownInNotebooks):
     ridge_lambda: float
     is_at_end: bool
     classes: dict[str, float | None]
+    leaks: Leaks = field(default_factory=Leaks)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens a conclusion from the accuracy."""
+        return self.leaks.warnings()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
-        return {"probe": asdict(self)}
+        return {"probe": asdict(self), "warnings": list(self.warnings)}
 
     def to_row(self) -> dict[str, Any]:
         """The result as one row of a table."""
@@ -96,6 +104,9 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
     train = _without_single_samples(train)
     if test is not None:
         _check(train, test)
+    leaks = Leaks.of(train, test)
+    for warning in leaks.warnings():
+        log.warning("%s", warning)
     fit = _Fit(ClassStatistics.of(train, device), with_float64(device))
     best, hits = _leave_one_out(fit, train)
     counts = train.counts
@@ -117,6 +128,7 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
             name: hit / count if count else None
             for name, hit, count in zip(train.classes, hits.tolist(), counts.tolist(), strict=True)
         },
+        leaks=leaks,
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from nctransfer.errors import counted
+from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.feature_stream import FeatureStream
 
@@ -77,11 +77,19 @@ def duplicates_in(features: Features) -> Duplicates:
     return Duplicates.of(content.rows, content.labels)
 
 
-def without_duplicates(features: Features) -> Features:
+@overload
+def without_duplicates(features: FeatureSet, other: Features | None = None) -> FeatureSet: ...
+@overload
+def without_duplicates(features: Features, other: Features | None = None) -> Features: ...
+def without_duplicates(features: Features, other: Features | None = None) -> Features:
     """The set without samples that have the same features as an earlier one, and without classes that then are empty.
 
     Args:
         features: The feature set. Of equal samples, the first in its order stays: in memory, the first by class and id.
+        other: Another set, whose samples are left out as well.
+
+    Raises:
+        FeaturesError: No sample is left.
 
     >>> twice = FeatureSet.from_arrays([[1.0], [2.0], [1.0], [3.0]], "aabb")
     >>> without_duplicates(twice)
@@ -89,10 +97,15 @@ def without_duplicates(features: Features) -> Features:
     """
     import torch
 
-    first = _first_equal(SampleContent.of(features).rows)
+    content = SampleContent.of(features)
+    first = _first_equal(content.rows)
     stays = first == torch.arange(len(first))
+    if other is not None:
+        stays &= ~content.is_in(SampleContent.of(other))
     if bool(stays.all()):
         return features
+    if not bool(stays.any()):
+        raise FeaturesError(f"all samples of {features.info.id} are also in the other set", "give other samples")
     kept: Features
     if isinstance(features, FeatureStream):
         labels = features.labels.clone()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError
+from nctransfer.features.sample_content import Duplicates
 from nctransfer.neural_collapse.bounds import Bound, error_bounds, unresolved_pairs
 from nctransfer.notebook import ShownInNotebooks
 
@@ -44,12 +45,23 @@ class BoundTable(ShownInNotebooks):
         rows: One row for each number of ways and of shots.
         images_per_class: The fewest and the most.
         unresolved: How many pairs of classes these images do not tell apart.
+        duplicates: The samples with the same features as an earlier one.
     """
 
     features: FeatureInfo
     rows: tuple[BoundRow, ...]
     images_per_class: tuple[int, int]
     unresolved: int
+    duplicates: Duplicates = field(default_factory=Duplicates)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens a conclusion from the bounds."""
+        warning = (
+            f"{self.duplicates}: classes with copies of few images look tighter than they are, so the bounds are not "
+            "those of new images; --drop-duplicates leaves such samples out"
+        )
+        return (warning,) if self.duplicates.samples else ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
@@ -61,6 +73,8 @@ class BoundTable(ShownInNotebooks):
             "features": self.features.to_dict(),
             "images_per_class": list(self.images_per_class),
             "unresolved_pairs": self.unresolved,
+            "duplicates": self.duplicates.to_dict(),
+            "warnings": list(self.warnings),
             "results": rows,
         }
 
@@ -119,4 +133,5 @@ def bound_table(
         ),
         images_per_class=(int(stats.counts.min()), int(stats.counts.max())),
         unresolved=unresolved_pairs(stats),
+        duplicates=stats.duplicates,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the example
+from nctransfer.features.sample_content import Duplicates
 from nctransfer.intervals import jackknife, pair_average
 from nctransfer.neural_collapse.cdnv import cdnv_pairs, debiased_pairs, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
@@ -67,6 +68,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
             directions.
         classes: The classes, those with the highest variance first.
         notes: What a reader of the numbers should know, such as classes that were left out.
+        duplicates: The samples with the same features as an earlier one.
     """
 
     features: FeatureInfo
@@ -78,6 +80,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
     pairs_along: tuple[PairCollapse, ...] = ()
     classes: tuple[ClassCollapse, ...] = ()
     notes: tuple[str, ...] = ()
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a dictionary for JSON."""
@@ -91,6 +94,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
             "pairs_along": [pair._asdict() for pair in self.pairs_along],
             "classes": [one._asdict() for one in self.classes],
             "notes": list(self.notes),
+            "duplicates": self.duplicates.to_dict(),
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -199,6 +203,7 @@ def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str]
         pairs_along=_closest_pairs(stats, classes, directional_pairs(stats), pairs),
         classes=_widest_classes(stats, classes),
         notes=(*notes, *_oddities(stats, classes)),
+        duplicates=stats.duplicates,
     )
 
 
@@ -233,7 +238,10 @@ def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]
         number = counted(constant, "feature has", "features have")
         yield f"{number} the same value in every sample, of {len(stats.covariance):,}"
     if stats.duplicates.samples:
-        yield f"{stats.duplicates}: ncc_accuracy is too high, because an image is left out but its copy is not"
+        yield (
+            f"{stats.duplicates}: where one of them is left out, the other is not, so ncc_accuracy is not that of new "
+            "images; --drop-duplicates leaves such samples out"
+        )
 
 
 def _noise_share(stats: ClassStatistics) -> float:
