@@ -25,7 +25,8 @@ from nctransfer.sources.inventory import inspect
 from nctransfer.sources.leakage import compare
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
-from nctransfer.sources.source import ImageEntry, ImageSource
+from nctransfer.sources.source import ImageEntry
+from pictures import Given
 
 
 def png(number: int, mode: str = "RGB", size: tuple[int, int] = (4, 3), form: str = "PNG") -> bytes:
@@ -34,32 +35,6 @@ def png(number: int, mode: str = "RGB", size: tuple[int, int] = (4, 3), form: st
     image = Image.new("L", size, number % 251).convert(mode)
     image.save(buffer, form)
     return buffer.getvalue()
-
-
-class Given(ImageSource):
-    """Images of the test's own: rows of label, split and content; an error in its place is raised on reading."""
-
-    kind = "given"
-    id = name = "given"
-    notes = ("something was left out",)
-
-    def __init__(self, *rows: tuple[str, str, bytes | OSError]) -> None:
-        self.rows = rows
-        self.asked: list[str] = []
-
-    def list(self) -> list[ImageEntry]:
-        return [ImageEntry(f"{i:04d}", label, split, 0, 0) for i, (label, split, _) in enumerate(self.rows)]
-
-    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
-        for entry in entries:
-            self.asked.append(entry.id)
-            yield lambda content=self.rows[int(entry.id)][2]: self.give(content)
-
-    @staticmethod
-    def give(content: bytes | OSError) -> bytes:
-        if isinstance(content, OSError):
-            raise content
-        return content
 
 
 TWO_SPLITS = Given(

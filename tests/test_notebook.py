@@ -61,6 +61,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "FeatureSet": lambda pets: features(),
     "ExtractionReport": extraction,
     "DataReport": lambda pets: nct.inspect(open_source(pets)),
+    "LookAlikes": lambda pets: nct.look_alikes(open_source(pets), open_source(pets)),
     "NumericsReport": lambda pets: check(load(BackboneRequest("test_vit", random_init=True), "cpu"), Digits(), 4),
     "CollapseReport": lambda pets: nct.collapse(features()),
     "CollapseComparison": lambda pets: nct.compare_sets({"1": features(), "2": features("b", 1.0)}),

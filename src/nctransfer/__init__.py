@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.sources.inventory import inspect
     from nctransfer.sources.opening import open_source
+    from nctransfer.sources.similar_images import look_alikes
     from nctransfer.sources.source_kind import ReadingOptions
     from nctransfer.store.cache_folder import FeatureStore, load_features
     from nctransfer.store.extraction import extract
@@ -55,6 +56,7 @@ _HOMES = {
     "fewshot": "evaluation.fewshot_accuracy",
     "inspect": "sources.inventory",
     "load_features": "store.cache_folder",
+    "look_alikes": "sources.similar_images",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
     "trajectory": "checkpoints.following",
@@ -80,6 +82,7 @@ __all__ = [
     "fewshot",
     "inspect",
     "load_features",
+    "look_alikes",
     "open_source",
     "probe",
     "trajectory",

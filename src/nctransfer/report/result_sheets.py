@@ -49,11 +49,13 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         collapse_sheets,
         data_sheets,
         fewshot_sheets,
+        look_alike_sheets,
         store_sheets,
         theory_sheets,
         trajectory_sheets,
     )
     from nctransfer.sources.data_report import DataReport
+    from nctransfer.sources.similar_images import LookAlikes
     from nctransfer.store.extraction_report import ExtractionReport
 
     return {
@@ -67,6 +69,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
         Trajectory: trajectory_sheets.trajectory_sheets,
         DataReport: data_sheets.data_sheets,
+        LookAlikes: lambda result: [look_alike_sheets.look_alikes_sheet(result)],
         NumericsReport: lambda result: [backbone_sheets.numerics_sheet(result)],
         ExtractionReport: lambda result: [store_sheets.extraction_sheet(result)],
         FeatureSet: lambda result: [store_sheets.features_sheet(result)],

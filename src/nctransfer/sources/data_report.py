@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nctransfer.errors import BrokenImage
+    from nctransfer.sources.fingerprints import Fingerprint
     from nctransfer.sources.leakage import Overlap
+    from nctransfer.sources.similar_images import LookAlikes
     from nctransfer.sources.source import ImageEntry
 
 __all__ = ["ClassCount", "Copy", "DataReport", "Duplicates", "Sizes", "as_copy", "duplicate_groups", "find_duplicates"]
@@ -106,6 +108,7 @@ class DataReport(ShownInNotebooks):
         across_splits: Duplicates in more than one split; a model would be tested on images that it was trained on.
         entries: The images that were read.
         digests: The digest of each image; empty for a broken image.
+        fingerprints: The fingerprint of each image, ``None`` for a broken image; empty if none were asked for.
     """
 
     kind: str
@@ -126,6 +129,7 @@ class DataReport(ShownInNotebooks):
     across_splits: Duplicates
     entries: tuple[ImageEntry, ...] = field(repr=False)
     digests: tuple[bytes, ...] = field(repr=False)
+    fingerprints: tuple[Fingerprint | None, ...] = field(default=(), repr=False)
 
     @property
     def classes(self) -> dict[str, int]:
@@ -185,16 +189,20 @@ class DataReport(ShownInNotebooks):
             "counts": self._rows(),
         }
 
-    def to_frame(self, overlap: Overlap | None = None) -> pd.DataFrame:
+    def to_frame(self, overlap: Overlap | None = None, look_alikes: LookAlikes | None = None) -> pd.DataFrame:
         """One row per class and split: class, split, images, broken, bytes.
 
-        With an overlap, ``in_other`` is the number of these images that the other source holds too.
+        With an overlap, ``in_other`` is the number of these images that the other source holds too. With look-alikes,
+        ``look_alikes`` is the number of these images that look like another one.
         """
         import pandas as pd
 
         frame = pd.DataFrame(self._rows())
         if overlap is not None:
             frame["in_other"] = [overlap.counts.get((count.label, count.split), 0) for count in self.counts]
+        if look_alikes is not None:
+            counts = look_alikes.counts
+            frame["look_alikes"] = [counts.get((count.label, count.split), 0) for count in self.counts]
         return frame
 
     def _rows(self) -> list[dict[str, Any]]:

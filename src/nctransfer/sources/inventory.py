@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.errors import BrokenImage, reason_of
+from nctransfer.errors import BrokenImage, DataError, reason_of
 from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, duplicate_groups, find_duplicates
 from nctransfer.sources.decoding import decode, header
+from nctransfer.sources.fingerprints import Fingerprint, fingerprint
 from nctransfer.sources.loading import map_ahead, threads
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import content_digest
@@ -31,6 +32,7 @@ def inspect(
     *,
     selection: Selection | None = None,
     headers_only: bool = False,
+    fingerprints: bool = False,
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> DataReport:
@@ -40,20 +42,27 @@ def inspect(
         source: The source.
         selection: Which of its images to read. Default: all.
         headers_only: Whether to read only the headers of images. That is faster, but does not find truncated images.
+        fingerprints: Whether to keep a fingerprint of each image, to find images that look alike. It needs the
+            pixels, so it cannot be combined with ``headers_only``.
         workers: Number of threads that read and decode; see :func:`nctransfer.sources.loading.threads`.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        DataError: The source cannot be listed.
+        DataError: The source cannot be listed, or fingerprints are wanted of headers only.
         FeaturesError: The source has no such split or class.
         DeviceError: ``workers`` is less than 1.
     """
+    if headers_only and fingerprints:
+        raise DataError(
+            "headers alone have no pixels, so images that look alike cannot be found",
+            "read whole images (no --fast), or do not look for look-alikes (--no-look-alikes)",
+        )
     selection = selection or Selection()
     entries = source.list()
     columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
     chosen = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
     tally = _Tally()
-    look = functools.partial(_look, headers_only=headers_only)
+    look = functools.partial(_look, headers_only=headers_only, fingerprints=fingerprints)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
         for done, (entry, image) in enumerate(
@@ -83,6 +92,7 @@ def inspect(
         across_splits=find_duplicates(groups, lambda _, splits: splits > 1),
         entries=tuple(chosen),
         digests=tuple(tally.digests),
+        fingerprints=tuple(tally.fingerprints) if fingerprints else (),
     )
 
 
@@ -95,17 +105,18 @@ class _Image(NamedTuple):
     mode: str = ""
     format: str = ""
     broken: str = ""
+    fingerprint: Fingerprint | None = None
 
 
-def _look(read: Callable[[], bytes], headers_only: bool) -> _Image:
+def _look(read: Callable[[], bytes], headers_only: bool, fingerprints: bool) -> _Image:
     try:
         content = read()
     except OSError as error:
         return _Image(0, broken=reason_of(error))
     try:
-        if not headers_only:
-            decode(content)
-        return _Image(len(content), bytes.fromhex(content_digest(content)), *header(content))
+        pixels = None if headers_only else decode(content)
+        kept = fingerprint(pixels) if pixels and fingerprints else None
+        return _Image(len(content), bytes.fromhex(content_digest(content)), *header(content), fingerprint=kept)
     except ValueError as error:
         return _Image(len(content), broken=str(error))
 
@@ -115,6 +126,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.digests: list[bytes] = []
+        self.fingerprints: list[Fingerprint | None] = []
         self.broken: list[BrokenImage] = []
         self.sizes: collections.Counter[tuple[int, int]] = collections.Counter()
         self.modes: collections.Counter[str] = collections.Counter()
@@ -123,6 +135,7 @@ class _Tally:
 
     def add(self, entry: ImageEntry, image: _Image) -> None:
         self.digests.append(image.digest)
+        self.fingerprints.append(image.fingerprint)
         count = self._counts.setdefault((entry.label, entry.split), [0, 0, 0])
         count[0] += 1
         count[1] += bool(image.broken)
