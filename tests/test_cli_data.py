@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 import nctransfer as nct
 from conftest import write_digits
+from pictures import DETAILED, photographs
 from terminal import (
     SMALL,
     VIT,
@@ -449,8 +450,14 @@ def test_what_is_wrong_with_the_data_as_json(spoilt: Path) -> None:
     [note] = found["notes"]
     assert shows(note, 1)  # the stray image
     rows = list(csv.DictReader(io.StringIO(done("data", spoilt, "--format", "csv").stdout)))
+    alike = [row.pop("look_alikes") for row in rows]
     assert [{key: str(value) for key, value in row.items()} for row in found["counts"]] == rows
+    assert sum(map(int, alike)) == len({image["id"] for image in images_in(found["look_alikes"]["pairs"])})
     assert {(row["class"], row["split"]): row["broken"] for row in rows}["one", "train"] == "2"
+
+
+def images_in(pairs: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [pair[side] for pair in pairs for side in ("image", "looks_like")]
 
 
 def test_markdown_escapes_what_would_be_markup(spoilt: Path) -> None:
@@ -515,6 +522,61 @@ def test_control_characters_reach_no_terminal(folder: Path, tmp_path: Path) -> N
     ):
         assert "\x1b" not in result.stdout + result.stderr
         assert r"\x1b[31mred\n" in result.stdout + result.stderr
+
+
+# Look-alikes
+
+
+@pytest.fixture
+def resaved(tmp_path: Path) -> Path:
+    """Two splits of photographs: two of test are saved again from train, one of them under another class."""
+    chosen = [photographs()[i] for i in DETAILED[:6]]
+    for number, image in enumerate(chosen):
+        path = tmp_path / "s" / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    for name, image in (
+        ("a/0.jpg", chosen[0]),
+        ("a/[red]1.webp", chosen[1]),
+        ("b/new.png", photographs()[DETAILED[6]]),
+    ):
+        path = tmp_path / "s" / "test" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return tmp_path / "s"
+
+
+def test_look_alikes_are_told(resaved: Path) -> None:
+    found = data_of("data", resaved)["look_alikes"]
+    assert (found["across_splits"], found["across_classes"], found["across_sources"]) == (4, 2, 0)
+    assert [pair["across"] for pair in found["pairs"]] == [["split", "class"], ["split"]]
+    assert [(pair["image"]["id"], pair["looks_like"]["id"]) for pair in found["pairs"]] == [
+        ("test/a/[red]1.webp", "train/b/1.png"),
+        ("test/a/0.jpg", "train/a/0.png"),
+    ]
+    assert {image["source"] for image in images_in(found["pairs"])} == {str(resaved)}
+    shown = done("data", resaved).stdout
+    assert shows_line(shown, "test/a/[red]1.webp", "train/b/1.png")
+    assert shows(shown.partition("Look-alikes")[2], 2, "test", "train")
+
+
+def test_look_alikes_of_another_source_are_told(resaved: Path) -> None:
+    found = data_of("data", resaved / "test", resaved / "train")["look_alikes"]
+    assert (found["images"], found["other_images"], found["across_sources"]) == (3, 6, 2)
+    assert [pair["looks_like"]["source"] for pair in found["pairs"]] == [str(resaved / "train")] * 2
+    shown = done("data", resaved / "test", resaved / "train").stdout
+    assert shows(shown.partition("Look-alikes")[2], 2, resaved / "train")
+
+
+@pytest.mark.parametrize("options", [["--no-look-alikes"], ["--fast"]])
+def test_look_alikes_are_not_looked_for(options: list[str], resaved: Path) -> None:
+    result = done("data", resaved, resaved, *options, "--format", "json")
+    assert "look_alikes" not in json.loads(result.stdout)
+    assert "Look-alikes" not in done("data", resaved, *options).stdout
+
+
+def test_headers_have_no_look_alikes(resaved: Path) -> None:
+    refusal("data", resaved, "--fast", "--look-alikes").expect("DataError", hint=("--fast", "--no-look-alikes"))
 
 
 # Leakage

@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
+from nctransfer.report.look_alike_sheets import look_alikes_sheet
 from nctransfer.report.sheet import Sheet
 
 if TYPE_CHECKING:
     from nctransfer.sources.data_report import Copy, DataReport
     from nctransfer.sources.leakage import Overlap
+    from nctransfer.sources.similar_images import LookAlikes
 
 __all__ = ["data_sheets"]
 
 LISTED = 50  # broken images in a table; JSON has all
 
 
-def data_sheets(report: DataReport, overlap: Overlap | None = None) -> list[Sheet]:
+def data_sheets(
+    report: DataReport, overlap: Overlap | None = None, look_alikes: LookAlikes | None = None
+) -> list[Sheet]:
     """The sheets of a data source: its contents, its problems, and the images that it shares with another source."""
     sheets = [Sheet("Data", [], [], _data_facts(report), _data_in_words(report))]
     if report.broken:
@@ -35,7 +39,9 @@ def data_sheets(report: DataReport, overlap: Overlap | None = None) -> list[Shee
     if rows := [[_same(copies)] for copies in dict.fromkeys(found)]:
         sheets.append(Sheet("Same image, another class or split", ["images"], rows, {}))
     if overlap:
-        sheets.append(_overlap_sheet(overlap))
+        sheets.append(_overlap_sheet(overlap, look_alikes is not None))
+    if look_alikes:
+        sheets.append(look_alikes_sheet(look_alikes))
     return sheets
 
 
@@ -120,7 +126,7 @@ def _named(copy: Copy) -> str:
     return f"{copy.id} ({', '.join(filter(None, [copy.label, copy.split]))})"
 
 
-def _overlap_sheet(overlap: Overlap) -> Sheet:
+def _overlap_sheet(overlap: Overlap, with_look_alikes: bool) -> Sheet:
     share = f" ({overlap.share:.2%})" if overlap.share is not None else ""
     names = ", ".join(overlap.classes[:10]) + (" …" if len(overlap.classes) > 10 else "")
     facts = {
@@ -137,5 +143,9 @@ def _overlap_sheet(overlap: Overlap) -> Sheet:
         rows,
         facts,
         (f"… and {more:,} more (all of them: --format json). " if more > 0 else "")
-        + "Only files with identical bytes are found. An image that was saved again counts as a different one.",
+        + (
+            "Only files with identical bytes are listed here."
+            if with_look_alikes
+            else "Only files with identical bytes are found. An image that was saved again counts as a different one."
+        ),
     )
