@@ -20,6 +20,7 @@ import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.cli.chosen_features import short_name
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.linear_head import LinearHead
@@ -449,6 +450,28 @@ def test_the_backbones_own_head(stored: str, names: Path) -> None:
     other = nct.collapse(features, head=head_of(stored), head_names=[*reversed(called)])
     assert found["metrics"]["self_duality"] != pytest.approx(other.metrics["self_duality"], rel=1e-3)
     assert {"self_duality", "ncc_agreement"} <= {*names_of(tables(done(*command).stdout)[0])}
+
+
+def test_a_head_whose_classes_are_in_another_order(stored: str, names: Path) -> None:
+    """The rows of the pets are 996 to 999: two, three, zero, one. The head is right, but the names are not."""
+    features = nct.load_features(stored)
+    fitted = LinearHead.ridge(ClassStatistics.of(features, "cpu"), "these")
+    width = features.dim
+    weight, bias = torch.zeros(1000, width), torch.full((1000,), -1e6)
+    called = names.read_text(encoding="utf-8").splitlines()
+    rows = [called.index(name) for name in features.classes]
+    weight[rows], bias[rows] = fitted.weight.float(), fitted.bias.float()
+    save_file({"weight": weight, "bias": bias}, file_of_head(stored))
+    command = ("collapse", stored, "--head", "--head-names", names)
+    assert not any("--head-names" in one for one in warnings_of(done(*command)))
+
+    swapped = [*called[:996], "three", "zero", "two", "one"]  # one is where it was
+    lines(names, swapped)
+    result = done(*command, "--format", "json")
+    assert warned(result, 3, 4, "--head-names")
+    [note] = (note for note in json.loads(result.stdout)["notes"] if "--head-names" in note)
+    [(row, right, wrong)] = re.findall(r"row (\d+) .* to be '(\w+)', not '(\w+)'", note)
+    assert (called[int(row)], swapped[int(row)]) == (right, wrong)
 
 
 def test_classes_that_are_numbers_are_rows_of_the_head(root: Path) -> None:

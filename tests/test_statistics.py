@@ -55,7 +55,7 @@ def test_every_field_is_what_the_definition_says(counts: tuple[int, ...]):
     features = unequal(counts=counts)
     stats = ClassStatistics.of(features)
     expected = expected_fields(oracles.split(features.features, features.labels.tolist()))
-    others = {"duplicates": Duplicates(), "head": None, "agreement": None}
+    others = {"duplicates": Duplicates(), "head": None, "agreement": None, "answers": None}
     assert expected.keys() | others.keys() == {field.name for field in dataclasses.fields(stats)}
     assert {name: getattr(stats, name) for name in others} == others
     assert (stats.crossed is None) == (min(counts) < 4)
@@ -90,8 +90,9 @@ def test_batches_do_not_matter(features: FeatureSet, monkeypatch: pytest.MonkeyP
     numbers = batched(monkeypatch, rows, order)
     parts = with_head(ClassStatistics.of(features), features, head)
     assert numbers == [-(-34 // rows)] * 3  # three passes, each over these batches
+    assert torch.equal(parts.answers.sum(dim=0), whole.answers.sum(dim=0))  # the halves depend on the order
     for field in dataclasses.fields(whole):
-        if field.name != "head":
+        if field.name not in ("head", "answers"):
             torch.testing.assert_close(getattr(parts, field.name), getattr(whole, field.name), rtol=1e-9, atol=1e-11)
     assert ncc_accuracies(other, parts).tolist() == accuracies.tolist()
 
@@ -216,6 +217,8 @@ def test_rows_of_a_head(classes: list[str], names: list[str] | None, rows: list[
     assert head.weight.tolist() == [[2 * row, 2 * row + 1] for row in rows]
     assert head.bias.tolist() == rows
     assert head.origin == f"a head, classes matched by {how}"
+    assert list(head.row_numbers) == rows
+    assert list(HEAD.row_numbers) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

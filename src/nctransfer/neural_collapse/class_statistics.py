@@ -57,6 +57,8 @@ class ClassStatistics:
         head: A linear classifier for these classes; ``None`` if there is none.
         agreement: The share of samples for which the head and the nearest centre predict the same class; ``None`` if
             there is no head.
+        answers: How often samples of each class get each class as the head's answer, ``(2, C, C)``: every other sample
+            of a class counts in the second half. ``None`` if there is no head, or there are too many classes.
     """
 
     counts: torch.Tensor
@@ -73,6 +75,7 @@ class ClassStatistics:
     duplicates: Duplicates = field(default_factory=Duplicates)
     head: LinearHead | None = None
     agreement: float | None = None
+    answers: torch.Tensor | None = None
 
     @functools.cached_property
     def between(self) -> torch.Tensor:

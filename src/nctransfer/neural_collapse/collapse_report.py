@@ -13,6 +13,7 @@ from nctransfer.features.sample_content import Duplicates
 from nctransfer.intervals import jackknife, pair_average
 from nctransfer.neural_collapse.cdnv import cdnv_pairs, debiased_pairs, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.head_order import head_warnings
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
@@ -202,7 +203,7 @@ def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str]
         pairs=_closest_pairs(stats, classes, cdnv_pairs(stats), pairs),
         pairs_along=_closest_pairs(stats, classes, directional_pairs(stats), pairs),
         classes=_widest_classes(stats, classes),
-        notes=(*notes, *_oddities(stats, classes)),
+        notes=(*notes, *head_warnings(stats, classes), *_oddities(stats, classes)),
         duplicates=stats.duplicates,
     )
 

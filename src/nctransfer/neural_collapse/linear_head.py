@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, did_you_mean, join_names
 from nctransfer.neural_collapse.class_statistics import nearest_centre
+from nctransfer.neural_collapse.head_order import MOST_CLASSES
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +28,18 @@ class LinearHead:
         weight: The weight vector of each class, ``(C, d)``.
         bias: The bias of each class, ``(C,)``.
         origin: Where the classifier comes from, in words.
+        rows: The numbers of its rows in the head that they were taken from; ``None`` if it is whole.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
     origin: str
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def row_numbers(self) -> Sequence[int]:
+        """The numbers of its rows in the head that they were taken from, or their own."""
+        return range(len(self.weight)) if self.rows is None else self.rows
 
     @classmethod
     def ridge(cls, stats: ClassStatistics, origin: str, penalty: float = 1e-3) -> LinearHead:
@@ -87,11 +95,12 @@ class LinearHead:
                 f"the head has {rows:,} classes and the data {len(classes):,}",
                 "give --head-names a file with the names of the head's classes, one per line",
             )
-        return LinearHead(self.weight[chosen], self.bias[chosen], f"{self.origin}, classes matched by {how}")
+        origin = f"{self.origin}, classes matched by {how}"
+        return LinearHead(self.weight[chosen], self.bias[chosen], origin, tuple(chosen))
 
 
 def with_head(stats: ClassStatistics, features: Features, head: LinearHead, device: str = "auto") -> ClassStatistics:
-    """The statistics with a head, and the share of samples for which it and the nearest class centre agree.
+    """The statistics with a head, its answers, and the share of samples for which it and the nearest centre agree.
 
     Args:
         stats: The statistics of the features.
@@ -112,7 +121,15 @@ def with_head(stats: ClassStatistics, features: Features, head: LinearHead, devi
     chosen = with_float64(device)
     weight = head.weight.to(chosen, torch.float64)
     bias = head.bias.to(chosen, torch.float64) + weight @ stats.centre.to(chosen)
-    agreeing = 0
-    for values, _, nearest in nearest_centre(features, stats, chosen):
-        agreeing += int(((values @ weight.T + bias).argmax(dim=1).cpu() == nearest).sum())
-    return replace(stats, head=head, agreement=agreeing / len(features))
+    agreeing, classes = 0, len(weight)
+    answers = torch.zeros(2, classes, classes, dtype=torch.int32) if classes <= MOST_CLASSES else None
+    seen = torch.zeros(classes, dtype=torch.int64)
+    for values, labels, nearest in nearest_centre(features, stats, chosen):
+        rows = (values @ weight.T + bias).argmax(dim=1).cpu()
+        agreeing += int((rows == nearest).sum())
+        if answers is not None:
+            within = torch.nn.functional.one_hot(labels, classes)  # (b, C)
+            half = (seen[labels] + within.cumsum(dim=0).gather(1, labels[:, None])[:, 0]) % 2
+            answers.index_put_((half, labels, rows), answers.new_ones(()), accumulate=True)
+            seen += within.sum(dim=0)
+    return replace(stats, head=head, agreement=agreeing / len(features), answers=answers)
