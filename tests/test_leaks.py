@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nctransfer as nct
 from clusters import labelled, normal_classes
+from conftest import write_digits
 from messages import logged, only, those
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.features.feature_info import FeatureInfo
@@ -20,7 +22,7 @@ from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.sample_content import Duplicates, without_duplicates
 from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from terminal import data_of, done, noted, warned, warnings_of
+from terminal import VIT, data_of, done, noted, warned, warnings_of
 
 FEW = {"ways": 3, "shots": 1, "queries": 5, "episodes": 200, "classifiers": "ncc", "theory": False}
 
@@ -127,6 +129,42 @@ def test_copies_among_the_labelled_examples_give_no_answer_away() -> None:
 def test_all_of_a_set_is_in_the_other() -> None:
     with pytest.raises(nct.NCTransferError):
         without_duplicates(a_set(), a_set())
+
+
+# Several sets on the same episodes
+
+
+def test_sets_of_the_same_images_and_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    one, turned = a_set(), a_set()
+    turned = dataclasses.replace(turned, features=turned.features.flip(1))
+    assert nct.compare_fewshot({"one": one, "turned": turned}, **FEW).warnings == ()
+    numbered = [dataclasses.replace(features, images=torch.arange(60)) for features in (one, turned)]
+    found = nct.compare_fewshot({"one": numbered[0], "turned": numbered[1]}, **FEW)
+    assert (found.warnings, found.to_dict()["warnings"], logged(caplog)) == ((), [], [])
+    numbered[1].images[[3, 50]] = torch.tensor([77, 78])
+    found = nct.compare_fewshot({"one": numbered[0], "turned": numbered[1]}, **FEW)
+    only(found.warnings, 2, 60, "one", "turned")
+    assert logged(caplog) == list(found.warnings) == found.to_dict()["warnings"]
+
+
+def test_images_are_compared_in_the_order_of_the_samples_in_common() -> None:
+    rows, labels = labelled(normal_classes([12, 12, 12], 6))
+    names = [f"{i:02d}" for i in range(36)]
+    one = FeatureSet.from_arrays(rows, labels, names, images=torch.arange(36))
+    keep = np.random.default_rng(0).permutation(36)[:30]
+    other = FeatureSet.from_arrays(rows[keep], labels[keep], [names[i] for i in keep], images=torch.from_numpy(keep))
+    task = FEW | {"queries": 2}
+    assert nct.compare_fewshot({"one": one, "other": other}, **task).warnings == ()
+
+
+def test_other_images_under_the_same_names(tmp_path: Path) -> None:
+    """Two folders whose files have the same names, with other images; a renamed copy of a folder has the same."""
+    train, test = (write_digits(tmp_path / name, {"zero": digit, "one": 1}, 6) for name, digit in (("a", 0), ("b", 8)))
+    sets = [data_of("extract", *VIT, "--data", folder)["id"] for folder in (train, test)]
+    sets.append(data_of("extract", "--model", "test_resnet", "--random-init", "--data", train)["id"])
+    command = ("--ways", 2, "--queries", 3, "--episodes", 20, "--no-theory")
+    assert warned(done("fewshot", *sets[:2], *command), 6, 12)
+    assert warnings_of(done("fewshot", sets[0], sets[2], *command)) == []
 
 
 # The command line

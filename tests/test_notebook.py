@@ -120,3 +120,13 @@ assert not any(name.startswith("nctransfer.report") for name in sys.modules)
 assert "<h4>" in features._repr_html_()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_result_shows_its_warnings() -> None:
+    plain = nct.fewshot(features(), **TASK)
+    assert "Warning:" not in plain._repr_html_()
+    rows = features().features
+    twice = nct.FeatureSet.from_arrays(torch.cat([rows, rows[:2]]), [*("a" * 8 + "b" * 8 + "c" * 8), "a", "a"])
+    shown = nct.fewshot(twice, **TASK)
+    [warning] = shown.warnings
+    assert f"<strong>Warning:</strong> {html.escape(warning)}" in shown._repr_html_()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError, counted
@@ -59,10 +59,12 @@ class FewShotComparison(ShownInNotebooks):
     Attributes:
         results: The result of each set, by name.
         differences: The paired difference of each set but the first to the first, for each row.
+        warnings: What weakens a conclusion from the differences.
     """
 
     results: Mapping[str, FewShotResult]
     differences: tuple[FewShotDifference, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
         """The comparison as a dictionary for JSON.
@@ -73,6 +75,7 @@ class FewShotComparison(ShownInNotebooks):
         return {
             "sets": [{"name": name, **result.to_dict(confusions)} for name, result in self.results.items()],
             "differences": [asdict(one) for one in self.differences],
+            "warnings": list(self.warnings),
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -129,6 +132,9 @@ def _compared(sets: Mapping[str, FeatureSet], run: Callable[[FeatureSet], FewSho
             f"a comparison needs at least two sets of features; {len(sets)} was given", "give another set"
         )
     same = _same_samples(list(sets.values()))
+    warnings = tuple(_other_images(list(sets), same))
+    for warning in warnings:
+        log.warning("%s", warning)
     results = {name: run(features) for name, features in zip(sets, same, strict=True)}
     first, *others = results
     differences = []
@@ -146,7 +152,7 @@ def _compared(sets: Mapping[str, FeatureSet], run: Callable[[FeatureSet], FewSho
                 is_real=abs(mean) > half,
             )
         )
-    return FewShotComparison(results=results, differences=tuple(differences))
+    return FewShotComparison(results=results, differences=tuple(differences), warnings=warnings)
 
 
 def paired_difference(
@@ -162,6 +168,17 @@ def paired_difference(
     """
     values = one.accuracies[key] - other.accuracies[key]
     return float(values.mean()), half_width(values, one.drawn[key[0]], len(one.classes), interval)
+
+
+def _other_images(names: Sequence[str], same: Sequence[FeatureSet]) -> Iterator[str]:
+    """A warning for each set that has other images than the first under the same names, as far as images are known."""
+    first = same[0].images
+    for name, one in zip(names[1:], same[1:], strict=True):
+        if first is not None and one.images is not None and (count := int((one.images != first).sum())):
+            yield (
+                f"{count:,} of {counted(len(one), 'sample')} in {name} are other images than those of the same class "
+                f"and name in {names[0]}: their difference is not due to the backbone alone"
+            )
 
 
 def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
@@ -186,6 +203,6 @@ def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
             log.warning("%s of %s that not all sets have are left out", counted(left_out, "sample"), one.info.id)
         places = {key: row for row, key in enumerate(own)}
         rows = torch.tensor([places[key] for key in order])
-        part = replace(one, features=one.features[rows], labels=one.labels[rows], ids=tuple(key for _, key in order))
+        part = one.only_rows(rows)
         same.append(part.only_classes(part.counts.nonzero()[:, 0]))
     return same

@@ -138,7 +138,7 @@ class FeatureSet(ShownInNotebooks):
         )
 
     def only_rows(self, rows: torch.Tensor) -> FeatureSet:
-        """The samples at some positions, which are given in ascending order. Classes without samples stay."""
+        """The samples at some positions, in an order in which labels ascend. Classes without samples stay."""
         return replace(
             self,
             features=self.features[rows],

@@ -12,7 +12,7 @@ from nctransfer.report.sheet import plain
 if TYPE_CHECKING:
     from nctransfer.report.sheet import Bar, Sheet
 
-__all__ = ["HTML", "to_html"]
+__all__ = ["HTML", "to_html", "warning_to_html"]
 
 # set on each element, since a notebook removes style sheets, and colours are those of the notebook's theme
 _NUMBER, _WORDS = "text-align: right; font-variant-numeric: tabular-nums", "text-align: left"
@@ -37,6 +37,11 @@ def to_html(sheet: Sheet) -> str:
     if sheet.reading:
         parts.append(f"<p><em>{_text(sheet.reading)}</em></p>")
     return "\n".join(parts) + "\n"
+
+
+def warning_to_html(warning: str) -> str:
+    """A warning as HTML."""
+    return f"<p><strong>Warning:</strong> {_text(warning)}</p>\n"
 
 
 def _text(text: object) -> str:

@@ -25,10 +25,11 @@ def sheets_of(result: object) -> list[Sheet]:
 
 
 def result_to_html(result: object) -> str:
-    """A result as HTML, for a notebook."""
-    from nctransfer.report.html_tables import to_html
+    """A result as HTML, for a notebook, with its warnings."""
+    from nctransfer.report.html_tables import to_html, warning_to_html
 
-    return "<div>\n" + "".join(map(to_html, sheets_of(result))) + "</div>\n"
+    warnings = getattr(result, "warnings", ())
+    return "<div>\n" + "".join([*map(to_html, sheets_of(result)), *map(warning_to_html, warnings)]) + "</div>\n"
 
 
 def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
