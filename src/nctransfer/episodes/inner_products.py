@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
+from nctransfer.episodes.rescaling import rescaled
 from nctransfer.errors import EpisodeError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class Products:
         squares: The squared lengths of the queries, ``(E, Q)``.
         with_point: Inner products with p: of the support ``(E, N)``, of the queries ``(E, Q)``, and of p with itself;
             ``None`` if p is the origin.
+        factor: What the features were multiplied by, 1 unless they are extremely large or small. A classifier that
+            depends on the scale of features must take it into account: a penalty on squared weights is multiplied by
+            ``factor²``.
     """
 
     support: torch.Tensor
@@ -46,6 +50,7 @@ class Products:
     ways: int
     squares: torch.Tensor
     with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    factor: float = 1.0
 
     @classmethod
     def of(cls, support: torch.Tensor, queries: torch.Tensor, ways: int) -> Products:
@@ -82,6 +87,7 @@ class Products:
             ways=self.ways,
             squares=self.squares,
             with_point=self.with_point and (self.with_point[0][:, some], *self.with_point[1:]),
+            factor=self.factor,
         )
 
     @functools.cached_property
@@ -97,6 +103,7 @@ class Products:
             cross=cross - crossed[:, :, None] - rows[:, None] + total[:, None, None],
             ways=self.ways,
             squares=self.squares.double() - 2 * crossed + total[:, None],
+            factor=self.factor,
         )
 
     @functools.cached_property
@@ -110,6 +117,7 @@ class Products:
             cross=self.cross.double() + queries[:, :, None] + support[:, None] + point,
             ways=self.ways,
             squares=self.squares.double() + 2 * queries + point,
+            factor=self.factor,
         )
 
     def scaled(self) -> Products:
@@ -149,6 +157,7 @@ def prepared(
             )
         rows = rows - center_on.features.mean(dim=0, dtype=torch.float64).to(rows.dtype)
     if l2_normalise:
+        rows, _ = rescaled(rows)
         lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
         rows = (rows / lengths.where(lengths > 0, 1)).to(rows.dtype)
     return rows
@@ -159,31 +168,28 @@ class Pool:
 
     Inner products are either computed for all pairs of features once and looked up, or computed from the rows of each
     episode, whichever is less work. The mean is subtracted in the precision of the features, because float32 products
-    with a large offset would lose every digit. Features are multiplied in float64 if they are so long that the rounding
-    of float32 would be comparable to a ridge penalty.
+    with a large offset would lose every digit. Features of extreme size are rescaled first, see
+    :func:`~nctransfer.episodes.rescaling.rescaled`. Features are multiplied in float64 if they are so long that the
+    rounding of float32 would be comparable to a penalty that does not grow with them.
 
     Args:
         features: ``(n, d)``.
         device: Where to compute.
 
     Raises:
-        EpisodeError: Features are too long for inner products in float64.
+        EpisodeError: Features are too large or too small for inner products in float64.
     """
 
     def __init__(self, features: torch.Tensor, device: str = "auto") -> None:
         import torch
 
         self.device = with_float64(device)
+        features, self._factor = rescaled(features)
         mean = features.mean(dim=0, dtype=torch.float64).to(features.dtype)
         centred = features - mean
-        longest = float(torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).max())
-        if not longest < 1e150:
-            raise EpisodeError(
-                f"features of length {longest:.3g} are too long for inner products in float64",
-                "scale them to unit length by --l2-normalise",
-            )
+        longest = float(torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).max()) / self._factor
         rounding = longest**2 * torch.finfo(torch.float32).eps
-        dtype = torch.float32 if rounding < 0.01 else torch.float64  # a penalty is at least sqrt(2)
+        dtype = torch.float32 if rounding < 0.01 else torch.float64  # such a penalty is at least 1
         self._rows = centred.to(self.device, dtype)
         mean = mean.to(self.device, dtype)
         self._squares = self._rows.square().sum(dim=1)
@@ -227,6 +233,7 @@ class Pool:
             ways=episodes.classes.shape[1],
             squares=self._squares[queries],
             with_point=(self._with_mean[support], self._with_mean[queries], self._mean_square),
+            factor=self._factor,
         )
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,7 +42,7 @@ def logistic(products: Products, report: Report | None = None) -> torch.Tensor:
     [[0, 1]]
     """
     centred = products.about_mean
-    penalty = 2.0 if products.ways == 2 else 1.0
+    penalty = (2.0 if products.ways == 2 else 1.0) * products.factor**2
     weights, intercepts, gradient_norms = _fit_logistic(centred.support, one_hot(products), penalty)
     if report:
         report(GRADIENT_NORM, gradient_norms)

@@ -29,6 +29,7 @@ from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.requirements import check
+from nctransfer.episodes.rescaling import rescaled
 from nctransfer.errors import EpisodeError
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.evaluation.normal_supports import Normal
@@ -162,7 +163,7 @@ def expect(
     leaks = Leaks.of(features)
     for warning in leaks.warnings():
         log.warning("%s", warning)
-    rows = prepared(features, None, center_on, l2_normalise or form.scales_features)
+    rows, _ = rescaled(prepared(features, None, center_on, l2_normalise or form.scales_features))
     if form.is_translation_invariant:
         rows = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
     generator = torch.Generator().manual_seed(seed)
