@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from clusters import normal_classes, set_of
 from messages import says
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Pool, Products
 from nctransfer.episodes.logistic import TOLERANCE, _fit_logistic, logistic
@@ -41,8 +43,9 @@ def classes_of(x, y):
     return [x[y == label] for label in range(y.max() + 1)]
 
 
-def fit_ridge(x, y, alpha=None):
-    model = RidgeClassifier(alpha=math.sqrt(len(y)) if alpha is None else alpha).fit(x, y)
+def fit_ridge(x, y, penalty: float | Literal["paper"] = RIDGE_LAMBDA):
+    squared_length = ((x - x.mean(axis=0)) ** 2).sum(axis=1).mean()
+    model = RidgeClassifier(alpha=math.sqrt(len(y)) if penalty == "paper" else penalty * squared_length).fit(x, y)
     return lambda f: both(model.decision_function(f)), model.predict
 
 
@@ -213,14 +216,29 @@ def products_of(X, F, ways: int) -> Products:
     return Products.of(torch.from_numpy(X), torch.from_numpy(F), ways)
 
 
-@pytest.mark.parametrize("penalty", [None, 1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("penalty", ["paper", 1e-2, RIDGE_LAMBDA, 1e3])
 @pytest.mark.parametrize(("ways", "shots"), [(2, 1), (2, 5), (5, 1), (5, 5), (20, 1)])
-def test_ridge_scores_are_those_of_sklearn(ways: int, shots: int, penalty: float | None):
+def test_ridge_scores_are_those_of_sklearn(ways: int, shots: int, penalty: float | Literal["paper"]):
     X, F, labels = float64_episodes(ways, shots)
-    found = ridge(products_of(X, F, ways), penalty).numpy()
+    found = ridge(products_of(X, F, ways), penalty).numpy() + 1 / ways
     for number in range(3):
         expected = fit_ridge(X[number], labels, penalty)[0](F[number])
         np.testing.assert_allclose(2 * found[number] - 1, expected, rtol=1e-9, atol=1e-12)  # one-hot is 0, 1; not ±1
+
+
+def test_the_penalty_of_the_paper_depends_on_the_scale_and_the_default_does_not():
+    for penalty, same in ((RIDGE_LAMBDA, True), (0.01, True), ("loo", True), ("paper", False)):
+        X, F, _ = float64_episodes(5, 2)
+        small, large = (ridge(products_of(scale * X, scale * F, 5), penalty) for scale in (1, 30))
+        assert torch.allclose(small, large, rtol=1e-9, atol=1e-12) == same
+
+
+@pytest.mark.parametrize("penalty", [RIDGE_LAMBDA, 1e-12, "paper"])
+def test_ridge_bears_a_support_that_is_close_together_and_far_from_the_rest(penalty: float | Literal["paper"]):
+    # float32 inner products about the mean of all features keep no digit of what is left about that of the support
+    rng = np.random.default_rng(0)
+    X, F = (torch.from_numpy(1 + 1e-5 * rng.normal(size=(50, rows, 640))).float() for rows in (100, 30))
+    assert ridge(Products.of(X, F, 5), penalty).isfinite().all()
 
 
 @pytest.mark.parametrize("noise", [0.1, 1, 5])
@@ -240,7 +258,8 @@ def test_ridge_chooses_by_leaving_each_sample_out(ways: int, shots: int, noise: 
                 prediction = Ridge(alpha=alpha).fit(x[rest], targets[rest]).predict(x[left_out : left_out + 1])
                 errors[alpha] += np.sum((prediction - targets[left_out]) ** 2)
         best = Ridge(alpha=min(errors, key=errors.__getitem__)).fit(x, targets)
-        np.testing.assert_allclose(found[number], best.predict(f).reshape(7, ways), rtol=1e-8, atol=1e-10)
+        expected = best.predict(f).reshape(7, ways)
+        np.testing.assert_allclose(found[number] + 1 / ways, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_a_leave_one_out_choice_needs_two_shots():
@@ -301,9 +320,9 @@ def test_episodes_do_not_know_of_each_other(name: str):
 # what leaves nothing to learn
 
 
-@pytest.mark.parametrize("penalty", [None, "loo"])
+@pytest.mark.parametrize("penalty", [RIDGE_LAMBDA, "loo", "paper"])
 @pytest.mark.parametrize("name", SKLEARN)
-def test_identical_support_has_equal_scores(name: str, penalty: str | None):
+def test_identical_support_has_equal_scores(name: str, penalty: float | Literal["loo", "paper"]):
     X, F, _ = float64_episodes(3, 2)
     X = np.zeros_like(X) + np.round(8 * X[:, :1]) / 8  # exact, so that nothing is left of it about its mean
     classifier = functools.partial(ridge, penalty=penalty) if name == "ridge" else CLASSIFIERS[name].scores

@@ -121,6 +121,7 @@ def but_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (("-c", "all", "-w", "2"), {"classifiers": "all", "ways": 2}),
         (("--ridge-lambda", "1000"), {"ridge_lambda": 1000.0}),
         (("--ridge-lambda", "loo", "--shots", "2"), {"ridge_lambda": "loo", "shots": 2}),
+        (("--ridge-lambda", "paper"), {"ridge_lambda": "paper"}),
         (("--l2-normalise",), {"l2_normalise": True}),
         (("--interval", "classes", "--ways", "2"), {"interval": "classes", "ways": 2}),
         (("--interval", "disjoint", "--queries", "2"), {"interval": "disjoint", "queries": 2}),

@@ -162,6 +162,7 @@ def rows_of(text: str, number: int = 0) -> list[list[str]]:
             {"classifiers": ["ridge", "knn"], "ridge_lambda": 1000.0, "shots": 2, "device": "cpu"},
         ),
         (("--ridge-lambda", "loo", "-s", "2"), {"ridge_lambda": "loo", "shots": 2}),
+        (("--ridge-lambda", "paper"), {"ridge_lambda": "paper"}),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
 )

@@ -17,6 +17,7 @@ from scipy.stats import norm, t
 import oracles
 from messages import logged, raises
 from nctransfer.episodes import inner_products
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import Pool
 from nctransfer.episodes.logistic import TOLERANCE
@@ -292,7 +293,7 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
         ({"interval": "classes", "ways": 5}, [5, 6], ["--ways", 4, "--interval"]),
         ({"interval": "disjoint", "queries": "all"}, [], ["--queries"]),
         ({"ridge_lambda": "loo", "shots": (1, 5)}, [2], ["--ridge-lambda"]),
-        ({"ridge_lambda": "gcv"}, ["'gcv'"], ["--ridge-lambda"]),
+        ({"ridge_lambda": "gcv"}, ["'gcv'", "'loo'", "'paper'"], ["--ridge-lambda"]),
         ({"ridge_lambda": 0}, [0], ["--ridge-lambda"]),
         ({"ridge_lambda": math.inf}, ["inf"], ["--ridge-lambda"]),
         ({"ridge_lambda": math.nan}, ["nan"], ["--ridge-lambda"]),
@@ -393,10 +394,10 @@ def test_the_penalty_of_ridge_is_what_was_asked_for():
     features = gaussian(spread=0.3)
     found = [
         fewshot(features, 5, 5, episodes=60, classifiers="ridge", ridge_lambda=penalty).rows[0].accuracy
-        for penalty in (None, 5.0, 1e-3, 1e4, "loo")
+        for penalty in (RIDGE_LAMBDA, 1e-3, 1e4, "loo", "paper")
     ]
-    assert found[0] == found[1]  # √(5 · 5)
-    assert len(set(found)) == 4
+    assert found[0] == fewshot(features, 5, 5, episodes=60, classifiers="ridge").rows[0].accuracy
+    assert len(set(found)) == 5
 
 
 def test_small_classes_are_left_out_if_so_wished(caplog: pytest.LogCaptureFixture):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nctransfer.cli.choices import listed
 from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers, numbers_or_all
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS
 
 if TYPE_CHECKING:
+    from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.evaluation.fewshot_task import FewShotTask
 
 __all__ = ["EpisodeOptions"]
@@ -86,15 +88,15 @@ class EpisodeOptions:
         ),
     ] = "ridge,ncc"
     ridge_lambda: Annotated[
-        str | None,
+        str,
         panel_option(
             "--ridge-lambda",
             panel=_CLASSIFIER,
-            metavar="VALUE|loo",
-            help="The penalty of ridge, for example 10; loo chooses it per episode by leave-one-out.",
-            show_default="√(ways·shots)",
+            metavar="VALUE|loo|paper",
+            help="The penalty of ridge, in units of the mean squared length of the centred support; loo chooses it per "
+            "episode by leave-one-out; paper takes √(ways·shots), which depends on the scale of the features.",
         ),
-    ] = None
+    ] = f"{RIDGE_LAMBDA:g}"
     l2_normalise: Annotated[
         bool,
         panel_option(
@@ -112,17 +114,17 @@ class EpisodeOptions:
     ] = False
 
     @property
-    def penalty(self) -> float | Literal["loo"] | None:
+    def penalty(self) -> RidgePenalty:
         """The penalty of ridge."""
-        if self.ridge_lambda is None:
-            return None
         if self.ridge_lambda == "loo":
             return "loo"
+        if self.ridge_lambda == "paper":
+            return "paper"
         try:
             return float(self.ridge_lambda)
         except ValueError:
             raise typer.BadParameter(
-                f"expected a number or loo, got {self.ridge_lambda!r}", param_hint="--ridge-lambda"
+                f"expected a number, loo or paper, got {self.ridge_lambda!r}", param_hint="--ridge-lambda"
             ) from None
 
     def check(self) -> None:

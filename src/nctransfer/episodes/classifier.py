@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     from nctransfer.episodes.inner_products import Products
 
-__all__ = ["Classifier", "ClassifierSettings", "ExpectedForm", "Report"]
+__all__ = ["RIDGE_LAMBDA", "Classifier", "ClassifierSettings", "ExpectedForm", "Report", "RidgePenalty"]
 
 Report = Callable[[str, "torch.Tensor"], None]
+RidgePenalty = float | Literal["loo", "paper"]
+
+RIDGE_LAMBDA = 0.4  # λ₀, chosen by tests/benchmarks/ridge_lambda.py; docs/choosing-a-backbone.md shows its table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,9 @@ class ClassifierSettings:
 
     Attributes:
         shots: The smallest number of shots of the task.
-        ridge_lambda: The penalty of ridge regression, a number above zero; ``None`` for the default; ``"loo"`` if each
-            episode chooses its own by leave-one-out.
+        ridge_lambda: The penalty of ridge regression: a number above zero, relative to the mean squared length of the
+            centred support; ``"loo"`` if each episode chooses its own by leave-one-out; ``"paper"`` for the absolute
+            ``√(ways · shots)``.
         has_reference_mean: Whether the mean of a reference set has been subtracted from the features.
 
     Raises:
@@ -34,16 +38,16 @@ class ClassifierSettings:
     """
 
     shots: int = 1
-    ridge_lambda: float | Literal["loo"] | None = None
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA
     has_reference_mean: bool = False
 
     def __post_init__(self) -> None:
         given = self.ridge_lambda
-        if given is None or given == "loo" or (isinstance(given, int | float) and 0 < given < math.inf):
+        if given in ("loo", "paper") or (isinstance(given, int | float) and 0 < given < math.inf):
             return
         raise EpisodeError(
-            f"the penalty of ridge is {given!r}; expected a number above zero, or 'loo'",
-            "give --ridge-lambda a number above zero, or loo",
+            f"the penalty of ridge is {given!r}; expected a number above zero, 'loo' or 'paper'",
+            "give --ridge-lambda a number above zero, loo or paper",
         )
 
 

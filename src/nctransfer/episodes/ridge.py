@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nctransfer.episodes.classifier import Classifier, ClassifierSettings
+from nctransfer.episodes.classifier import RIDGE_LAMBDA, Classifier, ClassifierSettings, RidgePenalty
 from nctransfer.episodes.inner_products import Products, one_hot
 from nctransfer.errors import EpisodeError
 
@@ -18,17 +18,20 @@ __all__ = ["LOO_EXPONENTS", "RIDGE", "ridge"]
 LOO_EXPONENTS = range(-3, 4)  # leave-one-out chooses from these powers of ten, times the scale of the data
 
 
-def ridge(products: Products, penalty: float | Literal["loo"] | None = None) -> torch.Tensor:
+def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Tensor:
     """Ridge regression on one-hot labels: ``argmin ‖XW + b − Y‖² + λ‖W‖²``; the intercept b is not penalised.
 
     In the dual form, with K the inner products of the centred support and k those of the queries with it:
-    ``scores = k (K + λI)⁻¹ Y + 1/w``.
+    ``scores = k (K + λI)⁻¹ Y``, which leaves out the constant 1/w that all classes share. The penalty is relative,
+    ``λ = λ₀ s²`` with s² the mean squared length of the centred support of the episode, so that multiplying all
+    features by a constant changes no score.
 
     Args:
         products: The inner products of E episodes.
-        penalty: λ > 0. Default: ``√(ways · shots)``; we believe that Galanti et al. (ICLR 2022) use it, but could not
-            check the exponent. ``loo`` chooses λ in each episode, from ``10^{−3…3}`` times the mean squared length of
-            the centred support, by the squared leave-one-out error.
+        penalty: λ₀ > 0; the default was chosen on five backbones and three data sets, see the documentation on choosing
+            a backbone. ``loo`` chooses λ₀ in each episode from ``10^{−3…3}`` by the squared leave-one-out error.
+            ``paper`` takes the absolute ``λ = √(ways · shots)``, for which the scale of the features matters; we
+            believe that Galanti et al. (ICLR 2022) use it, but could not check the exponent.
 
     Returns:
         The score of each query and class, ``(E, Q, w)``, float64.
@@ -43,17 +46,33 @@ def ridge(products: Products, penalty: float | Literal["loo"] | None = None) -> 
     """
     import torch
 
-    centred, ways = products.about_mean, products.ways  # float64, or 1/w would swallow the scores of short features
+    centred, ways = products.about_mean, products.ways
     targets = one_hot(products) - 1 / ways  # (N, w), centred
-    if penalty == "loo":
-        return centred.cross @ _by_leave_one_out(centred.support, targets, products.shots) + 1 / ways
-    chosen = math.sqrt(len(targets)) if penalty is None else penalty
     kernel = centred.support.clone()
-    diagonal = kernel.diagonal(dim1=1, dim2=2)
-    # The second term is far below any penalty, except for features so long that their rounding exceeds the penalty.
-    diagonal.add_(chosen + 4 * torch.finfo(kernel.dtype).eps * diagonal.sum(dim=1, keepdim=True))
+    if penalty == "loo":
+        return centred.cross @ _by_leave_one_out(kernel, targets, products.shots)
+    diagonal = kernel.diagonal(dim1=1, dim2=2)  # (E, N)
+    if penalty == "paper":
+        strength = torch.full_like(diagonal[:, 0], math.sqrt(len(targets)) * products.factor**2)
+    else:
+        strength = penalty * diagonal.mean(dim=1).clamp(min=0)
+    strength += _rounding(products)
+    diagonal.add_(strength.where(strength > 0, 1)[:, None])
     weights = torch.cholesky_solve(targets.expand(len(kernel), -1, -1), torch.linalg.cholesky(kernel))
-    return centred.cross @ weights + 1 / ways
+    return centred.cross @ weights
+
+
+def _rounding(products: Products) -> torch.Tensor:
+    """A bound on how far below zero rounding may take the eigenvalues of the kernel, ``(E,)``.
+
+    It is far below any penalty, unless the support is much closer together than to the mean of all features, or the
+    penalty is tiny.
+    """
+    import torch
+
+    support = products.support
+    squares = support.diagonal(dim1=1, dim2=2).double().mean(dim=1)
+    return 4 * torch.finfo(support.dtype).eps * math.sqrt(support.shape[1]) * squares
 
 
 def _by_leave_one_out(kernel: torch.Tensor, targets: torch.Tensor, shots: int) -> torch.Tensor:
@@ -86,7 +105,7 @@ def _check_shots(shots: int) -> None:
     if shots < 2:
         raise EpisodeError(
             f"leave-one-out cannot choose the penalty of ridge with {shots} shot per class; it needs 2",
-            "give --ridge-lambda a number, or --shots 2 or more",
+            "give --ridge-lambda a number or 'paper', or --shots 2 or more",
         )
 
 

@@ -6,8 +6,9 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.inner_products import Pool, prepared
 from nctransfer.episodes.registry import reported_names
 from nctransfer.errors import counted
@@ -22,6 +23,7 @@ from nctransfer.intervals import half_width
 if TYPE_CHECKING:
     import torch
 
+    from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.episodes.episode import EpisodeSpec
     from nctransfer.evaluation.episode_runs import RunResult
     from nctransfer.evaluation.fewshot_plan import Plan
@@ -49,7 +51,7 @@ def fewshot(
     query_set: FeatureSet | None = None,
     center_on: FeatureSet | None = None,
     l2_normalise: bool = False,
-    ridge_lambda: float | Literal["loo"] | None = None,
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
     interval: Interval = "episodes",
     drop_small: bool = False,
     theory: bool = True,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from nctransfer.episodes.classifier import ClassifierSettings
+from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
 from nctransfer.episodes.requirements import check_disjoint
@@ -83,7 +83,7 @@ class FewShotTask:
     episodes: int = 10_000
     classifiers: OneOrSeveral[str] = OneOrSeveral[str]("ridge", "ncc")  # noqa: RUF009
     seed: int = 0
-    ridge_lambda: float | Literal["loo"] | None = None
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA
     l2_normalise: bool = False
     interval: Interval = "episodes"
     drop_small: bool = False
