@@ -173,6 +173,7 @@ def main(
     if all_classes[-1] > len(source) or all_classes[0] < 2:
         raise typer.BadParameter(f"there are {len(source)} source classes, and 2 are needed", param_hint="--classes")
     task = {"ways": ways, "shots": numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
+    task["ridge_lambda"] = "paper"  # the penalty that we believe the paper uses
     split = None if target_split == "all" else target_split
     wanted = Selection(split, classes=target, max_per_class=max_per_class, seed=seed)
     rehearse(samples_of(data, wanted, reading, None, source[: all_classes[0]]), FewShotTask(**task))
