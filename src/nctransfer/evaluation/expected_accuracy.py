@@ -218,7 +218,7 @@ def _rows(
     found: tuple[torch.Tensor, torch.Tensor],
     queries: int,
 ) -> list[ExpectedAccuracy]:
-    """The rows of one number of shots, from accuracies and standard errors for each number of ways."""
+    """The rows of one number of shots, from accuracies and half widths for each number of ways."""
     return [
         ExpectedAccuracy(
             ways=size,
@@ -226,10 +226,10 @@ def _rows(
             classifier=classifier,
             method=method,
             accuracy=float(accuracy),
-            ci95=1.96 * float(error),
+            ci95=float(half),
             queries=queries,
         )
-        for size, accuracy, error in zip(ways, *found, strict=True)
+        for size, accuracy, half in zip(ways, *found, strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.evaluation.win_probability import mean_wins
+from nctransfer.intervals import Z
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,7 @@ class Normal:
         self._squares, self._first, self._second = (torch.stack(one, dim=1) for one in (squares, first, second))
 
     def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The accuracy and its standard error for each number of ways."""
+        """The accuracy and half the width of its 95% interval, for each number of ways."""
         import torch
 
         parts = []
@@ -93,7 +94,7 @@ class Normal:
             start += len(rows)
         wins = torch.cat(parts, dim=1)
         accuracy, squared_error = self._queries.mean(wins, torch.ones(wins.shape[1]))
-        return accuracy, squared_error.sqrt()
+        return accuracy, Z * squared_error.sqrt()
 
     def _of_class(self, own: int, some: slice, shots: int) -> torch.Tensor:
         """The chance to win for the queries of one class, ``(k, q)``."""

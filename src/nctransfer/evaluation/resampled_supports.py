@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.evaluation.win_probability import mean_wins
+from nctransfer.intervals import Z
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["QUERIES", "Queries", "Resampled", "is_plain"]
 
 QUERIES = 4000  # at most, over all classes: their mean is known well enough
-CENTRES = 16  # per class and round, at least
-ROUNDS = 6, 100  # at least, for a standard error; and at most
-TOLERANCE = 0.0005  # the standard error at which no more rounds are run
+CENTRES = 12  # per class and round, at least
+ROUNDS = 8, 100  # in the first stage, for a standard error; and at most
+TOLERANCE = 0.0005  # the standard error that the number of rounds aims at
 PAIRS = 10**8  # of query, own centre and class in a round, at most
 RARE = 1e-4  # a share of ties, which float32 makes, that changes nothing
 
@@ -109,23 +110,30 @@ class Resampled:
     generator: torch.Generator
 
     def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The accuracy and its standard error for each number of ways."""
+        """The accuracy and half the width of its 95% interval, for each number of ways; both ``(k,)``.
+
+        The number of rounds comes from the standard deviation s of a few first ones (Stein's two stages). The interval
+        uses this s and its few degrees of freedom only. Were the rounds stopped as soon as the standard error of all is
+        small, they would stop where it happens to be too small.
+        """
         import torch
+        from scipy.special import stdtrit
 
         partitions = -(-CENTRES // (min(self.queries.sizes) // shots))  # per round
         found: list[torch.Tensor] = []
-        subsampling = torch.zeros(len(self.degrees), dtype=torch.float64)
-        error = torch.full_like(subsampling, torch.inf)
-        while len(found) < ROUNDS[0] or (bool((error > TOLERANCE).any()) and len(found) < ROUNDS[1]):
+        first, rounds = ROUNDS
+        error = torch.zeros(len(self.degrees), dtype=torch.float64)
+        while len(found) < rounds:
             wins, counts, is_exact = self._round(shots, partitions)
             accuracy, subsampling = self.queries.mean(wins, counts)
             found.append(accuracy)
             if is_exact:
-                error = torch.zeros_like(accuracy)
                 break
-            if len(found) > 1:
-                error = torch.stack(found).std(dim=0) / math.sqrt(len(found))
-        return torch.stack(found).mean(dim=0), (error.square() + subsampling).sqrt()
+            if len(found) == first:
+                error = torch.stack(found).std(dim=0)
+                rounds = min(rounds, max(first, math.ceil(float((error / TOLERANCE).square().max()))))
+        half = float(stdtrit(first - 1, 0.975)) * error / math.sqrt(len(found))
+        return torch.stack(found).mean(dim=0), (half.square() + Z**2 * subsampling).sqrt()
 
     def _round(self, shots: int, partitions: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """One round of partitions.
