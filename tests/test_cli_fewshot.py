@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS, Interval
 from nctransfer.sources.selection import Selection
 from terminal import (
+    VIT,
     data_of,
     done,
     facts_of,
@@ -676,6 +677,32 @@ def test_tasks_that_cannot_be(
 )
 def test_what_is_not_there(options: tuple[str, str], kind: str, one: Path) -> None:
     refusal("fewshot", one, *FEW, *options).expect(kind, options[1])
+
+
+@pytest.mark.parametrize(
+    ("command", "named", "tells"),
+    [
+        ("fewshot --ways 50", (50, 3), ("--ways", 3)),
+        ("fewshot --ways 2 --shots 4 --queries 5", (4, 5, 9, "'one'", 6), "--drop-small"),
+        ("fewshot --ways 4 --queries 2 --max-per-class 3", (4, 3), "--ways"),
+        ("expect --ways 50", (50, 3), ("--ways", 3)),
+        ("expect --ways 2 --shots 6", (6, 7, "'one'"), ()),
+    ],
+)
+def test_what_the_labels_cannot_give_is_refused_before_any_image_runs(
+    command: str, named: tuple[object, ...], tells: object, pets: Path, ran: Callable[[], int]
+) -> None:
+    name, *options = command.split()
+    error = refusal(name, *VIT, "--data", pets, *options)
+    error.expect("EpisodeError", *named, hint=None, tells=tells)
+    assert ran() == 0
+
+
+@pytest.mark.parametrize("command", ["fewshot --ways 2 --queries 3 --episodes 20", "expect --ways 2,3 --shots 1,5"])
+def test_what_the_labels_can_give_is_run(command: str, pets: Path, ran: Callable[[], int]) -> None:
+    name, *options = command.split()
+    assert data_of(name, *VIT, "--data", pets, *options)["features"]["samples"] == 18
+    assert ran() == 18
 
 
 def test_an_interval_over_the_draw_of_three_classes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
     from nctransfer.sources.selection import Selection
+    from nctransfer.sources.source import ImageEntry
     from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.stored_set import StoredSet
@@ -57,6 +58,8 @@ class ChosenFeatures:
         output: Where the cache is, and where to compute.
         terminal: Where progress is shown.
         drop_duplicates: Whether samples with the same features as an earlier one are left out.
+        rehearse: Tries on the labels alone what will be done with the features, before images run for them; what
+            cannot be done is an error.
     """
 
     wanted: Wanted
@@ -64,6 +67,7 @@ class ChosenFeatures:
     output: OutputOptions
     terminal: Terminal
     drop_duplicates: bool = False
+    rehearse: Callable[[FeatureSet], object] | None = None
 
     def read(self, name: str | None, other: Features | None = None) -> FeatureSet:
         """The features in memory; see :meth:`find` for which.
@@ -168,7 +172,13 @@ class ChosenFeatures:
     def _extracted(self) -> Found:
         from nctransfer.errors import BrokenImagesError
 
-        report = run_extraction(self.wanted, self.output, self.terminal)
+        rehearse = self.rehearse
+        report = run_extraction(
+            self.wanted,
+            self.output,
+            self.terminal,
+            rehearse=None if rehearse is None else lambda entries: rehearse(_stand_ins(entries)),
+        )
         if report.failed:
             broken = BrokenImagesError(report.failed, report.samples)
             if not self.wanted.images.skip_broken:
@@ -186,8 +196,32 @@ def _noted(features: AnyFeatures, fewer: AnyFeatures) -> AnyFeatures:
     return fewer
 
 
-def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) -> ExtractionReport:
-    """Extract what the options name. Without a model or data, the built-in ones are taken, and a note says so."""
+def _stand_ins(entries: Sequence[ImageEntry]) -> FeatureSet:
+    """The samples that images will be, with their labels and names; in place of features, each has a number."""
+    import numpy as np
+
+    from nctransfer.features.feature_info import FeatureInfo
+    from nctransfer.features.feature_set import FeatureSet
+
+    numbers = np.arange(len(entries), dtype=float)[:, None]
+    ids, labels = [entry.id for entry in entries], [entry.label for entry in entries]
+    return FeatureSet.from_arrays(numbers, labels, ids, FeatureInfo("the data"))
+
+
+def run_extraction(
+    wanted: Wanted,
+    output: OutputOptions,
+    terminal: Terminal,
+    rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
+) -> ExtractionReport:
+    """Extract what the options name. Without a model or data, the built-in ones are taken, and a note says so.
+
+    Args:
+        wanted: The options.
+        output: Where the cache is, and where to compute.
+        terminal: Where progress is shown.
+        rehearse: Called with the wanted images before any of them runs.
+    """
     from nctransfer.backbones.names import DEFAULT_MODEL
     from nctransfer.sources.digits import Digits
     from nctransfer.sources.opening import open_source
@@ -209,6 +243,7 @@ def run_extraction(wanted: Wanted, output: OutputOptions, terminal: Terminal) ->
         selection,
         wanted.images.runtime(output.device),
         terminal.progress,
+        rehearse=rehearse,
     )
     store.use(report.stored, selection)
     return report

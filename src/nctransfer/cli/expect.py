@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Literal, cast
 
 import typer
@@ -89,13 +90,16 @@ def expect(
     if method not in ("resampled", "normal"):
         raise typer.BadParameter(f"expected resampled or normal, got {method!r}", param_hint="--method")
     with Terminal(output) as terminal:
+        from nctransfer.episodes.episode import EpisodeSpec
+        from nctransfer.episodes.requirements import check
         from nctransfer.evaluation import expected_accuracy
         from nctransfer.report.theory_sheets import expected_sheet
 
         chooser = ChosenFeatures(
             Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
         )
-        given = chooser.read(features)
+        largest = EpisodeSpec(max(all_ways or [2]), max(all_shots or [1]), 1, chosen.seed)
+        given = dataclasses.replace(chooser, rehearse=lambda labels: check(labels, largest)).read(features)
         reference = chooser.named_only().read(center_on) if center_on is not None else None
         most_ways, most_shots = max(2, len(given.classes)), max(1, int(given.counts.min()) - 1)
         found = expected_accuracy.expect(

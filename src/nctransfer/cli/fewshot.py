@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,6 +137,7 @@ def fewshot(
     with Terminal(output, {"--save-episodes": detail.save_episodes}) as terminal:
         from nctransfer.evaluation.fewshot_accuracy import run_fewshot
         from nctransfer.evaluation.fewshot_comparison import run_comparison
+        from nctransfer.evaluation.fewshot_plan import plan_episodes
         from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
 
         given = ChosenFeatures(
@@ -147,6 +149,8 @@ def fewshot(
             _probe(given, names[0], query)
             return
         task = episode.task(chosen.seed)
+        if not query.is_apart:
+            given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
         running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}
         sets = [given.read(name) for name in names]
         found: FewShotResult | FewShotComparison

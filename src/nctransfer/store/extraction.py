@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from nctransfer.store.resuming import fill
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.sources.source import ImageSource
+    from nctransfer.sources.source import ImageEntry, ImageSource
     from nctransfer.store.extraction_report import ExtractionReport
 
 __all__ = ["extract", "extract_to_store"]
@@ -110,6 +110,7 @@ def extract_to_store(
     runtime: Runtime,
     progress: Progress | None = None,
     also: Sequence[Selection] = (),
+    rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
 ) -> ExtractionReport:
     """Extract wanted images that are not stored yet. Images that cannot be read are reported, not raised.
 
@@ -122,6 +123,7 @@ def extract_to_store(
         progress: Called as ``progress(stage, done, total)``.
         also: Further selections, whose images go through the backbone in the same pass; the numbers of the report
             count their images too.
+        rehearse: Called with the wanted images before any of them runs; an error that it raises ends the extraction.
 
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
@@ -136,6 +138,8 @@ def extract_to_store(
     columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
     rows = {row for wanted in (selection, *also) for row in wanted.apply(*columns).tolist()}
     chosen = [entries[row] for row in sorted(rows)]
+    if rehearse is not None:
+        rehearse(chosen)
     task = Task(source=source, entries=entries, chosen=chosen, selection=selection, runtime=runtime, tell=tell)
     backbones = LazyBackbone(store, request, runtime, progress)
     report = None
