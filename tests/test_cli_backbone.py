@@ -248,7 +248,8 @@ def test_layers_are_stored_beside_and_looked_at_by_name(data: tuple[object, ...]
 def test_a_layer_that_is_not_stored(command: str, where: str, data: tuple[object, ...]) -> None:
     stored = data_of("extract", *VIT, *data, "--layers", "last-1")["id"]
     name = {"named": [stored], "last": [], "extracted": [*VIT, *data]}[where]
-    error = refusal(command, *name, "--feature-column", "layer_0[bold]")
+    task = ("--ways", 2, "--queries", 2) if command == "fewshot" else ()
+    error = refusal(command, *name, *task, "--feature-column", "layer_0[bold]")
     error.expect("FeaturesError", stored, "layer_0[bold]", hint="--layers", tells=("feature", "layer_5"))
 
 
@@ -320,8 +321,9 @@ def test_files_that_are_no_checkpoint(content: bytes, data: tuple[object, ...], 
 @pytest.mark.parametrize("command", ["extract", "collapse", "fewshot", "check"])
 def test_offline_asks_no_server(command: str, data: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nctransfer.backbones.hub._why_unreachable", lambda _: pytest.fail("a server was asked"))
+    task = ("--ways", 2, "--queries", 2) if command == "fewshot" else ()
     for model in ("test_vit", "hf-hub:owner/name"):
-        error = refusal(command, "--model", model, *data[:2], "--offline", HF_HUB_OFFLINE="0")
+        error = refusal(command, "--model", model, *data[:2], *task, "--offline", HF_HUB_OFFLINE="0")
         error.expect("WeightsError", "--offline", hint="--checkpoint")
 
 
