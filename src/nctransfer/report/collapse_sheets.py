@@ -30,7 +30,7 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
         interval = f"{format_number(ends[0])} to {format_number(ends[1])}" if ends else ""
         meaning = measure.meaning
         if share := report.left_out.get(name):
-            meaning += f"; too low: without {'<1%' if share < 0.005 else f'{share:.0%}'} of the pairs"
+            meaning = f"too low: {'<1%' if share < 0.005 else f'{share:.0%}'} of pairs left out"
         rows.append([name, format_number(report.metrics[name]), interval, ARROWS.get(measure.direction, ""), meaning])
     sheets = [
         Sheet(

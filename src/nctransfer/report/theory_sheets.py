@@ -100,8 +100,8 @@ def pair_sheet(found: PairExplanation) -> Sheet:
         )
     else:
         note += (
-            " on these images. More images per class would show whether the classes differ: theory has no prediction, "
-            "limit or bound for them."
+            " on these images. More images per class would show how far apart the classes are; until then theory has no "
+            "prediction, limit or bound for them."
         )
     return Sheet(f"{a.name} and {b.name}: {found.reason}", heads, rows, _pair_facts(found), note)
 
@@ -110,7 +110,7 @@ def _pair_facts(found: PairExplanation) -> dict[str, str]:
     a, b = found.directions
     facts = about_features(found.features)
     if not found.is_resolved:
-        return facts | {"distance": f"{format_number(found.distance)}, which is no more than noise explains"}
+        return facts | {"distance": f"{format_number(found.distance)}, not clearly above its noise"}
     facts |= {
         "distance": format_number(found.distance),
         "cdnv": format_number(found.cdnv),
