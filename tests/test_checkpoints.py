@@ -32,6 +32,7 @@ from nctransfer.checkpoints.samples import samples_of
 from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
 from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, ModelError, WeightsError
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
+from nctransfer.evaluation.fewshot_comparison import find_possible_bests
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
@@ -449,21 +450,26 @@ def test_the_same_weights_run_once(training: Path, data: Path, ran: Callable[[],
     assert frame.iloc[-1].equals(frame.iloc[-2])
 
 
-def test_the_best_of_each_task_by_paired_differences(training: Path, data: Path) -> None:
+def test_the_best_of_each_task_and_what_may_be_best(training: Path, data: Path) -> None:
     found = trajectory(MODEL, training, data, split="test", **SMALL)
-    results = {point.checkpoint: point.fewshot for point in found.points}
-    for number, one in enumerate(found.best()):
+    results = {point.checkpoint: point.fewshot for point in found.distinct}
+    for one in found.best():
         task = (one.ways, one.shots, one.classifier)
-        accuracies = {name: result.rows[number].accuracy for name, result in results.items()}
+        accuracies = {name: float(result.accuracies[task].mean()) for name, result in results.items()}
         assert one.accuracy == max(accuracies.values()) == accuracies[one.checkpoint]
         assert one.last == "epoch-10.pth"
-        top = results[one.checkpoint].accuracies[task]
-        for name, result in results.items():
-            values = result.accuracies[task] - top
-            reach = 1.96 * float(values.std()) / len(values) ** 0.5
-            assert (name in one.ties) == (name != one.checkpoint and -float(values.mean()) <= reach)
-            if name == one.last:
-                assert (one.difference, one.ci95) == (pytest.approx(float(values.mean())), pytest.approx(reach))
+        others = [value for name, value in accuracies.items() if name != one.last]
+        assert one.difference == pytest.approx(accuracies[one.last] - max(others))
+        assert one.possible_bests == find_possible_bests(results, task).names
+        assert one.possible_bests[0] == one.checkpoint
+        assert (one.verdict == "worse") == (one.last not in one.possible_bests)
+        assert one.interval[0] <= one.difference <= one.interval[1]
+        assert one.population == "classes"
+
+
+def test_one_checkpoint_has_nothing_to_be_compared_with(training: Path, data: Path) -> None:
+    found = trajectory(MODEL, sorted(training.iterdir())[0], data, split="test", **SMALL)
+    assert found.best() == ()
 
 
 def test_a_target_that_is_trained_on_is_said(training: Path, data: Path, caplog: pytest.LogCaptureFixture) -> None:

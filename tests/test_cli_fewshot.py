@@ -17,6 +17,7 @@ import nctransfer as nct
 from nctransfer.cli.chosen_features import short_name
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS, Interval
+from nctransfer.report.wording import POPULATIONS
 from nctransfer.sources.selection import Selection
 from terminal import (
     VIT,
@@ -390,28 +391,53 @@ def test_sets_are_compared_on_the_same_episodes(one: Path, worse: Path, root: Pa
     for row, a, b in zip(worst, found["sets"][0]["results"], found["sets"][1]["results"], strict=True):
         assert row["first"] == named(1, one)
         assert row["difference"] == pytest.approx(b["accuracy"] - a["accuracy"], abs=1e-12)
-        assert row["difference"] < -row["ci95"] < 0
-        assert row["is_real"] is True
-    assert [(row["difference"], row["ci95"], row["is_real"]) for row in equal] == [(0, 0, False)] * 2
+        assert row["interval"][0] < row["difference"] < row["interval"][1] < 0
+        assert row["verdict"] == "worse"
+    assert [row["population"] for row in worst] == ["classes", "samples"]  # five of six classes leave no jackknife
+    assert [(row["difference"], row["interval"], row["verdict"]) for row in equal] == [
+        (0, [0, 0], "not told apart")
+    ] * 2
+    bests = {named(1, one), named(3, same)}
+    assert [({*row["names"]}, row["population"]) for row in found["possible_bests"]] == [
+        (bests, "classes"),
+        (bests, "samples"),
+    ]
 
     shown = done("fewshot", *sets, *FEW, "-w", "2,5", "-c", "ncc").stdout
-    assert solid(shown).count(solid(named(1, one))) == 2  # its accuracies, and what the others are compared with
-    differences = differences_of(shown)
-    assert [each[:3] for each in differences] == [
-        (row["name"], f"{row['difference'] * 100:+.2f}", f"{row['ci95'] * 100:.2f}") for row in [*worst, *equal]
-    ]
-    [better] = differences_of(done("fewshot", worse, one, *FEW, "-c", "ncc").stdout)
-    assert (better[0], better[1][0]) == (named(2, one), "+")
-    verdicts = [each[3] for each in (*differences, better)]
-    assert verdicts[0] == verdicts[1]
-    assert verdicts[2] == verdicts[3]
-    assert len({*verdicts}) == 3  # worse, not told apart, better
+    for row in found["differences"]:
+        low, high = (f"{end * 100:+.2f}" for end in row["interval"])
+        [line] = [
+            each
+            for each in tables(shown)[1]
+            if each[:2] == [str(row["ways"]), "1"] and shows(" ".join(each), row["name"])
+        ]
+        told = " ".join(line)
+        assert shows(told, f"{row['difference'] * 100:+.2f}", low, high, row["population"], row["verdict"])
+    assert len(tables(shown)) == 3
+    assert all(shows(" ".join(line), *sorted(bests)) for line in tables(shown)[2][1:])
+    better = done("fewshot", worse, one, *FEW, "-c", "ncc").stdout
+    assert shows(" ".join(better.split()), POPULATIONS["samples"], "better")
 
 
-def differences_of(shown: str) -> list[tuple[str, str, str, str]]:
-    """The set, difference, interval and verdict of each row of the table of differences."""
-    places = [(row, row.index("±")) for row in tables(shown)[1][1:]]
-    return [(" ".join(row[3 : at - 1]), row[at - 1], row[at + 1], " ".join(row[at + 2 :])) for row, at in places]
+@pytest.mark.parametrize(("interval", "ways"), [("samples", 2), ("samples", 6), ("classes", 2), ("disjoint", 2)])
+def test_verdicts_are_about_the_population_that_was_asked_for(
+    interval: Interval, ways: int, one: Path, worse: Path
+) -> None:
+    found = data_of("fewshot", one, worse, *FEW, "-w", ways, "--queries", 4, "-c", "ncc", "--interval", interval)
+    [difference] = found["differences"]
+    assert difference["population"] == ("samples" if interval == "disjoint" else interval)
+    assert difference["verdict"] in ("worse", "not told apart")
+
+
+@pytest.mark.parametrize("interval", ["samples", "classes"])
+def test_numbers_are_shown_where_there_is_no_interval(interval: Interval, tmp_path: Path) -> None:
+    two = npz(tmp_path / "two.npz", "ab", [2, 2])
+    options = ("-w", 2, "--queries", 1, "-s", 1, "-c", "ncc", "--interval", interval)
+    [row] = data_of("fewshot", two, *FEW, *options)["results"]
+    assert row["ci95"] is None
+    shown = done("fewshot", two, *FEW, *options).stdout
+    assert shows(shown, f"{row['accuracy'] * 100:.2f}")
+    assert solid(row["undefined"]["ci95"]) in solid(shown)
 
 
 def test_settings_are_shown_for_several_sets_too(uneven: Path, tmp_path: Path) -> None:
@@ -582,8 +608,8 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     assert set(pd.read_parquet(tmp_path / "[b].parquet").classes.explode()) == set(names)
     twin = npz(tmp_path / "[blue]f.npz", names, seed=1)
     compared = done("fewshot", file, twin, *FEW, "-w", 4).stdout
-    assert solid(compared).count(solid(named(1, file))) == 2
-    assert solid(compared).count(solid(named(2, twin))) == 1 + 2  # and in each row of the differences
+    assert solid(compared).count(solid(named(1, file))) == 2 + 2  # and in each sentence
+    assert solid(compared).count(solid(named(2, twin))) == 1 + 2 + 2  # and in each row of the differences
 
 
 # A terminal
@@ -637,7 +663,6 @@ def test_a_file_holds_no_bars(environment: dict[str, str], one: Path, tmp_path: 
         (("--classifier", "svm"), ("svm",), ("ridge", "ncc", "--classifier")),
         (("--classifier", ""), ("",), "--classifier"),
         (("--interval", "x"), ("x",), (*INTERVALS, "--interval")),
-        (("--interval", "classes"), (5, 6), ("--ways", 4, "--interval")),
         (("--interval", "disjoint", "--queries", "all"), (), "--queries"),
         (("--interval", "disjoint", "-w", "all", "--queries", "14"), (1,), ("--queries", "--interval")),
         (("--ridge-lambda", "0"), (0.0,), "--ridge-lambda"),
@@ -703,12 +728,6 @@ def test_what_the_labels_can_give_is_run(command: str, pets: Path, ran: Callable
     name, *options = command.split()
     assert data_of(name, *VIT, "--data", pets, *options)["features"]["samples"] == 18
     assert ran() == 18
-
-
-def test_an_interval_over_the_draw_of_three_classes(tmp_path: Path) -> None:
-    error = refusal("fewshot", npz(tmp_path / "f.npz", "abc"), *FEW, "-w", 2, "--interval", "classes")
-    error.expect("EpisodeError", 2, 3, hint="--interval")
-    assert "--ways" not in error.hint
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from nctransfer.evaluation.fewshot_comparison import compare_fewshot
 from nctransfer.evaluation.fewshot_results import FewShotResult
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.intervals import INTERVALS, half_width
+from nctransfer.intervals import INTERVALS, Interval
 from terminal import missing
 
 fewshot = functools.partial(fewshot_accuracy.fewshot, theory=False)
@@ -290,7 +290,6 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
         ({"shots": []}, ["shots"], []),
         ({"classifiers": []}, ["classifiers"], []),
         ({"interval": "sampels"}, ["'sampels'"], ["--interval", *INTERVALS]),
-        ({"interval": "classes", "ways": 5}, [5, 6], ["--ways", 4, "--interval"]),
         ({"interval": "disjoint", "queries": "all"}, [], ["--queries"]),
         ({"ridge_lambda": "loo", "shots": (1, 5)}, [2], ["--ridge-lambda"]),
         ({"ridge_lambda": "gcv"}, ["'gcv'", "'loo'", "'paper'"], ["--ridge-lambda"]),
@@ -437,27 +436,6 @@ def test_logistic_regression_says_how_far_it_converged():
 # intervals
 
 
-def test_the_interval_over_classes_is_the_jackknife():
-    features = gaussian(C=7)
-    result = fewshot(features, 3, 1, episodes=50, classifiers="ncc", interval="classes")
-    values, drawn = result.accuracies[3, 1, "ncc"].tolist(), result.drawn[3].tolist()
-    means = []
-    for left_out in range(7):
-        rest = [value for value, classes in zip(values, drawn, strict=True) if left_out not in classes]
-        means.append(sum(rest) / len(rest))
-    error = math.sqrt(6 / 7 * sum((mean - sum(means) / 7) ** 2 for mean in means))
-    (row,) = result.rows
-    assert row.ci95 == pytest.approx(t.ppf(0.975, 6) * error, rel=1e-9)
-    assert row.interval == "classes"
-    assert row.accuracy == fewshot(features, 3, 1, episodes=50, classifiers="ncc").rows[0].accuracy
-
-
-def test_no_interval_over_classes_of_which_one_is_always_there():
-    classes = torch.tensor([[0, 1], [0, 2], [3, 0]])
-    with raises(EpisodeError, 3, hint=["--episodes", "--interval"]):
-        half_width(torch.rand(3, dtype=torch.float64), classes, 4, "classes")
-
-
 @pytest.mark.parametrize("with_query_set", [False, True])
 def test_the_interval_over_disjoint_episodes(with_query_set: bool):
     features = gaussian()
@@ -483,11 +461,6 @@ def test_disjoint_episodes_are_no_more_than_asked_for():
 def test_a_single_disjoint_episode_has_no_interval():
     with raises(EpisodeError, 1, hint=["--queries", "--shots", "--interval"]):
         fewshot(gaussian(), 6, 5, queries=15, interval="disjoint")
-
-
-def test_intervals_have_words():
-    assert list(INTERVALS) == ["episodes", "classes", "disjoint"]
-    assert all(INTERVALS.values())
 
 
 # classes and their confusions
@@ -601,47 +574,60 @@ def test_a_dict_is_json_whatever_was_given():
 compare = functools.partial(compare_fewshot, theory=False)
 
 
-@pytest.mark.parametrize("interval", ["episodes", "classes", "disjoint"])
-def test_paired_differences_of_a_plain_computation(interval: str):
+@pytest.mark.parametrize("interval", ["episodes", "samples", "classes", "disjoint"])
+def test_comparisons_hold_what_each_set_has_alone(interval: Interval):
     sets = {"a": gaussian(), "b": gaussian(noise=1), "c": gaussian(spread=2, noise=2)}
-    found = compare(sets, (2, 3), (1, 2), queries=4, episodes=60, classifiers=("ncc", "knn"), interval=interval)
-    alone = {
-        name: fewshot(one, (2, 3), (1, 2), queries=4, episodes=60, classifiers=("ncc", "knn"), interval=interval)
-        for name, one in sets.items()
-    }
+    settings = {"queries": 4, "episodes": 60, "classifiers": ("ncc", "knn"), "interval": interval}
+    found = compare(sets, (2, 3), (1, 2), **settings)
+    alone = {name: fewshot(one, (2, 3), (1, 2), **settings) for name, one in sets.items()}
     tasks = list(itertools.product((2, 3), (1, 2), ("ncc", "knn")))
-    assert [(one.name, one.first, one.ways, one.shots, one.classifier) for one in found.differences] == [
-        (name, "a", *task) for name in ("b", "c") for task in tasks
+    assert [(one.ways, one.shots, one.classifier, one.name, one.first) for one in found.differences] == [
+        (*task, name, "a") for task in tasks for name in ("b", "c")
     ]
     for one in found.differences:
         task = (one.ways, one.shots, one.classifier)
         values = alone[one.name].accuracies[task].numpy() - alone["a"].accuracies[task].numpy()
         assert one.difference == pytest.approx(values.mean(), abs=1e-12)
-        drawn = alone["a"].drawn[one.ways].numpy()
-        if interval == "classes":
-            means = [np.mean([v for v, c in zip(values, drawn, strict=True) if code not in c]) for code in range(6)]
-            reach = t.ppf(0.975, 5) * math.sqrt(5 / 6 * sum((mean - np.mean(means)) ** 2 for mean in means))
-        else:
-            factor = 1.96 if interval == "episodes" else t.ppf(0.975, len(values) - 1)
-            reach = factor * values.std(ddof=1) / math.sqrt(len(values))
-        assert one.ci95 == pytest.approx(reach, rel=1e-9)
-        assert one.is_real == (abs(values.mean()) > reach)
-    assert {one.is_real for one in found.differences if one.name == "c"} >= {True}
-    assert list(found.results) == ["a", "b", "c"]
+        assert one.population == {"episodes": "classes", "disjoint": "samples"}.get(interval, interval)
+    assert [(one.ways, one.shots, one.classifier) for one in found.possible_bests] == tasks
     for name, result in found.results.items():
         assert accuracies(result) == accuracies(alone[name])
+        assert [row.ci95 for row in result.rows] == [row.ci95 for row in alone[name].rows]
 
 
-def test_a_worse_set_is_really_worse():
-    [one] = compare({"good": gaussian(spread=2), "bad": gaussian()}, episodes=60, classifiers="ncc").differences
-    assert one.difference < -one.ci95 < 0
-    assert one.is_real
+@pytest.mark.parametrize(("ways", "population"), [(3, "classes"), (4, "classes"), (5, "samples"), (6, "samples")])
+def test_verdicts_are_about_other_classes_where_there_are_enough(ways: int, population: str):
+    sets = {"good": gaussian(spread=2), "bad": gaussian(), "same": gaussian(spread=2)}
+    found = compare(sets, ways, 2, episodes=200, classifiers="ncc")
+    bad, same = found.differences
+    assert bad.population == same.population == population
+    assert bad.difference < bad.interval[1] < 0
+    assert (same.difference, same.interval) == (0.0, (0.0, 0.0))
+    assert (bad.verdict, same.verdict) == ("worse", "not told apart")
+    [bests] = found.possible_bests
+    assert (bests.names, bests.population) == (("good", "same"), population)
 
 
-def test_equal_sets_do_not_differ():
-    found = compare({"a": gaussian(), "b": gaussian()}, 3, (1, 5), episodes=20, classifiers="all")
-    assert {(one.difference, one.ci95, one.is_real) for one in found.differences} == {(0.0, 0.0, False)}
-    assert len(found.differences) == 12
+def test_no_verdict_is_taken_from_the_draw_of_episodes():
+    """The interval over episodes excludes zero, but eight classes cannot show that other classes are alike."""
+    found = compare({"a": gaussian(C=8), "b": gaussian(C=8, noise=1)}, 5, 1, episodes=5000, classifiers="ncc")
+    values = found.results["b"].accuracies[5, 1, "ncc"] - found.results["a"].accuracies[5, 1, "ncc"]
+    assert abs(float(values.mean())) > 5 * float(values.std()) / math.sqrt(len(values))
+    assert [one.verdict for one in found.differences] == ["not told apart"]
+    assert set(found.possible_bests[0].names) == {"a", "b"}
+
+
+def test_what_has_no_interval_has_its_reason_and_its_numbers():
+    few = {"a": gaussian(C=2, n=2), "b": gaussian(C=2, n=2, noise=1)}
+    found = compare(few, 2, 1, queries=1, episodes=20, classifiers="ncc")
+    [one], [bests] = found.differences, found.possible_bests
+    assert missing(one.reason, 1, 2) == []
+    assert (one.interval, one.verdict, bests.names, bests.reason) == (None, None, None, one.reason)
+    assert one.difference == pytest.approx(found.results["b"].rows[0].accuracy - found.results["a"].rows[0].accuracy)
+    for interval in ("samples", "classes"):
+        [row] = fewshot(few["a"], 2, 1, queries=1, episodes=20, classifiers="ncc", interval=interval).rows
+        assert (row.ci95, list(row.undefined)) == (None, ["ci95"])
+        assert row.accuracy == found.results["a"].rows[0].accuracy
 
 
 def test_only_the_samples_that_all_have_are_compared(caplog: pytest.LogCaptureFixture):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from messages import those
 from nctransfer import FeatureSet, collapse
 from nctransfer.backbones.listing import ModelInfo
-from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
+from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference, PossibleBests
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.linear_probe import ProbeResult
@@ -36,6 +36,7 @@ from nctransfer.report.markdown import to_markdown
 from nctransfer.report.sheet import Bar, Sheet, plain
 from nctransfer.report.store_sheets import sets_sheet
 from nctransfer.report.terminal_tables import TABLE
+from nctransfer.report.wording import POPULATIONS
 from nctransfer.report.wording import format_number as _number
 from terminal import missing
 
@@ -136,7 +137,7 @@ def test_no_accuracy_is_cut_in_a_narrow_console(width: int) -> None:
     for number in ("55.00 ± 1.20", "61.25 ± 0.98", "70.00 ± 1.00", "50.00", "20.00"):
         assert number in text
     differences = shown(fewshot_comparison_sheets(COMPARISON)[1], width)
-    for number in ("-1.20 ± 0.50", "+3.00 ± 1.00", "+0.10 ± 0.20"):
+    for number in ("-1.20", "-1.70", "-0.70", "+3.00", "+2.00", "+4.00", "+0.10", "-0.10", "+0.30"):
         assert number in differences
 
 
@@ -269,16 +270,19 @@ DIFFERENCE = FewShotDifference(
     shots=1,
     classifier="ridge",
     difference=-0.012,
-    ci95=0.005,
-    is_real=True,
+    interval=(-0.017, -0.007),
+    population="classes",
+    verdict="worse",
 )
+BESTS = PossibleBests(ways=2, shots=1, classifier="ridge", population="classes", names=("2: other", "1: m"))
 COMPARISON = FewShotComparison(
     results={"1: m": ONE_TASK, "2: other": replace(ONE_TASK, features=replace(FEATURES, model="other"))},
     differences=(
         DIFFERENCE,
-        replace(DIFFERENCE, difference=0.03, ci95=0.01),
-        replace(DIFFERENCE, classifier="ncc", difference=0.001, ci95=0.002, is_real=False),
+        replace(DIFFERENCE, difference=0.03, interval=(0.02, 0.04), population="samples", verdict="better"),
+        replace(DIFFERENCE, classifier="ncc", difference=0.001, interval=(-0.001, 0.003), verdict="not told apart"),
     ),
+    possible_bests=(BESTS,),
 )
 
 
@@ -462,24 +466,44 @@ def test_comparison_has_a_column_a_set_and_differences_in_words() -> None:
     assert fact(accuracies.facts, "10,000", 15, 7)
     assert INTERVALS["episodes"] in accuracies.reading
     assert "1: m" in differences.title
-    assert missing(" ".join(differences.heads), "episodes", "95%") == []
-    assert [row[:5] for row in differences.rows] == [
-        ["2", "1", "ridge", "2: other", "-1.20 ± 0.50"],
-        ["2", "1", "ridge", "2: other", "+3.00 ± 1.00"],
-        ["2", "1", "ncc", "2: other", "+0.10 ± 0.20"],
+    assert missing(" ".join(differences.heads), "95%") == []
+    assert differences.rows == [
+        ["2", "1", "ridge", "2: other", "-1.20", "[-1.70, -0.70]", "worse", "classes"],
+        ["2", "1", "ridge", "2: other", "+3.00", "[+2.00, +4.00]", "better", "samples"],
+        ["2", "1", "ncc", "2: other", "+0.10", "[-0.10, +0.30]", "not told apart", "classes"],
     ]
-    assert len({row[5] for row in differences.rows}) == 3  # worse, better, neither
 
 
-def test_a_difference_that_is_not_real_is_neither_better_nor_worse() -> None:
-    rows = [(sign * size, is_real) for sign in (-1, 1) for size in (0.01, 0.02) for is_real in (True, False)]
-    differences = tuple(replace(DIFFERENCE, difference=size, is_real=is_real) for size, is_real in rows)
-    sheet = fewshot_comparison_sheets(replace(COMPARISON, differences=differences))[1]
-    words: dict[object, set[str]] = {}
-    for (size, is_real), row in zip(rows, sheet.rows, strict=True):
-        words.setdefault((size > 0) if is_real else "neither", set()).add(row[5])
-    assert [len(said) for said in words.values()] == [1, 1, 1]
-    assert len(set.union(*words.values())) == 3
+@pytest.mark.parametrize("number", range(3))
+def test_a_difference_is_also_said_in_words(number: int) -> None:
+    one = COMPARISON.differences[number]
+    _, sheet = fewshot_comparison_sheets(replace(COMPARISON, differences=(one,)))
+    ends = [f"{abs(end) * 100:.2f}" for end in one.interval or ()]
+    assert missing(sheet.reading, POPULATIONS[one.population], one.verdict, one.name, one.first, *ends) == []
+
+
+def test_what_has_no_verdict_says_why() -> None:
+    one = replace(DIFFERENCE, interval=None, verdict=None, reason="there are 2 classes")
+    _, sheet = fewshot_comparison_sheets(replace(COMPARISON, differences=(one,)))
+    assert sheet.rows[0][4:] == ["-1.20", "–", "–", "classes"]
+    assert missing(sheet.reading, "there are 2 classes") == []
+
+
+def test_of_three_sets_the_possible_bests_are_named() -> None:
+    results = {**COMPARISON.results, "3: third": ONE_TASK}
+    bests = (BESTS, replace(BESTS, classifier="ncc", population="samples", names=None, reason="no"))
+    *_, sheet = fewshot_comparison_sheets(replace(COMPARISON, results=results, possible_bests=bests))
+    assert sheet.rows == [
+        ["2", "1", "ridge", "classes", "2: other, 1: m"],
+        ["2", "1", "ncc", "samples", "–"],
+    ]
+
+
+def test_an_accuracy_without_an_interval_has_no_half_width() -> None:
+    row = replace(ROW, ci95=None, interval="classes", undefined={"ci95": "there are 2 classes"})
+    [sheet] = fewshot_sheets(replace(ONE_TASK, rows=(row,)))
+    assert sheet.rows[0][1] == "55.00"
+    assert missing(sheet.reading, "there are 2 classes") == []
 
 
 # The probe

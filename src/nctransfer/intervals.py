@@ -1,4 +1,4 @@
-"""Confidence intervals of 95%: of averages over pairs of classes, of means over episodes, and of proportions."""
+"""Confidence intervals of 95%: what they refer to, of averages over pairs of classes, and of proportions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nctransfer.errors import EpisodeError
-
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INTERVALS", "Interval", "half_width", "jackknife", "pair_average", "wilson"]
+__all__ = ["INTERVALS", "Interval", "jackknife", "pair_average", "t_quantile", "wilson"]
 
 Z = 1.96  # the 97.5% point of the standard normal distribution
 
@@ -62,54 +60,28 @@ def _jackknife_half_width(without: torch.Tensor) -> float:
     """``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, from the C estimates ``θ₍₋c₎`` that leave out one class each."""
     classes = len(without)
     error = math.sqrt((classes - 1) / classes * float((without - without.mean()).square().sum()))
-    return _t_quantile(classes - 1) * error
+    return t_quantile(classes - 1) * error
 
 
-def _t_quantile(degrees: int) -> float:
-    """The 97.5% point of Student's t distribution."""
-    from scipy.special import stdtrit
+def t_quantile(degrees: float, probability: float = 0.975) -> float:
+    """A quantile of Student's t distribution; of the normal distribution for infinite degrees of freedom.
 
-    return float(stdtrit(degrees, 0.975))
+    >>> round(t_quantile(9), 3), round(t_quantile(math.inf), 3)
+    (2.262, 1.96)
+    """
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(probability) if math.isinf(degrees) else stdtrit(degrees, probability))
 
 
-Interval = Literal["episodes", "classes", "disjoint"]
+Interval = Literal["episodes", "samples", "classes", "disjoint"]
 INTERVALS: Mapping[Interval, str] = {
-    "episodes": "over the draw of episodes from these samples (not over other samples or classes)",
-    "classes": "over the draw of classes (delete-one-class jackknife)",
-    "disjoint": "over episodes that share no sample",
+    "episodes": "over the draw of episodes from these images (not over other images or classes)",
+    "samples": "over other images of these classes (jackknife that leaves out a tenth of the images at a time)",
+    "classes": "over other classes of this kind, each with its images (delete-one-class jackknife)",
+    "disjoint": "over episodes that share no image",
 }
 """What an interval refers to."""
-
-
-def half_width(values: torch.Tensor, classes: torch.Tensor, count: int, interval: Interval) -> float:
-    """Half the width of the 95% interval of a mean over episodes.
-
-    - ``episodes``: ``1.96 s/√E``, as is customary. It shrinks with the number of episodes, whatever the data.
-    - ``disjoint``: ``t_{E−1} s/√E``, for episodes that share no sample.
-    - ``classes``: ``t_{C−1} se``, ``se² = (C−1)/C Σ(θ₍₋c₎ − θ̄)²``, with ``θ₍₋c₎`` the mean over the episodes without
-      class c.
-
-    Args:
-        values: One value per episode, ``(E,)``.
-        classes: The class codes of each episode, ``(E, w)``.
-        count: The number of classes, C.
-        interval: What the interval refers to.
-
-    Raises:
-        EpisodeError: For ``classes``, a class is in every episode.
-    """
-    if interval == "classes":
-        of_class, with_class = values.new_zeros(count), values.new_zeros(count)
-        of_class.index_add_(0, classes.flatten(), values.repeat_interleave(classes.shape[1]))
-        with_class += classes.flatten().bincount(minlength=count)
-        if bool((with_class == len(values)).any()):
-            raise EpisodeError(
-                f"a class is in all of {len(values):,} episodes: too few for an interval over the draw of classes",
-                "give more --episodes, or another --interval",
-            )
-        return _jackknife_half_width((values.sum() - of_class) / (len(values) - with_class))
-    factor = Z if interval == "episodes" else _t_quantile(len(values) - 1)
-    return factor * float(values.std()) / math.sqrt(len(values))
 
 
 def wilson(hits: torch.Tensor, trials: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -187,7 +187,7 @@ def follow(
             log.warning("%s is left out: %s", where, error)
             continue
         _warn(measured.collapse.warnings, warnings)
-        result = run_fewshot(measured.target, task, device=runtime.device, progress=tell)
+        result = run_fewshot(measured.target, task, device=runtime.device, for_comparison=True, progress=tell)
         same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
         reports = measured.collapse.reports
         points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=reports, fewshot=result))

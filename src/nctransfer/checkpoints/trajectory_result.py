@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.evaluation.fewshot_comparison import paired_difference
+from nctransfer.errors import EpisodeError
+from nctransfer.evaluation.multiple_comparisons import compare_with_best
+from nctransfer.evaluation.spread import spread_of
 from nctransfer.neural_collapse.registry import correlated_measures
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.fewshot_results import FewShotResult, RowKey
+    from nctransfer.evaluation.multiple_comparisons import Verdict
+    from nctransfer.intervals import Interval
     from nctransfer.neural_collapse.collapse_report import CollapseReport
 
 __all__ = ["SOURCE", "TARGET", "Best", "Point", "Trajectory", "rank_correlations"]
@@ -66,7 +70,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The checkpoint with the highest accuracy on a task, and how the others compare on the same episodes.
+    """The checkpoint with the highest accuracy on a task, and what that shows about other images or classes.
 
     Attributes:
         ways: Classes per episode.
@@ -74,10 +78,16 @@ class Best:
         classifier: The name of the classifier.
         checkpoint: The name of the checkpoint.
         accuracy: Its accuracy.
-        ties: Checkpoints whose paired difference to it has a 95% interval that contains zero.
+        population: What the possible bests and the verdict are about: ``samples``, other images of these classes, or
+            ``classes``, other classes of this kind.
+        possible_bests: Checkpoints that may be the best, the most accurate first. The best is among them in at least
+            95% of studies. ``None`` if nothing can be said.
         last: The last checkpoint.
-        difference: The accuracy of the last checkpoint minus that of the best.
-        ci95: Half the width of the 95% interval of that difference.
+        difference: The accuracy of the last checkpoint minus that of the best of the others.
+        interval: The 95% interval of that difference over the population.
+        verdict: ``worse`` if the last checkpoint is not a possible best, ``better`` if no other is; else ``not told
+            apart``.
+        reason: Why nothing can be said.
     """
 
     ways: int
@@ -85,10 +95,13 @@ class Best:
     classifier: str
     checkpoint: str
     accuracy: float
-    ties: tuple[str, ...]
+    population: Interval
+    possible_bests: tuple[str, ...] | None
     last: str
     difference: float
-    ci95: float
+    interval: tuple[float, float] | None
+    verdict: Verdict | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,30 +128,10 @@ class Trajectory(ShownInNotebooks):
         return tuple(point for point in self.points if point.same_as is None)
 
     def best(self) -> tuple[Best, ...]:
-        """The best checkpoint of each task and classifier."""
-        return tuple(self._best(number) for number in range(len(self.points[0].fewshot.rows)))
-
-    def _best(self, number: int) -> Best:
-        """The best checkpoint for row ``number`` of the few-shot results."""
-        *_, last = self.distinct
-        top = max(self.distinct, key=lambda point: point.fewshot.rows[number].accuracy)
-        row = top.fewshot.rows[number]
-        paired = {
-            point.checkpoint: paired_difference(point.fewshot, top.fewshot, row.key, row.interval)
-            for point in self.distinct
-        }
-        difference, half = paired[last.checkpoint]
-        return Best(
-            ways=row.ways,
-            shots=row.shots,
-            classifier=row.classifier,
-            checkpoint=top.checkpoint,
-            accuracy=row.accuracy,
-            ties=tuple(name for name, (mean, width) in paired.items() if name != top.checkpoint and -mean <= width),
-            last=last.checkpoint,
-            difference=difference,
-            ci95=half,
-        )
+        """The best checkpoint of each task and classifier, if there are two that differ."""
+        if len(self.distinct) < 2:
+            return ()
+        return tuple(_best_of(self.distinct, row.key) for row in self.points[0].fewshot.rows)
 
     def rank_correlations(self, number: int = 0) -> dict[str, float | None]:
         """Rank correlations of the measures with the accuracy in row ``number`` of the few-shot results.
@@ -182,6 +175,33 @@ class Trajectory(ShownInNotebooks):
         import pandas as pd
 
         return pd.DataFrame([point.to_row() for point in self.points])
+
+
+def _best_of(points: Sequence[Point], key: RowKey) -> Best:
+    """The best of two or more checkpoints on one task."""
+    results = [point.fewshot for point in points]
+    population = results[0].populations[key[0]]
+    means = [float(one.accuracies[key].mean()) for one in results]
+    order = sorted(range(len(points)), key=lambda number: -means[number])
+    try:
+        found, reason = compare_with_best(means, spread_of(results, key, population)), None
+    except EpisodeError as error:
+        found, reason = None, error.message
+    last = found[-1].difference if found else None
+    return Best(
+        ways=key[0],
+        shots=key[1],
+        classifier=key[2],
+        checkpoint=points[order[0]].checkpoint,
+        accuracy=means[order[0]],
+        population=population,
+        possible_bests=tuple(points[one].checkpoint for one in order if found[one].is_possible) if found else None,
+        last=points[-1].checkpoint,
+        difference=means[-1] - max(means[:-1]),
+        interval=(last.low, last.high) if last else None,
+        verdict=last.verdict if last else None,
+        reason=reason,
+    )
 
 
 def rank_correlations(

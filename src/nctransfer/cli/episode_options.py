@@ -73,8 +73,10 @@ class EpisodeOptions:
             "--interval",
             panel=_EPISODES,
             metavar="|".join(INTERVALS),
-            help="What the 95% interval accounts for: the random draw of episodes from these samples (episodes, the "
-            "custom), the random draw of classes (classes), or the same over episodes that share no sample (disjoint).",
+            help="What the ± of an accuracy refers to: the random draw of episodes from these images (episodes, the "
+            "custom), other images of these classes (samples), other classes of this kind (classes), or episodes that "
+            "share no image (disjoint). Verdicts such as better never come from the first: they are about other "
+            "classes, or about other images if every episode has all classes.",
         ),
     ] = "episodes"
     classifier: Annotated[

@@ -48,12 +48,17 @@ class Episodes:
         support: Row numbers of the support, ``(E, ways, shots)``.
         is_query: Which of the queries count, ``(E, ways, queries)``: false for padding, and for rows that are in the
             support; ``None`` if all count.
+        spare: Row numbers of further samples of the classes, in random order, ``(E, ways, x)``; −1 where a class has no
+            more. Only drawn on request.
+        spare_queries: The same of the query set; ``None`` if there is none.
     """
 
     classes: torch.Tensor
     queries: torch.Tensor
     support: torch.Tensor
     is_query: torch.Tensor | None = None
+    spare: torch.Tensor | None = None
+    spare_queries: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """The number of episodes, E."""

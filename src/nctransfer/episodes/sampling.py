@@ -23,7 +23,13 @@ CLASSES, SAMPLES, SUPPORT, DISJOINT = range(4)  # what a generator draws; SUPPOR
 
 
 def sample(
-    features: FeatureSet, spec: EpisodeSpec, episodes: int, query_set: FeatureSet | None = None, most: int = BLOCK
+    features: FeatureSet,
+    spec: EpisodeSpec,
+    episodes: int,
+    query_set: FeatureSet | None = None,
+    most: int = BLOCK,
+    *,
+    with_spare: bool = False,
 ) -> Iterator[Episodes]:
     """Draw random episodes, in batches.
 
@@ -36,6 +42,8 @@ def sample(
         episodes: The number of episodes.
         query_set: Where the queries come from, if not from the features; it has the same classes.
         most: The largest number of episodes per batch.
+        with_spare: Whether further samples are drawn, so that some can be left out, see
+            :func:`~nctransfer.episodes.leaving_out.without`.
 
     Raises:
         EpisodeError: There are too few classes or samples.
@@ -51,20 +59,22 @@ def sample(
             for use in (CLASSES, SAMPLES, SUPPORT)
         )
         classes = _draw(of_classes, np.full(BLOCK, len(features.classes)), spec.ways).T  # (E, w)
-
+        orders: dict[str, NDArray[np.int64]] = {"classes": classes}
         if query_set is not None:
-            support = _rows(of_support, features, classes, spec.shots)
-            queries = _rows(of_samples, query_set, classes, spec.queries or 0) + len(features)
-        elif spec.queries is None:
-            support = _rows(of_samples, features, classes, spec.shots)
-            queries = support[:, :, :0]
+            support, spare = _rows(of_support, features, classes, spec.shots, with_spare)
+            queries, others = _rows(of_samples, query_set, classes, spec.queries or 0, with_spare)
+            first = len(features)
+            orders |= {"support": support, "queries": queries + first}
+            more = {"spare": spare, "spare_queries": np.where(others < 0, others, others + first)}
         else:
-            queries, support = np.split(
-                _rows(of_samples, features, classes, spec.queries + spec.shots), [spec.queries], axis=2
-            )
+            own = spec.queries or 0
+            rows, spare = _rows(of_samples, features, classes, own + spec.shots, with_spare)
+            orders |= {"queries": rows[:, :, :own], "support": rows[:, :, own:]}
+            more = {"spare": spare}
+        orders |= more if with_spare else {}
         for start in range(0, kept, most):
             some = slice(start, min(kept, start + most))
-            part = Episodes(*(torch.from_numpy(rows[some]) for rows in (classes, queries, support)))
+            part = Episodes(**{name: torch.from_numpy(one[some]) for name, one in orders.items()})
             yield part if spec.queries else _with_all_queries(part, features, query_set)
 
 
@@ -145,12 +155,20 @@ def _ranges(features: FeatureSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _rows(
-    generator: np.random.Generator, features: FeatureSet, classes: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
-    """``count`` random rows of each class, ``(E, w, count)``."""
+    generator: np.random.Generator, features: FeatureSet, classes: NDArray[np.int64], count: int, with_spare: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``count`` random rows of each class, ``(E, w, count)``; and further rows, −1 where a class has no more.
+
+    There are enough further rows to replace a tenth of a class, but for chances of less than one in a million.
+    """
+    import numpy as np
+
     sizes, starts = _ranges(features)
-    drawn = _draw(generator, sizes[classes].reshape(-1), count)
-    return drawn.T.reshape(*classes.shape, count) + starts[classes][..., None]
+    more = min(int(sizes.max()) - count, count // 4 + 10) if with_spare else 0
+    of_class = sizes[classes][..., None]
+    drawn = _draw(generator, of_class.reshape(-1), count + more).T.reshape(*classes.shape, count + more)
+    rows = np.where(np.arange(count + more) < of_class, drawn + starts[classes][..., None], -1)
+    return rows[:, :, :count], rows[:, :, count:]
 
 
 def _draw(generator: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nctransfer.episodes.leaving_out import TENTHS, tenths, without
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.evaluation.tally import Tally
+from nctransfer.evaluation.tally import Tally, is_right, share_right
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
 
 Key = tuple[int, str]  # shots, classifier
+LEFT_OUT_EPISODES = 1024  # the noise that so few leave is known, and is taken off
 
 
 @dataclass(eq=False)
@@ -55,11 +57,14 @@ class RunResult:
         classes: The class codes of each episode, ``(E, ways)``.
         runs: By shots and classifier.
         counts: Right answers and confusions, by shots and classifier.
+        left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by shots and
+            classifier; empty if nobody needs it.
     """
 
     classes: torch.Tensor
     runs: dict[Key, ClassifierRun]
     counts: dict[Key, Counts]
+    left_out: dict[Key, torch.Tensor]
 
     @functools.cached_property
     def accuracies(self) -> dict[Key, torch.Tensor]:
@@ -77,11 +82,13 @@ class EpisodeRuns:
         plan: The task on its feature set.
         pool: The inner products of the features.
         settings: What the classifiers need to know of the task.
+        for_comparison: Whether several sets will be compared.
     """
 
     plan: Plan
     pool: Pool
     settings: ClassifierSettings
+    for_comparison: bool = False
 
     def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> RunResult:
         """Run all episodes of one number of ways.
@@ -116,7 +123,34 @@ class EpisodeRuns:
                 "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
         counts = {(shots, name): tallies[shots].counts(name) for shots, name in runs}
-        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts)
+        left_out = self._left_out(spec) if self._needs_left_out(spec) else {}
+        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=left_out)
+
+    def _needs_left_out(self, spec: EpisodeSpec) -> bool:
+        """Whether an interval over other images will be wanted, and can be had."""
+        interval = self.plan.task.interval
+        population = self.plan.population(spec.ways) if self.for_comparison else interval
+        return population == "samples" and interval != "disjoint" and (spec.ways, "samples") not in self.plan.impossible
+
+    def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
+        """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``."""
+        import torch
+
+        task, features, query_set = self.plan.task, self.plan.features, self.plan.query_set
+        tenth = tenths(features, query_set, task.seed)
+        found: dict[Key, list[list[torch.Tensor]]] = {
+            key: [[] for _ in range(TENTHS)] for key in itertools.product(task.shots, task.classifiers)
+        }
+        episodes = min(task.episodes, LEFT_OUT_EPISODES)
+        for batch in sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True):
+            for number in range(TENTHS):
+                part = without(batch, tenth == number)
+                products = self.pool(part)
+                for (shots, name), values in found.items():
+                    some = part.cut(shots)
+                    chosen = CLASSIFIERS[name].scores(products.cut(shots), self.settings).argmax(dim=2).cpu()
+                    values[number].append(share_right(some, is_right(some, chosen)))
+        return {key: torch.stack([torch.cat(parts) for parts in values]) for key, values in found.items()}
 
     def _classify(
         self,
@@ -150,7 +184,9 @@ class EpisodeRuns:
 
     def _batches(self, spec: EpisodeSpec) -> Iterator[Episodes]:
         features, query_set, task = self.plan.features, self.plan.query_set, self.plan.task
-        most = int((query_set or features).counts.max())
-        size = self.pool.batch(spec, spec.queries or most)
         draw = sample_disjoint if task.interval == "disjoint" else sample
-        return draw(features, spec, task.episodes, query_set, size)
+        return draw(features, spec, task.episodes, query_set, self._batch_size(spec))
+
+    def _batch_size(self, spec: EpisodeSpec) -> int:
+        most = int((self.plan.query_set or self.plan.features).counts.max())
+        return self.pool.batch(spec, spec.queries or most)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.inner_products import Pool, prepared
 from nctransfer.episodes.registry import reported_names
-from nctransfer.errors import counted
+from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.episode_runs import EpisodeRuns
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.fewshot_theory import with_theory
 from nctransfer.evaluation.leaks import Leaks
-from nctransfer.intervals import half_width
+from nctransfer.evaluation.spread import spread_of
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,7 @@ def run_fewshot(
     query_set: FeatureSet | None = None,
     center_on: FeatureSet | None = None,
     device: str = "auto",
+    for_comparison: bool = False,
     progress: Progress | None = None,
 ) -> FewShotResult:
     """:func:`fewshot` with a task that was made before.
@@ -121,6 +122,7 @@ def run_fewshot(
         query_set: Where the queries come from, if not from the features: other samples of the same classes.
         center_on: A set whose mean is subtracted from all features first.
         device: Where to compute.
+        for_comparison: Whether the result will be compared with others, which needs more than its own interval does.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
@@ -135,18 +137,15 @@ def run_fewshot(
         plan=plan,
         pool=_pool(plan, rows_of_pool, device),
         settings=task.classifier_settings(has_reference_mean=center_on is not None),
+        for_comparison=for_comparison,
     )
     found: dict[int, RunResult] = {}
     for number, spec in enumerate(plan.specs):
         found[spec.ways] = runs(spec, functools.partial(_tell, progress, number, len(plan.specs), task.episodes))
         _note_fewer(spec, len(found[spec.ways].classes), task.episodes)
-    rows = tuple(row for spec in plan.specs for row in _rows(plan, spec, found[spec.ways]))
-    if task.theory:
-        seen = replace(plan.features, features=rows_of_pool[: len(plan.features)])
-        rows = with_theory(rows, seen, plan.query_set is not None, device)
-    return FewShotResult(
+    result = FewShotResult(
         features=features.describe(),
-        rows=rows,
+        rows=(),
         classes=plan.features.classes,
         task=task,
         query_set=query_set.describe() if query_set is not None else None,
@@ -156,7 +155,15 @@ def run_fewshot(
         accuracies={(ways, *key): one for ways, run in found.items() for key, one in run.accuracies.items()},
         drawn={ways: run.classes for ways, run in found.items()},
         counts={(ways, *key): one for ways, run in found.items() for key, one in run.counts.items()},
+        left_out={(ways, *key): one for ways, run in found.items() for key, one in run.left_out.items()},
+        populations={ways: plan.population(ways) for ways in found},
+        impossible=plan.impossible,
     )
+    rows = tuple(row for spec in plan.specs for row in _rows(result, spec, found[spec.ways]))
+    if task.theory:
+        seen = replace(plan.features, features=rows_of_pool[: len(plan.features)])
+        rows = with_theory(rows, seen, plan.query_set is not None, device)
+    return replace(result, rows=rows)
 
 
 def _pool(plan: Plan, rows: torch.Tensor, device: str) -> Pool:
@@ -168,13 +175,17 @@ def _pool(plan: Plan, rows: torch.Tensor, device: str) -> Pool:
     return pool
 
 
-def _rows(plan: Plan, spec: EpisodeSpec, found: RunResult) -> list[FewShotRow]:
+def _rows(result: FewShotResult, spec: EpisodeSpec, found: RunResult) -> list[FewShotRow]:
     """The accuracies of one number of ways, one row for each number of shots and classifier."""
-    task = plan.task
+    task = result.task
     nothing = dict.fromkeys(reported_names(task.classifiers))
     rows = []
     for (shots, name), values in found.accuracies.items():
         run = found.runs[shots, name]
+        try:
+            half, reasons = float(spread_of([result], (spec.ways, shots, name), task.interval).half_widths()), {}
+        except EpisodeError as error:
+            half, reasons = None, {"ci95": error.message}
         rows.append(
             FewShotRow(
                 ways=spec.ways,
@@ -184,12 +195,13 @@ def _rows(plan: Plan, spec: EpisodeSpec, found: RunResult) -> list[FewShotRow]:
                 classifier=name,
                 seed=task.seed,
                 accuracy=float(values.mean()),
-                ci95=half_width(values, found.classes, len(plan.features.classes), task.interval),
+                ci95=half,
                 interval=task.interval,
                 std=float(values.std()),
                 lowest_decile=float(values.quantile(0.1)),
                 seconds=run.seconds,
                 reported=nothing | run.reported,
+                undefined=reasons,
             )
         )
     return rows

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
-from nctransfer.intervals import half_width
+from nctransfer.evaluation.fewshot_accuracy import run_fewshot
+from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
+from nctransfer.evaluation.spread import spread_of
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -18,11 +20,20 @@ if TYPE_CHECKING:
 
     from nctransfer.evaluation.fewshot_accuracy import Progress
     from nctransfer.evaluation.fewshot_results import FewShotResult, RowKey
-    from nctransfer.evaluation.fewshot_task import FewShotTask
+    from nctransfer.evaluation.fewshot_task import Number
+    from nctransfer.evaluation.multiple_comparisons import Verdict
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["FewShotComparison", "FewShotDifference", "compare_fewshot", "paired_difference", "run_comparison"]
+__all__ = [
+    "FewShotComparison",
+    "FewShotDifference",
+    "PossibleBests",
+    "compare_fewshot",
+    "differences_to_first",
+    "find_possible_bests",
+    "run_comparison",
+]
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +49,13 @@ class FewShotDifference:
         shots: Support samples per class.
         classifier: The name of the classifier.
         difference: The mean over episodes of the accuracy minus that of the first.
-        ci95: Half the width of its 95% interval.
-        is_real: Whether the interval leaves out zero.
+        interval: The 95% interval of the difference over the population. The intervals of all sets hold together.
+            ``None`` if there is none.
+        population: What the interval and the verdict are about: ``samples``, other images of these classes, or
+            ``classes``, other classes of this kind.
+        verdict: ``better`` or ``worse`` if the interval excludes zero, else ``not told apart``; ``None`` without an
+            interval.
+        reason: Why there is no interval.
     """
 
     name: str
@@ -48,8 +64,32 @@ class FewShotDifference:
     shots: int
     classifier: str
     difference: float
-    ci95: float
-    is_real: bool
+    interval: tuple[float, float] | None
+    population: Interval
+    verdict: Verdict | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PossibleBests:
+    """The sets that may be the most accurate of all: the best is among them in at least 95% of studies.
+
+    Attributes:
+        ways: Classes per episode.
+        shots: Support samples per class.
+        classifier: The name of the classifier.
+        population: What this is about: ``samples``, other images of these classes, or ``classes``, other classes of
+            this kind.
+        names: The sets, the most accurate first; ``None`` if nothing can be said.
+        reason: Why nothing can be said.
+    """
+
+    ways: int
+    shots: int
+    classifier: str
+    population: Interval
+    names: tuple[str, ...] | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +99,13 @@ class FewShotComparison(ShownInNotebooks):
     Attributes:
         results: The result of each set, by name.
         differences: The paired difference of each set but the first to the first, for each row.
+        possible_bests: The sets that may be the most accurate, for each row.
         warnings: What weakens a conclusion from the differences.
     """
 
     results: Mapping[str, FewShotResult]
     differences: tuple[FewShotDifference, ...]
+    possible_bests: tuple[PossibleBests, ...]
     warnings: tuple[str, ...] = ()
 
     def to_dict(self, confusions: int | None = 5) -> dict[str, Any]:
@@ -75,6 +117,7 @@ class FewShotComparison(ShownInNotebooks):
         return {
             "sets": [{"name": name, **result.to_dict(confusions)} for name, result in self.results.items()],
             "differences": [asdict(one) for one in self.differences],
+            "possible_bests": [asdict(one) for one in self.possible_bests],
             "warnings": list(self.warnings),
         }
 
@@ -94,19 +137,30 @@ class FewShotComparison(ShownInNotebooks):
         )
 
 
-def compare_fewshot(sets: Mapping[str, FeatureSet], *args: Any, **settings: Any) -> FewShotComparison:
-    """:func:`fewshot` on the same episodes of several feature sets of the same samples, and the paired differences.
+def compare_fewshot(
+    sets: Mapping[str, FeatureSet],
+    ways: Number | Sequence[Number] = 5,
+    shots: int | Sequence[int] = 1,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> FewShotComparison:
+    """Several feature sets of the same samples on the same episodes, their paired differences, and the possible bests.
 
     Args:
         sets: The feature sets by name; the others are compared with the first. Samples that not all sets have are left
             out.
-        args: Passed to :func:`~nctransfer.evaluation.fewshot_accuracy.fewshot`.
-        settings: Passed to it by name.
+        ways: Classes per episode; one number or several; ``all`` for every class.
+        shots: Support samples per class; one number or several, on the same episodes.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+        settings: Further settings of :class:`~nctransfer.evaluation.fewshot_task.FewShotTask`.
 
     Raises:
-        EpisodeError: The sets have no classes or samples in common; see also :func:`fewshot`.
+        EpisodeError: The sets have no classes or samples in common, or too few for the task.
     """
-    return _compared(sets, lambda features: fewshot(features, *args, **settings))
+    return run_comparison(sets, FewShotTask(ways=ways, shots=shots, **settings), device=device, progress=progress)
 
 
 def run_comparison(
@@ -123,10 +177,6 @@ def run_comparison(
     Raises:
         EpisodeError: The sets have no classes or samples in common, or too few for the task.
     """
-    return _compared(sets, lambda features: run_fewshot(features, task, device=device, progress=progress))
-
-
-def _compared(sets: Mapping[str, FeatureSet], run: Callable[[FeatureSet], FewShotResult]) -> FewShotComparison:
     if len(sets) < 2:
         raise EpisodeError(
             f"a comparison needs at least two sets of features; {len(sets)} was given", "give another set"
@@ -135,39 +185,74 @@ def _compared(sets: Mapping[str, FeatureSet], run: Callable[[FeatureSet], FewSho
     warnings = tuple(_other_images(list(sets), same))
     for warning in warnings:
         log.warning("%s", warning)
-    results = {name: run(features) for name, features in zip(sets, same, strict=True)}
-    first, *others = results
-    differences = []
-    for name, row in ((other, row) for other in others for row in results[other].rows):
-        mean, half = paired_difference(results[name], results[first], row.key, row.interval)
-        differences.append(
-            FewShotDifference(
-                name=name,
-                first=first,
-                ways=row.ways,
-                shots=row.shots,
-                classifier=row.classifier,
-                difference=mean,
-                ci95=half,
-                is_real=abs(mean) > half,
-            )
-        )
-    return FewShotComparison(results=results, differences=tuple(differences), warnings=warnings)
+    results = {
+        name: run_fewshot(features, task, device=device, for_comparison=True, progress=progress)
+        for name, features in zip(sets, same, strict=True)
+    }
+    keys = [row.key for row in next(iter(results.values())).rows]
+    return FewShotComparison(
+        results=results,
+        differences=tuple(one for key in keys for one in differences_to_first(results, key)),
+        possible_bests=tuple(find_possible_bests(results, key) for key in keys),
+        warnings=warnings,
+    )
 
 
-def paired_difference(
-    one: FewShotResult, other: FewShotResult, key: RowKey, interval: Interval = "episodes"
-) -> tuple[float, float]:
-    """How much more accurate one set is than another on the same episodes, and half the width of its 95% interval.
+def differences_to_first(results: Mapping[str, FewShotResult], key: RowKey) -> tuple[FewShotDifference, ...]:
+    """The paired difference of each result to the first, on one task.
 
     Args:
-        one: A result on the same samples as ``other``, drawn with the same seed.
-        other: The result that it is compared with.
+        results: Results on the same samples, drawn with the same seed, by name.
         key: Ways, shots and classifier.
-        interval: What the interval refers to.
     """
-    values = one.accuracies[key] - other.accuracies[key]
-    return float(values.mean()), half_width(values, one.drawn[key[0]], len(one.classes), interval)
+    population = next(iter(results.values())).populations[key[0]]
+    means = [float(one.accuracies[key].mean()) for one in results.values()]
+    first, *others = results
+    about: dict[str, Any] = {"first": first, "ways": key[0], "shots": key[1], "classifier": key[2]}
+    try:
+        found = compare_with_first(means, spread_of(list(results.values()), key, population))
+    except EpisodeError as error:
+        return tuple(
+            FewShotDifference(
+                name=name,
+                difference=mean - means[0],
+                interval=None,
+                population=population,
+                verdict=None,
+                reason=error.message,
+                **about,
+            )
+            for name, mean in zip(others, means[1:], strict=True)
+        )
+    return tuple(
+        FewShotDifference(
+            name=name,
+            difference=one.value,
+            interval=(one.low, one.high),
+            population=population,
+            verdict=one.verdict,
+            **about,
+        )
+        for name, one in zip(others, found, strict=True)
+    )
+
+
+def find_possible_bests(results: Mapping[str, FewShotResult], key: RowKey) -> PossibleBests:
+    """Which results may be the most accurate on one task.
+
+    Args:
+        results: Results on the same samples, drawn with the same seed, by name.
+        key: Ways, shots and classifier.
+    """
+    population = next(iter(results.values())).populations[key[0]]
+    about: dict[str, Any] = {"ways": key[0], "shots": key[1], "classifier": key[2], "population": population}
+    means = {name: float(one.accuracies[key].mean()) for name, one in results.items()}
+    try:
+        found = compare_with_best(list(means.values()), spread_of(list(results.values()), key, population))
+    except EpisodeError as error:
+        return PossibleBests(names=None, reason=error.message, **about)
+    possible = [name for name, one in zip(results, found, strict=True) if one.is_possible]
+    return PossibleBests(names=tuple(sorted(possible, key=lambda name: -means[name])), **about)
 
 
 def _other_images(names: Sequence[str], same: Sequence[FeatureSet]) -> Iterator[str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.episode import EpisodeSpec
+from nctransfer.episodes.leaving_out import TENTHS
 from nctransfer.episodes.requirements import check, large_enough, same_classes
-from nctransfer.errors import EpisodeError, counted, join_names
+from nctransfer.errors import counted, join_names
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import FewShotTask
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.intervals import Interval
 
 __all__ = ["Plan", "plan_episodes"]
 
@@ -29,6 +32,7 @@ class Plan:
         query_set: The samples of these classes that the queries come from, if not from the features.
         specs: The episodes of each number of ways, with the largest number of shots.
         dropped: The classes that were left out because they have too few samples.
+        impossible: Why there can be no interval, by ways and population.
     """
 
     task: FewShotTask
@@ -36,6 +40,18 @@ class Plan:
     query_set: FeatureSet | None
     specs: tuple[EpisodeSpec, ...]
     dropped: tuple[str, ...]
+    impossible: Mapping[tuple[int, Interval], str]
+
+    def population(self, ways: int) -> Interval:
+        """The population that verdicts on these episodes are about.
+
+        It is that of the interval that was asked for. The customary interval over episodes says nothing of other images
+        or classes; with it, verdicts are about other classes if episodes draw some of the classes, and about other
+        images if every episode has all of them, or all but one.
+        """
+        if self.task.interval == "episodes":
+            return "samples" if (ways, "classes") in self.impossible else "classes"
+        return "samples" if self.task.interval == "disjoint" else self.task.interval
 
 
 def plan_episodes(task: FewShotTask, features: FeatureSet, query_set: FeatureSet | None = None) -> Plan:
@@ -59,14 +75,34 @@ def plan_episodes(task: FewShotTask, features: FeatureSet, query_set: FeatureSet
     specs = tuple(task.spec(size) for size in sizes)
     for spec in specs:
         check(features, spec, query_set)
-        if task.interval == "classes" and spec.ways > count - 2:
-            another = "another --interval"
-            raise EpisodeError(
-                f"an interval over the draw of classes needs two classes more than ways: {spec.ways} ways and "
-                f"{count} classes",
-                f"give --ways {count - 2} or less, or {another}" if count >= 4 else f"give {another}",
-            )
-    return Plan(task=task, features=features, query_set=query_set, specs=specs, dropped=dropped)
+    impossible = {(spec.ways, name): why for spec in specs for name, why in _impossible(features, query_set, spec)}
+    return Plan(task=task, features=features, query_set=query_set, specs=specs, dropped=dropped, impossible=impossible)
+
+
+def _impossible(
+    features: FeatureSet, query_set: FeatureSet | None, spec: EpisodeSpec
+) -> Iterator[tuple[Interval, str]]:
+    """Over which populations these episodes can have no interval, and why."""
+    count = len(features.classes)
+    if spec.ways > count - 2:
+        yield (
+            "classes",
+            (
+                f"an interval over other classes needs two classes more than ways, and there are {count} classes for "
+                f"{spec.ways} ways"
+            ),
+        )
+    left = [size - -(-size // TENTHS) for size in features.counts.tolist()]
+    needed = spec.shots + (query_set is None)
+    others = [] if query_set is None else query_set.counts.tolist()
+    if min(left) < needed or min(others, default=2) < 2:
+        yield (
+            "samples",
+            (
+                f"an interval over other images leaves out a tenth of them; {counted(spec.shots, 'shot')} would then "
+                f"need more images than the {min(*features.counts.tolist(), *others)} of the smallest class"
+            ),
+        )
 
 
 def _without_small(

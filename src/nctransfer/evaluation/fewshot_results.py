@@ -38,7 +38,7 @@ class FewShotRow:
         classifier: The name of the classifier.
         seed: The seed of the episodes.
         accuracy: The mean over episodes of the share of queries that are classified right.
-        ci95: Half the width of its 95% interval.
+        ci95: Half the width of its 95% interval; ``None`` if there is none over this population.
         interval: What the interval refers to, see :data:`~nctransfer.intervals.INTERVALS`.
         std: The standard deviation over episodes.
         lowest_decile: The accuracy that a tenth of the episodes do not exceed.
@@ -59,7 +59,7 @@ class FewShotRow:
     classifier: str
     seed: int
     accuracy: float
-    ci95: float
+    ci95: float | None
     interval: Interval
     std: float
     lowest_decile: float
@@ -122,6 +122,10 @@ class FewShotResult(ShownInNotebooks):
         accuracies: The accuracy of each episode, ``(E,)``, by ways, shots and classifier.
         drawn: The class codes of each episode, ``(E, ways)``, by ways.
         counts: Right answers and confusions, by ways, shots and classifier.
+        left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by ways, shots and
+            classifier, where an interval over other images was wanted.
+        populations: The population that verdicts are about, by ways.
+        impossible: Why there can be no interval, by ways and population.
     """
 
     features: FeatureInfo
@@ -135,6 +139,9 @@ class FewShotResult(ShownInNotebooks):
     accuracies: Mapping[RowKey, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     drawn: Mapping[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     counts: Mapping[RowKey, Counts] = field(default_factory=dict, repr=False, compare=False)
+    left_out: Mapping[RowKey, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    populations: Mapping[int, Interval] = field(default_factory=dict, repr=False)
+    impossible: Mapping[tuple[int, Interval], str] = field(default_factory=dict, repr=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:

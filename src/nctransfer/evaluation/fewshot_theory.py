@@ -98,6 +98,7 @@ def _with_bounds(
         row,
         expected_accuracy=expected,
         bounds={name: one.to_dict() for name, one in bounds.items()},
-        undefined=({"expected_accuracy": reason} if reason else {})
+        undefined=dict(row.undefined)
+        | ({"expected_accuracy": reason} if reason else {})
         | {name: one.reason for name, one in bounds.items() if one.reason},
     )

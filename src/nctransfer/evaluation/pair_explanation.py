@@ -229,6 +229,7 @@ def _accuracies(
     """The accuracies of one number of shots: by the closed form, expected, measured, and the bound."""
     [shots] = task.shots
     [measured] = run_fewshot(pair, task, device=device).rows
+    assert measured.ci95 is not None  # over episodes there always is one
     [expected] = expect(pair, 2, shots, seed=task.seed, device=device).rows
     return PairShots(
         shots=shots,

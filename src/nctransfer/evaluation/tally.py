@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from nctransfer.episodes.episode import Episodes
 
-__all__ = ["Counts", "Tally"]
+__all__ = ["Counts", "Tally", "is_right", "share_right"]
 
 MOST_CONFUSED = 1000  # with more classes there are too many pairs to count
 
@@ -31,6 +31,27 @@ class Counts:
     right: torch.Tensor
     together: torch.Tensor | None
     taken: torch.Tensor | None
+
+
+def is_right(episodes: Episodes, chosen: torch.Tensor) -> torch.Tensor:
+    """Which queries count and were classified right, ``(E, Q)``.
+
+    Args:
+        episodes: E episodes of w classes.
+        chosen: The predicted class of each query, from 0 to ``w − 1``, ``(E, Q)``.
+    """
+    import torch
+
+    ways, count = episodes.queries.shape[1:]
+    right = chosen == torch.arange(ways).repeat_interleave(count)
+    return right if episodes.is_query is None else right & episodes.is_query.flatten(1)
+
+
+def share_right(episodes: Episodes, right: torch.Tensor) -> torch.Tensor:
+    """The accuracy of each episode, ``(E,)`` float64, from :func:`is_right`."""
+    if episodes.is_query is None:
+        return right.double().mean(dim=1)
+    return right.sum(dim=1) / episodes.is_query.flatten(1).sum(dim=1).double()
 
 
 class Tally:
@@ -78,23 +99,16 @@ class Tally:
 
         ways, count = episodes.queries.shape[1:]
         truth = torch.arange(ways).repeat_interleave(count)
-        right = chosen == truth
-        wrong = ~right
-        if episodes.is_query is None:
-            shares = right.double().mean(dim=1)
-        else:
-            is_query = episodes.is_query.flatten(1)
-            right &= is_query
-            wrong &= is_query
-            shares = right.sum(dim=1) / is_query.sum(dim=1).double()
+        right = is_right(episodes, chosen)
         of_way = right.view(-1, ways, count).sum(dim=2)
         self._right[name].index_add_(0, episodes.classes.flatten(), of_way.flatten())
         if len(self._together):
+            wrong = ~right if episodes.is_query is None else ~right & episodes.is_query.flatten(1)
             episode, query = wrong.nonzero(as_tuple=True)
             own = episodes.classes[episode, truth[query]]
             other = episodes.classes[episode, chosen[episode, query]]
             self._taken[name].index_add_(0, own * self._classes + other, torch.ones_like(own))
-        return shares
+        return share_right(episodes, right)
 
     def counts(self, name: str) -> Counts:
         """The counts of one classifier."""

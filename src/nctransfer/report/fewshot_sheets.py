@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Bar, Sheet
-from nctransfer.report.wording import BOUNDS_NOTE, about_features, bound_percent, percent, with_interval
+from nctransfer.report.wording import (
+    BOUNDS_NOTE,
+    POPULATIONS,
+    about_features,
+    about_populations,
+    bound_percent,
+    in_points,
+    percent,
+    with_interval,
+)
 
 if TYPE_CHECKING:
-    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
     from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
     from nctransfer.evaluation.linear_probe import ProbeResult
 
@@ -52,7 +61,7 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         heads,
         rows,
         about_features(result.features) | task_facts(result),
-        f"Accuracy in %, higher is better. {_of_interval(first)}."
+        f"Accuracy in %, higher is better. {_of_interval(result)}."
         + (
             f" Std and lowest tenth describe the spread over episodes. {EXPECTED}{_why_not(result)}."
             if len(tasks) == 1
@@ -146,10 +155,13 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
     return facts
 
 
-def _of_interval(row: FewShotRow) -> str:
+def _of_interval(result: FewShotResult) -> str:
+    """What the ± refers to, and why it is missing where it is."""
     from nctransfer.intervals import INTERVALS
 
-    return f"± is the half-width of the 95% interval {INTERVALS[row.interval]}"
+    reasons = dict.fromkeys(row.undefined["ci95"] for row in result.rows if "ci95" in row.undefined)
+    meaning = f"± is the half-width of the 95% interval {INTERVALS[result.rows[0].interval]}"
+    return ". ".join([meaning, *(f"No ±: {reason}" for reason in reasons)])
 
 
 def _curve(result: FewShotResult) -> tuple[Bar, ...]:
@@ -189,49 +201,109 @@ def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
 
 
 def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None = 0) -> list[Sheet]:
-    """One column a set, and the paired differences to the first, in words; and what was confused in each."""
+    """One column per set; the paired differences to the first and what they show; and what was confused in each."""
     results = list(found.results.values())
     rows = [
         [str(row.ways), str(row.shots), row.classifier, *(with_interval(one.rows[number]) for one in results)]
         for number, row in enumerate(results[0].rows)
     ]
-    first = results[0].rows[0]
     samples = {
         str(number + 1): "  ".join([one.features.id, about_features(one.features)["data"]])
         for number, one in enumerate(results)
     }
-    words = {True: "better", False: "worse"}
-    differences = [
-        [
-            str(one.ways),
-            str(one.shots),
-            one.classifier,
-            one.name,
-            f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
-            words[one.difference > 0] if one.is_real else "not told apart",
-        ]
-        for one in found.differences
-    ]
     return [
         Sheet(
             "Few-shot accuracy",
             [">ways", ">shots", "classifier", *(f">{name}" for name in found.results)],
             rows,
             samples | task_facts(results[0]),
-            f"Accuracy in %, higher is better. {_of_interval(first)}.",
+            f"Accuracy in %, higher is better. {_of_interval(results[0])}.",
         ),
-        Sheet(
-            f"Difference to {next(iter(found.results))}",
-            [">ways", ">shots", "classifier", "set", f">points ± {first.interval}", "at 95%"],
-            differences,
-            {},
-            "Paired: both sets meet the same episodes. Better and worse mean that the interval excludes zero.",
-        ),
+        _differences_sheet(found),
+        *_bests_sheet(found),
         *(
             replace(sheet, title=f"{name}. {sheet.title}")
             for name, result in found.results.items()
             for sheet in _confusion_sheets(result, confusions)
         ),
+    ]
+
+
+MOST_SENTENCES = 2  # differences that are also said in words
+
+
+def _differences_sheet(found: FewShotComparison) -> Sheet:
+    """The differences to the first set, and their verdicts on other images or classes."""
+    cells = [
+        [
+            str(one.ways),
+            str(one.shots),
+            one.classifier,
+            one.name,
+            f"{one.difference * 100:+.2f}",
+            in_points(one.interval),
+            one.verdict or "–",
+            one.population,
+        ]
+        for one in found.differences
+    ]
+    words = (
+        [_sentence(one, len(cells)) for one in found.differences]
+        if len(cells) <= MOST_SENTENCES
+        else [about_populations(one.population for one in found.differences)]
+    )
+    words.append("All sets meet the same episodes.")
+    if len(found.results) > 2:
+        words.append("The intervals of one task hold together in 95% of studies.")
+    reasons = dict.fromkeys(one.reason for one in found.differences if one.reason)
+    words += [f"No verdict: {reason}." for reason in reasons]
+    return Sheet(
+        f"Difference to {next(iter(found.results))}",
+        [">ways", ">shots", "classifier", "set", ">points", ">95% interval", "verdict", "on"],
+        cells,
+        {},
+        " ".join(filter(None, words)),
+    )
+
+
+def _sentence(one: FewShotDifference, several: int) -> str:
+    """What a difference shows, in words."""
+    if one.interval is None:
+        return ""
+    task = f", {one.ways}-way {one.shots}-shot {one.classifier}" if several > 1 else ""
+    where = f"On {POPULATIONS[one.population]}{task}, {one.name} "
+    if one.verdict == "not told apart":
+        low, high = (f"{end * 100:+.2f}" for end in one.interval)
+        return f"{where}and {one.first} are not told apart: the difference is between {low} and {high} points."
+    ends = sorted(abs(end) * 100 for end in one.interval)
+    return f"{where}is {one.verdict} than {one.first} by {ends[0]:.2f} to {ends[1]:.2f} points."
+
+
+def _bests_sheet(found: FewShotComparison) -> list[Sheet]:
+    """Which of three or more sets may be the best."""
+    if len(found.results) < 3:
+        return []
+    cells = [
+        [
+            str(one.ways),
+            str(one.shots),
+            one.classifier,
+            one.population,
+            ", ".join(one.names) if one.names else "–",
+        ]
+        for one in found.possible_bests
+    ]
+    reasons = [one.reason for one in found.possible_bests if one.reason]
+    return [
+        Sheet(
+            "Possible bests",
+            [">ways", ">shots", "classifier", "on", "sets"],
+            cells,
+            {},
+            about_populations(one.population for one in found.possible_bests)
+            + " The best set is among them in at least 95% of studies, the most accurate here first."
+            + "".join(f" No verdict: {reason}." for reason in dict.fromkeys(reasons)),
+        )
     ]
 
 

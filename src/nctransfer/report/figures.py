@@ -92,7 +92,7 @@ def trajectory_figure(found: Trajectory) -> Figure:
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
         label = f"{row.classifier}, {row.ways}-way {row.shots}-shot"
         right.plot(places, accuracies, color=colour, marker="o", markersize=3, label=label)
-        ends = zip(*((one.accuracy - one.ci95, one.accuracy + one.ci95) for one in rows), strict=True)
+        ends = zip(*((one.accuracy - (one.ci95 or 0), one.accuracy + (one.ci95 or 0)) for one in rows), strict=True)
         right.fill_between(places, *ends, color=colour, alpha=0.2, linewidth=0)
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(ylabel="accuracy", title="Few-shot accuracy on the target")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.report.fewshot_sheets import task_facts
 from nctransfer.report.sheet import Sheet
-from nctransfer.report.wording import about_features, format_number, percent
+from nctransfer.report.wording import about_features, about_populations, format_number, percent
 
 if TYPE_CHECKING:
     from nctransfer.checkpoints.trajectory_result import Trajectory
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trajectory_sheets"]
 
-MOST_TIES = 5  # checkpoints that are named; JSON has all
+MOST_NAMED = 5  # checkpoints that are named; JSON has all
 MOST_BESIDE = 4  # tasks whose accuracies fit beside the measures
 
 
@@ -32,11 +32,12 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
     accuracies = [[percent(row.accuracy) for row in point.fewshot.rows] for point in found.points]
     several = len({row.ways for row in tasks}) > 1
     heads = [f">{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
-    widest = max(row.ci95 for point in found.points for row in point.fewshot.rows)
+    widths = [row.ci95 for point in found.points for row in point.fewshot.rows if row.ci95 is not None]
     lower = "CDNV: lower is more collapsed."
     about = (
         f"{'Accuracy' if several else f'{tasks[0].ways}-way accuracy'} in % by classifier and "
-        f"{'ways w ' if several else ''}shots, at most ± {widest * 100:.2f} (95%, {tasks[0].interval})."
+        f"{'ways w ' if several else ''}shots"
+        + (f", at most ± {max(widths) * 100:.2f} (95%, {tasks[0].interval})." if widths else ".")
     )
     facts, columns = _trajectory_facts(found), [f">{measure.column}" for measure in shown]
     if len(tasks) <= MOST_BESIDE:
@@ -92,23 +93,35 @@ def _trajectory_facts(found: Trajectory) -> dict[str, str]:
 def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
     """Which checkpoint to take, and whether the last is worse."""
     last = names[found.distinct[-1].checkpoint]
+    best = found.best()
     rows = [
         [
             f"{one.ways}-way {one.shots}-shot {one.classifier}",
             names[one.checkpoint],
             percent(one.accuracy),
-            ", ".join(names[tie] for tie in one.ties[:MOST_TIES]) + ", …" * (len(one.ties) > MOST_TIES) or "–",
-            "–" if one.checkpoint == one.last else f"{one.difference * 100:+.2f} ± {one.ci95 * 100:.2f}",
+            _first_names(one.possible_bests, names),
+            f"{one.difference * 100:+.2f}",
+            one.verdict or "–",
+            one.population,
         ]
-        for one in found.best()
+        for one in best
     ]
-    words = "Differences are paired: all checkpoints meet the same episodes. Intervals are 95%."
+    words = about_populations(one.population for one in best)
+    words += " All checkpoints meet the same episodes. The best is among the possible bests in at least 95% of studies."
+    words += "".join(f" No verdict: {reason}." for reason in dict.fromkeys(one.reason for one in best if one.reason))
     if len(found.distinct) > 3:
         correlations = found.rank_correlations()
         ranks = {measure.name: correlations[measure.name] for measure in _shown() if measure.is_correlated}
         told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
         words += f" Rank correlation of {rows[0][0]} over {len(found.distinct)} checkpoints: {told}." if told else ""
-    return Sheet("Best checkpoint", ["task", "best", ">%", "not told apart", f">{last} less best"], rows, {}, words)
+    heads = ["task", "best here", ">%", "possible bests", f">{last} less best other", "verdict", "on"]
+    return Sheet("Best checkpoint", heads, rows, {}, words)
+
+
+def _first_names(possible: Sequence[str] | None, names: Mapping[str, str]) -> str:
+    if possible is None:
+        return "–"
+    return ", ".join(names[one] for one in possible[:MOST_NAMED]) + ", …" * (len(possible) > MOST_NAMED)
 
 
 def _short_names(names: Sequence[str]) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_results import FewShotRow
     from nctransfer.features.feature_info import FeatureInfo
+    from nctransfer.intervals import Interval
 
 __all__ = [
     "ARROWS",
     "BOUNDS_NOTE",
+    "POPULATIONS",
     "about_features",
+    "about_populations",
     "bound_percent",
     "features_in_line",
     "format_number",
+    "in_points",
     "percent",
     "with_interval",
 ]
@@ -68,8 +72,24 @@ def percent(share: float) -> str:
 
 
 def with_interval(row: FewShotRow) -> str:
-    """An accuracy and the half-width of its interval, in percent."""
-    return f"{row.accuracy * 100:.2f} ± {row.ci95 * 100:.2f}"
+    """An accuracy and the half-width of its interval, if it has one, in percent."""
+    return f"{row.accuracy * 100:.2f}" + ("" if row.ci95 is None else f" ± {row.ci95 * 100:.2f}")
+
+
+POPULATIONS: Mapping[Interval, str] = {
+    "samples": "other images of these classes",
+    "classes": "other classes of this kind",
+}
+
+
+def in_points(interval: tuple[float, float] | None) -> str:
+    """An interval of a difference of accuracies, in percentage points; a dash if there is none."""
+    return "–" if interval is None else f"[{interval[0] * 100:+.2f}, {interval[1] * 100:+.2f}]"
+
+
+def about_populations(populations: Iterable[Interval]) -> str:
+    """What the words of a column of populations mean."""
+    return " ".join(f"On {name}: on {POPULATIONS[name]}." for name in dict.fromkeys(populations))
 
 
 def bound_percent(bound: Mapping[str, Any]) -> str:

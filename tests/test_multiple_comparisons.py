@@ -1,0 +1,124 @@
+"""Comparisons with the first and with the best: against known quantiles, independent code, and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_t, t
+
+from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
+from nctransfer.evaluation.spread import Spread
+
+
+def spread(replicates: np.ndarray, degrees: float | None = None) -> Spread:
+    """The spread of estimates with these jackknife deviations, ``(R, K)``, and no noise of episodes."""
+    rows = torch.from_numpy(np.asarray(replicates, float))
+    nothing = rows[:0]
+    return Spread(jackknife=rows, noise=nothing, draw=nothing, degrees=degrees or len(rows) - 1)
+
+
+def independent(count: int, error: float = 1.0) -> Spread:
+    """Estimates that vary independently, with one standard error and 12 degrees of freedom."""
+    return spread(error * np.eye(count), 12)
+
+
+def test_two_are_compared_by_the_t_interval() -> None:
+    [found] = compare_with_first([0.5, 0.7], independent(2, 0.05))
+    reach = t.ppf(0.975, 12) * 0.05 * math.sqrt(2)
+    assert found == pytest.approx((0.2, 0.2 - reach, 0.2 + reach))
+    assert found.verdict == "better"
+    [found] = compare_with_first([0.7, 0.5], independent(2, 0.05))
+    assert found.verdict == "worse"
+    [found] = compare_with_first([0.7, 0.6], independent(2, 0.05))
+    assert found.verdict == "not told apart"
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_several_are_compared_by_the_quantile_of_dunnett(count: int) -> None:
+    """The 95% point of the largest of K − 1 t variables of correlation ½, by scipy's integral."""
+    found = compare_with_first([0.0] * count, independent(count))
+    factor = found[0].high / math.sqrt(2)
+    shape = np.full((count - 1, count - 1), 0.5) + 0.5 * np.eye(count - 1)
+    law = multivariate_t(shape=shape, df=12, seed=0)
+    inside = law.cdf(np.full(count - 1, factor), lower_limit=np.full(count - 1, -factor))
+    assert inside == pytest.approx(0.95, abs=0.005)
+
+
+def test_the_best_is_judged_by_the_one_sided_quantile() -> None:
+    reach = t.ppf(0.95, 12) * math.sqrt(2)
+    assert [one.is_possible for one in compare_with_best([0, reach * 0.99], independent(2))] == [True, True]
+    assert [one.is_possible for one in compare_with_best([0, reach * 1.01], independent(2))] == [False, True]
+    found = compare_with_best([0.0] * 6, independent(6))
+    law = multivariate_t(shape=np.full((5, 5), 0.5) + 0.5 * np.eye(5), df=12, seed=0)
+    assert law.cdf(np.full(5, found[0].difference.high / math.sqrt(2))) == pytest.approx(0.95, abs=0.005)
+
+
+def test_intervals_to_the_best_of_the_others_agree_with_the_set() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        found = compare_with_best(rng.normal(size=5).tolist(), spread(rng.normal(size=(9, 5)) * 0.2))
+        assert any(one.is_possible for one in found)
+        for one in found:
+            assert one.difference.low <= min(one.difference.value, 0)
+            assert one.difference.high >= max(one.difference.value, 0)
+            assert (one.difference.high > 0) == one.is_possible
+
+
+def test_equal_candidates_are_all_possible_bests() -> None:
+    rows = np.random.default_rng(0).normal(size=(10, 1)).repeat(4, axis=1)
+    found = compare_with_best([0.7] * 4, spread(rows))
+    assert [(one.is_possible, one.difference) for one in found] == [(True, (0.0, 0.0, 0.0))] * 4
+    assert compare_with_first([0.7] * 4, spread(rows)) == ((0.0, 0.0, 0.0),) * 3
+
+
+def test_a_twin_changes_little() -> None:
+    rng = np.random.default_rng(1)
+    rows, estimates = rng.normal(size=(15, 3)), [0.0, 1.0, -1.0]
+    alone = compare_with_best(estimates, spread(rows))
+    twins = compare_with_best([*estimates, 0.0], spread(np.c_[rows, rows[:, 0]]))
+    assert [one.is_possible for one in twins[:3]] == [one.is_possible for one in alone]
+    assert twins[0].is_possible == twins[3].is_possible
+
+
+def test_the_order_of_candidates_does_not_matter() -> None:
+    rng = np.random.default_rng(2)
+    rows, estimates, order = rng.normal(size=(20, 6)), rng.normal(size=6) * 2, rng.permutation(6)
+    found = compare_with_best(estimates.tolist(), spread(rows))
+    other = compare_with_best(estimates[order].tolist(), spread(rows[:, order]))
+    for place, number in enumerate(order):
+        assert tuple(other[place].difference) == pytest.approx(tuple(found[number].difference), abs=0.5)
+
+
+def test_the_set_is_that_of_the_model_confidence_set() -> None:
+    """Hansen, Lunde and Nason's bootstrap finds the same bests, where it is clear who they are."""
+    from arch.bootstrap import MCS
+
+    rng = np.random.default_rng(3)
+    levels = np.array([0.70, 0.70, 0.69, 0.55, 0.40])
+    values = levels + 0.1 * rng.normal(size=(400, 1)) + 0.1 * rng.normal(size=(400, 5))
+    mcs = MCS(1 - values, size=0.05, reps=500, block_size=2, seed=0)
+    mcs.compute()
+    draw = torch.from_numpy(values - values.mean(axis=0)) / math.sqrt(400 * 399)
+    found = compare_with_best(
+        values.mean(axis=0).tolist(), Spread(jackknife=draw[:0], noise=draw[:0], draw=draw, degrees=399)
+    )
+    assert {number for number, one in enumerate(found) if one.is_possible} == {*mcs.included}
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_false_verdicts_are_as_rare_as_promised(count: int) -> None:
+    """Of all studies with equal candidates at most 5% leave out a candidate, or call one better or worse."""
+    rng, studies = np.random.default_rng(4), 300 if count < 20 else 60
+    wrong, missed = 0, 0
+    for _ in range(studies):
+        values = rng.normal(size=(20, count)) + rng.normal(size=(20, 1))  # one row per class
+        found = spread((values - values.mean(axis=0)) / math.sqrt(20 * 19))
+        means = values.mean(axis=0).tolist()
+        wrong += any(one.verdict != "not told apart" for one in compare_with_first(means, found))
+        missed += not compare_with_best(means, found)[0].is_possible
+    limit = 0.05 * studies + 3 * math.sqrt(studies * 0.05 * 0.95)
+    assert 0 < wrong <= limit
+    assert missed <= limit
