@@ -165,6 +165,7 @@ def test_features_are_found_by_any_name(
     }[form]
     result = done(command, name, *(SMALL if command == "fewshot" else ()), "--format", "json")
     features = json.loads(result.stdout)["features"]
+    assert features.pop("key")["model"] == "test_vit"
     assert features == {
         "id": stored,
         "model": "test_vit",

@@ -28,7 +28,8 @@ class FeatureInfo:
         samples: The number of samples, n.
         classes: The number of classes, C.
         dim: The number of features per sample, d.
-        key: Everything about the backbone that changes the features.
+        key: Everything about the backbone that changes the features; the id of a stored set stands for it already, so
+            that two descriptions are equal without it.
     """
 
     id: str
@@ -42,7 +43,7 @@ class FeatureInfo:
     samples: int | None = None
     classes: int | None = None
     dim: int | None = None
-    key: FeatureKey | None = field(default=None, hash=False)
+    key: FeatureKey | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary for JSON."""
