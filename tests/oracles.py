@@ -104,12 +104,16 @@ def crossed(classes):
     if min(map(len, classes)) < 4:
         return None
     found = np.zeros((len(classes), len(classes)))
+    divided = [list(halves(rows)) for rows in classes]
+    means = [[[mean(half) for half in both] for both in one] for one in divided]
+    sigmas = [
+        [sum(covariance(half) * len(half) / (len(half) - 1) for half in both) / 2 for both in one] for one in divided
+    ]
     for i, j in ordered_pairs(classes):
         values = []
-        for of_i, of_j in zip(halves(classes[i]), halves(classes[j]), strict=True):
-            first, second = (mean(theirs) - mean(ours) for ours, theirs in zip(of_i, of_j, strict=True))
-            sigmas = [covariance(rows) * len(rows) / (len(rows) - 1) for rows in of_i]
-            values.append(sum(first @ sigma @ second for sigma in sigmas) / 2)
+        for of_i, of_j, sigma in zip(means[i], means[j], sigmas[i], strict=True):
+            first, second = (theirs - ours for ours, theirs in zip(of_i, of_j, strict=True))
+            values.append(first @ sigma @ second)
         found[i, j] = np.mean(values)
     return found
 

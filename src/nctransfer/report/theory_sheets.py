@@ -100,8 +100,8 @@ def pair_sheet(found: PairExplanation) -> Sheet:
         )
     else:
         note += (
-            " on these images. More images per class would show how far apart the classes are; until then theory has no "
-            "prediction, limit or bound for them."
+            " on these images. More images per class would show how far apart the classes are; until then there is no "
+            "prediction, limit or bound."
         )
     return Sheet(f"{a.name} and {b.name}: {found.reason}", heads, rows, _pair_facts(found), note)
 
