@@ -234,3 +234,12 @@ def test_scaled_to_unit_length():
     assert found.squares[1, 2] == found.support[0, 3, 3] == 0
     torch.testing.assert_close(found.squares[0], torch.ones(5, dtype=torch.float64))
     assert found.ways == 3
+
+
+def test_the_factor_stays_with_the_products():
+    features = gaussian(scale=1e-30)
+    products = Pool(features.features, "cpu")(episodes_of(features))
+    assert products.factor == 2.0 ** round(np.log2(products.factor)) > 1e28
+    for found in (products.cut(2), products.about_mean, products.about_origin, products.cut(2).about_mean):
+        assert found.factor == products.factor
+    assert Products.of(*some(), 3).factor == 1

@@ -27,6 +27,7 @@ def logistic(products: Products, report: Report | None = None) -> torch.Tensor:
 
     The intercept is not penalised. With two classes it is the binary form, as in scikit-learn: written with two weight
     vectors of opposite sign, its penalty is twice as high. All episodes are fitted at once, until they have converged.
+    The penalty does not grow with the features, so their scale matters: longer features are penalised less.
 
     Args:
         products: The inner products of E episodes.
