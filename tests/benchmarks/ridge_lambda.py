@@ -5,9 +5,10 @@
 FEATURES are stored sets, named MODEL/DATA as `nctransfer cache list` shows them, or files. A cell is a set with a
 number of ways and of shots; all penalties of a cell see the same episodes. A number of shots that leaves fewer than ten
 queries in a class is left out. Prints three Markdown tables, in percent and points: for each data set and number of
-shots, the mean accuracy over its backbones for each λ₀; the loss of each constant λ₀, and of other rules, against the
-best λ₀ of each cell (mean, worst, and where); and for each cell the accuracy of the chosen constant, of the best, of
-``loo`` and of ``paper``. The accuracies are written to --output, from which --read makes the tables again.
+shots, the mean accuracy over its backbones for several λ₀; the loss of each constant λ₀, and of other rules, against
+the best λ₀ of each cell (mean, worst, and where); and for each cell the accuracy of the chosen constant, of the best,
+of ``loo`` and of ``paper``. Between the λ₀ of the grid, accuracy is interpolated in log λ₀. The accuracies are written
+to --output, from which --read makes the tables again.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from nctransfer.episodes.ridge import ridge
 from nctransfer.episodes.sampling import sample
 
 GRID = [round(10 ** (exponent / 3), 6) for exponent in range(-9, 10)]  # 0.001 to 1,000
+SHOWN = sorted({0.01, 0.1, RIDGE_LAMBDA, 1.0, 10.0, 100.0})
 QUERIES = 10, 15  # at least and at most, per class
 RULES = {  # what λ₀ is multiplied by, for N support samples of s per class
     "λ₀": lambda ways, shots: 1.0,
@@ -82,19 +84,21 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def print_means(cells: dict[Cell, dict[str, float]]) -> None:
-    """Mean accuracy over backbones, by data set, ways and shots."""
+    """Mean accuracy over backbones, by data set, ways and shots, and the worst loss of the chosen constant."""
     groups: dict[tuple[str, int, int], list[dict[str, float]]] = defaultdict(list)
     for (data, _, ways, shots), cell in cells.items():
         groups[data, ways, shots].append(cell)
-    shown = [*GRID[3:16], "loo", "paper"]
     rows = []
     for (data, ways, shots), some in sorted(groups.items()):
-        values = [np.mean([cell.get(str(one), math.nan) for cell in some]) for one in shown]
-        best = np.mean([max(cell[str(one)] for one in GRID) for cell in some])
-        cellw = ["–" if math.isnan(value) else f"{100 * value:.1f}" for value in values]
-        rows.append([f"{short(data)}, {ways}-way {shots}-shot ({len(some)})", *cellw, f"{100 * best:.1f}"])
-    heads = [one if isinstance(one, str) else f"{one:.2g}" for one in shown]
-    print_table(["mean over backbones", *heads, "best of each"], rows)
+        best = [max(cell[str(one)] for one in GRID) for cell in some]
+        chosen = [along(cell, RIDGE_LAMBDA) for cell in some]
+        values = [np.mean([along(cell, one) for cell in some]) for one in SHOWN]
+        values += [np.mean(best), *(np.mean([cell.get(name, math.nan) for cell in some]) for name in ("loo", "paper"))]
+        shown = ["–" if math.isnan(value) else f"{100 * value:.1f}" for value in values]
+        worst = 100 * max(a - b for a, b in zip(best, chosen, strict=True))
+        rows.append([f"{short(data)} ({len(some)})", str(ways), str(shots), *shown, f"{worst:.2f}"])
+    heads = [*(f"λ₀ = {one:g}" for one in SHOWN), "best", "loo", "paper", f"worst loss of {RIDGE_LAMBDA:g}"]
+    print_table(["data (backbones)", "ways", "shots", *heads], rows)
 
 
 def print_losses(cells: dict[Cell, dict[str, float]]) -> None:
@@ -103,11 +107,11 @@ def print_losses(cells: dict[Cell, dict[str, float]]) -> None:
     rows = []
     for rule, factor in RULES.items():
         losses = {}
-        for one in GRID:
+        for one in sorted({*GRID, *(SHOWN if rule == "λ₀" else [])}):
             found = {key: 100 * (best[key] - along(cell, one * factor(*key[2:]))) for key, cell in cells.items()}
             losses[one] = float(np.mean(list(found.values()))), max(found.values()), max(found, key=found.__getitem__)
         by_mean, by_worst = (min(losses, key=lambda one, at=at: losses[one][at]) for at in (0, 1))
-        near = [one for one in GRID if 0.05 <= one <= 20] if rule == "λ₀" else []
+        near = [one for one in losses if 0.05 <= one <= 20] if rule == "λ₀" else []
         for one in sorted({*near, by_mean, by_worst}):
             mean, worst, where = losses[one]
             rows.append([f"{rule} = {one:.3g}", f"{mean:.2f}", f"{worst:.2f}", label(where)])
