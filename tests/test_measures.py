@@ -21,6 +21,7 @@ from clusters import labelled, normal_classes
 from messages import says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.intervals import jackknife
 from nctransfer.neural_collapse import collapse_report
 from nctransfer.neural_collapse.cdnv import (
     cdnv,
@@ -461,6 +462,23 @@ def test_jackknife_is_that_of_deleting_each_class(name: str, case: str):
     assert report.left_out.get(name, 0) == pytest.approx(share if name.endswith("debiased") else 0, abs=1e-12)
     found = report.intervals[name]
     assert found == pytest.approx(oracles.jackknife(oracles.MEASURES[name], oracles.split(x, labels)), rel=1e-9)
+
+
+def test_only_positive_averages_have_an_interval_on_the_logarithmic_scale():
+    pairs = torch.tensor([[0.0, 1.0, 4.0], [2.0, 0.0, 1.0], [9.0, 1.0, 0.0]], dtype=torch.float64)
+    low, high = jackknife(pairs, is_positive=True)
+    average = float(pairs.sum()) / 6
+    assert 0 < low < average < high
+    assert low * high == pytest.approx(average**2)
+    assert sum(jackknife(pairs)) == pytest.approx(2 * average)
+    for others in (torch.zeros(4, 4), pairs - 2 * pairs.T):  # zero, and one below zero
+        assert jackknife(others, is_positive=True) == jackknife(others)
+
+
+def test_a_class_of_all_pairs_that_count_leaves_no_interval():
+    pairs = torch.full((4, 4), torch.nan, dtype=torch.float64).fill_diagonal_(0)
+    pairs[0, 1:] = pairs[1:, 0] = 2.0  # without class 0 no pair is left
+    assert all(map(math.isnan, jackknife(pairs, is_positive=True)))
 
 
 def test_no_interval_from_two_classes():
