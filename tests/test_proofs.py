@@ -17,7 +17,14 @@ import torch
 from finite_laws import SHOTS, WORLDS, Pair, centres, error, margins, ordered, statistics
 from nctransfer.evaluation.margin_bounds import MarginBound
 from nctransfer.evaluation.win_probability import chance_to_win
-from nctransfer.neural_collapse.bounds import BOUNDS, galanti2022, galanti2022_sharp, luthra2025, luthra2026
+from nctransfer.neural_collapse.bounds import (
+    BOUNDS,
+    galanti2022,
+    galanti2022_sharp,
+    luthra2025,
+    luthra2026,
+    new_classes_term,
+)
 from nctransfer.neural_collapse.registry import MEASURES
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "theory.md").read_text(encoding="utf-8")
@@ -128,6 +135,20 @@ def test_the_recursion_is_the_average_over_all_choices() -> None:
     for k in range(8):
         choices = [chances[list(rows)].prod(axis=0) for rows in itertools.combinations(range(7), k)]
         np.testing.assert_allclose(found[k], np.mean(choices, axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ways", [2, 3])
+@pytest.mark.parametrize("classes", [6, 9, 20, 61])
+@pytest.mark.parametrize("hard", [0.02, 0.1, 0.3, 0.6])
+def test_the_term_for_new_classes_holds_in_95_percent(ways: int, classes: int, hard: float) -> None:
+    """Every class is hard with one probability, and a task fails if it has a hard class: all cases, by their number."""
+    expected = 1 - (1 - hard) ** ways
+    missed = 0.0
+    for number in range(classes + 1):
+        error = 1 - math.comb(classes - number, ways) / math.comb(classes, ways)
+        if expected > error + new_classes_term(classes, ways):
+            missed += math.comb(classes, number) * hard**number * (1 - hard) ** (classes - number)
+    assert missed <= 0.05
 
 
 def test_the_page_defines_every_measure_and_bound() -> None:

@@ -327,12 +327,12 @@ def test_dict_and_frame_agree():
     found = json.loads(json.dumps(table.to_dict()))
     assert found["features"]["classes"] == 5
     flat = [
-        (row["ways"], row["shots"], name, one["value"], one["vacuous"], one["uninformative"])
+        (row["ways"], row["shots"], name, one["value"], one["vacuous"], one["uninformative"], row["new_classes_term"])
         for row in found["results"]
         for name, one in row["bounds"].items()
     ]
     frame = table.to_frame()
-    assert list(frame) == ["ways", "shots", "bound", "value", "vacuous", "uninformative"]
+    assert list(frame) == ["ways", "shots", "bound", "value", "vacuous", "uninformative", "new_classes_term"]
     assert list(frame.itertuples(index=False, name=None)) == flat
     assert len(flat) == 4 * len(BOUNDS)
     assert (found["images_per_class"], found["unresolved_pairs"]) == ([30, 30], 0)

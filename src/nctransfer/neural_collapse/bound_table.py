@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError
 from nctransfer.features.sample_content import Duplicates
-from nctransfer.neural_collapse.bounds import Bound, error_bounds, unresolved_pairs
+from nctransfer.neural_collapse.bounds import Bound, error_bounds, new_classes_term, unresolved_pairs
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ class BoundRow:
         ways: Classes per task, k.
         shots: Support samples per class, m; may be infinite.
         bounds: The bounds by name.
+        new_classes_term: What is added to a bound for it to hold for other classes of this kind, with probability 95%,
+            see :func:`~nctransfer.neural_collapse.bounds.new_classes_term`.
     """
 
     ways: int
     shots: float
     bounds: Mapping[str, Bound]
+    new_classes_term: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,12 @@ class BoundTable(ShownInNotebooks):
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
         rows = [
-            {"ways": row.ways, "shots": row.shots, "bounds": {name: one.to_dict() for name, one in row.bounds.items()}}
+            {
+                "ways": row.ways,
+                "shots": row.shots,
+                "bounds": {name: one.to_dict() for name, one in row.bounds.items()},
+                "new_classes_term": row.new_classes_term,
+            }
             for row in self.rows
         ]
         return {
@@ -91,6 +99,7 @@ class BoundTable(ShownInNotebooks):
                     "value": one.value,
                     "vacuous": one.vacuous,
                     "uninformative": one.uninformative,
+                    "new_classes_term": row.new_classes_term,
                 }
                 for row in self.rows
                 for name, one in row.bounds.items()
@@ -129,7 +138,13 @@ def bound_table(
     return BoundTable(
         features=features,
         rows=tuple(
-            BoundRow(ways=task[0], shots=task[1], bounds={**found[task], **more.get(task, {})}) for task in tasks
+            BoundRow(
+                ways=task[0],
+                shots=task[1],
+                bounds={**found[task], **more.get(task, {})},
+                new_classes_term=new_classes_term(len(stats.counts), task[0]),
+            )
+            for task in tasks
         ),
         images_per_class=(int(stats.counts.min()), int(stats.counts.max())),
         unresolved=unresolved_pairs(stats),

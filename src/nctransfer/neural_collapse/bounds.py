@@ -39,6 +39,7 @@ __all__ = [
     "luthra2025",
     "luthra2026",
     "luthra2026_capped",
+    "new_classes_term",
     "not_told_apart",
     "unresolved_pairs",
 ]
@@ -258,6 +259,26 @@ def unresolved_pairs(stats: ClassStatistics) -> int:
     """How many (unordered) pairs of classes the images do not tell apart; see :func:`cdnv_debiased`."""
     _, resolved = debiased_pairs(stats)
     return (resolved.numel() - len(resolved) - int(resolved.sum())) // 2
+
+
+def new_classes_term(classes: int, ways: int, delta: float = 0.05) -> float:
+    """What a bound for these classes must be raised by, to hold for other classes of this kind.
+
+    ``√(ln(1/δ) / (2⌊C/k⌋))``: Hoeffding's inequality for U-statistics. With probability 1 − δ over the draw of the C
+    classes, the mean error over all k-way tasks of the population of classes exceeds that over tasks of these classes
+    by no more. The backbone must not have been chosen, or trained, by these classes.
+
+    Args:
+        classes: C.
+        ways: k ≤ C.
+        delta: δ, the probability that it does not hold.
+
+    Source: Hoeffding, *Probability inequalities for sums of bounded random variables* (JASA 1963), section 5.
+
+    >>> round(new_classes_term(64, 5), 3)
+    0.353
+    """
+    return math.sqrt(math.log(1 / delta) / (2 * (classes // ways)))
 
 
 def not_told_apart(unresolved: int, pairs: int) -> str:

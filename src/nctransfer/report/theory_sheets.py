@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted
+from nctransfer.errors import counted, join_names
 from nctransfer.report.sheet import Bar, Sheet
 from nctransfer.report.wording import BOUNDS_NOTE, about_features, bound_percent, format_number, percent
 
@@ -60,7 +60,15 @@ def bounds_sheet(found: BoundTable) -> Sheet:
         [">ways", ">shots", *(f">{name}" for name in names)],
         rows,
         about_features(found.features) | {"images per class": _images_per_class(found)},
-        " ".join([BOUNDS_NOTE, *_reasons(found)]),
+        " ".join([BOUNDS_NOTE, *_reasons(found), _for_new_classes(found)]),
+    )
+
+
+def _for_new_classes(found: BoundTable) -> str:
+    terms = {row.ways: f"{percent(row.new_classes_term)} points for {row.ways}-way tasks" for row in found.rows}
+    return (
+        "For other classes of this kind and a backbone that these classes did not choose or train, add "
+        f"{join_names(list(terms.values()))}: the bounds then hold with probability 95%."
     )
 
 
