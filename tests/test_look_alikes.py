@@ -357,6 +357,13 @@ def test_equal_pixels_of_another_shape_have_other_digests() -> None:
     assert fingerprint(wide).pixels == fingerprint(wide).mirrored
 
 
+def test_a_large_image_is_found_mirrored_by_its_thumbnail() -> None:
+    large = PHOTOS[0].resize((512, 384))
+    assert fingerprint(large).mirrored == b""
+    result = look_alikes(Given(("a", "", encoded(large)), ("a", "", encoded(ImageOps.mirror(large)))))
+    assert found(result) == {("0000", "0001"): MIRROR_IMAGE}
+
+
 # Real photographs
 
 

@@ -15,6 +15,8 @@ __all__ = ["SIDE", "Fingerprint", "fingerprint"]
 SIDE = 32
 """Width and height of a thumbnail in pixels."""
 
+SMALL = 2**16  # pixels: the digest of the mirror image costs little
+
 
 class Fingerprint(NamedTuple):
     """What is kept of an image to find others that look like it: about one kilobyte.
@@ -22,7 +24,8 @@ class Fingerprint(NamedTuple):
     Attributes:
         pixels: The digest of its width, its height and its RGB pixels. Equal pixels give equal digests, however the
             image was saved.
-        mirrored: The same digest of its mirror image, left and right exchanged.
+        mirrored: The same digest of its mirror image, left and right exchanged; empty for an image of more than 65,536
+            pixels. Its thumbnail finds it. Only small drawings may have too little detail for that.
         thumbnail: The image in grey, squeezed into a square of 32×32, dtype uint8.
     """
 
@@ -44,11 +47,14 @@ def fingerprint(image: Image.Image) -> Fingerprint:
     import numpy as np
     from PIL import Image
 
-    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    mirrored = b""
+    if image.width * image.height <= SMALL:
+        mirrored = _digest(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # Pillow averages all pixels
-    return Fingerprint(_digest(image), _digest(mirrored), np.asarray(small))
+    return Fingerprint(_digest(image), mirrored, np.asarray(small))
 
 
 def _digest(image: Image.Image) -> bytes:
-    size = b"%d %d\n" % image.size
-    return hashlib.blake2b(size + image.tobytes(), digest_size=16).digest()
+    digest = hashlib.blake2b(b"%d %d\n" % image.size, digest_size=16)
+    digest.update(image.tobytes())
+    return digest.digest()

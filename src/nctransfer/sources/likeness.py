@@ -28,7 +28,7 @@ __all__ = ["NearPairs", "near_pairs"]
 FREQUENCIES = 8  # waves shorter than a quarter of the image are left to the check
 LOOSENESS = 8  # a cosine may be this many times farther from 1 than the similarity that is needed
 LEAST_COSINE = 0.68
-MOST_CANDIDATES = 30  # of one thumbnail: the most similar ones
+MOST_CANDIDATES = 20  # of one thumbnail: the most similar ones
 ENTRIES = 2**23  # of a matrix of cosines that is in memory at once
 TOGETHER = 512  # candidates that are checked at once
 
@@ -61,7 +61,7 @@ def near_pairs(
     """The pairs of thumbnails that show the same picture: re-encoded, resized, mirrored, or cropped by a few percent.
 
     The time grows with the square of the number of thumbnails, but most of it goes into products of matrices. Of each
-    thumbnail, at most 30 candidates are checked.
+    thumbnail, at most 20 candidates are checked.
 
     Args:
         thumbnails: Grey thumbnails, shape (n, 32, 32), dtype uint8.
