@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.evaluation.win_probability import mean_wins
-from nctransfer.intervals import Z
+from nctransfer.intervals import Z, t_quantile
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,6 @@ class Resampled:
         small, they would stop where it happens to be too small.
         """
         import torch
-        from scipy.special import stdtrit
 
         partitions = -(-CENTRES // (min(self.queries.sizes) // shots))  # per round
         found: list[torch.Tensor] = []
@@ -132,7 +131,7 @@ class Resampled:
             if len(found) == first:
                 error = torch.stack(found).std(dim=0)
                 rounds = min(rounds, max(first, math.ceil(float((error / TOLERANCE).square().max()))))
-        half = float(stdtrit(first - 1, 0.975)) * error / math.sqrt(len(found))
+        half = t_quantile(first - 1) * error / math.sqrt(len(found))
         return torch.stack(found).mean(dim=0), (half.square() + Z**2 * subsampling).sqrt()
 
     def _round(self, shots: int, partitions: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
