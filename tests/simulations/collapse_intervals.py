@@ -18,6 +18,7 @@ from nctransfer.neural_collapse.registry import MEASURES
 
 TITLE = "Collapse: coverage of the intervals of the CDNVs, and the bias of the directional CDNV"
 
+STUDIES = 600
 WIDTH = 32
 NAMES = ("cdnv", "cdnv_debiased", "directional_cdnv", "directional_cdnv_debiased")
 CLASSES, IMAGES = (8, 20, 50), (20, 40)
@@ -93,7 +94,7 @@ KINDS = {"Gaussian": _gaussian, "power law": _power_law, "heavy tails": _heavy_t
 
 
 def table(studies: int) -> str:
-    """Coverage of the intervals on the linear and the logarithmic scale, then the bias of the directional CDNV.
+    """Coverage of the intervals on the linear → the logarithmic scale, then the bias of the directional CDNV.
 
     A plug-in interval should cover what other classes would give with as many images. A debiased one should cover what
     they would give with infinitely many.
@@ -102,8 +103,8 @@ def table(studies: int) -> str:
         studies: Draws of classes and images for each row.
     """
     lines = [
-        "| classes of | C | images per class | measure | covers, linear | covers, log | pairs left out |",
-        "|---|---|---|---|---|---|---|",
+        f"| classes | C | images per class | {' | '.join(f'`{name}`' for name in NAMES)} | pairs left out |",
+        "|---|" + "---|" * (len(NAMES) + 3),
         *(line for kind in KINDS for images in IMAGES for line in _coverage(kind, images, studies)),
         "",
         "| images per class | directional_cdnv | directional_cdnv_debiased | truth |",
@@ -114,6 +115,7 @@ def table(studies: int) -> str:
 
 
 def _coverage(kind: str, images: int, studies: int) -> Iterator[str]:
+    """Rows with the coverage on the linear and on the logarithmic scale."""
     draw, generator = KINDS[kind], np.random.default_rng([images, len(kind)])
     targets: dict[str, list[float]] = {name: [] for name in NAMES}
     for _ in range(POPULATIONS):
@@ -133,10 +135,8 @@ def _coverage(kind: str, images: int, studies: int) -> Iterator[str]:
                     low, high = jackknife(pairs, bool(scale))
                     hits[name][scale] += low <= target[name] <= high
             left_out += float(pairs.isnan().double().mean()) / studies
-        for name in NAMES:
-            linear, log = (f"{hit / studies:.1%}" for hit in hits[name])
-            share = f"{left_out:.1%}" if name.endswith("debiased") else ""
-            yield f"| {kind} | {classes} | {images} | `{name}` | {linear} | {log} | {share} |"
+        cells = [f"{hits[name][0] / studies:.1%} → {hits[name][1] / studies:.1%}" for name in NAMES]
+        yield f"| {kind} | {classes} | {images} | {' | '.join(cells)} | {left_out:.1%} |"
 
 
 def _pairs(name: str, stats: ClassStatistics) -> torch.Tensor:

@@ -9,6 +9,7 @@ from nctransfer.features.feature_set import FeatureSet
 
 TITLE = "Expected accuracy: how often its ± covers the mean over all episodes"
 
+STUDIES = 300
 CLASSES, WIDTH = 5, 16
 WAYS = (2, 5)
 WORLDS = ((20, (2, 5, 10)), (60, (2, 10)))  # images per class, and shots
