@@ -347,6 +347,17 @@ def test_another_backbone_or_the_same_samples(extracted: tuple[Path, Path, str],
     error.expect("FeaturesError", "source-train", "source-test", 48)
 
 
+def test_sets_of_other_images_under_other_backbones(
+    extracted: tuple[Path, Path, str], stored: str, tmp_path: Path
+) -> None:
+    resnet = ("--model", "test_resnet", "--random-init")
+    same = data_of("extract", *resnet, "--data", extracted[0])["id"]
+    data = write_digits(tmp_path / "others", {"five": 5, "six": 6}, 12)
+    others = data_of("extract", *resnet, "--data", data)["id"]
+    assert warned(done("collapse", stored, others), "1: test_vit", "2: test_resnet")
+    assert data_of("collapse", stored, same)["warnings"] == data_of("collapse", same, others)["warnings"] == []
+
+
 # Layers
 
 

@@ -98,12 +98,18 @@ RESULTS = {
     "collapse: a head": Section("collapse --fit-head ridge", stored=True),
     "collapse: layers": Section("collapse --layers all", stored=True),
     "collapse: source and target": Section("collapse other.npz --source-train clusters.npz --source-test again.npz"),
+    "collapse: samples and classes that overlap": Section(
+        "collapse mixed.npz --source-train clusters.npz --source-test leaky.npz"
+    ),
     "collapse: odd features": Section("collapse odd.npz"),
     "fewshot": Section("fewshot clusters.npz --ways 2,5 --shots 1,5 --queries 5 --episodes 50"),
     "fewshot: every classifier": Section(f"fewshot clusters.npz --classifier all {FEW}"),
     "fewshot: confusions": Section(f"fewshot clusters.npz --confusions 2 {FEW}"),
     "fewshot: several sets": Section(f"fewshot clusters.npz again.npz {FEW}"),
     "fewshot: queries of another set": Section(f"fewshot clusters.npz --query-set fewer.npz --ways 2 {FEW}"),
+    "fewshot: duplicates": Section(f"fewshot copies.npz {FEW}"),
+    "fewshot: duplicates are left out": Section(f"fewshot copies.npz --drop-duplicates {FEW}"),
+    "fewshot: queries that are labelled examples": Section(f"fewshot clusters.npz --query-set leaky.npz {FEW}"),
     "fewshot: small classes are left out": Section(f"fewshot odd.npz {SMALL} --drop-small --shots 2 --no-theory"),
     "fewshot: disjoint episodes": Section("fewshot clusters.npz --interval disjoint --queries 4 --no-theory"),
     "fewshot: LaTeX": Section(f"fewshot clusters.npz {FEW} --format latex"),
@@ -205,11 +211,15 @@ ERRORS = {
     "error: a damaged cache": Section("collapse", stored=True, before=damage),
     "error: comparisons of several kinds": Section("collapse clusters.npz again.npz --layers all"),
     "error: one half of the source": Section("collapse other.npz --source-train clusters.npz"),
+    "error: the source is the same samples twice": Section(
+        "collapse other.npz --source-train clusters.npz --source-test clusters.npz"
+    ),
     "error: layers of a file": Section("collapse clusters.npz --layers all"),
     "error: no head": Section("collapse clusters.npz --head"),
     "error: names of another head": Section("collapse --head --head-names wrong.txt", stored=True),
     # episodes
     "error: more ways than classes": Section("fewshot clusters.npz --ways 9"),
+    "error: more ways than classes of images": Section(f"fewshot {VIT} --data pets --ways 9"),
     "error: too few samples": Section("fewshot clusters.npz --queries 20"),
     "error: too few samples in one of two sets": Section(
         "fewshot clusters.npz --query-set fewer.npz --ways 2 --queries 9"
@@ -300,6 +310,15 @@ def files_of_features(root: Path) -> None:
         np.savez(root / f"{name}.npz", features=x, labels=labels)
     x, labels = labelled(normal_classes([12] * 3, 8, seed=1))
     np.savez(root / "other.npz", features=x, labels=np.char.add("other ", labels))
+    seen, seen_labels = (np.load(root / "clusters.npz")[name] for name in ("features", "labels"))
+    new, new_labels = (np.load(root / "again.npz")[name] for name in ("features", "labels"))
+    joined = {
+        "mixed": ([x, new[-12:]], [np.char.add("other ", labels), new_labels[-12:]]),  # a class of the source
+        "leaky": ([new, seen[:4]], [new_labels, seen_labels[:4]]),
+        "copies": ([seen, seen[:6], seen[:2]], [seen_labels, seen_labels[:6], seen_labels[-2:]]),
+    }
+    for name, (parts, part_labels) in joined.items():
+        np.savez(root / f"{name}.npz", features=np.concatenate(parts), labels=np.concatenate(part_labels))
     x, labels = labelled(normal_classes([6, 5, 1, 4], 4))
     x[:6], x[:, 3] = x[0], 1
     np.savez(root / "odd.npz", features=x, labels=labels)

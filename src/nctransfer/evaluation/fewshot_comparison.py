@@ -261,8 +261,8 @@ def _other_images(names: Sequence[str], same: Sequence[FeatureSet]) -> Iterator[
     for name, one in zip(names[1:], same[1:], strict=True):
         if first is not None and one.images is not None and (count := int((one.images != first).sum())):
             yield (
-                f"{count:,} of {counted(len(one), 'sample')} in {name} are other images than those of the same class "
-                f"and name in {names[0]}: their difference is not due to the backbone alone"
+                f"{name} has other images than {names[0]} under the same class and name for {count:,} of "
+                f"{counted(len(one), 'sample')}: their difference is not due to the backbone alone"
             )
 
 

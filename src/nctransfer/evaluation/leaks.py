@@ -49,7 +49,7 @@ class Leaks:
         """
         if self.queries_in_support:
             shared = counted(self.queries_in_support, "sample")
-            return (f"{shared} of the query set are also among the labelled examples: {_GIVEN_AWAY}",)
+            return (f"the query set shares {shared} with the labelled examples: {_GIVEN_AWAY}",)
         if self.queries_in_support is None and self.duplicates.samples:
             return (f"{self.duplicates}: where one is a labelled example and the other a query, {_GIVEN_AWAY}",)
         return ()

@@ -139,7 +139,7 @@ def _computed_otherwise(name: str, one: FeatureInfo, other_name: str, other: Fea
 
 CONSEQUENCES = {
     ("source-train", "source-test"): "source-test looks better than images that the backbone was not trained on",
-    ("source-train", "target"): "the backbone was trained on them, so target looks better than new classes",
+    ("source-train", "target"): "the backbone was trained on them, so target looks better than new images",
     ("source-test", "target"): "target and source-test are not independent",
 }
 
@@ -159,7 +159,7 @@ def _shared(name: str, one: SampleContent, other_name: str, other: SampleContent
             f"{name} and {other_name} are the same {counted(size, 'sample')}", f"give other samples as {other_name}"
         )
     yield (
-        f"{count:,} of the {counted(size, 'sample')} of {other_name} are also in {name}: "
+        f"{other_name} shares {count:,} of its {counted(size, 'sample')} with {name}: "
         f"{CONSEQUENCES[name, other_name]}; leave them out of one of the two"
     )
 
@@ -167,9 +167,9 @@ def _shared(name: str, one: SampleContent, other_name: str, other: SampleContent
 def _trained_classes(target: Features, source: Features) -> Iterator[str]:
     if both := [name for name in target.classes if name in source.classes]:
         yield (
-            f"{len(both):,} of the {counted(len(target.classes), 'class', 'classes')} of target have the names of "
-            f"classes of the source: {join_names(list(map(repr, both)))}; if they are the same classes, target does "
-            "not show what happens on classes that the backbone was not trained on"
+            f"target shares {len(both):,} of its {counted(len(target.classes), 'class', 'classes')} with the source, "
+            f"by name: {join_names(list(map(repr, both)))}; unless they are other classes of the same name, target "
+            "does not show what happens on classes that the backbone was not trained on"
         )
 
 
