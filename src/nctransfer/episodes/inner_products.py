@@ -177,7 +177,7 @@ class Pool:
         device: Where to compute.
 
     Raises:
-        EpisodeError: Features are too large or too small for inner products in float64.
+        FeaturesError: Features are far outside the range of float32.
     """
 
     def __init__(self, features: torch.Tensor, device: str = "auto") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError
+from nctransfer.features.size_limits import check_size
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["rescaled"]
 
 ORDINARY = 2.0**-32, 2.0**32  # sizes whose squares, and those of small differences, stay in the range of float32
-FARTHEST = 500  # the exponent whose double float64 can hold: penalties are multiplied by the square of the factor
 
 
 def rescaled(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -29,7 +28,7 @@ def rescaled(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
         The features, and what they were multiplied by.
 
     Raises:
-        EpisodeError: A value is infinite, or so large or small that the square of the factor leaves float64.
+        FeaturesError: A value is infinite, or all are far outside the range of float32.
 
     >>> import torch
     >>> rows, factor = rescaled(torch.tensor([[3e-30, 0.0], [0.0, 1e-30]]))
@@ -42,11 +41,6 @@ def rescaled(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
     largest = max(-low, high)
     if largest == 0 or ORDINARY[0] <= largest <= ORDINARY[1]:
         return rows, 1.0
-    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 2 * FARTHEST
-    if abs(exponent) > FARTHEST:
-        raise EpisodeError(
-            f"the largest feature is {largest:.3g}; expected a size between 1e-150 and 1e150",
-            "multiply the features by a constant",
-        )
-    factor = 2.0**-exponent
+    check_size(largest)
+    factor = 2.0 ** -math.frexp(largest)[1]
     return (rows.double() * factor).to(rows.dtype), factor  # float32 cannot hold every factor

@@ -17,6 +17,7 @@ So no class covariance is ever computed. A second product, ``rᵀ r``, gives ``S
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Self
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.sample_content import Duplicates
+from nctransfer.features.size_limits import check_size
 from nctransfer.neural_collapse.halves import Halves, first_halves
 from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
 
@@ -119,7 +121,11 @@ class ClassStatistics:
 
     @classmethod
     def from_passes(cls, means: Means, moments: Moments) -> Self:
-        """The statistics from the results of both passes, each added up over all parts of the set."""
+        """The statistics from the results of both passes, each added up over all parts of the set.
+
+        Raises:
+            FeaturesError: The features are so large or small that their moments leave float64.
+        """
         geometry = Geometry(means)
         counts = means.counts
         total = counts.sum()
@@ -127,6 +133,8 @@ class ClassStatistics:
         within = symmetric(moments.within)
         pooled = within * total if moments.pooled is None else symmetric(moments.pooled)
         variances = moments.squares / counts
+        spread = float((moments.squares.sum() + counts @ offsets.square().sum(dim=1)) / total)  # about the mean of all
+        check_size(max(float(geometry.means.abs().max()), math.sqrt(spread)))
         variances[variances <= geometry.rounding.square()] = 0
         return cls(
             counts=counts.cpu(),
