@@ -124,9 +124,10 @@ class LookAlikes(ShownInNotebooks):
         other_images: How many images of the other source were compared.
         broken: How many images of both could not be read, and so were not compared.
         plain: How many images of both have so little detail, as blank images have, that only equal pixels count.
-        pairs: All pairs, the most serious first: those in different sources, splits or classes. Of several images
+        pairs: The pairs, the most serious first: those in different sources, splits or classes. Of several images
             with equal pixels, each is paired with the first one, and with the first one of each other split and
-            source and of another class, but not each with each.
+            source and of another class, but not each with each. Of images with more than 20 look-alikes, some pairs
+            may be missing, because :func:`~nctransfer.sources.likeness.near_pairs` checks only 20 candidates of each.
         splits: The number of images of each split of the source.
     """
 
