@@ -110,8 +110,8 @@ class Moments:
         within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal.
         pooled: The sum of ``r rᵀ``, ``(d, d)``, on and above the diagonal; ``None`` if all classes have the same size,
             so that it is ``n within``.
-        crossed: The sum of :meth:`Halves.products <nctransfer.neural_collapse.halves.Halves.products>` over each
-            class, ``(C, C)``; ``None`` if a class is too small for halves.
+        crossed: The sum of :meth:`~nctransfer.neural_collapse.halves.Halves.products` over each class, ``(C, C)``;
+            ``None`` if a class is too small for halves.
     """
 
     squares: torch.Tensor
