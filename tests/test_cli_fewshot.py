@@ -712,6 +712,7 @@ def test_what_is_not_there(options: tuple[str, str], kind: str, one: Path) -> No
         ("fewshot --ways 4 --queries 2 --max-per-class 3", (4, 3), "--ways"),
         ("expect --ways 50", (50, 3), ("--ways", 3)),
         ("expect --ways 2 --shots 6", (6, 7, "'one'"), ()),
+        ("bounds --ways 50", (50, 3), ("--ways", 3)),
     ],
 )
 def test_what_the_labels_cannot_give_is_refused_before_any_image_runs(
@@ -723,7 +724,17 @@ def test_what_the_labels_cannot_give_is_refused_before_any_image_runs(
     assert ran() == 0
 
 
-@pytest.mark.parametrize("command", ["fewshot --ways 2 --queries 3 --episodes 20", "expect --ways 2,3 --shots 1,5"])
+def test_a_single_class_is_refused_before_any_image_runs(pets: Path, tmp_path: Path, ran: Callable[[], int]) -> None:
+    (tmp_path / "one.txt").write_text("one\n", encoding="utf-8")
+    error = refusal("collapse", *VIT, "--data", pets, "--classes", tmp_path / "one.txt")
+    error.expect("FeaturesError", 1, hint=None)
+    assert ran() == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fewshot --ways 2 --queries 3 --episodes 20", "expect --ways 2,3 --shots 1,5", "bounds --ways 3", "collapse"],
+)
 def test_what_the_labels_can_give_is_run(command: str, pets: Path, ran: Callable[[], int]) -> None:
     name, *options = command.split()
     assert data_of(name, *VIT, "--data", pets, *options)["features"]["samples"] == 18

@@ -19,6 +19,7 @@ from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.neural_collapse.bound_table import BoundTable
 
 log = logging.getLogger("nctransfer.cli")
@@ -48,13 +49,18 @@ def bounds(
     """Bound the few-shot error of the nearest class centre, from how the classes lie and vary."""
     all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
     with Terminal(output) as terminal:
+        from nctransfer.episodes.episode import EpisodeSpec
+        from nctransfer.episodes.requirements import check
         from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
         from nctransfer.neural_collapse.bound_table import bound_table
         from nctransfer.neural_collapse.class_statistics import ClassStatistics
         from nctransfer.report.theory_sheets import bounds_sheet
 
+        def rehearse(labels: FeatureSet) -> None:
+            check(labels, EpisodeSpec(max(all_ways), 1, 1, chosen.seed))
+
         wanted = Wanted(backbone, images, reading, chosen)
-        chooser = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates)
+        chooser = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, rehearse)
 
         def measure() -> BoundTable:
             given = chooser.stream(features)

@@ -167,13 +167,13 @@ def collapse(
     """
     show.most_pairs  # noqa: B018 - a wrong number is refused before anything is loaded
     with Terminal(output, {"--save-pairs": show.save_pairs}) as terminal:
+        from nctransfer.neural_collapse.collapse_report import usable_classes
         from nctransfer.report.collapse_sheets import collapse_sheets, comparison_sheets, explanation_sheet
 
         names: list[str | None] = [*features] if features else [None]
         _refuse_at_once(names, samples, backbone, heads)
-        given = ChosenFeatures(
-            Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
-        )
+        wanted = Wanted(backbone, images, reading, chosen)
+        given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, usable_classes)
         found: CollapseReport | CollapseComparison
         if len(names) > 1 or samples.is_given or backbone.layers is not None:
             found = again_if_changed(lambda: _comparison(names, samples, given, show.computed_pairs))
