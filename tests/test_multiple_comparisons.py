@@ -20,9 +20,9 @@ def spread(replicates: np.ndarray, degrees: float | None = None) -> Spread:
     return Spread(jackknife=rows, noise=nothing, draw=nothing, degrees=degrees or len(rows) - 1)
 
 
-def independent(count: int, error: float = 1.0) -> Spread:
-    """Estimates that vary independently, with one standard error and 12 degrees of freedom."""
-    return spread(error * np.eye(count), 12)
+def independent(count: int, error: float = 1.0, degrees: int = 12) -> Spread:
+    """Estimates that vary independently, with one standard error."""
+    return spread(error * np.eye(count), degrees)
 
 
 def test_two_are_compared_by_the_t_interval() -> None:
@@ -39,10 +39,10 @@ def test_two_are_compared_by_the_t_interval() -> None:
 @pytest.mark.parametrize("count", [3, 6])
 def test_several_are_compared_by_the_quantile_of_dunnett(count: int) -> None:
     """The 95% point of the largest of K − 1 t variables of correlation ½, by scipy's integral."""
-    found = compare_with_first([0.0] * count, independent(count))
+    found = compare_with_first([0.0] * count, independent(count, degrees=100))
     factor = found[0].high / math.sqrt(2)
     shape = np.full((count - 1, count - 1), 0.5) + 0.5 * np.eye(count - 1)
-    law = multivariate_t(shape=shape, df=12, seed=0)
+    law = multivariate_t(shape=shape, df=100, seed=0)
     inside = law.cdf(np.full(count - 1, factor), lower_limit=np.full(count - 1, -factor))
     assert inside == pytest.approx(0.95, abs=0.005)
 
@@ -51,8 +51,8 @@ def test_the_best_is_judged_by_the_one_sided_quantile() -> None:
     reach = t.ppf(0.95, 12) * math.sqrt(2)
     assert [one.is_possible for one in compare_with_best([0, reach * 0.99], independent(2))] == [True, True]
     assert [one.is_possible for one in compare_with_best([0, reach * 1.01], independent(2))] == [False, True]
-    found = compare_with_best([0.0] * 6, independent(6))
-    law = multivariate_t(shape=np.full((5, 5), 0.5) + 0.5 * np.eye(5), df=12, seed=0)
+    found = compare_with_best([0.0] * 6, independent(6, degrees=100))
+    law = multivariate_t(shape=np.full((5, 5), 0.5) + 0.5 * np.eye(5), df=100, seed=0)
     assert law.cdf(np.full(5, found[0].difference.high / math.sqrt(2))) == pytest.approx(0.95, abs=0.005)
 
 
@@ -108,7 +108,9 @@ def test_the_set_is_that_of_the_model_confidence_set() -> None:
     assert {number for number, one in enumerate(found) if one.is_possible} == {*mcs.included}
 
 
-@pytest.mark.parametrize("count", [2, 5, 20])
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(5, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_false_verdicts_are_as_rare_as_promised(count: int) -> None:
     """Of all studies with equal candidates at most 5% leave out a candidate, or call one better or worse."""
     rng, studies = np.random.default_rng(4), 300 if count < 20 else 60

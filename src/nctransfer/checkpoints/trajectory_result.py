@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,10 @@ class Trajectory(ShownInNotebooks):
 
     def best(self) -> tuple[Best, ...]:
         """The best checkpoint of each task and classifier, if there are two that differ."""
+        return self._best
+
+    @functools.cached_property
+    def _best(self) -> tuple[Best, ...]:
         if len(self.distinct) < 2:
             return ()
         return tuple(_best_of(self.distinct, row.key) for row in self.points[0].fewshot.rows)
