@@ -83,12 +83,14 @@ class EpisodeRuns:
         pool: The inner products of the features.
         settings: What the classifiers need to know of the task.
         for_comparison: Whether several sets will be compared.
+        progress: Called as ``progress(stage, done, total)`` while tenths of the images are left out.
     """
 
     plan: Plan
     pool: Pool
     settings: ClassifierSettings
     for_comparison: bool = False
+    progress: Callable[[str, int, int], None] | None = None
 
     def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> RunResult:
         """Run all episodes of one number of ways.
@@ -141,7 +143,7 @@ class EpisodeRuns:
         found: dict[Key, list[list[torch.Tensor]]] = {
             key: [[] for _ in range(TENTHS)] for key in itertools.product(task.shots, task.classifiers)
         }
-        episodes = min(task.episodes, LEFT_OUT_EPISODES)
+        episodes, done = min(task.episodes, LEFT_OUT_EPISODES), 0
         for batch in sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True):
             for number in range(TENTHS):
                 part = without(batch, tenth == number)
@@ -150,6 +152,9 @@ class EpisodeRuns:
                     some = part.cut(shots)
                     chosen = CLASSIFIERS[name].scores(products.cut(shots), self.settings).argmax(dim=2).cpu()
                     values[number].append(share_right(some, is_right(some, chosen)))
+                done += len(batch)
+                if self.progress is not None:
+                    self.progress("leaving out images", done, TENTHS * episodes)
         return {key: torch.stack([torch.cat(parts) for parts in values]) for key, values in found.items()}
 
     def _classify(

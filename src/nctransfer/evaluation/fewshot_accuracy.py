@@ -138,6 +138,7 @@ def run_fewshot(
         pool=_pool(plan, rows_of_pool, device),
         settings=task.classifier_settings(has_reference_mean=center_on is not None),
         for_comparison=for_comparison,
+        progress=progress,
     )
     found: dict[int, RunResult] = {}
     for number, spec in enumerate(plan.specs):
