@@ -107,14 +107,17 @@ def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
         for one in best
     ]
     words = about_populations(one.population for one in best)
-    words += " All checkpoints meet the same episodes. The best is among the possible bests in at least 95% of studies."
+    words += (
+        " All checkpoints meet the same episodes. The best is among the possible bests in at least 95% of studies. "
+        f"Points and verdict compare {last}, the last checkpoint, with the best of the others."
+    )
     words += "".join(f" No verdict: {reason}." for reason in dict.fromkeys(one.reason for one in best if one.reason))
     if len(found.distinct) > 3:
         correlations = found.rank_correlations()
         ranks = {measure.name: correlations[measure.name] for measure in _shown() if measure.is_correlated}
         told = ", ".join(f"{name} {value:+.2f}" for name, value in ranks.items() if value is not None)
         words += f" Rank correlation of {rows[0][0]} over {len(found.distinct)} checkpoints: {told}." if told else ""
-    heads = ["task", "best here", ">%", "possible bests", f">{last} less best other", "verdict", "on"]
+    heads = ["task", "best", ">%", "possible bests", ">points", "verdict", "on"]
     return Sheet("Best checkpoint", heads, rows, {}, words)
 
 
