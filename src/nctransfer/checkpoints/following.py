@@ -16,6 +16,7 @@ from nctransfer.checkpoints.files import find_checkpoints, steps
 from nctransfer.checkpoints.rehearsal import rehearse
 from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source, samples_of
 from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -28,9 +29,11 @@ from nctransfer.store.pipeline import Runtime
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.checkpoints.samples import Sample
+    from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.errors import NCTransferError
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.intervals import Interval
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.sources.source import ImageSource
 
@@ -58,6 +61,10 @@ def trajectory(
     queries: Number = 15,
     episodes: int = 10_000,
     classifiers: str | Sequence[str] = ("ridge", "ncc"),
+    l2_normalise: bool = False,
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
+    interval: Interval = "episodes",
+    drop_small: bool = False,
     theory: bool = True,
     seed: int = 0,
     device: str = "auto",
@@ -95,6 +102,10 @@ def trajectory(
         queries: Query samples per class; ``all`` for every sample that is not in the support.
         episodes: Episodes per number of ways; the same for every checkpoint.
         classifiers: Names of few-shot classifiers, or ``all``.
+        l2_normalise: Scale features to unit length.
+        ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
+        interval: What the 95% interval of an accuracy refers to, see :data:`~nctransfer.intervals.INTERVALS`.
+        drop_small: Leave out classes with too few samples; otherwise they are an error.
         theory: Give the expected accuracy and the bounds of the error beside the measured accuracy of ``ncc``.
         seed: The seed of the episodes and of ``max_per_class``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -118,7 +129,17 @@ def trajectory(
         seed=seed,
     )
     task = FewShotTask(
-        ways=ways, shots=shots, queries=queries, episodes=episodes, classifiers=classifiers, theory=theory, seed=seed
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        episodes=episodes,
+        classifiers=classifiers,
+        seed=seed,
+        ridge_lambda=ridge_lambda,
+        l2_normalise=l2_normalise,
+        interval=interval,
+        drop_small=drop_small,
+        theory=theory,
     )
     return follow(
         FeatureStore(cache_dir),
