@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import re
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, help="studies per cell; by default as many as the table in the docs has")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/simulations.md")
     given = parser.parse_args()
+    logging.getLogger("nctransfer").setLevel(logging.ERROR)  # what the studies say of their data is not the point
     for name in given.names or names():
         start = time.perf_counter()
         module = importlib.import_module(name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from laws import LAWS, Law, backbones
+from laws import LAWS, Law, backbones, halves, real_features
 
 from nctransfer.evaluation.fewshot_comparison import run_comparison
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -42,8 +42,9 @@ MANY = (
     Design("classes", 5, 20, 40, 5),
     Design("classes", 5, 20, 40, 20),
     Design("samples", 20, 20, 40, 5),
-    Design("samples", 20, 20, 40, 20),
+    Design("samples", 8, 8, 40, 20),
 )
+HALVES = {"Caltech": Design("classes", 5, 20, 15), "CIFAR-FS": Design("samples", 20, 20, 50)}
 POWER = (Design("classes", 5, 20, 40), Design("samples", 20, 20, 40))
 SHARED = {0.5: (0.97, 0.94), 0.9: (0.97, 0.94)}  # how noisy the better of two backbones is, by what the two share
 
@@ -113,25 +114,43 @@ def _line(*cells: str) -> str:
     return line
 
 
-def _equal(law: Law, design: Design, count: int) -> str:
-    """A row about candidates that are equal in truth."""
-    values = np.array(studies(count, draws(law, design), design), float)
+def _equal(name: str, design: Design, found: Sequence[Study], *, is_finite: bool = False) -> str:
+    """A row about candidates that are equal in truth.
+
+    Args:
+        name: The law.
+        design: The design.
+        found: The studies.
+        is_finite: Whether they draw from few images or classes without replacement: accuracies then vary less than over
+            other images or classes, and their coverage means nothing.
+    """
+    values = np.array(found, float)
     accuracy, half, difference = values[:, 0], values[:, 1], values[:, 2]
     covered = np.abs(accuracy - accuracy.mean()) <= half  # each study is unbiased, so their mean is the truth
     return _line(
         design.population,
-        law.name,
+        name,
         *map(str, design[1:]),
         f"{accuracy.mean():.1%}",
-        f"{accuracy.std() * 100:.1f}",
+        "–" if is_finite else f"{accuracy.std() * 100:.1f}",
         f"{half.mean() * 100:.1f}",
-        f"{covered.mean():.1%}",
+        "–" if is_finite else f"{covered.mean():.1%}",
         f"{difference.std() * 100:.1f}",
         f"{1 - values[:, 3].mean():.1%}",
         f"{values[:, 4].mean():.1%}",
         f"{values[:, 5].mean():.1%}",
         f"{values[:, 6].mean():.1f}",
     )
+
+
+def _halves(name: str, design: Design, count: int) -> str:
+    """A row about two halves of real images."""
+    rows = real_features(name)
+    found = [
+        study(halves(rows, np.random.default_rng([13, number]), design.classes), design, number)
+        for number in range(count)
+    ]
+    return _equal(f"{name}, halves", design, found, is_finite=True)
 
 
 def _power(design: Design, shared: float, scale: float, count: int) -> str:
@@ -155,8 +174,11 @@ def table(count: int) -> str:
         *("sd of difference", "interval covers 0", "false better", "best in set", "size of set"),
     )
     equal = [_line(*heads), "|" + " --- |" * len(heads)]
-    equal += [_equal(law, design, count) for design in DESIGNS for law in LAWS]
-    equal += [_equal(LAWS[0], design, count // 2) for design in MANY]
+    equal += [
+        _equal(law.name, design, studies(count, draws(law, design), design)) for design in DESIGNS for law in LAWS
+    ]
+    equal += [_halves(name, design, count) for name, design in HALVES.items()]
+    equal += [_equal(LAWS[0].name, design, studies(count // 2, draws(LAWS[0], design), design)) for design in MANY]
     heads = ("population", "shared by backbones", "true difference", "its sd", "called better", "called worse")
     power = [_line(*heads), "|" + " --- |" * len(heads)]
     power += [

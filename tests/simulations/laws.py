@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+import nctransfer as nct
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 
@@ -62,6 +64,44 @@ LAWS = (
     Law("heavy tails", lambda rng, classes: 0.4 * rng.normal(size=(classes, WIDTH)), _heavy, 0.4),
     Law("families", _families, _normal),
 )
+
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+REAL = {
+    "Caltech": ("data/caltech60.tar", None),
+    "CIFAR-FS": ("data/cifar100/test.parquet", "data/cifar100/splits/cifar_fs/test.txt"),
+}
+
+
+def real_features(name: str) -> np.ndarray:
+    """Features of real photographs by ``tf_efficientnet_lite0``, ``(C, n, d)``: as many per class as all classes have.
+
+    Raises:
+        FileNotFoundError: The data are not in ``../shared``.
+    """
+    data, classes = REAL[name]
+    if not (SHARED / data).exists():
+        raise FileNotFoundError(f"{SHARED / data} is not there")
+    names = None if classes is None else (SHARED / classes).read_text().split("\n")
+    chosen = None if names is None else [line.strip() for line in names if line.strip()]
+    found = nct.extract("tf_efficientnet_lite0", SHARED / data, classes=chosen)
+    each = int(found.counts.min())
+    rows = [found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))]
+    return np.stack(rows)
+
+
+def halves(rows: np.ndarray, images: Rng, count: int) -> list[FeatureSet]:
+    """Two disjoint halves of the images of some classes, as if they were two backbones: they are equal in truth.
+
+    Args:
+        rows: Features, ``(C, n, d)``.
+        images: The generator.
+        count: How many classes are drawn.
+    """
+    classes = images.permutation(len(rows))[:count]
+    size = rows.shape[1] // 2
+    mixed = np.stack([rows[code][images.permutation(rows.shape[1])[: 2 * size]] for code in classes])
+    return [feature_set(mixed[:, :size]), feature_set(mixed[:, size:])]
 
 
 def feature_set(rows: np.ndarray) -> FeatureSet:
