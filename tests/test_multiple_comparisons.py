@@ -16,8 +16,7 @@ from nctransfer.evaluation.spread import Spread
 def spread(replicates: np.ndarray, degrees: float | None = None) -> Spread:
     """The spread of estimates with these jackknife deviations, ``(R, K)``, and no noise of episodes."""
     rows = torch.from_numpy(np.asarray(replicates, float))
-    nothing = rows[:0]
-    return Spread(jackknife=rows, noise=nothing, draw=nothing, degrees=degrees or len(rows) - 1)
+    return Spread(vectors=rows, degrees=degrees or len(rows) - 1)
 
 
 def independent(count: int, error: float = 1.0, degrees: int = 12) -> Spread:
@@ -53,7 +52,7 @@ def test_the_best_is_judged_by_the_one_sided_quantile() -> None:
     assert [one.is_possible for one in compare_with_best([0, reach * 1.01], independent(2))] == [False, True]
     found = compare_with_best([0.0] * 6, independent(6, degrees=100))
     law = multivariate_t(shape=np.full((5, 5), 0.5) + 0.5 * np.eye(5), df=100, seed=0)
-    assert law.cdf(np.full(5, found[0].difference.high / math.sqrt(2))) == pytest.approx(0.95, abs=0.005)
+    assert law.cdf(np.full(5, found[0].high / math.sqrt(2))) == pytest.approx(0.95, abs=0.005)
 
 
 def test_intervals_to_the_best_of_the_others_agree_with_the_set() -> None:
@@ -62,15 +61,17 @@ def test_intervals_to_the_best_of_the_others_agree_with_the_set() -> None:
         found = compare_with_best(rng.normal(size=5).tolist(), spread(rng.normal(size=(9, 5)) * 0.2))
         assert any(one.is_possible for one in found)
         for one in found:
-            assert one.difference.low <= min(one.difference.value, 0)
-            assert one.difference.high >= max(one.difference.value, 0)
-            assert (one.difference.high > 0) == one.is_possible
+            assert one.low <= min(one.value, 0)
+            assert one.high >= max(one.value, 0)
+            assert (one.high > 0) == one.is_possible
+            assert (one.verdict == "worse") == (not one.is_possible)
+            assert (one.verdict == "better") == (one.is_possible and sum(each.is_possible for each in found) == 1)
 
 
 def test_equal_candidates_are_all_possible_bests() -> None:
     rows = np.random.default_rng(0).normal(size=(10, 1)).repeat(4, axis=1)
     found = compare_with_best([0.7] * 4, spread(rows))
-    assert [(one.is_possible, one.difference) for one in found] == [(True, (0.0, 0.0, 0.0))] * 4
+    assert found == ((0.0, 0.0, 0.0, True, "not told apart"),) * 4
     assert compare_with_first([0.7] * 4, spread(rows)) == ((0.0, 0.0, 0.0),) * 3
 
 
@@ -83,13 +84,32 @@ def test_a_twin_changes_little() -> None:
     assert twins[0].is_possible == twins[3].is_possible
 
 
+def test_a_clear_best_and_clear_others() -> None:
+    best, *others = compare_with_best([0.9, 0.5, 0.4], independent(3, 0.01))
+    assert (best.verdict, best.low) == ("better", 0.0)
+    assert [one.verdict for one in others] == ["worse", "worse"]
+    assert [one.high for one in others] == [0.0, 0.0]
+
+
+def test_candidates_that_differ_by_a_constant_are_told_apart() -> None:
+    rows = np.array([[0.8, 0.6, 0.7], [0.5, 0.3, 0.2], [0.9, 0.7, 0.9]])
+    deviations = (rows - rows.mean(axis=0)) / math.sqrt(6)
+    found = compare_with_best(rows.mean(axis=0).tolist(), spread(deviations))
+    assert found[0].is_possible
+    assert not any(math.isnan(number) for one in found for number in one[:3])
+    assert [one.verdict for one in compare_with_first(rows.mean(axis=0).tolist(), spread(deviations))] == [
+        "worse",
+        "not told apart",
+    ]
+
+
 def test_the_order_of_candidates_does_not_matter() -> None:
     rng = np.random.default_rng(2)
     rows, estimates, order = rng.normal(size=(20, 6)), rng.normal(size=6) * 2, rng.permutation(6)
     found = compare_with_best(estimates.tolist(), spread(rows))
     other = compare_with_best(estimates[order].tolist(), spread(rows[:, order]))
     for place, number in enumerate(order):
-        assert tuple(other[place].difference) == pytest.approx(tuple(found[number].difference), abs=0.5)
+        assert other[place][:3] == pytest.approx(found[number][:3], abs=0.25)  # of intervals 10 wide
 
 
 def test_the_set_is_that_of_the_model_confidence_set() -> None:
@@ -102,9 +122,7 @@ def test_the_set_is_that_of_the_model_confidence_set() -> None:
     mcs = MCS(1 - values, size=0.05, reps=500, block_size=2, seed=0)
     mcs.compute()
     draw = torch.from_numpy(values - values.mean(axis=0)) / math.sqrt(400 * 399)
-    found = compare_with_best(
-        values.mean(axis=0).tolist(), Spread(jackknife=draw[:0], noise=draw[:0], draw=draw, degrees=399)
-    )
+    found = compare_with_best(values.mean(axis=0).tolist(), Spread(vectors=draw, degrees=399))
     assert {number for number, one in enumerate(found) if one.is_possible} == {*mcs.included}
 
 

@@ -52,26 +52,11 @@ def without_class(found: FewShotResult) -> np.ndarray:
     )
 
 
-def test_over_classes_it_is_the_jackknife_less_the_noise_of_the_draw() -> None:
+def test_over_classes_it_is_the_jackknife() -> None:
     found = result()
-    means, values = without_class(found), found.accuracies[KEY].numpy()
-    draw = values.var(ddof=1) / len(values)
-    jackknife = 6 / 7 * ((means - means.mean()) ** 2).sum()
-    error = math.sqrt(max(jackknife - 3 * 6 / 4 * draw, 0) + draw)
+    means = without_class(found)
+    error = math.sqrt(6 / 7 * ((means - means.mean()) ** 2).sum())
     assert found.rows[0].ci95 == pytest.approx(t.ppf(0.975, 6) * error, rel=1e-9)
-
-
-def test_the_noise_over_classes_is_what_classes_that_do_not_matter_show() -> None:
-    """With accuracies that are pure noise, what the jackknife over classes sees is what is taken off, on average."""
-    rng, seen, taken = np.random.default_rng(0), [], []
-    found = result(gaussian(9), episodes=300)
-    for _ in range(400):
-        noise = torch.from_numpy(rng.normal(size=300))
-        found.accuracies[KEY].copy_(noise)
-        spread = spread_of([found], KEY, "classes")
-        seen.append(float(spread.jackknife.square().sum()))
-        taken.append(float(spread.noise.square().sum()))
-    assert np.mean(seen) == pytest.approx(np.mean(taken), rel=4 * np.std(seen) / np.mean(seen) / math.sqrt(400))
 
 
 def test_over_images_it_is_the_jackknife_over_tenths() -> None:
@@ -79,10 +64,8 @@ def test_over_images_it_is_the_jackknife_over_tenths() -> None:
     left_out = found.left_out[7, 1, "ncc"].numpy()
     assert left_out.shape == (10, 200)
     means = left_out.mean(axis=1)
-    changes = left_out - left_out.mean(axis=0)
-    noise = 0.9 * (changes.var(axis=1, ddof=1) / 200).sum()
     draw = found.accuracies[7, 1, "ncc"].numpy().var(ddof=1) / 200
-    error = math.sqrt(max(0.9 * ((means - means.mean()) ** 2).sum() - noise, 0) + draw)
+    error = math.sqrt(0.9 * ((means - means.mean()) ** 2).sum() + draw)
     assert found.rows[0].ci95 == pytest.approx(t.ppf(0.975, 9) * error, rel=1e-9)
 
 
@@ -97,9 +80,42 @@ def test_errors_of_differences_are_those_of_the_differences() -> None:
     spread = spread_of(found, KEY, "classes")
     for i in range(3):
         for j in range(3):
-            parts = (part[:, i, None] - part[:, j, None] for part in (spread.jackknife, spread.noise, spread.draw))
-            alone = Spread(**dict(zip(("jackknife", "noise", "draw"), parts, strict=True)), degrees=6)
+            alone = Spread(vectors=(spread.vectors[:, i] - spread.vectors[:, j])[:, None], degrees=6)
             assert float(spread.errors_of_differences()[i, j]) == pytest.approx(float(alone.errors()), abs=1e-15)
+
+
+def test_large_classes_leave_images_out_of_more_episodes() -> None:
+    few, many = (result(gaussian(4, each), "samples", ways=2, episodes=1000) for each in (16, 50))
+    assert few.left_out[2, 1, "ncc"].shape == (10, 256)
+    assert many.left_out[2, 1, "ncc"].shape == (10, 800)
+
+
+@pytest.mark.parametrize("queries", [5, "all"])
+@pytest.mark.parametrize("with_query_set", [False, True])
+def test_intervals_of_several_shots_are_those_of_each(queries: Any, with_query_set: bool) -> None:
+    def widths(shots: Any) -> list[float | None]:
+        task = FewShotTask(
+            ways=3, shots=shots, queries=queries, episodes=50, classifiers="ncc", interval="samples", theory=False
+        )
+        other = gaussian(draw=1) if with_query_set else None
+        return [row.ci95 for row in run_fewshot(gaussian(), task, query_set=other, device="cpu").rows]
+
+    assert widths((1, 5)) == [*widths(1), *widths(5)]
+
+
+def test_one_number_of_shots_may_have_an_interval_where_another_has_none() -> None:
+    features = set_of(normal_classes([6] * 4, 16), np.float32)
+    one, five = result(features, "samples", ways=2, shots=(1, 5), queries=1).rows
+    assert one.ci95 == result(features, "samples", ways=2, shots=1, queries=1).rows[0].ci95
+    assert five.ci95 is None
+
+
+def test_few_disjoint_episodes_give_no_verdict() -> None:
+    found = result(gaussian(7, 11), "disjoint", ways=3, queries=10)
+    assert found.rows[0].episodes < 10
+    assert found.rows[0].ci95 > 0
+    with raises(EpisodeError, found.rows[0].episodes, 10):
+        spread_of([found], KEY, "samples")
 
 
 def test_a_class_that_is_in_every_episode_leaves_no_interval() -> None:

@@ -192,7 +192,7 @@ def _best_of(points: Sequence[Point], key: RowKey) -> Best:
         found, reason = compare_with_best(means, spread_of(results, key, population)), None
     except EpisodeError as error:
         found, reason = None, error.message
-    last = found[-1].difference if found else None
+    last = found[-1] if found else None
     return Best(
         ways=key[0],
         shots=key[1],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nctransfer.episodes.episode import Episodes
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["TENTHS", "tenths", "without"]
+__all__ = ["TENTHS", "tenths", "with_shots", "without"]
 
 TENTHS = 10
 STREAM = 4  # of the seed, beside those of the episodes
@@ -35,6 +35,18 @@ def tenths(features: FeatureSet, query_set: FeatureSet | None, seed: int) -> tor
         group[start + generator.permutation(size)] = np.arange(start, start + size) % TENTHS
         start += size
     return torch.from_numpy(group)
+
+
+def with_shots(episodes: Episodes, shots: int) -> Episodes:
+    """The episodes with only the first ``shots`` support samples per class; the others are spare samples.
+
+    They are those that would be drawn for that number of shots alone.
+    """
+    import torch
+
+    assert episodes.spare is not None
+    rest = episodes.support[:, :, shots:]
+    return replace(episodes, support=episodes.support[:, :, :shots], spare=torch.cat([rest, episodes.spare], dim=2))
 
 
 def without(episodes: Episodes, is_out: torch.Tensor) -> Episodes:

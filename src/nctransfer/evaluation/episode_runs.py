@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nctransfer.episodes.leaving_out import TENTHS, tenths, without
+from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
 
 Key = tuple[int, str]  # shots, classifier
-LEFT_OUT_EPISODES = 1024  # the noise that so few leave is known, and is taken off
+FEWEST, EPISODES_PER_IMAGE = 256, 8  # so that what images change is seen through the draw of episodes
 
 
 @dataclass(eq=False)
@@ -125,36 +125,43 @@ class EpisodeRuns:
                 "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
         counts = {(shots, name): tallies[shots].counts(name) for shots, name in runs}
-        left_out = self._left_out(spec) if self._needs_left_out(spec) else {}
-        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=left_out)
+        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=self._left_out(spec))
 
-    def _needs_left_out(self, spec: EpisodeSpec) -> bool:
-        """Whether an interval over other images will be wanted, and can be had."""
+    def _shots_to_leave_out(self, spec: EpisodeSpec) -> list[int]:
+        """The numbers of shots for which an interval over other images is wanted, and can be had."""
         interval = self.plan.task.interval
         population = self.plan.population(spec.ways) if self.for_comparison else interval
-        return population == "samples" and interval != "disjoint" and (spec.ways, "samples") not in self.plan.impossible
+        if population != "samples" or interval == "disjoint":
+            return []
+        return [shots for shots in self.plan.task.shots if (spec.ways, shots, population) not in self.plan.impossible]
 
     def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
-        """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``."""
+        """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``.
+
+        The more images there are, and the fewer an episode draws, the more episodes it takes to see what a tenth of
+        the images changes.
+        """
         import torch
 
         task, features, query_set = self.plan.task, self.plan.features, self.plan.query_set
         tenth = tenths(features, query_set, task.seed)
-        found: dict[Key, list[list[torch.Tensor]]] = {
-            key: [[] for _ in range(TENTHS)] for key in itertools.product(task.shots, task.classifiers)
-        }
-        episodes, done = min(task.episodes, LEFT_OUT_EPISODES), 0
-        for batch in sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True):
-            for number in range(TENTHS):
-                part = without(batch, tenth == number)
+        keys = itertools.product(self._shots_to_leave_out(spec), task.classifiers)
+        found: dict[Key, list[list[torch.Tensor]]] = {key: [[] for _ in range(TENTHS)] for key in keys}
+        images = len(features) + (len(query_set) if query_set is not None else 0)
+        episodes, done = min(task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways)), 0
+        drawn = sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True) if found else ()
+        for batch, number in itertools.product(drawn, range(TENTHS)):
+            for shots in dict.fromkeys(shots for shots, _ in found):
+                part = without(with_shots(batch, shots), tenth == number)
+                if part.is_query is not None:
+                    part = part.cut(shots)
                 products = self.pool(part)
-                for (shots, name), values in found.items():
-                    some = part.cut(shots)
-                    chosen = CLASSIFIERS[name].scores(products.cut(shots), self.settings).argmax(dim=2).cpu()
-                    values[number].append(share_right(some, is_right(some, chosen)))
-                done += len(batch)
-                if self.progress is not None:
-                    self.progress("leaving out images", done, TENTHS * episodes)
+                for name in task.classifiers:
+                    chosen = CLASSIFIERS[name].scores(products, self.settings).argmax(dim=2).cpu()
+                    found[shots, name][number].append(share_right(part, is_right(part, chosen)))
+            done += len(batch)
+            if self.progress is not None:
+                self.progress("leaving out images", done, TENTHS * episodes)
         return {key: torch.stack([torch.cat(parts) for parts in values]) for key, values in found.items()}
 
     def _classify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Plan:
         query_set: The samples of these classes that the queries come from, if not from the features.
         specs: The episodes of each number of ways, with the largest number of shots.
         dropped: The classes that were left out because they have too few samples.
-        impossible: Why there can be no interval, by ways and population.
+        impossible: Why there can be no interval, by ways, shots and population.
     """
 
     task: FewShotTask
@@ -40,7 +41,7 @@ class Plan:
     query_set: FeatureSet | None
     specs: tuple[EpisodeSpec, ...]
     dropped: tuple[str, ...]
-    impossible: Mapping[tuple[int, Interval], str]
+    impossible: Mapping[tuple[int, int, Interval], str]
 
     def population(self, ways: int) -> Interval:
         """The population that verdicts on these episodes are about.
@@ -50,7 +51,7 @@ class Plan:
         images if every episode has all of them, or all but one.
         """
         if self.task.interval == "episodes":
-            return "samples" if (ways, "classes") in self.impossible else "classes"
+            return "samples" if ways > len(self.features.classes) - 2 else "classes"
         return "samples" if self.task.interval == "disjoint" else self.task.interval
 
 
@@ -75,31 +76,35 @@ def plan_episodes(task: FewShotTask, features: FeatureSet, query_set: FeatureSet
     specs = tuple(task.spec(size) for size in sizes)
     for spec in specs:
         check(features, spec, query_set)
-    impossible = {(spec.ways, name): why for spec in specs for name, why in _impossible(features, query_set, spec)}
+    impossible = {
+        (spec.ways, shots, name): why
+        for spec, shots in itertools.product(specs, task.shots)
+        for name, why in _impossible(features, query_set, spec.ways, shots)
+    }
     return Plan(task=task, features=features, query_set=query_set, specs=specs, dropped=dropped, impossible=impossible)
 
 
 def _impossible(
-    features: FeatureSet, query_set: FeatureSet | None, spec: EpisodeSpec
+    features: FeatureSet, query_set: FeatureSet | None, ways: int, shots: int
 ) -> Iterator[tuple[Interval, str]]:
     """Over which populations these episodes can have no interval, and why."""
     count = len(features.classes)
-    if spec.ways > count - 2:
+    if ways > count - 2:
         yield (
             "classes",
             (
                 f"an interval over other classes needs two classes more than ways, and there are {count} classes for "
-                f"{spec.ways} ways"
+                f"{ways} ways"
             ),
         )
     left = [size - -(-size // TENTHS) for size in features.counts.tolist()]
-    needed = spec.shots + (query_set is None)
+    needed = shots + (query_set is None)
     others = [] if query_set is None else query_set.counts.tolist()
     if min(left) < needed or min(others, default=2) < 2:
         yield (
             "samples",
             (
-                f"an interval over other images leaves out a tenth of them; {counted(spec.shots, 'shot')} would then "
+                f"an interval over other images leaves out a tenth of them; {counted(shots, 'shot')} would then "
                 f"need more images than the {min(*features.counts.tolist(), *others)} of the smallest class"
             ),
         )

@@ -125,7 +125,7 @@ class FewShotResult(ShownInNotebooks):
         left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by ways, shots and
             classifier, where an interval over other images was wanted.
         populations: The population that verdicts are about, by ways.
-        impossible: Why there can be no interval, by ways and population.
+        impossible: Why there can be no interval, by ways, shots and population.
     """
 
     features: FeatureInfo
@@ -141,7 +141,7 @@ class FewShotResult(ShownInNotebooks):
     counts: Mapping[RowKey, Counts] = field(default_factory=dict, repr=False, compare=False)
     left_out: Mapping[RowKey, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     populations: Mapping[int, Interval] = field(default_factory=dict, repr=False)
-    impossible: Mapping[tuple[int, Interval], str] = field(default_factory=dict, repr=False)
+    impossible: Mapping[tuple[int, int, Interval], str] = field(default_factory=dict, repr=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:

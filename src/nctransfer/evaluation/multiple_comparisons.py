@@ -39,13 +39,18 @@ class WithBest(NamedTuple):
     """How an estimate compares with the best of the others.
 
     Attributes:
-        difference: The estimate minus the largest of the others, and its interval. Its verdict is ``worse`` exactly if
-            the true value cannot be the largest.
+        value: The estimate minus the largest of the others.
+        low: The lower end of its interval, at most 0.
+        high: The upper end, at least 0.
         is_possible: Whether the true value may be the largest of all.
+        verdict: ``worse`` than the best if it may not be the largest; ``better`` if no other may.
     """
 
-    difference: Difference
+    value: float
+    low: float
+    high: float
     is_possible: bool
+    verdict: Verdict
 
 
 def compare_with_first(estimates: Sequence[float], spread: Spread) -> tuple[Difference, ...]:
@@ -96,18 +101,25 @@ def compare_with_best(estimates: Sequence[float], spread: Spread) -> tuple[WithB
     lower = (gaps - reach.T).masked_fill(itself | ~is_possible, math.inf).amin(dim=1)
     lower = lower.where(lower.isfinite(), 0).clamp(max=0)  # the only possible best is not below any other
     to_best = gaps.masked_fill(itself, math.inf).amin(dim=1)
+    is_alone = int(is_possible.sum()) == 1
     return tuple(
-        WithBest(Difference(value, low, max(high, 0.0)), possible)
+        WithBest(value, low, max(high, 0.0), possible, _verdict(possible, is_alone))
         for value, low, high, possible in zip(
             to_best.tolist(), lower.tolist(), upper.tolist(), is_possible.tolist(), strict=True
         )
     )
 
 
+def _verdict(is_possible: bool, is_alone: bool) -> Verdict:
+    if not is_possible:
+        return "worse"
+    return "better" if is_alone else "not told apart"
+
+
 def _quantiles(spread: Spread, *, two_sided: bool = False) -> torch.Tensor:
     """For each estimate the 95% point of its largest t variable, ``(K,)``: ``max_j (ε_j − ε_i)/se_ij``.
 
-    By Monte Carlo: errors ε as correlated as those of the jackknife, and standard errors as they come from as many
+    By Monte Carlo: errors ε as correlated as the estimates, and standard errors as they come from as many
     replicates, each difference with its own. (One χ² for all, as in the textbook's multivariate t, would be too small:
     the largest of many t variables often is the one with a small standard error.)
 
@@ -117,14 +129,14 @@ def _quantiles(spread: Spread, *, two_sided: bool = False) -> torch.Tensor:
     """
     import torch
 
-    vectors = spread.jackknife if len(spread.jackknife) else spread.draw
-    values, axes = torch.linalg.eigh(vectors.T @ vectors)
-    root = axes * values.clamp(min=0).sqrt()  # of the covariance, (K, K)
-    is_constant = torch.stack([(vectors == column[:, None]).all(dim=0) for column in vectors.T])
+    values, axes = torch.linalg.eigh(spread.vectors.T @ spread.vectors)
+    root = axes * values.clamp(min=0).sqrt() @ axes.T  # of the covariance, (K, K), the same in any order of estimates
+    errors_of_differences = spread.errors_of_differences()
+    is_constant = errors_of_differences <= 1e-9 * spread.errors().max()
     largest = []
     for errors, replicates in _normal(len(root), min(spread.degrees, MOST_DEGREES)):
-        changes = errors @ root.T
-        products = (replicates @ root.T).mT @ (replicates @ root.T) / replicates.shape[1]  # (n, K, K)
+        changes, replicated = errors @ root, replicates @ root
+        products = replicated.mT @ replicated / replicates.shape[1]  # (n, K, K)
         squares = products.diagonal(dim1=1, dim2=2)
         scale = (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0).sqrt()
         t = (changes[:, None] - changes[:, :, None]) / scale

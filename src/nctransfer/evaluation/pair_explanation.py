@@ -34,7 +34,7 @@ FINE = 0.95  # an accuracy that needs no reason
 LINE_RATIO = 3.0  # a class that varies this many times as much along the line to the other is confused because of it
 QUERIES = 15  # per class at most, for the measured accuracy
 LEAST = 3  # samples per class
-NOT_TOLD = "these images do not tell the two apart: the distance of their means is not clearly above its noise"
+NOT_TOLD = "these images do not tell the two apart: the distance of their means is not above twice its mean noise"
 
 
 @dataclass(frozen=True, kw_only=True)

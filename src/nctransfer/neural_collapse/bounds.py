@@ -273,11 +273,18 @@ def new_classes_term(classes: int, ways: int, delta: float = 0.05) -> float:
         ways: k ≤ C.
         delta: δ, the probability that it does not hold.
 
+    Raises:
+        EpisodeError: There are more ways than classes.
+
     Source: Hoeffding, *Probability inequalities for sums of bounded random variables* (JASA 1963), section 5.
 
     >>> round(new_classes_term(64, 5), 3)
     0.353
     """
+    if classes < ways:
+        raise EpisodeError(
+            f"{ways} ways were asked for, and there are {classes} classes", f"give --ways {classes} or less"
+        )
     return math.sqrt(math.log(1 / delta) / (2 * (classes // ways)))
 
 
