@@ -200,3 +200,12 @@ def test_bounds_are_free_of_the_scale(factor: float):
         assert rows[1].bounds[name]["value"] == (
             bound["value"] if bound["value"] is None else pytest.approx(bound["value"], rel=1e-4)
         )
+
+
+def test_one_sample_far_from_all_others_is_refused() -> None:
+    features = clusters()
+    rows = features.features.clone()
+    rows[7] *= 1e12
+    with pytest.raises(FeaturesError) as error:
+        fewshot(replace(features, features=rows), 2, 1, queries=5, episodes=20)
+    says(error, 7, hint="--l2-normalise")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_name
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
@@ -244,7 +244,7 @@ def _comparison(
         rest = given.named_only()
         source = [rest.stream(name) for name in (samples.source_train, samples.source_test)]
         return compare_samples(sets[0], *source, **settings)
-    return compare_sets({short_name(one, number): one for number, one in enumerate(sets)}, **settings)
+    return compare_sets(dict(zip(short_names(sets), sets, strict=True)), **settings)
 
 
 def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:

@@ -75,8 +75,8 @@ class EpisodeOptions:
             metavar="|".join(INTERVALS),
             help="What the ± of an accuracy refers to: the random draw of episodes from these images (episodes, the "
             "custom), other images of these classes (samples), other classes of this kind (classes), or episodes that "
-            "share no image (disjoint). Verdicts such as better never come from the first: they are about other "
-            "classes, or about other images if every episode has all classes.",
+            "share no image (disjoint). It is also what verdicts such as better are about; with episodes, they are "
+            "about other classes, or about other images if an episode has all classes or all but one.",
         ),
     ] = "episodes"
     classifier: Annotated[

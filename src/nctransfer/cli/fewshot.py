@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_name
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
@@ -158,7 +158,7 @@ def fewshot(
             found = run_fewshot(sets[0], task, **_other_features(given, names[0], query, sets[0]), **running)
             sheets = fewshot_sheets(found, most)
         else:
-            found = run_comparison({short_name(one, number): one for number, one in enumerate(sets)}, task, **running)
+            found = run_comparison(dict(zip(short_names(sets), sets, strict=True)), task, **running)
             sheets = fewshot_comparison_sheets(found, most)
         terminal.files.parquet("--save-episodes", found.episodes_table)
         data = found.to_dict(CONFUSIONS_IN_JSON if detail.confusions is None else most)

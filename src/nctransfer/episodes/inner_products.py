@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
 from nctransfer.episodes.rescaling import rescaled
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, FeaturesError
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ __all__ = ["Pool", "Products", "one_hot", "prepared"]
 
 GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is computed
 GATHERED_BYTES = 8 * 2**20  # features gathered at a time, so that they stay in the cache of the processor
+OUTLYING = 1e6  # times a typical distance of two samples, where float32 begins to lose it
 BATCH_BYTES = 32 * 2**20  # inner products of a batch of episodes
 
 
@@ -177,7 +178,8 @@ class Pool:
         device: Where to compute.
 
     Raises:
-        FeaturesError: Features are far outside the range of float32.
+        FeaturesError: Features are far outside the range of float32, or one is so far from the others that their
+            differences would be lost.
     """
 
     def __init__(self, features: torch.Tensor, device: str = "auto") -> None:
@@ -187,7 +189,9 @@ class Pool:
         features, self._factor = rescaled(features)
         mean = features.mean(dim=0, dtype=torch.float64).to(features.dtype)
         centred = features - mean
-        longest = float(torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).max()) / self._factor
+        lengths = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64)
+        _check_outliers(features, lengths)
+        longest = float(lengths.max()) / self._factor
         rounding = longest**2 * torch.finfo(torch.float32).eps
         dtype = torch.float32 if rounding < 0.01 else torch.float64  # such a penalty is at least 1
         self._rows = centred.to(self.device, dtype)
@@ -263,6 +267,28 @@ class Pool:
             torch.bmm(x, x.mT, out=rows[here])
             torch.bmm(f, x.mT, out=columns[here])
         return rows, columns
+
+
+def _check_outliers(features: torch.Tensor, lengths: torch.Tensor) -> None:
+    """Refuse features of which one is so far away that inner products about the mean say nothing of the others.
+
+    Args:
+        features: The features, ``(n, d)``.
+        lengths: Their distances from the mean, ``(n,)``.
+
+    Raises:
+        FeaturesError: A distance from the mean is more than a million times the median distance of two successive rows.
+    """
+    import torch
+
+    steps = torch.linalg.vector_norm(features[1:] - features[:-1], dim=1, dtype=torch.float64)
+    longest, typical = float(lengths.max()), float(steps.median())
+    if 0 < typical * OUTLYING < longest:
+        raise FeaturesError(
+            f"sample {int(lengths.argmax()):,} is {longest / typical:.0e} times as far from the mean as other samples "
+            "are from each other, so that float32 loses their differences",
+            "leave it out, or give --l2-normalise",
+        )
 
 
 def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:

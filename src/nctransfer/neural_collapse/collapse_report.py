@@ -226,12 +226,12 @@ def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]
     if unresolved := _pairs_where(~debiased_pairs(stats)[1], classes):
         every = len(classes) * (len(classes) - 1) // 2
         yield (
-            f"these samples do not tell {len(unresolved):,} of {counted(every, 'pair')} of classes apart: "
-            f"{join_names(unresolved)}; cdnv_debiased and directional_cdnv_debiased leave such pairs out, which are "
+            f"these samples do not tell {unresolved.number:,} of {counted(every, 'pair')} of classes apart: "
+            f"{unresolved}; cdnv_debiased and directional_cdnv_debiased leave such pairs out, which are "
             "the closest, and are too low"
         )
     if same := _pairs_where(stats.distances == 0, classes):
-        yield f"these classes have the same mean, and so an infinite CDNV: {join_names(same)}"
+        yield f"these classes have the same mean, and so an infinite CDNV: {same}"
     if still := [name for name, variance in zip(classes, stats.variances.tolist(), strict=True) if variance == 0]:
         number = counted(len(still), "class has", "classes have")
         yield f"{number} samples that are all equal: {join_names(list(map(repr, still)))}"
@@ -292,6 +292,21 @@ def _closest_pairs(
     )
 
 
-def _pairs_where(condition: torch.Tensor, classes: tuple[str, ...]) -> list[str]:
-    """The pairs of classes for which a symmetric ``(C, C)`` condition holds, by name."""
-    return [f"{classes[a]!r}/{classes[b]!r}" for a, b in condition.triu(diagonal=1).nonzero().tolist()]
+class _Pairs(NamedTuple):
+    """Pairs of classes: how many there are, and the names of the first ones."""
+
+    number: int
+    names: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.number > 0
+
+    def __str__(self) -> str:
+        return join_names(self.names)
+
+
+def _pairs_where(condition: torch.Tensor, classes: tuple[str, ...], most: int = 6) -> _Pairs:
+    """The pairs of classes for which a symmetric ``(C, C)`` condition holds; the first ones by name."""
+    places = condition.triu(diagonal=1).nonzero()
+    names = tuple(f"{classes[a]!r}/{classes[b]!r}" for a, b in places[:most].tolist())
+    return _Pairs(len(places), names)

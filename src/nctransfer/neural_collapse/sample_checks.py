@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_samples", "check_sets"]
 
-COMPUTED = ("transform", "dtype", "store_dtype")  # how features are computed; all else of a key is the backbone itself
+COMPUTED = ("transform", "dtype", "store_dtype", "format")  # how features are computed; all else is the backbone
 
 
 def check_samples(target: Features, source_train: Features, source_test: Features) -> tuple[str, ...]:

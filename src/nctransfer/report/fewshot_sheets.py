@@ -63,7 +63,7 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         about_features(result.features) | task_facts(result),
         f"Accuracy in %, higher is better. {_of_interval(result)}."
         + (
-            f" Std and lowest tenth describe the spread over episodes. {EXPECTED}{_why_not(result)}."
+            f" Std and lowest tenth describe the spread over episodes.{_about_expected(result)}"
             if len(tasks) == 1
             else ""
         ),
@@ -75,10 +75,15 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
 EXPECTED = "Expected is the mean accuracy of ncc over all episodes, computed without drawing any, to about 0.1 points"
 
 
-def _why_not(result: FewShotResult) -> str:
-    """Why there is no expected accuracy."""
+EXPECTED_ERROR = "Expected is the mean error over all episodes, computed without drawing any, to about 0.1 points"
+
+
+def _about_expected(result: FewShotResult) -> str:
+    """What the expected accuracy is, or why there is none."""
     reasons = {row.undefined["expected_accuracy"] for row in result.rows if "expected_accuracy" in row.undefined}
-    return "".join(f"; none here: {reason}" for reason in sorted(reasons))
+    if not reasons and all(row.expected_accuracy is None for row in result.rows):
+        return ""
+    return f" {EXPECTED}" + "".join(f"; none here: {reason}" for reason in sorted(reasons)) + "."
 
 
 def _expected(row: FewShotRow) -> str:
@@ -97,17 +102,18 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
     if not rows or all(one["value"] is None for row in rows for one in (row.bounds or {}).values()):
         return []
     names = [name for name in rows[0].bounds or {} if name not in LEFT_OUT]
+    shows_expected = not is_alone and any(row.expected_accuracy is not None for row in rows)
     cells = [
         [
             str(row.ways),
             str(row.shots),
             percent(1 - row.accuracy),
-            *([] if is_alone else ["–" if row.expected_accuracy is None else percent(1 - row.expected_accuracy)]),
+            *(["–" if row.expected_accuracy is None else percent(1 - row.expected_accuracy)] * shows_expected),
             *(bound_percent((row.bounds or {})[name]) for name in names),
         ]
         for row in rows
     ]
-    expected = [] if is_alone else [">expected"]
+    expected = [">expected"] * shows_expected
     return [
         Sheet(
             "Error of ncc and its bounds",
@@ -115,7 +121,7 @@ def _theory_sheet(result: FewShotResult, is_alone: bool) -> list[Sheet]:
             cells,
             {"images per class": f"{(result.features.samples or 0) / len(result.classes):,.4g} on average"},
             "In %."
-            + ("" if is_alone else f" {EXPECTED}.")
+            + (f" {EXPECTED_ERROR}." if shows_expected else "")
             + f" {BOUNDS_NOTE}"
             + "".join(f" No {name}: {reason}." for name, reason in _absent(rows, names)),
         )
@@ -139,7 +145,7 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     facts = {
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
-        + f"{' or '.join(counts)} episodes, {first.queries} queries per class, seed {first.seed}",
+        + f"{' or '.join(counts)} episodes, {_queries(first)} per class, seed {first.seed}",
     }
     if other := result.query_set:
         split = f", split {other.split}" if other.split else ""
@@ -153,6 +159,10 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
     if result.dropped:
         facts["left out"] = f"{counted(len(result.dropped), 'class', 'classes')} of too few samples"
     return facts
+
+
+def _queries(row: FewShotRow) -> str:
+    return "all queries" if row.queries == "all" else counted(row.queries, "query", "queries")
 
 
 def _of_interval(result: FewShotResult) -> str:
@@ -254,7 +264,12 @@ def _differences_sheet(found: FewShotComparison) -> Sheet:
     )
     words.append("All sets meet the same episodes.")
     if len(found.results) > 2:
-        words.append("The intervals of one task hold together in 95% of studies.")
+        words.append("In 95% of studies all differences of a task are inside their intervals.")
+    result = next(iter(found.results.values()))
+    if result.task.interval == "episodes" and any(_is_fallback(result, one) for one in found.differences):
+        words.append(
+            f"{len(result.classes)} classes are too few for a verdict on other classes, which needs two more than ways."
+        )
     reasons = dict.fromkeys(one.reason for one in found.differences if one.reason)
     words += [f"No verdict: {reason}." for reason in reasons]
     return Sheet(
@@ -266,6 +281,11 @@ def _differences_sheet(found: FewShotComparison) -> Sheet:
     )
 
 
+def _is_fallback(result: FewShotResult, one: FewShotDifference) -> bool:
+    """Whether episodes draw some of the classes only, and there are too few for a verdict on other classes."""
+    return one.population == "samples" and one.ways < len(result.classes)
+
+
 def _sentence(one: FewShotDifference, several: int) -> str:
     """What a difference shows, in words."""
     if one.interval is None:
@@ -273,6 +293,8 @@ def _sentence(one: FewShotDifference, several: int) -> str:
     task = f", {one.ways}-way {one.shots}-shot {one.classifier}" if several > 1 else ""
     where = f"On {POPULATIONS[one.population]}{task}, {one.name} "
     if one.verdict == "not told apart":
+        if one.interval == (0.0, 0.0):
+            return f"On the same episodes{task}, {one.name} and {one.first} are equally accurate in every one."
         low, high = (f"{end * 100:+.2f}" for end in one.interval)
         return f"{where}and {one.first} are not told apart: the difference is between {low} and {high} points."
     ends = sorted(abs(end) * 100 for end in one.interval)

@@ -65,7 +65,13 @@ def bounds_sheet(found: BoundTable) -> Sheet:
 
 
 def _for_new_classes(found: BoundTable) -> str:
-    terms = {row.ways: f"{percent(row.new_classes_term)} points for {row.ways}-way tasks" for row in found.rows}
+    terms = {
+        row.ways: f"{percent(row.new_classes_term)} points for {row.ways}-way tasks"
+        for row in found.rows
+        if row.new_classes_term < 1 - 1 / row.ways
+    }
+    if not terms:
+        return "These classes are too few to guarantee anything for other classes."
     return (
         "For other classes of this kind and a backbone that these classes did not choose or train, add "
         f"{join_names(list(terms.values()))}: the bounds then hold with probability 95%."
@@ -118,7 +124,7 @@ def _pair_facts(found: PairExplanation) -> dict[str, str]:
     a, b = found.directions
     facts = about_features(found.features)
     if not found.is_resolved:
-        return facts | {"distance": f"{format_number(found.distance)}, not clearly above its noise"}
+        return facts | {"distance": f"{format_number(found.distance)}, not above twice its mean noise"}
     facts |= {
         "distance": format_number(found.distance),
         "cdnv": format_number(found.cdnv),
