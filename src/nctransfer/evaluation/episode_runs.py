@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
 
 Key = tuple[int, str]  # shots, classifier
-FEWEST, EPISODES_PER_IMAGE = 256, 8  # so that what images change is seen through the draw of episodes
+FEWEST, EPISODES_PER_IMAGE = 256, 16  # so that what images change is seen through the draw of episodes
 
 
 @dataclass(eq=False)
