@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_accuracy import Progress
     from nctransfer.evaluation.fewshot_results import FewShotResult, RowKey
     from nctransfer.evaluation.fewshot_task import Number
-    from nctransfer.evaluation.multiple_comparisons import Verdict
+    from nctransfer.evaluation.multiple_comparisons import Difference, Verdict
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
@@ -209,31 +209,22 @@ def differences_to_first(results: Mapping[str, FewShotResult], key: RowKey) -> t
     means = [float(one.accuracies[key].mean()) for one in results.values()]
     first, *others = results
     about: dict[str, Any] = {"first": first, "ways": key[0], "shots": key[1], "classifier": key[2]}
+    found: Sequence[Difference | None]
     try:
-        found = compare_with_first(means, spread_of(list(results.values()), key, population))
+        found, reason = compare_with_first(means, spread_of(list(results.values()), key, population)), None
     except EpisodeError as error:
-        return tuple(
-            FewShotDifference(
-                name=name,
-                difference=mean - means[0],
-                interval=None,
-                population=population,
-                verdict=None,
-                reason=error.message,
-                **about,
-            )
-            for name, mean in zip(others, means[1:], strict=True)
-        )
+        found, reason = [None] * len(others), error.message
     return tuple(
         FewShotDifference(
             name=name,
-            difference=one.value,
-            interval=(one.low, one.high),
+            difference=mean - means[0],
+            interval=(one.low, one.high) if one else None,
             population=population,
-            verdict=one.verdict,
+            verdict=one.verdict if one else None,
+            reason=reason,
             **about,
         )
-        for name, one in zip(others, found, strict=True)
+        for name, mean, one in zip(others, means[1:], found, strict=True)
     )
 
 

@@ -131,8 +131,7 @@ def _quantiles(spread: Spread, *, two_sided: bool = False) -> torch.Tensor:
 
     values, axes = torch.linalg.eigh(spread.vectors.T @ spread.vectors)
     root = axes * values.clamp(min=0).sqrt() @ axes.T  # of the covariance, (K, K), the same in any order of estimates
-    errors_of_differences = spread.errors_of_differences()
-    is_constant = errors_of_differences <= 1e-9 * spread.errors().max()
+    is_constant = spread.errors_of_differences() <= 1e-9 * spread.errors().max()
     largest = []
     for errors, replicates in _normal(len(root), min(spread.degrees, MOST_DEGREES)):
         changes, replicated = errors @ root, replicates @ root

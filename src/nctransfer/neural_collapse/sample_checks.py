@@ -91,7 +91,7 @@ def _differences(one: FeatureInfo, other: FeatureInfo) -> _Differences:
 
 
 def _as_json(key: FeatureKey) -> dict[str, Any]:
-    """A key as JSON has it: one that was stored has lists where another has tuples."""
+    """The fields of a key, with lists in place of tuples, because a key that was read from disk has lists."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(key)))
     return found
 
