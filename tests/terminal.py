@@ -145,10 +145,12 @@ def _each(values: object) -> tuple[object, ...]:
 
 
 def refusal(*arguments: object, **settings: Any) -> Refusal:
-    """The error that a command ends in: exit code 1, nothing on stdout, one error on stderr."""
+    """The error that a command ends in: nothing on stdout, one error on stderr, exit code 2 if the usage was wrong."""
     result = cli(*arguments, "--format", "json", **settings)
-    assert (result.exit_code, result.stdout) == (1, ""), result.stderr
-    return error_of(result.stderr)
+    assert result.stdout == ""
+    error = error_of(result.stderr)
+    assert result.exit_code == (2 if error.type == "SettingError" else 1)
+    return error
 
 
 def error_of(stderr: str) -> Refusal:
@@ -167,7 +169,7 @@ def error_of(stderr: str) -> Refusal:
 def refused(*arguments: object, **settings: Any) -> str:
     """What a command says that ends in an error: what is wrong, and what to do next; notes may go before."""
     result = cli(*arguments, **settings)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code in (1, 2), result.stdout) == (True, "")
     complaint: str = result.stderr
     assert "Traceback" not in complaint
     assert complaint.count("error: ") == 1

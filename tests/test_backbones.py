@@ -21,7 +21,7 @@ from nctransfer.backbones.building import load
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.devices import pick_device
-from nctransfer.errors import DeviceError, ModelError, WeightsError
+from nctransfer.errors import DeviceError, ModelError, SettingError
 from tiny import features, in_hub, near, pixels, random, state_of
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -40,7 +40,7 @@ def normalised(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
 
 
 def test_checkpoint_and_random_weights_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(checkpoint=tmp_path / "x.pth", random_init=True)
     says(error, "checkpoint", "random")
 
@@ -49,7 +49,7 @@ def test_checkpoint_and_random_weights_together_are_refused(tmp_path: Path) -> N
     ("field", "value"), [("dtype", "float64"), ("dtype", "int8"), ("store_dtype", "bfloat16"), ("store_dtype", "")]
 )
 def test_unknown_dtypes_are_refused(field: str, value: str) -> None:
-    with pytest.raises(DeviceError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(**{field: value})
     says(error, f"'{value}'", hint="float32")
 
@@ -87,17 +87,17 @@ NAN, INF = float("nan"), float("inf")
     ids=str,
 )
 def test_requests_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(SettingError) as caught:
         BackboneRequest(**wrong)
     (value,) = wrong.values()
     assert str(value) in caught.value.message
 
 
 def test_wrong_choices_are_answered_by_those_there_are() -> None:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(interpolation="cubic")
     says(error, "cubic", hint="bicubic")
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(layers="last")
     says(error, "last", hint="last-N")
 
@@ -373,7 +373,7 @@ def test_arguments_that_no_model_takes(model: str, wrong: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, torch.ones(1), len])
 def test_arguments_that_a_key_cannot_hold(value: object) -> None:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(model_kwargs={"a": value})
     says(error, "--model-kwargs", type(value).__name__)
 

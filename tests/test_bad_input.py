@@ -342,7 +342,7 @@ def test_a_checkpoint_that_is_not_there(pets: Path, tmp_path: Path) -> None:
 
 
 def test_two_kinds_of_weights_at_once(pets: Path, tmp_path: Path) -> None:
-    error = refusal("extract", *VIT, "--checkpoint", tmp_path / "a.pth", "--data", pets).expect("WeightsError")
+    error = refusal("extract", *VIT, "--checkpoint", tmp_path / "a.pth", "--data", pets).expect("SettingError")
     assert re.search("checkpoint.*random|random.*checkpoint", error.message)
 
 
@@ -364,7 +364,7 @@ def test_a_device_that_is_not_there(command: str, device: str, stored: Path, mon
 @pytest.mark.parametrize("command", ["extract", "collapse"])
 def test_a_dtype_that_is_not_there(command: str, option: str, pets: Path) -> None:
     error = refusal(command, *VIT, "--data", pets, option, "foo")
-    error.expect("DeviceError", "foo", hint=("float32", "float16"))
+    error.expect("SettingError", "foo", hint=("float32", "float16"))
     assert ("bfloat16" in error.hint) == (option == "--dtype")
 
 

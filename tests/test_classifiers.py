@@ -27,7 +27,7 @@ from nctransfer.episodes.nearest import cosine, knn, ncc, simpleshot
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import ridge
 from nctransfer.episodes.sampling import sample
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
 
@@ -264,7 +264,7 @@ def test_ridge_chooses_by_leaving_each_sample_out(ways: int, shots: int, noise: 
 
 def test_a_leave_one_out_choice_needs_two_shots():
     X, F, _ = float64_episodes(3, 1)
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises(SettingError) as error:
         ridge(products_of(X, F, 3), "loo")
     says(error, 2, hint="--ridge-lambda")
 

@@ -608,7 +608,7 @@ def test_wrong_usage_ends_in_two(arguments: list[str], named: str, stored: str) 
 def test_a_task_that_makes_no_sense(
     arguments: list[str], values: list[object], tells: tuple[object, ...], stored: str
 ) -> None:
-    refusal("fewshot", stored, *arguments).expect("EpisodeError", *values, tells=tells)
+    refusal("fewshot", stored, *arguments).expect("SettingError", *values, tells=tells)
 
 
 def test_without_a_command_there_is_help() -> None:

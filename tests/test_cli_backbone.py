@@ -139,23 +139,25 @@ def test_arguments_that_are_no_pairs(command: str, text: str, wrong: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pair", "hint"),
+    ("pair", "kind", "hint"),
     [
-        ("pretrained=True", ("--checkpoint", "--random-init")),
-        ("num_classes=3", ()),
-        ("img_size=64", "--img-size"),
-        ("global_pool=avg", "--pool"),
-        ("pretrained_strict=False", ()),
-        ("nope=[bold]", ()),
-        ("x=__import__('os').abort()", ()),
-        ("depth=-1", ()),
-        ("embed_dim=" + "(" * 300, ()),
-        ("class=1", ()),
+        ("pretrained=True", "SettingError", ("--checkpoint", "--random-init")),
+        ("num_classes=3", "SettingError", ()),
+        ("img_size=64", "SettingError", "--img-size"),
+        ("global_pool=avg", "SettingError", "--pool"),
+        ("pretrained_strict=False", "SettingError", ()),
+        ("nope=[bold]", "ModelError", ()),
+        ("x=__import__('os').abort()", "ModelError", ()),
+        ("depth=-1", "ModelError", ()),
+        ("embed_dim=" + "(" * 300, "ModelError", ()),
+        ("class=1", "ModelError", ()),
     ],
 )
-def test_arguments_that_timm_may_not_have(pair: str, hint: tuple[object, ...], data: tuple[object, ...]) -> None:
+def test_arguments_that_timm_may_not_have(
+    pair: str, kind: str, hint: tuple[object, ...], data: tuple[object, ...]
+) -> None:
     error = refusal("extract", *VIT, *data, "--model-kwargs", pair)
-    error.expect("ModelError", pair.partition("=")[0], hint=hint)
+    error.expect(kind, pair.partition("=")[0], hint=hint)
     assert data_of("cache", "list")["sets"] == []
 
 
@@ -182,24 +184,24 @@ def test_what_is_no_number_is_wrong_usage(option: str, value: str, data: tuple[o
 @pytest.mark.parametrize("option", ["--mean", "--std"])
 def test_numbers_that_are_no_colours(option: str, value: str, data: tuple[object, ...]) -> None:
     error = refusal("extract", *VIT, *data, option, value)
-    error.expect("ModelError", option[2:], *(float(number) for number in value.split(",") if number))
+    error.expect("SettingError", option[2:], *(float(number) for number in value.split(",") if number))
 
 
 @pytest.mark.parametrize(
     ("option", "value", "kind", "hint"),
     [
-        ("--crop-pct", "0", "ModelError", (1,)),
-        ("--crop-pct", "nan", "ModelError", (1,)),
-        ("--crop-pct", "1.5", "ModelError", (1,)),
-        ("--interpolation", "[bold]", "ModelError", ("nearest", "box", "bilinear")),
+        ("--crop-pct", "0", "SettingError", (1,)),
+        ("--crop-pct", "nan", "SettingError", (1,)),
+        ("--crop-pct", "1.5", "SettingError", (1,)),
+        ("--interpolation", "[bold]", "SettingError", ("nearest", "box", "bilinear")),
         ("--pool", "[red]", "ModelError", ("cls", "avg", "max")),
-        ("--layers", "first", "ModelError", ("all", "last-N")),
-        ("--layers", "last-0", "ModelError", ("all", "last-N")),
-        ("--layers", "-1", "ModelError", ("all", "last-N")),
-        ("--layers", "", "ModelError", ("all", "last-N")),
+        ("--layers", "first", "SettingError", ("all", "last-N")),
+        ("--layers", "last-0", "SettingError", ("all", "last-N")),
+        ("--layers", "-1", "SettingError", ("all", "last-N")),
+        ("--layers", "", "SettingError", ("all", "last-N")),
         ("--layers", "0,6", "ModelError", (0, 5)),
-        ("--dtype", "int8", "DeviceError", ("float32", "bfloat16", "float16")),
-        ("--store-dtype", "bfloat16", "DeviceError", ("float32", "float16")),
+        ("--dtype", "int8", "SettingError", ("float32", "bfloat16", "float16")),
+        ("--store-dtype", "bfloat16", "SettingError", ("float32", "float16")),
         ("--device", "xpu", "DeviceError", ("cpu",)),
         ("--plugin", "[bold].py", "ModelError", (".py",)),
         ("--plugin", "no_such_module", "ModelError", ()),
@@ -224,7 +226,7 @@ def test_a_size_that_the_model_cannot_run(command: str, backbone: tuple[object, 
     ids=["std", "depth"],
 )
 def test_values_that_do_not_fit(option: str, value: str, shown: tuple[object, ...], data: tuple[object, ...]) -> None:
-    refusal("extract", *VIT, *data, option, value).expect("ModelError", *shown)
+    refusal("extract", *VIT, *data, option, value).expect("SettingError", *shown)
 
 
 # Layers
@@ -266,7 +268,7 @@ def test_layers_are_added_to_what_is_stored(data: tuple[object, ...]) -> None:
 @pytest.mark.parametrize("layers", ["last-x", "", "x"])
 def test_layers_that_cannot_be_named(layers: str, data: tuple[object, ...]) -> None:
     stored = data_of("extract", *VIT, *data, "--layers", "0")["id"]
-    refusal("collapse", stored, "--layers", layers).expect("ModelError", layers, hint=("all", "last-N"))
+    refusal("collapse", stored, "--layers", layers).expect("SettingError", layers, hint=("all", "last-N"))
 
 
 def test_layers_of_a_set_that_is_named(data: tuple[object, ...]) -> None:

@@ -307,7 +307,7 @@ def test_the_target_may_be_extracted_and_the_source_named(
 
 @pytest.mark.parametrize("option", ["--source-train", "--source-test"])
 def test_one_sample_of_the_source_alone(option: str, one: Path, target: Path) -> None:
-    refusal("collapse", target, option, one).expect("FeaturesError", "--source-train", "--source-test")
+    refusal("collapse", target, option, one).expect("SettingError", "--source-train", "--source-test")
 
 
 def test_a_source_of_other_classes(one: Path, target: Path) -> None:
@@ -416,9 +416,9 @@ def test_pairs_of_layers_are_saved(stored: str, tmp_path: Path) -> None:
     ("asked", "kind", "named", "tells"),
     [
         ("5", "FeaturesError", "layer_5", ("layer_0", "layer_1", "--layers")),
-        ("x", "ModelError", "x", ("all", "last-N")),
-        ("last-0", "ModelError", "last-0", ("all", "last-N")),
-        ("", "ModelError", "", ("all", "last-N")),
+        ("x", "SettingError", "x", ("all", "last-N")),
+        ("last-0", "SettingError", "last-0", ("all", "last-N")),
+        ("", "SettingError", "", ("all", "last-N")),
     ],
 )
 def test_layers_that_are_not_there(asked: str, kind: str, named: str, tells: object, stored: str) -> None:
@@ -530,15 +530,15 @@ def test_a_head_is_fitted(stored: str, one: Path) -> None:
         (("--head", "--head-names", "no such"), "DataError", ("no such",), ()),
         (
             ("--head", "--head-names", "{names}", "--feature-column", "layer_0"),
-            "FeaturesError",
+            "SettingError",
             ("layer_0",),
             "--feature-column",
         ),
-        (("--head-names", "{names}"), "FeaturesError", ("--head-names",), "--head"),
-        (("--fit-head", "ridge", "--head-names", "{names}"), "FeaturesError", ("--head-names",), "--head"),
-        (("--fit-head", "svm"), "FeaturesError", ("svm",), ("--fit-head", "ridge")),
-        (("--fit-head", ""), "FeaturesError", ("",), ("--fit-head", "ridge")),
-        (("--fit-head", "ridge", "--head"), "FeaturesError", (), ("--fit-head", "--head")),
+        (("--head-names", "{names}"), "SettingError", ("--head-names",), "--head"),
+        (("--fit-head", "ridge", "--head-names", "{names}"), "SettingError", ("--head-names",), "--head"),
+        (("--fit-head", "svm"), "SettingError", ("svm",), ("--fit-head", "ridge")),
+        (("--fit-head", ""), "SettingError", ("",), ("--fit-head", "ridge")),
+        (("--fit-head", "ridge", "--head"), "SettingError", (), ("--fit-head", "--head")),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) and str(value).startswith("('--") else "",
 )
@@ -591,12 +591,12 @@ def test_a_damaged_head(stored: str) -> None:
 )
 def test_comparisons_of_several_kinds(options: tuple[str, ...], one: Path, other: Path) -> None:
     error = refusal("collapse", *(word.format(one=one, other=other) for word in options))
-    error.expect("FeaturesError", tells=("--source-train", "--source-test", "--layers"))
+    error.expect("SettingError", tells=("--source-train", "--source-test", "--layers"))
 
 
 def test_layers_and_a_column(stored: str) -> None:
     error = refusal("collapse", stored, "--layers", "all", "--feature-column", "layer_0")
-    error.expect("FeaturesError", "--layers", "--feature-column")
+    error.expect("SettingError", "--layers", "--feature-column")
 
 
 def test_several_sets_and_a_model(one: Path, other: Path) -> None:

@@ -471,7 +471,7 @@ def test_sets_of_nothing_in_common(one: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [("--query-set", "x"), ("--query-split", "x"), ("--center-on", "x"), ("--probe",)])
 def test_what_does_not_go_with_several_sets(options: tuple[str, ...], one: Path, worse: Path) -> None:
-    refusal("fewshot", one, worse, *options).expect("EpisodeError", options[0])
+    refusal("fewshot", one, worse, *options).expect("SettingError", options[0])
 
 
 # The probe
@@ -533,7 +533,7 @@ def test_a_probe_says_that_its_penalty_is_at_the_end(one: Path, tmp_path: Path) 
 )
 def test_a_probe_passes_over_nothing_in_silence(option: tuple[str, ...], one: Path, other: Path) -> None:
     error = refusal("fewshot", one, "--probe", *(word.format(other=other) for word in option))
-    error.expect("EpisodeError", "--probe", option[0], hint=option[0])
+    error.expect("SettingError", "--probe", option[0], hint=option[0])
 
 
 def test_a_probe_of_the_set_itself(one: Path) -> None:
@@ -654,31 +654,31 @@ def test_a_file_holds_no_bars(environment: dict[str, str], one: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("options", "named", "tells"),
+    ("options", "kind", "named", "tells"),
     [
-        (("--ways", "7"), (7, 6), ("--ways", 6)),
-        (("--shots", "11"), (11, 15, 26, "a", 25), ("--queries", 14)),
-        (("--queries", "25"), (25, 26), ("--queries", 24)),
-        (("--queries", "all", "--shots", "25"), (25, 26), "--drop-small"),
-        (("--classifier", "svm"), ("svm",), ("ridge", "ncc", "--classifier")),
-        (("--classifier", ""), ("",), "--classifier"),
-        (("--interval", "x"), ("x",), (*INTERVALS, "--interval")),
-        (("--interval", "disjoint", "--queries", "all"), (), "--queries"),
-        (("--interval", "disjoint", "-w", "all", "--queries", "14"), (1,), ("--queries", "--interval")),
-        (("--ridge-lambda", "0"), (0.0,), "--ridge-lambda"),
-        (("--ridge-lambda", "-1"), (-1.0,), "--ridge-lambda"),
-        (("--ridge-lambda", "nan"), ("nan",), "--ridge-lambda"),
-        (("--ridge-lambda", "inf"), ("inf",), "--ridge-lambda"),
-        (("--ridge-lambda", "loo"), (2,), "--ridge-lambda"),
-        (("--query-set", "{here}"), ("{here}",), "--query-set"),
-        (("--query-set", "{narrow}"), (3, 8), "--query-set"),
-        (("--query-set", "{strange}"), (0, "{strange}"), ()),
-        (("--center-on", "{narrow}"), (3, 8), "--center-on"),
+        (("--ways", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
+        (("--shots", "11"), "EpisodeError", (11, 15, 26, "a", 25), ("--queries", 14)),
+        (("--queries", "25"), "EpisodeError", (25, 26), ("--queries", 24)),
+        (("--queries", "all", "--shots", "25"), "EpisodeError", (25, 26), "--drop-small"),
+        (("--classifier", "svm"), "SettingError", ("svm",), ("ridge", "ncc", "--classifier")),
+        (("--classifier", ""), "SettingError", ("",), "--classifier"),
+        (("--interval", "x"), "SettingError", ("x",), (*INTERVALS, "--interval")),
+        (("--interval", "disjoint", "--queries", "all"), "SettingError", (), "--queries"),
+        (("--interval", "disjoint", "-w", "all", "--queries", "14"), "EpisodeError", (1,), ("--queries", "--interval")),
+        (("--ridge-lambda", "0"), "SettingError", (0.0,), "--ridge-lambda"),
+        (("--ridge-lambda", "-1"), "SettingError", (-1.0,), "--ridge-lambda"),
+        (("--ridge-lambda", "nan"), "SettingError", ("nan",), "--ridge-lambda"),
+        (("--ridge-lambda", "inf"), "SettingError", ("inf",), "--ridge-lambda"),
+        (("--ridge-lambda", "loo"), "SettingError", (2,), "--ridge-lambda"),
+        (("--query-set", "{here}"), "EpisodeError", ("{here}",), "--query-set"),
+        (("--query-set", "{narrow}"), "EpisodeError", (3, 8), "--query-set"),
+        (("--query-set", "{strange}"), "EpisodeError", (0, "{strange}"), ()),
+        (("--center-on", "{narrow}"), "EpisodeError", (3, 8), "--center-on"),
     ],
     ids=lambda value: "_".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )
 def test_tasks_that_cannot_be(
-    options: tuple[str, ...], named: tuple[object, ...], tells: object, one: Path, tmp_path: Path
+    options: tuple[str, ...], kind: str, named: tuple[object, ...], tells: object, one: Path, tmp_path: Path
 ) -> None:
     files = {
         "here": one,
@@ -687,7 +687,7 @@ def test_tasks_that_cannot_be(
     }
     error = refusal("fewshot", one, *FEW, *(word.format(**files) for word in options))
     values = (value.format(**files) if isinstance(value, str) else value for value in named)
-    error.expect("EpisodeError", *values, tells=tells)
+    error.expect(kind, *values, tells=tells)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ def test_expect_of_the_built_in_classes_without_options(root: Path) -> None:
         (("--ways", "all"), "all"),
         (("--shots", "inf"), "inf"),
         (("--shots", ""), ""),
+        (("--shots", "1,0"), "0"),
+        (("--ways", "1,2"), "1"),
         (("--method", "gaussian"), "gaussian"),
     ],
     ids=str,
@@ -134,20 +136,25 @@ def test_misuse_of_expect(one: Path, options: tuple[str, str], wrong: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "named", "hint"),
+    ("options", "kind", "named", "hint"),
     [
-        (("-w", "7"), (7, 6), ("--ways", 6)),
-        (("-w", "2", "-s", "25"), (25, 1, 26), "--drop-small"),
-        (("-w", "2", "-c", "simpleshot"), ("simpleshot",), "--center-on"),
-        (("-w", "2", "-c", "ridge"), ("ridge",), ("--classifier", "ncc", "cosine", "simpleshot")),
-        (("-w", "2", "-c", "cosine", "--method", "normal"), ("cosine", "normal"), ("--classifier", "--method", "ncc")),
+        (("-w", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
+        (("-w", "2", "-s", "25"), "EpisodeError", (25, 1, 26), "--drop-small"),
+        (("-w", "2", "-c", "simpleshot"), "SettingError", ("simpleshot",), "--center-on"),
+        (("-w", "2", "-c", "ridge"), "SettingError", ("ridge",), ("--classifier", "ncc", "cosine", "simpleshot")),
+        (
+            ("-w", "2", "-c", "cosine", "--method", "normal"),
+            "SettingError",
+            ("cosine", "normal"),
+            ("--classifier", "--method", "ncc"),
+        ),
     ],
     ids=str,
 )
 def test_what_expect_refuses(
-    one: Path, options: tuple[str, ...], named: tuple[object, ...], hint: tuple[object, ...]
+    one: Path, options: tuple[str, ...], kind: str, named: tuple[object, ...], hint: tuple[object, ...]
 ) -> None:
-    refusal("expect", one, *options).expect("EpisodeError", *named, hint=hint)
+    refusal("expect", one, *options).expect(kind, *named, hint=hint)
 
 
 # bounds
@@ -254,25 +261,16 @@ def test_few_shot_bounds_by_margin_of_too_much_work(one: Path, monkeypatch: pyte
         ("--shots", "-inf", "-inf"),
         ("--shots", "1,nan", "nan"),
         ("--shots", "1.5", "1.5"),
+        ("--shots", "0,inf", "0"),
+        ("--ways", "5,1", "1"),
     ],
 )
 def test_misuse_of_bounds(one: Path, option: str, value: str, wrong: str) -> None:
     assert missing(misused("bounds", one, option, value), option, wrong) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "named", "hint"),
-    [
-        (("-w", "7"), (7, 6), ("--ways", 6)),
-        (("-w", "1"), (1,), (2,)),
-        (("-s", "0,inf"), (0,), (1,)),
-    ],
-    ids=str,
-)
-def test_what_bounds_refuses(
-    one: Path, options: tuple[str, ...], named: tuple[object, ...], hint: tuple[object, ...]
-) -> None:
-    refusal("bounds", one, *options).expect("EpisodeError", *named, hint=hint)
+def test_what_bounds_refuses(one: Path) -> None:
+    refusal("bounds", one, "-w", "7").expect("EpisodeError", 7, 6, hint=("--ways", 6))
 
 
 # explain
@@ -346,11 +344,10 @@ def test_narrow_terminals_cut_no_number(one: Path, width: str) -> None:
 @pytest.mark.parametrize(
     ("words", "kind", "named", "hint"),
     [
-        (("a", "a"), "FeaturesError", ("'a'",), ()),
+        (("a", "a"), "SettingError", ("'a'",), ()),
         (("a", "g"), "FeaturesError", ("'g'",), tuple("abcdef")),
-        (("a", "b", "-s", "0"), "EpisodeError", ("shots", 0), "--shots"),
     ],
-    ids=["twice", "absent", "no shots"],
+    ids=["twice", "absent"],
 )
 def test_what_explain_refuses(
     one: Path, words: tuple[str, ...], kind: str, named: tuple[object, ...], hint: tuple[str, ...]
@@ -361,6 +358,7 @@ def test_what_explain_refuses(
 def test_misuse_of_explain(one: Path) -> None:
     assert shows(misused("explain", "a", "b", one, "--shots", "inf"), "--shots", "inf")
     assert shows(misused("explain", "a", "b", one, "--episodes", "1"), "--episodes", 2)
+    assert shows(misused("explain", "a", "b", one, "--shots", "1,0"), "--shots", 0)
     assert "CLASS_B" in misused("explain", "a")
 
 

@@ -387,19 +387,19 @@ def test_the_source_may_be_other_data(training: Path, data: Path, cache: Path, n
         (("--classes", "{wrong}"), "FeaturesError", "Two", "two"),
         (("--model", "no_such_model"), "ModelError", "no_such_model", ()),
         (("--device", "abacus"), "DeviceError", "abacus", ()),
-        (("--figure", "f.jpg"), "FeaturesError", "f.jpg", (".svg", ".png", ".pdf")),
-        (("--figure", "f"), "FeaturesError", "'f'", (".svg", ".png", ".pdf")),
+        (("--figure", "f.jpg"), "SettingError", "f.jpg", (".svg", ".png", ".pdf")),
+        (("--figure", "f"), "SettingError", "'f'", (".svg", ".png", ".pdf")),
         (("--figure", "no/f.svg"), "NCTransferError", "no/f.svg", "--figure"),
         (("--figure", "."), "NCTransferError", "'.'", "--figure"),
         (("--output", "no/f.txt"), "NCTransferError", "no/f.txt", "--output"),
         (("--ways", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
         (("--shots", "10"), "EpisodeError", (10, 3, 13), "--drop-small"),
-        (("--shots", "0"), "EpisodeError", ("shots", 0), "--shots"),
-        (("--classifier", "svm"), "EpisodeError", "svm", ("--classifier", "ridge")),
-        (("--interval", "x"), "EpisodeError", "x", "--interval"),
-        (("--interval", "disjoint", "--queries", "all"), "EpisodeError", (), "--queries"),
-        (("--ridge-lambda", "-1"), "EpisodeError", -1.0, "--ridge-lambda"),
-        (("--ridge-lambda", "loo"), "EpisodeError", 2, "--ridge-lambda"),
+        (("--shots", "0"), "SettingError", ("shots", 0), "--shots"),
+        (("--classifier", "svm"), "SettingError", "svm", ("--classifier", "ridge")),
+        (("--interval", "x"), "SettingError", "x", "--interval"),
+        (("--interval", "disjoint", "--queries", "all"), "SettingError", (), "--queries"),
+        (("--ridge-lambda", "-1"), "SettingError", -1.0, "--ridge-lambda"),
+        (("--ridge-lambda", "loo"), "SettingError", 2, "--ridge-lambda"),
     ],
     ids=lambda value: "_".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )
@@ -676,7 +676,7 @@ def test_a_figure_that_cannot_be_written(two: tuple[object, ...]) -> None:
 
 def test_one_file_for_the_figure_and_for_the_results(two: tuple[object, ...], tmp_path: Path) -> None:
     file = tmp_path / "f.svg"
-    refusal(*two, "--figure", file, "--output", file).expect("NCTransferError", file)
+    refusal(*two, "--figure", file, "--output", file).expect("SettingError", file)
     assert not file.exists()
 
 

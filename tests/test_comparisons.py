@@ -11,7 +11,7 @@ import scipy.stats
 
 import oracles
 from messages import says, those
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, SettingError
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import collapse
@@ -217,7 +217,7 @@ def test_layers_that_are_all_the_same():
 
 
 def test_no_layer():
-    with pytest.raises(FeaturesError) as error:
+    with pytest.raises(SettingError) as error:
         compare_layers({})
     says(error, "layers")
 

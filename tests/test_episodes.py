@@ -14,7 +14,7 @@ from messages import logged, says
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.requirements import check, large_enough, same_classes
 from nctransfer.episodes.sampling import sample, sample_disjoint
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 
@@ -349,7 +349,7 @@ def test_disjoint_episodes_are_uniform_over_seeds():
 
 
 def test_disjoint_episodes_need_a_number_of_queries():
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises(SettingError) as error:
         next(sample_disjoint(classes_of(9, 9), EpisodeSpec(2, 1, None), 5))
     says(error, "queries", hint="--queries")
 
@@ -441,7 +441,7 @@ def test_large_enough(shots: int, queries: int | None, alone: list[bool], with_o
     ("name", "given", "least"), [("ways", 1, 2), ("shots", 0, 1), ("queries", 0, 1), ("seed", -1, 0)]
 )
 def test_number_too_small(name: str, given: int, least: int):
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises(SettingError) as error:
         EpisodeSpec(**{name: given})
     says(error, name, given, least, hint=f"--{name} {least}")
 

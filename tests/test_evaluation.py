@@ -24,7 +24,7 @@ from nctransfer.episodes.logistic import TOLERANCE
 from nctransfer.episodes.nearest import simpleshot
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, NCTransferError, SettingError
 from nctransfer.evaluation import fewshot_accuracy
 from nctransfer.evaluation.fewshot_comparison import compare_fewshot
 from nctransfer.evaluation.fewshot_results import FewShotResult
@@ -280,34 +280,36 @@ def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "said", "hint"),
+    ("given", "kind", "said", "hint"),
     [
-        ({"classifiers": ["ncc", "rigde"]}, ["'rigde'"], ["--classifier", *CLASSIFIERS]),
-        ({"episodes": 1}, ["episodes", 1, 2], []),
-        ({"ways": (2, 7)}, [7, 6], ["--ways", 6]),
-        ({"ways": (1, 2)}, ["ways", 1, 2], ["--ways"]),
-        ({"ways": ()}, ["ways"], []),
-        ({"shots": []}, ["shots"], []),
-        ({"classifiers": []}, ["classifiers"], []),
-        ({"interval": "sampels"}, ["'sampels'"], ["--interval", *INTERVALS]),
-        ({"interval": "disjoint", "queries": "all"}, [], ["--queries"]),
-        ({"ridge_lambda": "loo", "shots": (1, 5)}, [2], ["--ridge-lambda"]),
-        ({"ridge_lambda": "gcv"}, ["'gcv'", "'loo'", "'paper'"], ["--ridge-lambda"]),
-        ({"ridge_lambda": 0}, [0], ["--ridge-lambda"]),
-        ({"ridge_lambda": math.inf}, ["inf"], ["--ridge-lambda"]),
-        ({"ridge_lambda": math.nan}, ["nan"], ["--ridge-lambda"]),
-        ({"center_on": gaussian(d=3)}, [3, 16], ["--center-on"]),
-        ({"query_set": gaussian(d=3, name="other")}, [3, 16], ["--query-set"]),
-        ({"query_set": gaussian(n=14, name="other")}, [1, 15, "'0000'", 20, 14], ["--queries", 14]),
-        ({"shots": (0, 5)}, ["shots", 0, 1], ["--shots"]),
-        ({"shots": (1, 6)}, [6, 15, 21, "'0000'", 20], ["--queries", 14]),
-        ({"queries": 0}, ["queries", 0, 1], ["--queries"]),
-        ({"seed": -1}, ["seed", -1, 0], ["--seed"]),
+        ({"classifiers": ["ncc", "rigde"]}, SettingError, ["'rigde'"], ["--classifier", *CLASSIFIERS]),
+        ({"episodes": 1}, SettingError, ["episodes", 1, 2], []),
+        ({"ways": (2, 7)}, EpisodeError, [7, 6], ["--ways", 6]),
+        ({"ways": (1, 2)}, SettingError, ["ways", 1, 2], ["--ways"]),
+        ({"ways": ()}, SettingError, ["ways"], []),
+        ({"shots": []}, SettingError, ["shots"], []),
+        ({"classifiers": []}, SettingError, ["classifiers"], []),
+        ({"interval": "sampels"}, SettingError, ["'sampels'"], ["--interval", *INTERVALS]),
+        ({"interval": "disjoint", "queries": "all"}, SettingError, [], ["--queries"]),
+        ({"ridge_lambda": "loo", "shots": (1, 5)}, SettingError, [2], ["--ridge-lambda"]),
+        ({"ridge_lambda": "gcv"}, SettingError, ["'gcv'", "'loo'", "'paper'"], ["--ridge-lambda"]),
+        ({"ridge_lambda": 0}, SettingError, [0], ["--ridge-lambda"]),
+        ({"ridge_lambda": math.inf}, SettingError, ["inf"], ["--ridge-lambda"]),
+        ({"ridge_lambda": math.nan}, SettingError, ["nan"], ["--ridge-lambda"]),
+        ({"center_on": gaussian(d=3)}, EpisodeError, [3, 16], ["--center-on"]),
+        ({"query_set": gaussian(d=3, name="other")}, EpisodeError, [3, 16], ["--query-set"]),
+        ({"query_set": gaussian(n=14, name="other")}, EpisodeError, [1, 15, "'0000'", 20, 14], ["--queries", 14]),
+        ({"shots": (0, 5)}, SettingError, ["shots", 0, 1], ["--shots"]),
+        ({"shots": (1, 6)}, EpisodeError, [6, 15, 21, "'0000'", 20], ["--queries", 14]),
+        ({"queries": 0}, SettingError, ["queries", 0, 1], ["--queries"]),
+        ({"seed": -1}, SettingError, ["seed", -1, 0], ["--seed"]),
     ],
 )
-def test_errors_come_before_any_episode(given: dict[str, object], said: list[object], hint: list[object]):
+def test_errors_come_before_any_episode(
+    given: dict[str, object], kind: type[NCTransferError], said: list[object], hint: list[object]
+):
     calls = []
-    with raises(EpisodeError, *said, hint=hint):
+    with raises(kind, *said, hint=hint):
         fewshot(gaussian(), **{"ways": 2, "episodes": 10, **given}, progress=lambda *call: calls.append(call))
     assert calls == []
 
@@ -643,7 +645,7 @@ def test_only_the_samples_that_all_have_are_compared(caplog: pytest.LogCaptureFi
 
 
 def test_what_cannot_be_compared():
-    with raises(EpisodeError):
+    with raises(SettingError):
         compare({"a": gaussian()})
     other = FeatureSet.from_arrays(np.zeros((120, 2)), np.repeat(list("uvwxyz"), 20))
     with raises(EpisodeError):

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from clusters import normal_classes, set_of
 from messages import says
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation import fewshot_accuracy
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.normal_supports import Normal
@@ -492,7 +492,7 @@ def test_more_shots_help_and_more_ways_hurt():
 )
 def test_errors_come_before_any_work(given: dict[str, Any], facts: list[object], hint: str | list[str]):
     calls: list[Any] = []
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises((EpisodeError, SettingError)) as error:
         expect(
             set_of(gaussian([20] * 5)),
             **{"ways": 2, "shots": 1, "device": "cpu", **given},

@@ -15,7 +15,7 @@ from messages import says
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.registry import CLASSIFIERS
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -78,7 +78,7 @@ def test_all_classifiers_keep_the_order_of_the_registry() -> None:
     ids=str,
 )
 def test_what_is_no_task_cannot_be_made(given: dict[str, Any], facts: list[object], hint: str | list[str]) -> None:
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises(SettingError) as error:
         FewShotTask(**given)
     says(error, *facts, hint=hint)
     assert error.value.hint

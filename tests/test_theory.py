@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 import oracles
 from clusters import normal_classes, set_of
 from messages import says
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.bound_table import bound_table
@@ -340,7 +340,7 @@ def test_dict_and_frame_agree():
 
 @pytest.mark.parametrize(("ways", "shots"), [(1, 1), (2, 0), (0, math.inf), (2, -3), (2, 0.5)])
 def test_what_is_no_task(ways: int, shots: float):
-    with pytest.raises(EpisodeError) as error:
+    with pytest.raises(SettingError) as error:
         error_bounds(pair(1, 1), ways, shots)
     says(error, ways, shots, hint=("2", "1"))
 

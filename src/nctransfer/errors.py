@@ -11,6 +11,7 @@
     ├── StoreError             the cache: not writable, disk full, a damaged file
     │   └── SetChangedError    another process changed a stored set while it was read
     ├── FeaturesError          the features: not found, not finite, no such column
+    ├── SettingError           a value that is wrong whatever the material: 1 way, an unknown classifier
     ├── EpisodeError           the task: more ways than classes, too few samples
     └── PluginError            another package's entry: it cannot be loaded, or its name is taken
 
@@ -34,6 +35,7 @@ __all__ = [
     "NCTransferError",
     "PluginError",
     "SetChangedError",
+    "SettingError",
     "StoreError",
     "WeightsError",
     "counted",
@@ -142,6 +144,13 @@ class SetChangedError(StoreError):
 
 class FeaturesError(NCTransferError):
     """The features cannot be found or used."""
+
+
+class SettingError(NCTransferError):
+    """A value is wrong, or two do not go together, whatever the images and features are.
+
+    On the command line it is wrong usage, with exit code 2.
+    """
 
 
 class EpisodeError(NCTransferError):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nctransfer.errors import ModelError
+from nctransfer.errors import ModelError, NCTransferError
 
 __all__ = ["RESERVED", "check_transform", "why_reserved"]
 
@@ -38,35 +38,29 @@ def why_reserved(argument: str) -> str:
     return RESERVED.get(argument, whole)
 
 
-def check_transform(what: str, given: Mapping[str, Any]) -> None:
+def check_transform(what: str, given: Mapping[str, Any], error: type[NCTransferError] = ModelError) -> None:
     """Check the settings of a transform of images.
 
     Args:
         what: Where the settings come from, for messages.
         given: Some of timm's settings ``input_size``, ``mean``, ``std``, ``crop_pct`` and ``interpolation``.
-
-    Raises:
-        ModelError: A value is impossible.
+        error: What is raised if a value is impossible.
     """
     for name in ("mean", "std"):
         values = given.get(name, (1.0,))
         if not _are_numbers(values) or len(values) not in (1, 3) or (name == "std" and min(values) <= 0):
-            raise ModelError(
+            raise error(
                 f"{what}: {name} cannot be {values}",
                 f"give one {'number above 0' if name == 'std' else 'number'}, or three for red, green and blue",
             )
     size = given.get("input_size", (3, 1, 1))
     if not _are_numbers(size) or len(size) != 3 or size[0] != 3 or not 1 <= min(size) <= max(size) <= MOST_PIXELS:
-        raise ModelError(f"{what}: images cannot have the size {size}", f"give 1 to {MOST_PIXELS:,} pixels per side")
+        raise error(f"{what}: images cannot have the size {size}", f"give 1 to {MOST_PIXELS:,} pixels per side")
     crop = given.get("crop_pct", 1.0)
     if not _are_numbers((crop,)) or not 0 < crop <= 1:
-        raise ModelError(
-            f"{what}: the central crop cannot keep {crop} of an image", "give a share above 0 and at most 1"
-        )
+        raise error(f"{what}: the central crop cannot keep {crop} of an image", "give a share above 0 and at most 1")
     if (interpolation := given.get("interpolation", "bicubic")) not in INTERPOLATIONS:
-        raise ModelError(
-            f"{what}: there is no interpolation {interpolation!r}", f"give one of {', '.join(INTERPOLATIONS)}"
-        )
+        raise error(f"{what}: there is no interpolation {interpolation!r}", f"give one of {', '.join(INTERPOLATIONS)}")
 
 
 def _are_numbers(values: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.overrides import check_transform, why_reserved
-from nctransfer.errors import DeviceError, ModelError, WeightsError, reason_of
+from nctransfer.errors import SettingError, reason_of
 
 __all__ = ["BackboneRequest"]
 
@@ -62,23 +62,23 @@ class BackboneRequest:
 
     def __post_init__(self) -> None:
         if self.checkpoint and self.random_init:
-            raise WeightsError(
+            raise SettingError(
                 "a checkpoint and random weights exclude each other", "give either --checkpoint or --random-init"
             )
         for dtype, allowed in ((self.dtype, DTYPES), (self.store_dtype, ("float32", "float16"))):
             if dtype not in allowed:
-                raise DeviceError(f"there is no dtype {dtype!r}", f"give one of {', '.join(allowed)}")
+                raise SettingError(f"there is no dtype {dtype!r}", f"give one of {', '.join(allowed)}")
         size = {"input_size": (3, self.img_size, self.img_size)} if self.img_size is not None else {}
-        check_transform("the transform", {**self.transform, **size})
+        check_transform("the transform", {**self.transform, **size}, SettingError)
         if self.layers is not None and not LAYERS.fullmatch(self.layers):
-            raise ModelError(f"{self.layers!r} does not name layers", "give all, last-N, or indices as in 0,3,11")
+            raise SettingError(f"{self.layers!r} does not name layers", "give all, last-N, or indices as in 0,3,11")
         for name in self.model_kwargs:
             if reason := why_reserved(name):
-                raise ModelError(f"--model-kwargs cannot set {name}", reason)
+                raise SettingError(f"--model-kwargs cannot set {name}", reason)
         try:
             json.dumps(dict(self.model_kwargs))
         except TypeError as error:  # the key of the features could not hold the value
-            raise ModelError(
+            raise SettingError(
                 f"--model-kwargs takes plain values only: {reason_of(error)}",
                 "give numbers, text, True, False, or tuples such as (1,2)",
             ) from None

@@ -17,7 +17,7 @@ from nctransfer.checkpoints.rehearsal import rehearse
 from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source, samples_of
 from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
-from nctransfer.errors import BrokenImagesError, FeaturesError, ModelError, WeightsError, counted
+from nctransfer.errors import BrokenImagesError, FeaturesError, SettingError, WeightsError, counted
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.sources.selection import Selection
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.checkpoints.samples import Sample
     from nctransfer.episodes.classifier import RidgePenalty
-    from nctransfer.errors import NCTransferError
+    from nctransfer.errors import NCTransferError, SettingError
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
@@ -191,7 +191,7 @@ def follow(
             "the weights of a trajectory are those of its checkpoints", "leave out --checkpoint and --random-init"
         )
     if request.layers is not None:
-        raise ModelError("a trajectory measures the last layer only", "leave out --layers")
+        raise SettingError("a trajectory measures the last layer only", "leave out --layers")
     warnings: dict[str, None] = {}
     _warn(rehearse(samples, task, runtime.device), warnings)
     collapse_of = _CollapseOf(store, request, samples_by_source(samples), runtime, skip_broken)

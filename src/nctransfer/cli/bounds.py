@@ -47,7 +47,7 @@ def bounds(
     drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Bound the few-shot error of the nearest class centre, from how the classes lie and vary."""
-    all_ways, all_shots = numbers(ways, "--ways"), _shots(shots)
+    all_ways, all_shots = numbers(ways, "--ways", least=2), _shots(shots)
     with Terminal(output) as terminal:
         from nctransfer.episodes.episode import EpisodeSpec
         from nctransfer.episodes.requirements import check
@@ -77,5 +77,5 @@ def bounds(
 def _shots(text: str) -> list[float]:
     found: list[float] = []
     for part in text.split(","):
-        found += [math.inf] if part == "inf" else numbers(part, "--shots")
+        found += [math.inf] if part == "inf" else numbers(part, "--shots", least=1)
     return found

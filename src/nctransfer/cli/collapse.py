@@ -201,25 +201,25 @@ def _refuse_at_once(
     names: list[str | None], samples: SamplesOptions, backbone: BackboneOptions, heads: HeadOptions
 ) -> None:
     """Refuse several kinds of comparison at once, and half of one."""
-    from nctransfer.errors import FeaturesError
+    from nctransfer.errors import SettingError
 
     if sum((len(names) > 1, samples.is_given, backbone.layers is not None, heads.is_given)) > 1:
-        raise FeaturesError(
+        raise SettingError(
             "several kinds of comparison were asked for at once",
             "give one of these: several FEATURES; --source-train and --source-test; --layers; a classifier (--head)",
         )
     if heads.head_names and not heads.head:
-        raise FeaturesError("--head-names has an effect only with --head", "give --head too")
+        raise SettingError("--head-names has an effect only with --head", "give --head too")
     if samples.is_given and (samples.source_train is None or samples.source_test is None):
-        raise FeaturesError("only one of --source-train and --source-test was given", "give both, or neither")
+        raise SettingError("only one of --source-train and --source-test was given", "give both, or neither")
 
 
 def _report(found: Found, heads: HeadOptions, given: ChosenFeatures, pairs: int | None) -> CollapseReport:
-    from nctransfer.errors import FeaturesError
+    from nctransfer.errors import SettingError
     from nctransfer.neural_collapse import collapse_report
 
     if heads.head and given.column not in (None, "feature"):
-        raise FeaturesError(
+        raise SettingError(
             f"the backbone's classifier takes the column 'feature', not {given.column!r}", "leave out --feature-column"
         )
     return collapse_report.collapse(
@@ -249,13 +249,13 @@ def _comparison(
 
 def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
     """The layers that are asked for, as far as they are stored, and the pooled output last."""
-    from nctransfer.errors import FeaturesError
+    from nctransfer.errors import FeaturesError, SettingError
     from nctransfer.features.feature_stream import FeatureStream
     from nctransfer.features.sample_content import without_duplicates
 
     backbone = given.wanted.backbone
     if given.column is not None:
-        raise FeaturesError("--layers and --feature-column were given at once", "give one of them")
+        raise SettingError("--layers and --feature-column were given at once", "give one of them")
     asked = backbone.request(0).layers  # in a form that is known to be right
     without = given.but(backbone=dataclasses.replace(backbone, layers=None))
     found = (given if without.wanted.is_given else without).find(name)
@@ -282,14 +282,14 @@ def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
 
 
 def _head(found: Found, heads: HeadOptions) -> Any:
-    from nctransfer.errors import FeaturesError
+    from nctransfer.errors import FeaturesError, SettingError
     from nctransfer.neural_collapse.linear_head import LinearHead
 
     if heads.fit_head is not None:
         if heads.head:
-            raise FeaturesError("--head and --fit-head were given at once", "give --fit-head ridge, or --head")
+            raise SettingError("--head and --fit-head were given at once", "give --fit-head ridge, or --head")
         if heads.fit_head != "ridge":
-            raise FeaturesError(f"a head cannot be fitted by {heads.fit_head!r}", "give --fit-head ridge")
+            raise SettingError(f"a head cannot be fitted by {heads.fit_head!r}", "give --fit-head ridge")
         return "ridge"
     if not heads.head:
         return None

@@ -85,8 +85,8 @@ def expect(
     drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Compute the expected few-shot accuracy: the mean over all episodes, without drawing any."""
-    all_ways = None if ways is None else numbers(ways, "--ways")
-    all_shots = None if shots is None else numbers(shots, "--shots")
+    all_ways = None if ways is None else numbers(ways, "--ways", least=2)
+    all_shots = None if shots is None else numbers(shots, "--shots", least=1)
     if method not in ("resampled", "normal"):
         raise typer.BadParameter(f"expected resampled or normal, got {method!r}", param_hint="--method")
     with Terminal(output) as terminal:

@@ -39,7 +39,7 @@ def explain(
     drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Explain why two classes are confused: their distance, spread, direction, or too few examples."""
-    all_shots = numbers(shots, "--shots")
+    all_shots = numbers(shots, "--shots", least=1)
     with Terminal(output) as terminal:
         from nctransfer.evaluation import pair_explanation
         from nctransfer.report.theory_sheets import pair_sheet

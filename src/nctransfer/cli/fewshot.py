@@ -201,10 +201,10 @@ def _probe(given: ChosenFeatures, name: str | None, query: QueryOptions) -> None
 
 
 def _refuse_several(names: list[str | None], query: QueryOptions) -> None:
-    from nctransfer.errors import EpisodeError
+    from nctransfer.errors import SettingError
 
     if len(names) > 1 and (query.is_apart or query.center_on or query.probe):
-        raise EpisodeError(
+        raise SettingError(
             "several feature sets cannot be compared with --query-set, --query-split, --center-on or --probe",
             "run the command for one set at a time: with the same --seed the episodes are the same",
         )
@@ -212,11 +212,11 @@ def _refuse_several(names: list[str | None], query: QueryOptions) -> None:
 
 def _refuse_with_probe(*groups: Any) -> None:
     """Refuse options that have no effect on a probe."""
-    from nctransfer.errors import EpisodeError
+    from nctransfer.errors import SettingError
 
     allowed = {"probe", "query_set", "query_split"}
     for given in groups:
         for field in dataclasses.fields(given):
             if field.name not in allowed and getattr(given, field.name) != field.default:
                 option = f"--{field.name.replace('_', '-')}"
-                raise EpisodeError(f"{option} has no effect with --probe", f"leave out {option}, or --probe")
+                raise SettingError(f"{option} has no effect with --probe", f"leave out {option}, or --probe")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import NCTransferError, reason_of
+from nctransfer.errors import NCTransferError, SettingError, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ class OutputFiles:
         """
         absolute = [path.absolute() for path in self._paths.values()]
         if len(set(absolute)) < len(absolute):
-            raise NCTransferError(
+            raise SettingError(
                 f"two results would be written to {str(absolute[0])!r}",
                 f"give {' and '.join(self._paths)} different files",
             )

@@ -12,14 +12,17 @@ import typer
 __all__ = ["decimals", "key_values", "number_or_all", "numbers", "numbers_or_all"]
 
 
-def numbers(text: str, option: str) -> list[int]:
-    """Whole numbers with commas between them, as in ``--shots 1,5``."""
+def numbers(text: str, option: str, least: int | None = None) -> list[int]:
+    """Whole numbers with commas between them, as in ``--shots 1,5``, none of them below ``least``."""
     try:
-        return [int(part) for part in text.split(",")]
+        found = [int(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(
             f"expected whole numbers such as 5 or 1,5,10, got {text!r}", param_hint=option
         ) from None
+    if least is not None and min(found) < least:
+        raise typer.BadParameter(f"expected {least} or more, got {min(found)}", param_hint=option)
+    return found
 
 
 def numbers_or_all(text: str, option: str) -> list[int | Literal["all"]]:

@@ -17,7 +17,7 @@ from nctransfer.cli.notes import Notes
 from nctransfer.cli.output_files import OutputFiles
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.progress_bar import ProgressBar
-from nctransfer.errors import BrokenImagesError, NCTransferError
+from nctransfer.errors import BrokenImagesError, NCTransferError, SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +32,16 @@ __all__ = ["Terminal"]
 LISTED = 50  # broken images that are printed; JSON lists all
 
 
+def _exit_code(error: NCTransferError) -> int:
+    """2 for wrong usage, 1 for an error of the user's material."""
+    return 2 if isinstance(error, SettingError) else 1
+
+
 class Terminal:
     """The streams and files of one command, as a context.
 
-    An :class:`~nctransfer.errors.NCTransferError` ends it with exit code 1, an interruption with 130.
+    An :class:`~nctransfer.errors.NCTransferError` ends it with exit code 1, one of a wrong setting with 2, an
+    interruption with 130.
 
     Args:
         options: What is printed, and how.
@@ -67,7 +73,7 @@ class Terminal:
             self.files.check()
         except NCTransferError as error:
             self._complain(error)
-            raise typer.Exit(1) from error
+            raise typer.Exit(_exit_code(error)) from error
         # a scheduler ends a job by SIGTERM: it is obeyed like Ctrl-C, so that what was computed is stored first
         self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
@@ -89,7 +95,7 @@ class Terminal:
         logger.propagate = True
         if isinstance(error, NCTransferError):
             self._complain(error)
-            raise typer.Exit(1) from error
+            raise typer.Exit(_exit_code(error)) from error
         if isinstance(error, KeyboardInterrupt):
             self.note("interrupted: what was extracted is kept, and the same command goes on from there", "red")
             raise typer.Exit(130) from error

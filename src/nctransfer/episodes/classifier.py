@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class ClassifierSettings:
         has_reference_mean: Whether the mean of a reference set has been subtracted from the features.
 
     Raises:
-        EpisodeError: ``ridge_lambda`` is not a penalty.
+        SettingError: ``ridge_lambda`` is not a penalty.
     """
 
     shots: int = 1
@@ -45,7 +45,7 @@ class ClassifierSettings:
         given = self.ridge_lambda
         if given in ("loo", "paper") or (isinstance(given, int | float) and 0 < given < math.inf):
             return
-        raise EpisodeError(
+        raise SettingError(
             f"the penalty of ridge is {given!r}; expected a number above zero, 'loo' or 'paper'",
             "give --ridge-lambda a number above zero, loo or paper",
         )
@@ -113,7 +113,7 @@ class Classifier:
             report: Receives what the classifier reports; by default nobody does.
 
         Raises:
-            EpisodeError: The settings do not suit the classifier.
+            SettingError: The settings do not suit the classifier.
         """
         options = dict(self.options(settings or ClassifierSettings()))
         if self.reports and report is not None:

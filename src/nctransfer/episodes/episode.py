@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class EpisodeSpec:
         seed: The seed of the draw.
 
     Raises:
-        EpisodeError: A number is too small.
+        SettingError: A number is too small.
     """
 
     ways: int = 5
@@ -35,7 +35,7 @@ class EpisodeSpec:
     def __post_init__(self) -> None:
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("seed", 0)):
             if (given := getattr(self, name)) is not None and given < least:
-                raise EpisodeError(f"{name} is {given}; it must be at least {least}", f"give --{name} {least} or more")
+                raise SettingError(f"{name} is {given}; it must be at least {least}", f"give --{name} {least} or more")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from nctransfer.episodes.classifier import Classifier
 from nctransfer.episodes.logistic import LOGISTIC
 from nctransfer.episodes.nearest import COSINE, KNN, NCC, SIMPLESHOT
 from nctransfer.episodes.ridge import RIDGE
-from nctransfer.errors import EpisodeError, did_you_mean
+from nctransfer.errors import SettingError, did_you_mean
 from nctransfer.registry import Registry
 
 __all__ = ["CLASSIFIERS", "choose_classifiers", "reported_names"]
@@ -27,7 +27,7 @@ def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
     """The names of classifiers, each once; ``all`` alone stands for all of them.
 
     Raises:
-        EpisodeError: There is no classifier of that name.
+        SettingError: There is no classifier of that name.
 
     >>> choose_classifiers(["ncc", "ridge", "ncc"])
     ('ncc', 'ridge')
@@ -36,7 +36,7 @@ def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
     if chosen == ("all",):
         return tuple(CLASSIFIERS)
     if unknown := [name for name in chosen if name not in CLASSIFIERS]:
-        raise EpisodeError(
+        raise SettingError(
             f"there is no classifier {unknown[0]!r}",
             f"{did_you_mean(unknown[0], CLASSIFIERS)} choose --classifier from {', '.join(CLASSIFIERS)} or all".strip(),
         )

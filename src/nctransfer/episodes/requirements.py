@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError, counted, join_names
+from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 
 if TYPE_CHECKING:
     import torch
@@ -129,9 +129,9 @@ def check_disjoint(spec: EpisodeSpec) -> None:
     """Check that episodes can be drawn that share no sample.
 
     Raises:
-        EpisodeError: All samples are queries.
+        SettingError: All samples are queries.
     """
     if spec.queries is None:
-        raise EpisodeError(
+        raise SettingError(
             "episodes that share no sample cannot have all samples as queries", "give --queries a number, such as 15"
         )

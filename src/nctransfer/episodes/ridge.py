@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, Classifier, ClassifierSettings, RidgePenalty
 from nctransfer.episodes.inner_products import Products, one_hot
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
         The score of each query and class, ``(E, Q, w)``, float64.
 
     Raises:
-        EpisodeError: ``loo`` with one shot.
+        SettingError: ``loo`` with one shot.
 
     >>> import torch
     >>> x, f = torch.tensor([[[0.0], [2.0]]]), torch.tensor([[[0.4], [1.6]]])
@@ -103,7 +103,7 @@ def _by_leave_one_out(kernel: torch.Tensor, targets: torch.Tensor, shots: int) -
 
 def _check_shots(shots: int) -> None:
     if shots < 2:
-        raise EpisodeError(
+        raise SettingError(
             f"leave-one-out cannot choose the penalty of ridge with {shots} shot per class; it needs 2",
             "give --ridge-lambda a number or 'paper', or --shots 2 or more",
         )

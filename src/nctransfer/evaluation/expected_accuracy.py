@@ -30,7 +30,7 @@ from nctransfer.episodes.inner_products import prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.requirements import check
 from nctransfer.episodes.rescaling import rescaled
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.evaluation.normal_supports import Normal
 from nctransfer.evaluation.resampled_supports import Queries, Resampled, is_plain
@@ -147,14 +147,15 @@ def expect(
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        EpisodeError: There are too few classes or samples, or the classifier has no expected form.
+        EpisodeError: There are too few classes or samples.
+        SettingError: The classifier has no expected form, or no number of ways or shots is given.
     """
     import torch
 
     start = time.perf_counter()
     all_ways, all_shots = sorted(set(_listed(ways))), sorted(set(_listed(shots)))
     if not (all_ways and all_shots):
-        raise EpisodeError("ways and shots must each hold something", "give at least one number of each")
+        raise SettingError("ways and shots must each hold something", "give at least one number of each")
     form = _form(classifier, method, center_on is not None)
     for number in all_ways:
         check(features, EpisodeSpec(number, max(all_shots), 1, seed))
@@ -188,12 +189,12 @@ def _form(classifier: str, method: str, has_reference_mean: bool) -> ExpectedFor
     """The expected form of a classifier.
 
     Raises:
-        EpisodeError: It has none, or not by this method, or only with a reference mean.
+        SettingError: It has none, or not by this method, or only with a reference mean.
     """
     entry = CLASSIFIERS.get(classifier)
     form = entry.expected if entry is not None else None
     if form is not None and form.needs_reference_mean and not has_reference_mean:
-        raise EpisodeError(
+        raise SettingError(
             f"the score of {classifier} depends on the supports of all classes through their mean, so that it has no "
             "expected accuracy without a reference mean",
             "give a reference mean by --center-on",
@@ -202,7 +203,7 @@ def _form(classifier: str, method: str, has_reference_mean: bool) -> ExpectedFor
         entries = [CLASSIFIERS[name] for name in CLASSIFIERS]
         by_resampling = ", ".join(one.name for one in entries if one.expected is not None)
         by_theory = ", ".join(one.name for one in entries if one.has_theory)
-        raise EpisodeError(
+        raise SettingError(
             f"there is no expected accuracy of {classifier!r} by method {method!r}",
             f"choose --classifier from {by_resampling}, and --method from {', '.join(METHODS)} (normal for {by_theory} "
             "only)",

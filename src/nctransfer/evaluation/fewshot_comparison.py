@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import EpisodeError, counted
+from nctransfer.errors import EpisodeError, SettingError, counted
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
@@ -178,7 +178,7 @@ def run_comparison(
         EpisodeError: The sets have no classes or samples in common, or too few for the task.
     """
     if len(sets) < 2:
-        raise EpisodeError(
+        raise SettingError(
             f"a comparison needs at least two sets of features; {len(sets)} was given", "give another set"
         )
     same = _same_samples(list(sets.values()))

@@ -11,7 +11,7 @@ from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, Rid
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
 from nctransfer.episodes.requirements import check_disjoint
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import SettingError
 from nctransfer.intervals import INTERVALS, Interval
 
 __all__ = ["FewShotTask", "Number", "OneOrSeveral"]
@@ -70,7 +70,7 @@ class FewShotTask:
         theory: Whether the expected accuracy and the error bounds are computed for the classifiers that have them.
 
     Raises:
-        EpisodeError: A number is too small, or a name is unknown.
+        SettingError: A number is too small, or a name is unknown.
 
     >>> task = FewShotTask(ways=5, shots=(5, 1), classifiers="ncc")
     >>> task.ways, task.shots, task.classifiers
@@ -92,13 +92,13 @@ class FewShotTask:
     def __post_init__(self) -> None:
         self._normalise()
         if not (self.ways and self.shots and self.classifiers):
-            raise EpisodeError("ways, shots and classifiers must each hold something", "give at least one of each")
+            raise SettingError("ways, shots and classifiers must each hold something", "give at least one of each")
         if self.episodes < 2:
-            raise EpisodeError(
+            raise SettingError(
                 f"episodes is {self.episodes}; an interval needs at least 2", "give --episodes 2 or more"
             )
         if self.interval not in INTERVALS:
-            raise EpisodeError(
+            raise SettingError(
                 f"there is no interval {self.interval!r}", f"choose --interval from {', '.join(INTERVALS)}"
             )
         for ways in self.ways:

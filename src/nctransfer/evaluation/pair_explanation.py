@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
+from nctransfer.errors import FeaturesError, SettingError, counted, did_you_mean, join_names
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -245,7 +245,8 @@ def _pair(features: FeatureSet, class_a: str, class_b: str) -> tuple[FeatureSet,
     """The samples of two classes, and the codes of these classes in the order in which they were named.
 
     Raises:
-        FeaturesError: There is no such class, it was named twice, or it has fewer than 3 samples.
+        FeaturesError: There is no such class, or it has fewer than 3 samples.
+        SettingError: One class was named twice.
     """
     import torch
 
@@ -255,7 +256,7 @@ def _pair(features: FeatureSet, class_a: str, class_b: str) -> tuple[FeatureSet,
             there = near or f"the classes are: {join_names(features.classes, most=10)}"
             raise FeaturesError(f"there is no class {name!r} in {features.info.id}", there)
     if class_a == class_b:
-        raise FeaturesError(f"{class_a!r} was named twice", "name two classes")
+        raise SettingError(f"{class_a!r} was named twice", "name two classes")
     codes = sorted((features.classes.index(class_a), features.classes.index(class_b)))
     pair = features.only_classes(torch.tensor(codes))
     if int(pair.counts.min()) < LEAST:

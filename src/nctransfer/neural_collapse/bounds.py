@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import EpisodeError
+from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.intervals import pair_average
 from nctransfer.neural_collapse.cdnv import cdnv, cdnv_pairs, debiased_pairs, directional_cdnv, directional_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
@@ -238,10 +238,10 @@ def error_bounds(stats: ClassStatistics, ways: int, shots: float) -> dict[str, B
         shots: m; may be infinite.
 
     Raises:
-        EpisodeError: There are fewer than 2 ways or 1 shot.
+        SettingError: There are fewer than 2 ways or 1 shot.
     """
     if ways < 2 or shots < 1:
-        raise EpisodeError(
+        raise SettingError(
             f"a task has at least 2 ways and 1 shot; got {ways} ways and {shots} shots",
             "give --ways 2 or more and --shots 1 or more",
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import SettingError
 from nctransfer.neural_collapse.class_statistics import ClassStatistics, ncc_accuracies
 from nctransfer.neural_collapse.collapse_report import collapse, make_report, usable_classes
 from nctransfer.neural_collapse.registry import MEASURES
@@ -132,12 +132,13 @@ def compare_layers(
         device: Where to compute.
 
     Raises:
-        FeaturesError: There is no layer, or fewer than two classes with two samples.
+        SettingError: There is no layer.
+        FeaturesError: There are fewer than two classes with two samples.
     """
     import numpy as np
 
     if not layers:
-        raise FeaturesError("there are no layers to compare", "name at least one")
+        raise SettingError("there are no layers to compare", "name at least one")
     compared = compare_sets(layers, pairs=pairs, device=device)
     reports = list(compared.reports.values())
     fuzziness = np.array([report.separation_fuzziness or math.nan for report in reports], dtype=np.float64)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, SettingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,14 +29,15 @@ def check_figure(path: Path) -> None:
     """That a figure could be drawn and saved there.
 
     Raises:
-        FeaturesError: matplotlib is not installed, or the suffix is of no known format.
+        FeaturesError: matplotlib is not installed.
+        SettingError: The suffix is of no known format.
     """
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
         raise FeaturesError("figures are drawn by matplotlib, which is not installed", "pip install matplotlib")
     if path.suffix.lower() not in FORMATS:
-        raise FeaturesError(f"the figure {str(path)!r} has no known format", f"name it {', '.join(FORMATS)}")
+        raise SettingError(f"the figure {str(path)!r} has no known format", f"name it {', '.join(FORMATS)}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
