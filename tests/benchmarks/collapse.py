@@ -1,15 +1,16 @@
 """Time and peak memory of the collapse report on features that are streamed from Parquet, against the floor.
 
-    python tests/benchmarks/collapse.py [SAMPLESxWIDTHxCLASSES …]      by default 50000x1280x100 200000x768x1000
-
 The floor is what cannot be avoided: reading and decoding the vectors twice, and n·d·C + n·d² multiply-adds in
 float64 at the rate of a plain matrix product. Memory is what the report adds to a process that has imported torch.
 """
+
+from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
-SIZES = ((50_000, 1280, 100), (200_000, 768, 1000))
+from page_tables import markdown
+
+TITLE = "Collapse, on features that are streamed from Parquet"
+SIZES = ((12_500, 768, 250), (50_000, 768, 250), (50_000, 768, 1000), (50_000, 1280, 100), (200_000, 768, 1000))
 
 
 def generate(path: Path, samples: int, dim: int, classes: int) -> None:
@@ -67,28 +71,25 @@ def floor(path: Path, samples: int, dim: int, classes: int) -> tuple[float, floa
     return reading, samples * dim * (classes + dim) / rate
 
 
-def main() -> None:
-    """Measure and print."""
-    sizes = [tuple(map(int, word.split("x"))) for word in sys.argv[1:]] or SIZES
-    for samples, dim, classes in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "features.parquet")
-            generate(path, samples, dim, classes)
-            reading, computing = floor(path, samples, dim, classes)
-            run = subprocess.run(
-                [sys.executable, __file__, "--measure", str(path)], capture_output=True, text=True, check=True
-            )
-            seconds, memory = map(float, run.stdout.split())
-        total = reading + computing
-        print(
-            f"{samples:,} x {dim:,} in {classes:,} classes: {seconds:.1f} s, {memory:,.0f} MiB; floor {total:.1f} s "
-            f"(reading {reading:.1f}, multiplying {computing:.1f}), {seconds / total:.2f} times",
-            flush=True,
-        )
+def row(samples: int, dim: int, classes: int) -> list[object]:
+    """One size: the report in a process of its own, and the floor."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "features.parquet")
+        generate(path, samples, dim, classes)
+        reading, computing = floor(path, samples, dim, classes)
+        command = [sys.executable, __file__, "--measure", str(path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, memory = map(float, run.stdout.split())
+    times = seconds / (reading + computing)
+    floors = f"{reading:.1f} + {computing:.1f}"
+    return [f"{samples:,}", f"{dim:,}", f"{classes:,}", f"{seconds:.1f}", floors, f"{times:.2f}", f"{memory:,.0f}"]
+
+
+def table(sizes: Iterable[tuple[int, int, int]] = SIZES) -> str:
+    """One row a size."""
+    columns = ["samples", "width", "classes", "seconds", "floor: reading + multiplying", "times the floor", "MiB"]
+    return markdown(columns, [row(*size) for size in sizes])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        measure(sys.argv[2])
-    else:
-        main()
+    measure(sys.argv[2])

@@ -11,40 +11,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import re
+import sys
 import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "simulations.md"
+sys.path.insert(0, str(HERE.parent))
 
-
-def names() -> list[str]:
-    """The simulations of this folder."""
-    return sorted(path.stem for path in HERE.glob("*.py") if "\ndef table(" in path.read_text())
-
-
-def written(page: str, name: str, table: str) -> str:
-    """The page with the table in its place.
-
-    Raises:
-        ValueError: The page has no place for it.
-    """
-    place = re.compile(rf"(<!-- {name}: .*?-->\n).*?(<!-- end -->)", re.DOTALL)
-    if not place.search(page):
-        raise ValueError(f"{PAGE} has no comment that begins with '<!-- {name}: '")
-    return place.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", page)
+from page_tables import names, written  # noqa: E402 - it lies in the folder above
 
 
 def main() -> None:
     """Run the simulations that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", help=f"from {', '.join(names())}; by default all")
+    parser.add_argument("names", nargs="*", help=f"from {', '.join(names(HERE))}; by default all")
     parser.add_argument("--studies", type=int, help="studies per cell; by default as many as the table in the docs has")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/simulations.md")
     given = parser.parse_args()
     logging.getLogger("nctransfer").setLevel(logging.ERROR)  # what the studies say of their data is not the point
-    for name in given.names or names():
+    for name in given.names or names(HERE):
         start = time.perf_counter()
         module = importlib.import_module(name)
         table = module.table(given.studies or module.STUDIES)
