@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.kept_memory import kept_memory
 from nctransfer.errors import DeviceError, StoreError
 from nctransfer.sources.loading import load_images, threads
 from nctransfer.sources.source import ImageEntry
@@ -117,7 +118,7 @@ class Work:
         self.task.tell("extracting", 0, len(self.missing))
         batches = self._batches()
         try:
-            with contextlib.closing(batches):
+            with self._memory(), contextlib.closing(batches):
                 for rows, pixels in batches:
                     outputs = self.backbone(pixels)
                     self._keep()  # fetches the batch before, while a GPU already computes this one
@@ -131,6 +132,9 @@ class Work:
             raise
         self._flush()
         self.task.tell("extracting", len(self.missing), len(self.missing))
+
+    def _memory(self) -> contextlib.AbstractContextManager[bool | None]:
+        return kept_memory() if self.backbone.device.type == "cpu" else contextlib.nullcontext()
 
     def _batches(self) -> Generator[tuple[list[Listed], torch.Tensor], None, None]:
         """Decoded images in batches. Images that are broken, or turn out to be stored already, are only noted."""
