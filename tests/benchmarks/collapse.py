@@ -18,8 +18,6 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
-from page_tables import markdown
-
 TITLE = "Collapse, on features that are streamed from Parquet"
 SIZES = ((12_500, 768, 250), (50_000, 768, 250), (50_000, 768, 1000), (50_000, 1280, 100), (200_000, 768, 1000))
 
@@ -87,6 +85,8 @@ def row(samples: int, dim: int, classes: int) -> list[object]:
 
 def table(sizes: Iterable[tuple[int, int, int]] = SIZES) -> str:
     """One row a size."""
+    from page_tables import markdown  # not where the report alone is measured
+
     columns = ["samples", "width", "classes", "seconds", "floor: reading + multiplying", "times the floor", "MiB"]
     return markdown(columns, [row(*size) for size in sizes])
 
