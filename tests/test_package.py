@@ -18,9 +18,10 @@ import typer
 from typer.testing import CliRunner
 
 import nctransfer as nct
-from conftest import Run
+from conftest import Run, write_digits
 from nctransfer import errors
 from nctransfer.cli import app
+from terminal import VIT, done
 
 SOURCE = Path(nct.__file__).parent
 
@@ -40,40 +41,76 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 # What an import loads
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "PIL", "huggingface_hub"}
+MANY = 480  # modules; --help of all commands needs 430
+
+
+def modules_of(code: str) -> set[str]:
+    """The modules of a fresh interpreter after running ``code``."""
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def loaded_by(code: str) -> set[str]:
-    """The top-level modules of a fresh interpreter after running ``code``."""
-    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n', *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    """The packages of a fresh interpreter after running ``code``."""
+    return {name.partition(".")[0] for name in modules_of(code)}
 
 
-def help_of(*arguments: str) -> str:
-    """Code that runs the command line as far as its help."""
-    return f"sys.argv[1:] = {list(arguments)!r}; from nctransfer.cli import main; main()"
+def command_line(*arguments: object) -> str:
+    """Code that runs the command line."""
+    return f"sys.argv[1:] = {list(map(str, arguments))!r}; from nctransfer.cli import main; main()"
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "import nctransfer",
-        "import nctransfer.cli",
+        "import nctransfer.cli; nctransfer.cli.app",
         "import nctransfer; nctransfer.open_source('digits')",
-        help_of("--help"),
-        help_of("--version"),
-        help_of("fewshot", "--help"),
+        command_line("--help"),
+        command_line("--version"),
+        *(command_line(*name, "--help") for name in (["collapse"], ["fewshot"], ["cache"], ["cache", "list"])),
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
-    there = loaded_by(code)
+    there = modules_of(code)
     assert "nctransfer" in there
-    assert there & HEAVY == set()
+    assert {name.partition(".")[0] for name in there} & HEAVY == set()
+    assert len(there) < MANY  # a start takes as long as its imports
 
 
-@pytest.mark.parametrize(("code", "name"), [("import torch", "torch"), ("import nctransfer; import numpy", "numpy")])
+@pytest.mark.parametrize(("code", "name"), [("import PIL", "PIL"), ("import nctransfer; import numpy", "numpy")])
 def test_what_is_loaded_is_noticed(code: str, name: str) -> None:
     assert name in loaded_by(code) & HEAVY
+
+
+@pytest.mark.parametrize(("arguments", "runs"), [(("collapse", "--help"), False), (("cache", "list"), True)])
+def test_a_command_loads_the_files_of_no_other(arguments: tuple[str, ...], runs: bool) -> None:
+    there = modules_of(command_line(*arguments))
+    assert {f"nctransfer.cli.{name}" for name in COMMANDS} & there == {f"nctransfer.cli.{arguments[0]}"}
+    assert ("pydantic" in there) == runs  # typer checks the values of options with it
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the features of 18 images."""
+    folder = tmp_path_factory.mktemp("stored")
+    data = write_digits(folder / "pets", {"zero": 0, "one": 1, "two": 2}, 6)
+    done("extract", *VIT, "--data", data, "--cache-dir", folder / "cache", "--quiet")
+    return folder / "cache"
+
+
+def test_stored_sets_are_listed_and_checked_without_torch(stored: Path) -> None:
+    for what in ("list", "verify", "path"):
+        there = loaded_by(command_line("cache", what, "--cache-dir", stored))
+        assert there & HEAVY <= {"numpy", "pyarrow"}
+
+
+def test_stored_features_are_measured_without_what_makes_them(stored: Path) -> None:
+    there = modules_of(command_line("collapse", "--cache-dir", stored, "--format", "json", "--quiet"))
+    assert there & {"torch", "pyarrow"} == {"torch", "pyarrow"}
+    unwanted = {"timm", "torchvision", "pandas", "sklearn", "PIL", "huggingface_hub"}
+    assert there & (unwanted | {"sympy", "torch._dynamo", "pyarrow.dataset", "scipy.stats", "rich.markdown"}) == set()
 
 
 # Who imports whom

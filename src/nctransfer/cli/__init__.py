@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nctransfer import __version__
-from nctransfer.cli.bounds import bounds
-from nctransfer.cli.cache import app as cache_app
-from nctransfer.cli.check import check
-from nctransfer.cli.collapse import collapse
-from nctransfer.cli.data import data
-from nctransfer.cli.demo import demo
 from nctransfer.cli.expanding import add_command
-from nctransfer.cli.expect import expect
-from nctransfer.cli.explain import explain
-from nctransfer.cli.extract import extract
-from nctransfer.cli.fewshot import fewshot
-from nctransfer.cli.models import models
-from nctransfer.cli.trajectory import trajectory
 
-__all__ = ["app", "main"]
+if TYPE_CHECKING:
+    app: typer.Typer
 
-app = typer.Typer(
-    name="nctransfer",
-    help="Which frozen backbone fits your images, and how many labels will you need?",
-    epilog="Begin with: nctransfer demo. The help of every command, nctransfer COMMAND --help, ends with examples.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-PANELS = {  # the commands by the question that they answer
-    "Start here": (demo,),
-    "Get features": (extract, models, data, check),
-    "How good are they?": (collapse, fewshot, expect, bounds, explain),
-    "Follow training": (trajectory,),
+__all__ = ["app", "application", "main"]
+
+PANELS = {  # the commands by the question that they answer; each is a function in the file of its name
+    "Start here": ("demo",),
+    "Get features": ("extract", "models", "data", "check"),
+    "How good are they?": ("collapse", "fewshot", "expect", "bounds", "explain"),
+    "Follow training": ("trajectory",),
+    "The cache": ("cache",),
 }
-for panel, commands in PANELS.items():
-    for command in commands:
-        add_command(app, command, panel=panel)
-app.add_typer(cache_app, name="cache", rich_help_panel="The cache")
+COMMANDS = tuple(name for names in PANELS.values() for name in names)
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """The command line.
+
+    Args:
+        only: The one command that will run. Then the files of the others are not imported, and the group has neither
+            shell completion nor a help of its own.
+    """
+    made = typer.Typer(
+        name="nctransfer",
+        help="Which frozen backbone fits your images, and how many labels will you need?",
+        epilog="Begin with: nctransfer demo. The help of every command, nctransfer COMMAND --help, ends with examples.",
+        no_args_is_help=True,
+        add_completion=only is None,
+        add_help_option=only is None,  # a help that is not asked for would import pydantic
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_shared)
+    for panel, names in PANELS.items():
+        for name in names if only is None else {only}.intersection(names):
+            module = import_module(f"{__name__}.{name}")
+            if name == "cache":
+                made.add_typer(module.app, name=name, rich_help_panel=panel)
+            else:
+                add_command(made, getattr(module, name), panel=panel)
+    return made
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +60,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _shared(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -60,4 +70,12 @@ def _shared(
 
 def main() -> None:
     """The console script."""
-    app()
+    first = sys.argv[1] if len(sys.argv) > 1 else None
+    application(first if first in COMMANDS else None)()
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = application()
+    return globals()[name]
