@@ -20,6 +20,7 @@ from nctransfer.store.part_files import part_error, read_batches, read_part
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     import torch
     from numpy.typing import NDArray
 
@@ -125,16 +126,27 @@ class Snapshot:
         digests = [read_part(manifest, name, ["digest"])["digest"].combine_chunks() for name in parts]
         if not digests:
             raise _nothing_wanted(manifest)
-        wanted = pa.array([listed[index].digest for index in chosen.tolist()], pa.string())
+        wanted = _strings([listed[index].digest for index in chosen.tolist()])
         found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
-        positions = np.from_dlpack(found.fill_null(-1))
-        images = [listed[index] for index in chosen[positions >= 0].tolist()]
+        is_stored = np.from_dlpack(compute.indices_nonzero(found.is_valid()))  # fill_null would import pandas
+        images = [listed[index] for index in chosen[is_stored].tolist()]
         if not images:
             raise _nothing_wanted(manifest)
         if len(images) < len(chosen):
             log.warning("%s of %s wanted images are stored in %s", f"{len(images):,}", f"{len(chosen):,}", manifest.id)
-        rows = positions[positions >= 0].astype("int64")
-        return _Located(manifest=manifest, parts=parts, images=images, positions=rows)
+        positions = np.from_dlpack(found.drop_null()).astype("int64")
+        return _Located(manifest=manifest, parts=parts, images=images, positions=positions)
+
+
+def _strings(texts: Sequence[str]) -> pa.StringArray:
+    """Texts as an Arrow array; ``pa.array`` would import pandas."""
+    import numpy as np
+    import pyarrow as pa
+
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def stored_digests(manifest: Manifest, columns: Iterable[str] = ()) -> set[str]:
