@@ -66,6 +66,8 @@ def test_all_classifiers_keep_the_order_of_the_registry() -> None:
         ({"queries": 0}, ["queries", 0], "--queries"),
         ({"seed": -1}, ["seed", -1], "--seed"),
         ({"episodes": 1}, ["episodes", 1], "--episodes"),
+        ({"precision": -0.1}, ["precision", -0.1], "--precision"),
+        ({"precision": math.nan}, ["precision", "nan"], "--precision"),
         ({"interval": "sampels"}, ["'sampels'"], ["--interval", *INTERVALS]),
         ({"interval": "disjoint", "queries": "all"}, ["queries"], "--queries"),
         ({"classifiers": ["ncc", "svm"]}, ["'svm'"], ["--classifier", *CLASSIFIERS]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +18,10 @@ from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_sourc
 from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.errors import BrokenImagesError, FeaturesError, SettingError, WeightsError, counted
+from nctransfer.evaluation.equal_episodes import drawn_by_ways, with_equal_episodes
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from nctransfer.checkpoints.samples import Sample
     from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.errors import NCTransferError, SettingError
+    from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
@@ -60,6 +63,7 @@ def trajectory(
     shots: int | Sequence[int] = (1, 5),
     queries: Number = 15,
     episodes: int = 10_000,
+    precision: float = PRECISION,
     classifiers: str | Sequence[str] = ("ridge", "ncc"),
     l2_normalise: bool = False,
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
@@ -100,7 +104,9 @@ def trajectory(
         ways: Classes per episode; one number or several; ``all`` for every class.
         shots: Support samples per class; one number or several.
         queries: Query samples per class; ``all`` for every sample that is not in the support.
-        episodes: Episodes per number of ways; the same for every checkpoint.
+        episodes: Episodes per number of ways, at most; the same for every checkpoint.
+        precision: No more episodes are drawn once the half-width of the 95% interval over episodes is below so many
+            percentage points for every row of every checkpoint; 0 never stops early.
         classifiers: Names of few-shot classifiers, or ``all``.
         l2_normalise: Scale features to unit length.
         ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
@@ -133,6 +139,7 @@ def trajectory(
         shots=shots,
         queries=queries,
         episodes=episodes,
+        precision=precision,
         classifiers=classifiers,
         seed=seed,
         ridge_lambda=ridge_lambda,
@@ -198,6 +205,8 @@ def follow(
     points: list[Point] = []
     transform: Mapping[str, Any] = {}
     failed: dict[str, NCTransferError] = {}
+    again: list[Callable[[], FeatureSet]] = []
+    run = functools.partial(run_fewshot, task=task, device=runtime.device, for_comparison=True)
     for number, (path, name) in enumerate(zip(checkpoints, _names(checkpoints), strict=True), 1):
         where = f"{name!r} ({number}/{len(checkpoints)})"
         tell = functools.partial(_tell, progress, where)
@@ -208,11 +217,13 @@ def follow(
             log.warning("%s is left out: %s", where, error)
             continue
         _warn(measured.collapse.warnings, warnings)
-        result = run_fewshot(measured.target, task, device=runtime.device, for_comparison=True, progress=tell)
+        at_least = drawn_by_ways([point.fewshot for point in points])
+        result = run(measured.target, at_least=at_least, progress=tell)
         same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
         reports = measured.collapse.reports
         points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=reports, fewshot=result))
         transform = measured.transform
+        again.append(measured.read_target)
         same = f" (the same weights as {same_as!r})" if same_as else ""
         log.info("%s: %s%s", where, _in_short(points[-1]), same)
     if not points:
@@ -220,7 +231,7 @@ def follow(
     return Trajectory(
         model=request.model,
         transform=transform,
-        points=_with_steps(points),
+        points=_with_steps(_on_equal_episodes(points, run, again)),
         failed={name: str(error) for name, error in failed.items()},
         warnings=tuple(warnings),
     )
@@ -234,6 +245,17 @@ def _warn(found: Iterable[str], known: dict[str, None]) -> None:
             log.warning("%s", warning)
 
 
+def _on_equal_episodes(
+    points: Sequence[Point], run: Callable[..., FewShotResult], readers: Sequence[Callable[[], FeatureSet]]
+) -> list[Point]:
+    """The points, each on as many episodes as the one that needs the most; their features are read again."""
+    results = with_equal_episodes(
+        [point.fewshot for point in points],
+        lambda place, before, at_least: run(readers[place](), at_least=at_least, before=before),
+    )
+    return [replace(point, fewshot=result) for point, result in zip(points, results, strict=True)]
+
+
 def _with_steps(points: Sequence[Point]) -> tuple[Point, ...]:
     found = steps([point.checkpoint for point in points])
     return tuple(replace(point, step=step) for point, step in zip(points, found, strict=True))
@@ -243,6 +265,7 @@ class _Measured(NamedTuple):
     """The features of the target under one checkpoint, the collapse of every sample, and what was done to images."""
 
     target: FeatureSet
+    read_target: Callable[[], FeatureSet]
     collapse: CollapseComparison
     transform: Mapping[str, Any]
 
@@ -266,6 +289,7 @@ class _CollapseOf:
             BrokenImagesError: Images cannot be read.
         """
         sets: dict[str, FeatureSet] = {}
+        readers: dict[str, Callable[[], FeatureSet]] = {}
         request = replace(self.request, checkpoint=path)
         for source, wanted in self.sources.items():
             first, *others = wanted.values()
@@ -274,8 +298,11 @@ class _CollapseOf:
                 raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
             if report.failed and not self.skip_broken:
                 raise BrokenImagesError(report.failed, report.samples)
-            sets |= {sample: report.stored.read(selection) for sample, selection in wanted.items()}
-        return _Measured(sets[TARGET], collapse_of_samples(sets, self.runtime.device), report.stored.key.transform)
+            readers |= {sample: functools.partial(report.stored.read, one) for sample, one in wanted.items()}
+            sets |= {sample: readers[sample]() for sample in wanted}
+        return _Measured(
+            sets[TARGET], readers[TARGET], collapse_of_samples(sets, self.runtime.device), report.stored.key.transform
+        )
 
 
 def _tell(progress: Progress | None, where: str, stage: str, done: int, total: int) -> None:

@@ -12,6 +12,7 @@ from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers, numbers_or_all
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.intervals import INTERVALS
 
 if TYPE_CHECKING:
@@ -55,9 +56,20 @@ class EpisodeOptions:
     episodes: Annotated[
         int,
         panel_option(
-            "--episodes", "-e", panel=_EPISODES, metavar="N", min=2, help="Number of random episodes per task."
+            "--episodes", "-e", panel=_EPISODES, metavar="N", min=2, help="Number of random episodes per task, at most."
         ),
     ] = 10_000
+    precision: Annotated[
+        float,
+        panel_option(
+            "--precision",
+            panel=_EPISODES,
+            metavar="POINTS",
+            min=0,
+            help="Draw no more episodes once every accuracy of a number of ways is known to ± this many percentage "
+            "points over episodes (95%); 0 always draws as many as --episodes says.",
+        ),
+    ] = PRECISION
     drop_small: Annotated[
         bool,
         panel_option(
@@ -156,6 +168,7 @@ class EpisodeOptions:
             "shots": numbers(self.shots, "--shots"),
             "queries": queries[0],
             "episodes": self.episodes,
+            "precision": self.precision,
             "classifiers": self.classifier.split(","),
             "l2_normalise": self.l2_normalise,
             "ridge_lambda": self.penalty,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ def sample(
     most: int = BLOCK,
     *,
     with_spare: bool = False,
+    first: int = 0,
+    ends: Sequence[int] = (),
 ) -> Iterator[Episodes]:
     """Draw random episodes, in batches.
 
@@ -44,6 +47,8 @@ def sample(
         most: The largest number of episodes per batch.
         with_spare: Whether further samples are drawn, so that some can be left out, see
             :func:`~nctransfer.episodes.leaving_out.without`.
+        first: The number of the first episode that is drawn; those before it are left out.
+        ends: Numbers of episodes at which a batch ends, ascending.
 
     Raises:
         EpisodeError: There are too few classes or samples.
@@ -52,7 +57,7 @@ def sample(
     import torch
 
     check(features, spec, query_set)
-    for block in range(-(-episodes // BLOCK)):
+    for block in range(first // BLOCK, -(-episodes // BLOCK)):
         kept = min(BLOCK, episodes - block * BLOCK)
         of_classes, of_samples, of_support = (
             np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(block, use)))
@@ -63,19 +68,29 @@ def sample(
         if query_set is not None:
             support, spare = _rows(of_support, features, classes, spec.shots, with_spare)
             queries, others = _rows(of_samples, query_set, classes, spec.queries or 0, with_spare)
-            first = len(features)
-            orders |= {"support": support, "queries": queries + first}
-            more = {"spare": spare, "spare_queries": np.where(others < 0, others, others + first)}
+            offset = len(features)
+            orders |= {"support": support, "queries": queries + offset}
+            more = {"spare": spare, "spare_queries": np.where(others < 0, others, others + offset)}
         else:
             own = spec.queries or 0
             rows, spare = _rows(of_samples, features, classes, own + spec.shots, with_spare)
             orders |= {"queries": rows[:, :, :own], "support": rows[:, :, own:]}
             more = {"spare": spare}
         orders |= more if with_spare else {}
-        for start in range(0, kept, most):
-            some = slice(start, min(kept, start + most))
+        for some in _slices(block * BLOCK, max(first - block * BLOCK, 0), kept, most, ends):
             part = Episodes(**{name: torch.from_numpy(one[some]) for name, one in orders.items()})
             yield part if spec.queries else _with_all_queries(part, features, query_set)
+
+
+def _slices(before: int, start: int, stop: int, most: int, ends: Sequence[int]) -> Iterator[slice]:
+    """The batches of a block, from ``start`` to ``stop``; ``before`` is the number of episodes in the blocks before."""
+    while start < stop:
+        end = min(start + most, stop)
+        place = bisect.bisect_right(ends, before + start)
+        if place < len(ends):
+            end = min(end, ends[place] - before)
+        yield slice(start, end)
+        start = end
 
 
 def sample_disjoint(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
+from nctransfer.evaluation.stopping import LEAST, StoppingRule, inflation, sizes
 from nctransfer.evaluation.tally import Tally, is_right, share_right
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from nctransfer.episodes.episode import Episodes, EpisodeSpec
     from nctransfer.episodes.inner_products import Pool, Products
     from nctransfer.evaluation.fewshot_plan import Plan
+    from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.tally import Counts
+    from nctransfer.intervals import Interval
 
 __all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
 
@@ -43,6 +46,10 @@ class ClassifierRun:
     accuracies: list[torch.Tensor] = field(default_factory=list)
     seconds: float = 0.0
     reported: dict[str, float] = field(default_factory=dict)
+
+    def copy(self) -> ClassifierRun:
+        """A run that can be continued while this one stays as it is."""
+        return ClassifierRun(list(self.accuracies), self.seconds, dict(self.reported))
 
     def report(self, name: str, values: torch.Tensor) -> None:
         """Keep the largest value of what a classifier reports, one value per episode."""
@@ -73,6 +80,22 @@ class RunResult:
 
         return {key: torch.cat(run.accuracies) for key, run in self.runs.items()}
 
+    @classmethod
+    def of(cls, result: FewShotResult, ways: int) -> RunResult:
+        """What the episodes of one number of ways gave in a result."""
+        runs = {
+            row.key[1:]: ClassifierRun(
+                accuracies=[result.accuracies[row.key]],
+                seconds=row.seconds,
+                reported={name: value for name, value in row.reported.items() if value is not None},
+            )
+            for row in result.rows
+            if row.ways == ways
+        }
+        left_out = {key: result.left_out[ways, *key] for key in runs if (ways, *key) in result.left_out}
+        counts = {key: result.counts[ways, *key] for key in runs}
+        return cls(classes=result.drawn[ways], runs=runs, counts=counts, left_out=left_out)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeRuns:
@@ -92,12 +115,16 @@ class EpisodeRuns:
     for_comparison: bool = False
     progress: Callable[[str, int, int], None] | None = None
 
-    def __call__(self, spec: EpisodeSpec, progress: Callable[[int], None]) -> RunResult:
-        """Run all episodes of one number of ways.
+    def __call__(
+        self, spec: EpisodeSpec, progress: Callable[[int], None], at_least: int = 0, before: RunResult | None = None
+    ) -> RunResult:
+        """Run the episodes of one number of ways, until they are precise enough.
 
         Args:
             spec: The episodes.
             progress: Called with the number of episodes that are done.
+            at_least: The number of episodes before which drawing does not stop.
+            before: The first episodes, if they have been run; those that follow them are added.
 
         Raises:
             EpisodeError: There are fewer than two episodes that share no sample.
@@ -106,10 +133,12 @@ class EpisodeRuns:
 
         task = self.plan.task
         runs = {key: ClassifierRun() for key in itertools.product(task.shots, task.classifiers)}
+        runs = {key: before.runs[key].copy() for key in runs} if before else runs
         tallies = {shots: Tally(len(self.plan.features.classes), task.classifiers) for shots in task.shots}
-        classes: list[torch.Tensor] = []
-        done, start = 0, time.perf_counter()
-        for batch in self._batches(spec):
+        classes = [before.classes] if before else []
+        done, start = len(before.classes) if before else 0, time.perf_counter()
+        rule, ends = self._rule(spec), self._ends(spec, max(at_least, done + 1))
+        for batch in self._batches(spec, done, ends):
             products = self.pool(batch)
             drawing = time.perf_counter() - start
             for shots in task.shots:
@@ -117,6 +146,8 @@ class EpisodeRuns:
             classes.append(batch.classes)
             done += len(batch)
             progress(done)
+            if done in ends and rule.is_met(torch.cat(run.accuracies) for run in runs.values()):
+                break
             start = time.perf_counter()
         progress(task.episodes)
         if done < 2:
@@ -125,30 +156,55 @@ class EpisodeRuns:
                 "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
         counts = {(shots, name): tallies[shots].counts(name) for shots, name in runs}
-        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=self._left_out(spec))
+        if before:
+            counts = {key: before.counts[key].plus(more) for key, more in counts.items()}
+        left_out = before.left_out if before else self._left_out(spec)
+        return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=left_out)
+
+    def _population(self, spec: EpisodeSpec) -> Interval:
+        """The population that the episodes are to tell of."""
+        return self.plan.population(spec.ways) if self.for_comparison else self.plan.task.interval
+
+    def _rule(self, spec: EpisodeSpec) -> StoppingRule:
+        classes = len(self.plan.features.classes)
+        return StoppingRule(
+            precision=self.plan.task.precision, inflation=inflation(spec.ways, classes, self._population(spec))
+        )
+
+    def _ends(self, spec: EpisodeSpec, at_least: int) -> tuple[int, ...]:
+        """The numbers of episodes at which drawing may stop: never before those that tenths are left out of."""
+        task = self.plan.task
+        if task.interval == "disjoint" or task.precision == 0:
+            return ()
+        needed = self._left_out_episodes(spec) if self._shots_to_leave_out(spec) else LEAST
+        return tuple(sizes(task.episodes, max(LEAST, needed, at_least)))
 
     def _shots_to_leave_out(self, spec: EpisodeSpec) -> list[int]:
         """The numbers of shots for which an interval over other images is wanted, and can be had."""
-        interval = self.plan.task.interval
-        population = self.plan.population(spec.ways) if self.for_comparison else interval
-        if population != "samples" or interval == "disjoint":
+        population = self._population(spec)
+        if population != "samples" or self.plan.task.interval == "disjoint":
             return []
         return [shots for shots in self.plan.task.shots if (spec.ways, shots, population) not in self.plan.impossible]
 
-    def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
-        """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``.
+    def _left_out_episodes(self, spec: EpisodeSpec) -> int:
+        """How many of the first episodes are repeated without each tenth of the images, E′.
 
         The more images there are, and the fewer an episode draws, the more episodes it takes to see what a tenth of
         the images changes.
         """
+        features, query_set = self.plan.features, self.plan.query_set
+        images = len(features) + (len(query_set) if query_set is not None else 0)
+        return min(self.plan.task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways))
+
+    def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
+        """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``."""
         import torch
 
         task, features, query_set = self.plan.task, self.plan.features, self.plan.query_set
         tenth = tenths(features, query_set, task.seed)
         keys = itertools.product(self._shots_to_leave_out(spec), task.classifiers)
         found: dict[Key, list[list[torch.Tensor]]] = {key: [[] for _ in range(TENTHS)] for key in keys}
-        images = len(features) + (len(query_set) if query_set is not None else 0)
-        episodes, done = min(task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways)), 0
+        episodes, done = self._left_out_episodes(spec), 0
         drawn = sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True) if found else ()
         for batch, number in itertools.product(drawn, range(TENTHS)):
             for shots in dict.fromkeys(shots for shots, _ in found):
@@ -194,10 +250,12 @@ class EpisodeRuns:
             run.accuracies.append(tally.count(name, batch, chosen))
             run.seconds += drawing + cutting + time.perf_counter() - start
 
-    def _batches(self, spec: EpisodeSpec) -> Iterator[Episodes]:
+    def _batches(self, spec: EpisodeSpec, first: int, ends: Sequence[int]) -> Iterator[Episodes]:
         features, query_set, task = self.plan.features, self.plan.query_set, self.plan.task
-        draw = sample_disjoint if task.interval == "disjoint" else sample
-        return draw(features, spec, task.episodes, query_set, self._batch_size(spec))
+        most = self._batch_size(spec)
+        if task.interval == "disjoint":
+            return sample_disjoint(features, spec, task.episodes, query_set, most)
+        return sample(features, spec, task.episodes, query_set, most, first=first, ends=ends)
 
     def _batch_size(self, spec: EpisodeSpec) -> int:
         most = int((self.plan.query_set or self.plan.features).counts.max())

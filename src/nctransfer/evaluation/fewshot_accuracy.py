@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,20 @@ from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.inner_products import Pool, prepared
 from nctransfer.episodes.registry import reported_names
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.evaluation.episode_runs import EpisodeRuns
+from nctransfer.evaluation.episode_runs import EpisodeRuns, RunResult
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.fewshot_theory import with_theory
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.evaluation.spread import spread_of
+from nctransfer.evaluation.stopping import PRECISION
 
 if TYPE_CHECKING:
     import torch
 
     from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.episodes.episode import EpisodeSpec
-    from nctransfer.evaluation.episode_runs import RunResult
     from nctransfer.evaluation.fewshot_plan import Plan
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
@@ -45,6 +45,7 @@ def fewshot(
     *,
     queries: Number = 15,
     episodes: int = 10_000,
+    precision: float = PRECISION,
     classifiers: str | Sequence[str] = ("ridge", "ncc"),
     seed: int = 0,
     device: str = "auto",
@@ -64,7 +65,9 @@ def fewshot(
         ways: Classes per episode; one number or several; ``all`` for every class.
         shots: Support samples per class; one number or several, on the same episodes.
         queries: Query samples per class; ``all`` for every sample that is not in the support.
-        episodes: Episodes per number of ways.
+        episodes: Episodes per number of ways, at most.
+        precision: No more episodes are drawn once the half-width of the 95% interval over episodes is below so many
+            percentage points for every row of a number of ways; 0 never stops early.
         classifiers: Names from :data:`~nctransfer.episodes.registry.CLASSIFIERS`, or ``all``.
         seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
         device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
@@ -93,6 +96,7 @@ def fewshot(
         shots=shots,
         queries=queries,
         episodes=episodes,
+        precision=precision,
         classifiers=classifiers,
         seed=seed,
         ridge_lambda=ridge_lambda,
@@ -112,6 +116,8 @@ def run_fewshot(
     center_on: FeatureSet | None = None,
     device: str = "auto",
     for_comparison: bool = False,
+    at_least: Mapping[int, int] | None = None,
+    before: FewShotResult | None = None,
     progress: Progress | None = None,
 ) -> FewShotResult:
     """:func:`fewshot` with a task that was made before.
@@ -123,6 +129,8 @@ def run_fewshot(
         center_on: A set whose mean is subtracted from all features first.
         device: Where to compute.
         for_comparison: Whether the result will be compared with others, which needs more than its own interval does.
+        at_least: The number of episodes to draw before drawing may stop early, by ways.
+        before: The result of the same call with fewer episodes, which is continued.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
@@ -142,8 +150,10 @@ def run_fewshot(
     )
     found: dict[int, RunResult] = {}
     for number, spec in enumerate(plan.specs):
-        found[spec.ways] = runs(spec, functools.partial(_tell, progress, number, len(plan.specs), task.episodes))
-        _note_fewer(spec, len(found[spec.ways].classes), task.episodes)
+        tell = functools.partial(_tell, progress, number, len(plan.specs), task.episodes)
+        drawn = RunResult.of(before, spec.ways) if before is not None else None
+        found[spec.ways] = runs(spec, tell, (at_least or {}).get(spec.ways, 0), drawn)
+        _note_fewer(task, spec, len(found[spec.ways].classes))
     result = FewShotResult(
         features=features.describe(),
         rows=(),
@@ -161,7 +171,9 @@ def run_fewshot(
         impossible=plan.impossible,
     )
     rows = tuple(row for spec in plan.specs for row in _rows(result, spec, found[spec.ways]))
-    if task.theory:
+    if task.theory and before is not None:
+        rows = tuple(_with_theory_of(old, new) for old, new in zip(before.rows, rows, strict=True))
+    elif task.theory:
         seen = replace(plan.features, features=rows_of_pool[: len(plan.features)])
         rows = with_theory(rows, seen, plan.query_set is not None, device)
     return replace(result, rows=rows)
@@ -208,14 +220,24 @@ def _rows(result: FewShotResult, spec: EpisodeSpec, found: RunResult) -> list[Fe
     return rows
 
 
-def _note_fewer(spec: EpisodeSpec, drawn: int, wanted: int) -> None:
-    if drawn < wanted:
+def _with_theory_of(old: FewShotRow, new: FewShotRow) -> FewShotRow:
+    """A row with the theory of another, which stands whatever the number of episodes."""
+    why = {name: reason for name, reason in old.undefined.items() if name != "ci95"}
+    return replace(new, expected_accuracy=old.expected_accuracy, bounds=old.bounds, undefined=why | dict(new.undefined))
+
+
+def _note_fewer(task: FewShotTask, spec: EpisodeSpec, drawn: int) -> None:
+    if drawn == task.episodes:
+        return
+    if task.interval == "disjoint":
         log.warning(
             "%d-way: %s, as no two may share a sample; %s were asked for",
             spec.ways,
             counted(drawn, "episode"),
-            f"{wanted:,}",
+            f"{task.episodes:,}",
         )
+    else:
+        log.info("%d-way: %s reach the precision of %g points", spec.ways, counted(drawn, "episode"), task.precision)
 
 
 def _tell(progress: Progress | None, number: int, of: int, episodes: int, done: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError, SettingError, counted
+from nctransfer.evaluation.equal_episodes import drawn_by_ways, with_equal_episodes
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
@@ -185,10 +187,14 @@ def run_comparison(
     warnings = tuple(_other_images(list(sets), same))
     for warning in warnings:
         log.warning("%s", warning)
-    results = {
-        name: run_fewshot(features, task, device=device, for_comparison=True, progress=progress)
-        for name, features in zip(sets, same, strict=True)
-    }
+    run = functools.partial(run_fewshot, task=task, device=device, for_comparison=True, progress=progress)
+    found: list[FewShotResult] = []
+    for features in same:
+        found.append(run(features, at_least=drawn_by_ways(found)))
+    found = with_equal_episodes(
+        found, lambda place, before, at_least: run(same[place], at_least=at_least, before=before)
+    )
+    results = dict(zip(sets, found, strict=True))
     keys = [row.key for row in next(iter(results.values())).rows]
     return FewShotComparison(
         results=results,

@@ -156,6 +156,8 @@ class FewShotResult(ShownInNotebooks):
             "center_on": self.center_on,
             "l2_normalise": self.task.l2_normalise,
             "ridge_lambda": self.task.ridge_lambda,
+            "max_episodes": self.task.episodes,
+            "precision": self.task.precision,
         }
         return settings | ({"dropped": list(self.dropped)} if self.task.drop_small else {})
 

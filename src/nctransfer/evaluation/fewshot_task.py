@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
 from nctransfer.episodes.requirements import check_disjoint
 from nctransfer.errors import SettingError
+from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.intervals import INTERVALS, Interval
 
 __all__ = ["FewShotTask", "Number", "OneOrSeveral"]
@@ -59,7 +61,10 @@ class FewShotTask:
         ways: Classes per episode; ``all`` stands for every class.
         shots: Support samples per class, ascending. All numbers of shots use the same episodes.
         queries: Query samples per class; ``all`` takes every sample that is not in the support.
-        episodes: Episodes per number of ways.
+        episodes: Episodes per number of ways, at most.
+        precision: In percentage points: no more episodes are drawn once the half-width of the 95% interval over
+            episodes is below it for every row of a number of ways, see :mod:`~nctransfer.evaluation.stopping`; 0 if
+            there are always as many as ``episodes`` says.
         classifiers: Names of the registry :data:`~nctransfer.episodes.registry.CLASSIFIERS`; ``all`` stands for all.
         seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
         ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
@@ -81,6 +86,7 @@ class FewShotTask:
     shots: OneOrSeveral[int] = OneOrSeveral[int](1)  # noqa: RUF009
     queries: Number = 15
     episodes: int = 10_000
+    precision: float = PRECISION
     classifiers: OneOrSeveral[str] = OneOrSeveral[str]("ridge", "ncc")  # noqa: RUF009
     seed: int = 0
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA
@@ -96,6 +102,11 @@ class FewShotTask:
         if self.episodes < 2:
             raise SettingError(
                 f"episodes is {self.episodes}; an interval needs at least 2", "give --episodes 2 or more"
+            )
+        if not 0 <= self.precision < math.inf:
+            raise SettingError(
+                f"precision is {self.precision}; it is a number of percentage points, at least 0",
+                "give --precision 0 or more; 0 never stops early",
             )
         if self.interval not in INTERVALS:
             raise SettingError(

@@ -32,6 +32,12 @@ class Counts:
     together: torch.Tensor | None
     taken: torch.Tensor | None
 
+    def plus(self, more: Counts) -> Counts:
+        """The counts of these episodes and of more."""
+        pairs = ((self.together, more.together), (self.taken, more.taken))
+        together, taken = (None if one is None or other is None else one + other for one, other in pairs)
+        return Counts(asked=self.asked + more.asked, right=self.right + more.right, together=together, taken=taken)
+
 
 def is_right(episodes: Episodes, chosen: torch.Tensor) -> torch.Tensor:
     """Which queries count and were classified right, ``(E, Q)``.

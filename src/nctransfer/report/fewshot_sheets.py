@@ -147,6 +147,11 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
         + f"{' or '.join(counts)} episodes, {_queries(first)} per class, seed {first.seed}",
     }
+    if result.task.interval != "disjoint" and any(row.episodes < result.task.episodes for row in result.rows):
+        facts["stopped"] = (
+            f"where ± over episodes fell below {result.task.precision:g} points; at most {result.task.episodes:,} "
+            "episodes"
+        )
     if other := result.query_set:
         split = f", split {other.split}" if other.split else ""
         facts["queries"] = f"{other.id}{split} ({other.samples:,} samples)"
