@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, FeatureKey
 from nctransfer.backbones.folding import fold_batch_norms
+from nctransfer.backbones.image_transform import image_transform, normalise
 from nctransfer.backbones.layers import forward_with_layers, layer_indices
 from nctransfer.backbones.tensor_digests import tensor_digest
 from nctransfer.errors import DeviceError, ModelError, reason_of
@@ -58,7 +59,7 @@ class Backbone:
         plugin: str = "",
     ) -> None:
         import torch
-        from timm.data import create_transform, resolve_model_data_config
+        from timm.data import resolve_model_data_config
 
         self.model: Any = model.eval().requires_grad_(False)
         self.weights = weights
@@ -80,8 +81,7 @@ class Backbone:
             model_kwargs=dict(request.model_kwargs),
             plugin=plugin,
         )
-        # With use_prefetcher, the transform ends at uint8 pixels; _run() normalises them, one batch at a time.
-        self._transform = create_transform(**config, is_training=False, use_prefetcher=True)
+        self._transform = image_transform(config)  # it ends at uint8 pixels; _run() normalises them
         self._mean, self._std = (
             torch.tensor(config[name], device=device).mul(255).view(1, 3, 1, 1) for name in ("mean", "std")
         )
@@ -131,13 +131,11 @@ class Backbone:
         Raises:
             ValueError: The image is so elongated that resizing it would take too much memory.
         """
-        import numpy as np
-
         if max(image.size) > MOST_ELONGATED * min(image.size):
             raise ValueError(
                 f"too elongated: {image.width}×{image.height} pixels (at most {MOST_ELONGATED} times as long as wide)"
             )
-        return np.asarray(self._transform(image))
+        return self._transform(image)
 
     def __call__(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Pooled features before the classifier, and pooled outputs of the layers that were asked for.
@@ -184,7 +182,7 @@ class Backbone:
         count = len(pixels)
         if missing := max(0, self._whole_batches - count):
             pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
-        images = pixels.to(self.device, non_blocking=True).float().sub_(self._mean).div_(self._std)
+        images = normalise(pixels.to(self.device, non_blocking=True), self._mean, self._std)
         images = images.contiguous(memory_format=self.memory_format)
         if self.dtype == torch.float64:
             images = images.double()
