@@ -29,9 +29,9 @@ def decode(content: bytes) -> Image.Image:
     from PIL import ImageOps
 
     with _opened(content) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode != "F":
-            return _to_rgb(upright)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode != "F":
+            return _to_rgb(image)
     raise ValueError(NO_RANGE)
 
 
@@ -67,6 +67,9 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
+    if image.mode == "RGB" and not image.has_transparency_data:
+        image.load()
+        return image
     if image.mode.startswith("I"):  # 16-bit grey; convert("RGB") would clip it at 255
         import numpy as np
 
