@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.backbones.timm_import import import_timm
 from nctransfer.errors import WeightsError, reason_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: The file is damaged, unsafe, or holds no state dict.
     """
     import torch
+
+    import_timm()
     from timm.models import clean_state_dict, load_state_dict
 
     try:

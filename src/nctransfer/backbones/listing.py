@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.names import ALIASES, of_timm
+from nctransfer.backbones.timm_import import import_timm
 from nctransfer.backbones.weight_files import BUNDLED, at_hand
 from nctransfer.errors import ModelError, did_you_mean
 
@@ -59,6 +60,7 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
     Raises:
         ModelError: No model matches; the hint gives similar names.
     """
+    import_timm()
     from timm.models import list_models as timm_names
 
     aliases: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from nctransfer.backbones.hub import Progress, fetch
 from nctransfer.backbones.overrides import RESERVED, check_transform, why_reserved
+from nctransfer.backbones.timm_import import import_timm
 from nctransfer.errors import ModelError, did_you_mean
 
 __all__ = ["ALIASES", "DEFAULT_MODEL", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
@@ -125,6 +126,7 @@ def _described(name: str, path: Path, repository: str, folder: Path | None) -> M
             f"{name}: {str(path)!r} {'does not exist' if missing else 'is not a description of a model by timm'}",
             "give a model that timm's push_to_hf_hub or save_for_hf wrote: config.json, and the weights beside it",
         ) from error
+    import_timm()
     from timm.models import PretrainedCfg, is_model
 
     if not is_model(architecture):
@@ -160,6 +162,7 @@ def of_timm(name: str) -> ModelSpec:
     Raises:
         ModelError: timm has no such model; the hint gives similar names.
     """
+    import_timm()
     from timm.models import get_pretrained_cfg, is_model
     from timm.models import list_models as timm_names
 
