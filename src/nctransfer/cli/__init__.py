@@ -10,6 +10,7 @@ import typer
 
 from nctransfer import __version__
 from nctransfer.cli.expanding import add_command
+from nctransfer.cli.waiting import wait_passively
 
 if TYPE_CHECKING:
     app: typer.Typer
@@ -70,6 +71,7 @@ def _shared(
 
 def main() -> None:
     """The console script."""
+    wait_passively()
     first = sys.argv[1] if len(sys.argv) > 1 else None
     application(first if first in COMMANDS else None)()
 
