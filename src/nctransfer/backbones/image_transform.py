@@ -50,7 +50,7 @@ def image_transform(config: Mapping[str, Any]) -> Callable[[Image.Image], NDArra
             return np.asarray(transform(image))
         left, top = round((size[0] - width) / 2.0), round((size[1] - height) / 2.0)
         cropped = resize_and_crop(image, size, (left, top, left + width, top + height), resample)
-        return np.asarray(cropped).transpose(2, 0, 1)
+        return np.array(cropped).transpose(2, 0, 1)  # a copy, since the memory of an image is read-only
 
     return usual
 
