@@ -864,7 +864,8 @@ def test_too_little_memory_halves_the_batches(
 
     monkeypatch.setattr(Backbone, "_run", limited)
     assert_same(extract(pets, batch_size=9), expected)
-    assert sizes[3:] == [9, 5, 3, 3, 3, 3, 3, 3]  # after those that tell whether folding is right
+    sizes = [size for size in sizes if size != 2]  # two images are run to check what makes the model fast
+    assert sizes == [9, 5, 3, 3, 3, 3, 3, 3]
     assert logged(caplog, "cpu", 9, 5)
     assert logged(caplog, "cpu", 5, 3)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, FeatureKey
 from nctransfer.backbones.folding import fold_batch_norms
 from nctransfer.backbones.image_transform import image_transform, normalise
 from nctransfer.backbones.layers import forward_with_layers, layer_indices
+from nctransfer.backbones.packing import pack_linear_layers
 from nctransfer.backbones.tensor_digests import tensor_digest
 from nctransfer.errors import DeviceError, ModelError, reason_of
 
@@ -97,11 +98,15 @@ class Backbone:
 
     def fold(self) -> int:
         """Fold BatchNorms into convolutions, see :mod:`nctransfer.backbones.folding`; returns how many were folded."""
+        return fold_batch_norms(self.model, lambda: _trial(self, self._size))
+
+    def pack(self) -> int:
+        """Pack the weights of linear layers, see :mod:`nctransfer.backbones.packing`; returns how many were packed."""
         import torch
 
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (2, *self._size), dtype=torch.uint8, generator=generator)
-        return fold_batch_norms(self.model, lambda: torch.cat(self._run(images), dim=1))
+        if self.device.type != "cpu" or self.dtype != torch.float32:
+            return 0
+        return pack_linear_layers(self.model, lambda: _trial(self, self._size))
 
     def compile(self, batch_size: int) -> None:
         """Let ``torch.compile`` make kernels for batches of this size. Smaller batches are filled up to it."""
@@ -192,7 +197,7 @@ class Backbone:
         except Exception as error:  # models raise all kinds of errors
             if isinstance(error, ModelError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
                 raise
-            raise self._cannot_run(error) from error
+            raise _cannot_run(self.key.model, self._size, error) from error
         for output in outputs:
             if not isinstance(output, torch.Tensor) or output.ndim != 2:
                 shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -201,13 +206,6 @@ class Backbone:
                     "give a model with pooled features; nctransfer models lists some",
                 )
         return [output[:count].float() for output in outputs]
-
-    def _cannot_run(self, error: Exception) -> ModelError:
-        size = "×".join(map(str, self._size[1:]))
-        return ModelError(
-            f"{self.key.model} cannot run images of {size} pixels: {reason_of(error)}",
-            "try without --img-size and --compile",
-        )
 
     def _forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         if self.layers:
@@ -218,7 +216,7 @@ class Backbone:
         try:
             return layer_indices(self.model, wanted, self._size, self.key.model)
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise self._cannot_run(error) from error
+            raise _cannot_run(self.key.model, self._size, error) from error
 
     def head(self, dim: int) -> dict[str, torch.Tensor] | None:
         """The classifier's ``weight`` ``(classes, d)`` and ``bias``; ``None`` if it is not one linear map of features.
@@ -227,6 +225,22 @@ class Backbone:
             dim: The width d of the features.
         """
         return self._head if self._head and self._head["weight"].shape[1] == dim else None
+
+
+def _trial(backbone: Backbone, size: Sequence[int]) -> torch.Tensor:
+    """All outputs of a backbone for two random images, side by side."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, *size), dtype=torch.uint8, generator=generator)
+    return torch.cat(backbone._run(images), dim=1)
+
+
+def _cannot_run(model: str, size: Sequence[int], error: Exception) -> ModelError:
+    pixels = "×".join(map(str, size[1:]))
+    return ModelError(
+        f"{model} cannot run images of {pixels} pixels: {reason_of(error)}", "try without --img-size and --compile"
+    )
 
 
 def _linear_head(model: Any) -> dict[str, torch.Tensor] | None:

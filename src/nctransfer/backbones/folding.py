@@ -32,9 +32,11 @@ def fold_batch_norms(model: nn.Module, run: Callable[[], torch.Tensor]) -> int:
         The number of BatchNorms that were folded.
     """
     import torch
+    from torch import nn
 
-    before = run()
-    pairs = _pairs(model, run)
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return 0
+    before, pairs = _pairs(model, run)
     undo = [_fold(model, conv, name) for name, conv in pairs.items()]
     after = run()
     scale = before.abs().max().clamp_min(torch.finfo(before.dtype).tiny)
@@ -45,8 +47,11 @@ def fold_batch_norms(model: nn.Module, run: Callable[[], torch.Tensor]) -> int:
     return 0
 
 
-def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Module]:
-    """The names of BatchNorms, each with the convolution whose output is its input. Both are used once per run."""
+def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, dict[str, nn.Module]]:
+    """The outputs of a run; and the names of BatchNorms, each with the convolution whose output is its input.
+
+    Both are used once per run.
+    """
     from torch import nn
 
     outputs: dict[int, tuple[nn.Module, object]] = {}  # keeping the tensors keeps their ids unique
@@ -70,16 +75,17 @@ def _pairs(model: nn.Module, run: Callable[[], torch.Tensor]) -> dict[str, nn.Mo
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             handles.append(module.register_forward_hook(watch(name)))
     try:
-        run()
+        before = run()
     finally:
         for handle in handles:
             handle.remove()
     names, convolutions = (list(column) for column in zip(*calls, strict=True)) if calls else ([], [])
-    return {
+    pairs = {
         name: conv
         for name, conv in calls
         if conv is not None and runs[conv] == 1 and names.count(name) == convolutions.count(conv) == 1
     }
+    return before, pairs
 
 
 def _fold(model: nn.Module, conv: Any, name: str) -> Callable[[], None]:

@@ -99,6 +99,8 @@ class LazyBackbone:
             backbone.fold()
         if self._runtime.compile:
             backbone.compile(self._runtime.batch_size)
+        else:
+            backbone.pack()
         return backbone
 
     def _load(self, request: BackboneRequest) -> Backbone:
