@@ -68,12 +68,12 @@ with kept_memory() as kept:
     with kept_memory():
         pass
     nested = min(run() for _ in range(3))
-    held, big = resident(), mapped(100 << 20)
+    held, big = resident(), mapped(1 << 30)
 after = resident()
 print(json.dumps({
     "kept": kept, "equal": plain[1] == inside[1] == nested[1], "faults": [plain[0], inside[0], nested[0]],
     "before": before, "held": held, "after": after,
-    "big": big, "mapped": [mapped(20 << 20), mapped(40 << 20)], "again": run()[0],
+    "big": big, "mapped": [mapped(20 << 20), mapped(1 << 30)], "again": run()[0],
 }))
 """
 
