@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.feature_key import FEATURE, FeatureKey
+from nctransfer.backbones.feature_key import FEATURE, FeatureKey, format_of
 from nctransfer.backbones.folding import fold_batch_norms
+from nctransfer.backbones.half_precision import half_model
 from nctransfer.backbones.image_transform import image_transform, normalise
 from nctransfer.backbones.layers import forward_with_layers, layer_indices
 from nctransfer.backbones.packing import pack_linear_layers
@@ -78,6 +78,7 @@ class Backbone:
             transform=config,
             pool=request.pool or "pre_logits",
             dtype=request.dtype,
+            format=format_of(request.dtype),
             store_dtype=request.store_dtype,
             model_kwargs=dict(request.model_kwargs),
             plugin=plugin,
@@ -91,6 +92,7 @@ class Backbone:
         self.columns = (FEATURE, *(f"layer_{index}" for index in self.layers))
         self.memory_format: torch.memory_format = torch.channels_last
         self.model = self.model.to(device).to(memory_format=self.memory_format)
+        self._half = half_model(self.dtype)
         self._compiled: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
         self._whole_batches = 0
 
@@ -98,7 +100,8 @@ class Backbone:
 
     def fold(self) -> int:
         """Fold BatchNorms into convolutions, see :mod:`nctransfer.backbones.folding`; returns how many were folded."""
-        return fold_batch_norms(self.model, lambda: _trial(self, self._size))
+        plain, self._half = self.in_float32(), half_model(self.dtype)
+        return fold_batch_norms(self.model, lambda: _trial(plain, self._size))
 
     def pack(self) -> int:
         """Pack the weights of linear layers, see :mod:`nctransfer.backbones.packing`; returns how many were packed."""
@@ -112,6 +115,8 @@ class Backbone:
         """Let ``torch.compile`` make kernels for batches of this size. Smaller batches are filled up to it."""
         import torch
 
+        if self._half:  # it is made now, so that making it is not compiled
+            self._half.of(self.model)
         self._compiled = torch.compile(self._forward, dynamic=False)
         self._whole_batches = batch_size
 
@@ -119,14 +124,18 @@ class Backbone:
         """A copy that computes in another dtype, which may be float64, or in another memory format."""
         import torch
 
-        other = copy.copy(self)
-        other.dtype = dtype or self.dtype
+        other = _computing_in(self, dtype or self.dtype)
         other.memory_format = memory_format or self.memory_format
-        other._compiled, other._whole_batches = None, 0  # compiled code belongs to the original
         other.model = copy.deepcopy(self.model).to(memory_format=other.memory_format)
         if other.dtype == torch.float64:
             other.model = other.model.double()
         return other
+
+    def in_float32(self) -> Backbone:
+        """The same model, not a copy, computing in float32."""
+        import torch
+
+        return _computing_in(self, torch.float32)
 
     # Running it
 
@@ -189,11 +198,10 @@ class Backbone:
             pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
         images = normalise(pixels.to(self.device, non_blocking=True), self._mean, self._std)
         images = images.contiguous(memory_format=self.memory_format)
-        if self.dtype == torch.float64:
-            images = images.double()
         try:
-            with torch.inference_mode(), _autocast(self.device, self.dtype):
-                outputs = (self._compiled or self._forward)(images)
+            with torch.inference_mode():
+                run = self._compiled or self._forward
+                outputs = self._half.run(run, images) if self._half else run(images.to(self.dtype))
         except Exception as error:  # models raise all kinds of errors
             if isinstance(error, ModelError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
                 raise
@@ -208,9 +216,10 @@ class Backbone:
         return [output[:count].float() for output in outputs]
 
     def _forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        model = self._half.of(self.model) if self._half else self.model
         if self.layers:
-            return forward_with_layers(self.model, images, list(self.layers))
-        return [self.model.forward_head(self.model.forward_features(images), pre_logits=True)]
+            return forward_with_layers(model, images, list(self.layers))
+        return [model.forward_head(model.forward_features(images), pre_logits=True)]
 
     def _layer_indices(self, wanted: str) -> tuple[int, ...]:
         try:
@@ -225,6 +234,14 @@ class Backbone:
             dim: The width d of the features.
         """
         return self._head if self._head and self._head["weight"].shape[1] == dim else None
+
+
+def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Backbone:
+    """The same model, not a copy, computing in another dtype."""
+    other = copy.copy(backbone)
+    other.dtype, other._half = dtype, half_model(dtype)
+    other._compiled, other._whole_batches = None, 0  # compiled code belongs to the original
+    return other
 
 
 def _trial(backbone: Backbone, size: Sequence[int]) -> torch.Tensor:
@@ -251,14 +268,6 @@ def _linear_head(model: Any) -> dict[str, torch.Tensor] | None:
     if not isinstance(classifier, nn.Linear):
         return None
     return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.named_parameters()}
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    import torch
-
-    if dtype in (torch.float32, torch.float64):
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
 
 
 def _set_pool(model: Any, pool: str) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["FEATURE", "FORMAT", "FeatureKey", "json_digest"]
+__all__ = ["FEATURE", "FORMAT", "FeatureKey", "format_of", "json_digest"]
 
 FEATURE = "feature"
 """The column of the pooled features before the classifier."""
 FORMAT = 2
 """The version of stored rows and of the decoding of images. It is part of the key, so a new version is a new set."""
+FORMAT_OF_HALVES = 3
+"""The version of the features that bfloat16 and float16 give: now their weights have 16 bits too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class FeatureKey:
         store_dtype: The dtype that features are stored in.
         model_kwargs: Further arguments of the model.
         plugin: The digest of the file that registers the architecture, or "" if it is timm's own.
-        format: See :data:`FORMAT`.
+        format: See :func:`format_of`.
     """
 
     model: str
@@ -46,6 +48,11 @@ class FeatureKey:
     def digest(self) -> str:
         """Eight hexadecimal digits that change if any field changes."""
         return json_digest(asdict(self))
+
+
+def format_of(dtype: str) -> int:
+    """The version of features that are computed in a dtype; see :data:`FORMAT` and :data:`FORMAT_OF_HALVES`."""
+    return FORMAT if dtype == "float32" else FORMAT_OF_HALVES
 
 
 def json_digest(value: Any, digits: int = 8) -> str:

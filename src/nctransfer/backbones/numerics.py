@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.backbone import Backbone
     from nctransfer.sources.source import ImageSource
 
-__all__ = ["Difference", "NumericsReport", "check"]
+__all__ = ["Difference", "NumericsReport", "check", "from_float32"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,21 @@ def check(
     )
 
 
+def from_float32(backbone: Backbone, pixels: torch.Tensor, features: torch.Tensor) -> Difference:
+    """How features that a backbone gave differ from those that it gives in float32.
+
+    Args:
+        backbone: The backbone, which computes in bfloat16 or float16.
+        pixels: Images that it has run; see :meth:`Backbone.__call__`.
+        features: What it gave for them.
+    """
+    plain = backbone.in_float32()(pixels)[FEATURE]
+    finite = plain.isfinite().all(dim=1)
+    if not bool(finite.any()):
+        return Difference(backbone.key.dtype, largest=None, reason="NaN or infinite features in float32 too")
+    return _difference(backbone.key.dtype, plain[finite], features[finite])
+
+
 def _ways(
     backbone: Backbone, plain: Backbone, pixels: torch.Tensor, features: torch.Tensor
 ) -> dict[str, Callable[[], torch.Tensor]]:
@@ -153,14 +168,20 @@ def _ways(
     def in_dtype(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         return lambda: backbone.variant(dtype)(pixels)[FEATURE]
 
+    def in_halves(dtype: torch.dtype) -> torch.Tensor:
+        other = backbone.variant(dtype)
+        if other.device.type == "cpu":  # as an extraction does it
+            other.fold()
+        return other(pixels)[FEATURE]
+
     return {
         "a second time": lambda: plain(pixels)[FEATURE],
         "one image at a time": lambda: torch.cat([plain(pixels[i : i + 1])[FEATURE] for i in range(len(pixels))]),
         "channels first": lambda: backbone.variant(torch.float32, torch.contiguous_format)(pixels)[FEATURE],
         "BatchNorm folded": folded,
         "float64": in_dtype(torch.float64),
-        "bfloat16 autocast": in_dtype(torch.bfloat16),
-        "float16 autocast": in_dtype(torch.float16),
+        "bfloat16": lambda: in_halves(torch.bfloat16),
+        "float16": lambda: in_halves(torch.float16),
         "stored as float16": lambda: features.half().float(),
     }
 

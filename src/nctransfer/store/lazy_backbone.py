@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.backbones.building import load
-from nctransfer.backbones.feature_key import FEATURE, FORMAT, FeatureKey
+from nctransfer.backbones.feature_key import FEATURE, FeatureKey, format_of
 from nctransfer.backbones.hub import cached
 from nctransfer.backbones.names import WEIGHT_FILES
 from nctransfer.backbones.plugins import plugin_file
@@ -95,7 +95,7 @@ class LazyBackbone:
         if backbone is None or not set(columns) <= set(backbone.columns):
             layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
             backbone = self._load(replace(self._request, layers=",".join(map(str, layers)) or None))
-        if backbone.device.type == "cpu" and backbone.key.dtype == "float32":
+        if backbone.device.type == "cpu":
             backbone.fold()
         if self._runtime.compile:
             backbone.compile(self._runtime.batch_size)
@@ -119,7 +119,7 @@ class LazyBackbone:
             "checkpoint": None,
             "seed": request.random_init and request.seed,
             "files": [[str(path.absolute()), _file_stamp(path)] for path in files if path],
-            "versions": [FORMAT, version("timm"), version("torch")],
+            "versions": [format_of(request.dtype), version("timm"), version("torch")],
         }
 
 

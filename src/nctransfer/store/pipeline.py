@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.half_precision import is_half
 from nctransfer.backbones.kept_memory import kept_memory
 from nctransfer.errors import DeviceError, StoreError
 from nctransfer.sources.loading import load_images, threads
 from nctransfer.sources.source import ImageEntry
 from nctransfer.store.heads import save_head
+from nctransfer.store.precision_note import note_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +110,7 @@ class Work:
     _running: tuple[list[Listed], dict[str, torch.Tensor]] | None = None
     _flushed: float = field(default_factory=time.monotonic)
     _done: int = 0
+    _is_first: bool = True
 
     def run(self) -> None:
         """Run all missing images.
@@ -121,6 +124,9 @@ class Work:
             with self._memory(), contextlib.closing(batches):
                 for rows, pixels in batches:
                     outputs = self.backbone(pixels)
+                    if self._is_first and is_half(self.backbone.dtype):
+                        note_precision(self.backbone, pixels, outputs[FEATURE])
+                    self._is_first = False
                     self._keep()  # fetches the batch before, while a GPU already computes this one
                     self._running = rows, outputs
             self._keep()
