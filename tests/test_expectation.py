@@ -18,11 +18,12 @@ from sklearn.datasets import load_digits
 from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.errors import EpisodeError, SettingError
-from nctransfer.evaluation import fewshot_accuracy
+from nctransfer.evaluation import fewshot_accuracy, win_probability
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.normal_supports import Normal
-from nctransfer.evaluation.resampled_supports import Queries
-from nctransfer.evaluation.win_probability import chance_to_win
+from nctransfer.evaluation.queries import Queries
+from nctransfer.evaluation.support_draws import draw_supports, leaves_all_out
+from nctransfer.evaluation.win_probability import chance_to_win, mean_wins
 from nctransfer.features.feature_set import FeatureSet
 
 slow = pytest.mark.slow
@@ -74,7 +75,7 @@ def assert_measured(features: FeatureSet, ways: Any, shots: Any, episodes: int =
     rows = fewshot(features, ways, shots, queries=queries, episodes=episodes, classifiers=name, **passed).rows
     for row in rows:
         accuracy, ci95 = found[row.ways, row.shots]
-        assert abs(accuracy - row.accuracy) < 3 * math.hypot(row.ci95, ci95) / 1.96
+        assert abs(accuracy - row.accuracy) < 3 * math.hypot(row.ci95, ci95) / 1.96 + 1e-9
     assert len(rows) == len(found)
 
 
@@ -105,6 +106,23 @@ def test_chance_to_win_of_very_many_classes(dtype: torch.dtype):
     half = torch.cat([torch.ones(1499, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype)])
     for order in (half, half.flip(0)):  # the loser is drawn among k of 1,500
         assert float(chance_to_win(order, most)[750, 0]) == pytest.approx(0.5, rel=rel)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_both_recursions_are_one(count: int):
+    chances = torch.rand(count, 5, dtype=torch.float64)
+    found = chance_to_win(chances, count)
+    torch.testing.assert_close(win_probability._normalised(chances, count), found, rtol=1e-10, atol=0)
+    torch.testing.assert_close(found[count], chances.prod(dim=0), rtol=1e-10, atol=0)
+
+
+def test_ties_are_the_mean_over_lots():
+    chances, ties = torch.rand(6, 4, dtype=torch.float64) / 2, torch.rand(6, 4, dtype=torch.float64) / 2
+    ties[:, 2] = 0
+    lots = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    each = (chances[:, :, None] + ties[:, :, None] * lots).flatten(1)
+    expected = torch.stack([chance_to_win(each, 6)[degree].view(4, -1).mean(dim=1) for degree in (1, 3, 6)])
+    torch.testing.assert_close(mean_wins(chances, [1, 3, 6], ties), expected, rtol=0, atol=1e-8)
 
 
 def test_chances_are_left_as_they_are():
@@ -143,7 +161,8 @@ def test_one_shot_of_cosine_is_exact():
         pytest.param(4, [5, 6, 5, 5], marks=slow),
     ],
 )
-def test_more_shots_are_unbiased(shots: int, counts: list[int]):
+def test_more_shots_are_unbiased(shots: int, counts: list[int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.ROUNDS", (16, 60))
     classes = gaussian(counts, d=3)
     features = set_of(classes)
     found = [surface(features, (2, 3), shots, seed=seed) for seed in range(12)]
@@ -182,6 +201,40 @@ def test_ties_are_broken_by_lot():
     won, lost = enumerated(classes, 2, 1), 1 - enumerated_loss(classes)
     assert won + 0.1 < lost  # there are ties
     assert surface(features, 2, 1)[2, 1][0] == pytest.approx((won + lost) / 2, abs=0.005)
+
+
+@pytest.mark.parametrize("counts", [[4, 4, 4, 4], [3, 6, 3, 4]])  # 16 samples, whose mean is exact
+def test_ties_of_one_shot_are_shared_exactly(counts: list[int]):
+    rng = np.random.default_rng(2)
+    classes = [rng.integers(0, 3, size=(n, 2)).astype(float) for n in counts]
+    found = surface(set_of(classes), (2, 3, 4), 1)
+    for ways in (2, 3, 4):
+        assert found[ways, 1] == (pytest.approx(shared_wins(classes, ways), abs=1e-6), 0)
+
+
+def shared_wins(classes: list[np.ndarray], ways: int) -> float:
+    """One shot, over every choice of classes and samples: a query as far from j + 1 centres wins with 1/(j + 1)."""
+    of_class = []
+    for own, rows in enumerate(classes):
+        won = []
+        others = itertools.combinations([other for other in range(len(classes)) if other != own], ways - 1)
+        for chosen, query in itertools.product(list(others), range(len(rows))):
+            away = [np.square(classes[other] - rows[query]).sum(axis=1) for other in chosen]
+            for mine in np.square(np.delete(rows, query, axis=0) - rows[query]).sum(axis=1):
+                each = np.array(list(itertools.product(*away)))
+                won.append(np.mean((each >= mine).all(axis=1) / (1 + (each == mine).sum(axis=1))))
+        of_class.append(np.mean(won))
+    return float(np.mean(of_class))
+
+
+def test_ties_of_more_shots_are_shared(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(2)
+    classes = [rng.integers(0, 2, size=(8, 2)).astype(float) for _ in range(4)]
+    expected = shared_wins(classes, 4)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.EXACT", 0)
+    accuracy, ci95 = surface(set_of(classes), 4, 1)[4, 1]
+    assert abs(accuracy - expected) < 1.5 * ci95 + 1e-6
+    assert_measured(set_of(classes), (2, 4), 3, queries=2)
 
 
 def enumerated_loss(classes: list[np.ndarray]) -> float:
@@ -262,14 +315,16 @@ def test_neither_offset_nor_scale_changes_anything():
                 assert found[task] == (pytest.approx(accuracy, abs=1e-3), pytest.approx(ci95, abs=1e-3))
 
 
-# queries and centres that are not all taken
+# queries that are not all taken
 
 
 def test_some_queries_stand_for_all(monkeypatch: pytest.MonkeyPatch):
     features = set_of(gaussian([60] * 4, d=4))
     whole = {method: expect(features, 3, 5, method=method, device="cpu").rows[0] for method in ("resampled", "normal")}
-    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 60)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.ROUNDS", (16, 20))
     for method, row in whole.items():
+        # the normal method takes 16 times fewer
+        monkeypatch.setattr("nctransfer.evaluation.expected_accuracy.PAIRS", 60 * 4 * (16 if method == "normal" else 1))
         some = [expect(features, 3, 5, method=method, seed=seed, device="cpu").rows[0] for seed in range(4)]
         assert (row.queries, {one.queries for one in some}) == (240, {60})
         assert len({one.accuracy for one in some}) == 4
@@ -282,14 +337,18 @@ def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
     [whole] = expect(features, 3, 1, device="cpu").rows
     [whole_normal] = expect(features, 3, 5, method="normal", device="cpu").rows
     assert (whole.queries, whole.ci95, whole_normal.ci95) == (240, 0, 0)
-    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 60)
+    assert (whole.exact, whole_normal.exact) == (True, False)
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.ROUNDS", (16, 20))
+    monkeypatch.setattr("nctransfer.evaluation.expected_accuracy.PAIRS", 60 * 4)
     rows = [expect(features, 3, 1, seed=seed, device="cpu").rows[0] for seed in range(60)]
-    assert {row.queries for row in rows} == {60}
+    assert {(row.queries, row.exact) for row in rows} == {(60, False)}
     errors = np.array([row.accuracy - whole.accuracy for row in rows])
-    assert 0.85 <= np.mean([abs(row.accuracy - whole.accuracy) <= row.ci95 for row in rows]) <= 1
-    assert np.mean([row.ci95 for row in rows]) / 1.96 == pytest.approx(errors.std(), rel=0.3)
+    assert 0.88 <= np.mean([abs(row.accuracy - whole.accuracy) <= row.ci95 for row in rows]) <= 1
+    assert np.mean([row.ci95 for row in rows]) / 2.13 == pytest.approx(errors.std(), rel=0.3)
     assert abs(errors.mean()) < 3.5 * errors.std() / math.sqrt(60)
+    monkeypatch.setattr("nctransfer.evaluation.expected_accuracy.PAIRS", 60 * 4 * 16)
     few = [expect(features, 3, 5, seed=seed, method="normal", device="cpu").rows[0] for seed in range(60)]
+    assert {row.queries for row in few} == {60}
     assert 0.85 <= np.mean([abs(row.accuracy - whole_normal.accuracy) <= row.ci95 for row in few]) <= 1
 
 
@@ -297,31 +356,87 @@ def test_interval_of_subsampled_queries_covers(monkeypatch: pytest.MonkeyPatch):
 def test_few_queries_and_as_many_shots_as_there_can_be(monkeypatch: pytest.MonkeyPatch):
     features = set_of(gaussian([20] * 4, spread=0.5))
     [row] = fewshot(features, 3, 19, queries=1, episodes=6000, classifiers="ncc").rows
-    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.QUERIES", 8)
+    monkeypatch.setattr("nctransfer.evaluation.expected_accuracy.PAIRS", 8 * 4)
     rows = [expect(features, 3, 19, seed=seed, device="cpu").rows[0] for seed in range(12)]
     assert all(0 <= one.accuracy <= 1 and 0 < one.ci95 < 1 for one in rows)
     values = np.array([one.accuracy for one in rows])
     assert abs(values.mean() - row.accuracy) < 4 * values.std(ddof=1) / math.sqrt(12)
 
 
-def test_few_own_centres_are_not_called_exact(monkeypatch: pytest.MonkeyPatch):
-    classes = gaussian([30] * 2, d=3)
-    [whole] = expect(set_of(classes), 2, 1, device="cpu").rows
-    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.PAIRS", 1)
-    rows = [expect(set_of(classes), 2, 1, seed=seed, device="cpu").rows[0] for seed in range(15)]
-    assert all(row.ci95 > 0 for row in rows)
-    values = np.array([row.accuracy for row in rows])
-    assert abs(values.mean() - whole.accuracy) < 4 * values.std(ddof=1) / math.sqrt(15)
-
-
-def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch):
-    features = set_of(gaussian([10] * 3))
-    for method in ("resampled", "normal"):
-        first = surface(features, (2, 3), (1, 4), method=method)
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("win_probability.CHUNK", 77),
+        ("support_rounds.ENTRIES", 500),
+        ("one_shot.ENTRIES", 100),
+        ("one_shot.TOGETHER", 1),
+        ("centre_scores.TABLE_BYTES", 0),
+    ],
+)
+def test_pieces_do_not_matter(place: str, value: int, monkeypatch: pytest.MonkeyPatch):
+    features = set_of(gaussian([10, 12, 10], d=160))  # as wide as the inner products of all samples are for
+    for method, shots in (("resampled", (1, 4)), ("normal", 4)):
+        first = surface(features, (2, 3), shots, method=method)
         with monkeypatch.context() as patch:
-            patch.setattr("nctransfer.evaluation.win_probability.CHUNK", 77)
-            parts = surface(features, (2, 3), (1, 4), method=method)
-        assert parts == {task: pytest.approx(found, abs=1e-6) for task, found in first.items()}
+            patch.setattr(f"nctransfer.evaluation.{place}", value)
+            parts = surface(features, (2, 3), shots, method=method)
+        for task, found in first.items():
+            assert parts[task] == (pytest.approx(found[0], abs=1e-5), pytest.approx(found[1], abs=1e-5))
+
+
+@pytest.mark.parametrize("classifier", ["ncc", "cosine"])
+def test_inner_products_of_all_samples_change_no_answer(classifier: str, monkeypatch: pytest.MonkeyPatch):
+    features = set_of(rows + 1 for rows in gaussian([10, 12, 10], d=160))
+    first = surface(features, (2, 3), (1, 4), classifier=classifier)
+    monkeypatch.setattr("nctransfer.evaluation.centre_scores.TABLE_SHOTS", 1000)
+    for task, found in surface(features, (2, 3), (1, 4), classifier=classifier).items():
+        assert found == (pytest.approx(first[task][0], abs=1e-5), pytest.approx(first[task][1], abs=1e-5))
+
+
+def test_one_shot_that_is_drawn_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch):
+    features = set_of(gaussian([20, 30, 25, 20]))
+    exact = {row.ways: row for row in expect(features, (2, 4), 1, device="cpu").rows}
+    monkeypatch.setattr("nctransfer.evaluation.resampled_supports.EXACT", 94)
+    errors = []
+    for seed in range(6):
+        for row in expect(features, (2, 4), 1, seed=seed, device="cpu").rows:
+            assert (row.exact, exact[row.ways].exact, exact[row.ways].ci95) == (False, True, 0)
+            assert 0 < row.ci95 < 0.0011
+            errors.append((row.accuracy - exact[row.ways].accuracy) / row.ci95)
+    assert np.abs(errors).max() < 2
+    assert np.sqrt(np.mean(np.square(errors))) < 0.8  # about a half
+
+
+def test_the_wanted_precision_is_reached():
+    for row in expect(set_of(gaussian([40] * 5, d=64, spread=0.3)), (2, 5), (2, 5, 20), device="cpu").rows:
+        assert 0 < row.ci95 <= 0.001
+        assert not row.exact
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shots", "supports", "groups"),
+    [([20, 7], 3, 2, 5), ([20, 7], 3, 9, 2), ([9, 9, 8], 4, 5, 3), ([6, 11], 5, 6, 4), ([12] * 3, 6, 2, 1)],
+)
+def test_supports_are_samples_of_their_class(sizes: list[int], shots: int, supports: int, groups: int):
+    found = draw_supports(sizes, shots, supports, groups, np.random.default_rng(0))
+    assert found.shape == (groups, len(sizes), supports, shots)
+    starts = np.cumsum(sizes) - sizes
+    for code, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        assert found[:, code].min() >= start
+        assert found[:, code].max() < start + size
+        for group in found[:, code]:
+            assert all(len(set(support)) == shots for support in group.tolist())
+            held = [{start + sample for sample in range(size)} - set(support) for support in group.tolist()]
+            assert leaves_all_out(size, shots, supports) == (len(set.union(*held)) == size)
+            # a division uses no sample twice
+            whole = group[: size // shots]
+            assert size // shots == 1 or len(np.unique(whole)) == whole.size
+
+
+def test_every_sample_is_drawn_as_often():
+    found = draw_supports([7], 3, 4, 3000, np.random.default_rng(0))
+    times = np.bincount(found.ravel(), minlength=7)
+    assert np.abs(times / times.mean() - 1).max() < 0.05
 
 
 def test_the_seed_decides():
@@ -340,7 +455,7 @@ def test_moments_of_squared_distances(d: int, shots: int):
     classes = gaussian([12, 9], d=d, seed=3)
     features = set_of(classes)
     queries = Queries(features, torch.Generator().manual_seed(0))
-    normal = Normal(queries, features.features.double(), torch.tensor([1]))
+    normal = Normal(queries, features.features.double(), [1])
     rng = np.random.default_rng(0)
 
     def simulated(w: np.ndarray, covariance: np.ndarray, factor: float) -> tuple[float, float, float]:
@@ -374,7 +489,7 @@ def test_means_and_variances_without_replacement(shots: int):
     classes = [rng.exponential(size=(11, 2)), rng.exponential(size=(10, 2)) + 1]
     features = set_of(classes)
     queries = Queries(features, torch.Generator().manual_seed(0))
-    normal = Normal(queries, features.features.double(), torch.tensor([1]))
+    normal = Normal(queries, features.features.double(), [1])
     own, other = classes
     for number in (0, 4):
         some = slice(number, number + 1)

@@ -50,7 +50,7 @@ def true_chances(classes: Classes, ways: int, shots: int) -> np.ndarray:
 
 def certificates(classes: Classes, ways: int, shots: float) -> np.ndarray:
     moments, queries, _ = both(classes)
-    degrees = torch.tensor([ways - 1])
+    degrees = [ways - 1]
     return torch.cat([part.certificates(moments, degrees, shots)[0] for part in queries]).numpy()
 
 

@@ -63,12 +63,15 @@ class ExpectedForm:
         is_translation_invariant: Whether subtracting one vector from all features leaves the predictions as they are.
         scales_features: Whether features are scaled to unit length first.
         needs_reference_mean: Whether this is the form only after the mean of a reference set was subtracted.
+        from_products: The score by inner products alone, if it can be had so: from ``⟨f, m_c⟩`` and ``‖m_c‖²``, of
+            shapes that broadcast. Supports of few samples then cost less.
     """
 
     linear: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     is_translation_invariant: bool = True
     scales_features: bool = False
     needs_reference_mean: bool = False
+    from_products: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
 def _no_options(settings: ClassifierSettings) -> Mapping[str, Any]:  # noqa: ARG001 - the signature of `options`

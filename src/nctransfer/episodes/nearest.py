@@ -116,6 +116,15 @@ def _by_cosine(centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return centres / lengths.where(lengths > 0, 1)[:, None], 0 * lengths
 
 
+def _euclidean_from_products(products: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    return products - squares / 2
+
+
+def _cosine_from_products(products: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    lengths = squares.clamp(min=0).sqrt()
+    return products / lengths.where(lengths > 0, 1)
+
+
 def _simpleshot_options(settings: ClassifierSettings) -> Mapping[str, Any]:
     return {"about": "origin" if settings.has_reference_mean else "mean"}
 
@@ -124,20 +133,25 @@ NCC = Classifier(
     name="ncc",
     function=ncc,
     meaning="nearest class centre",
-    expected=ExpectedForm(linear=_euclidean),
+    expected=ExpectedForm(linear=_euclidean, from_products=_euclidean_from_products),
     has_theory=True,
 )
 COSINE = Classifier(
     name="cosine",
     function=cosine,
     meaning="nearest class centre by cosine",
-    expected=ExpectedForm(linear=_by_cosine, is_translation_invariant=False),
+    expected=ExpectedForm(linear=_by_cosine, is_translation_invariant=False, from_products=_cosine_from_products),
 )
 SIMPLESHOT = Classifier(
     name="simpleshot",
     function=simpleshot,
     meaning="nearest class centre after subtracting a reference mean and scaling to unit length",
     options=_simpleshot_options,
-    expected=ExpectedForm(linear=_euclidean, scales_features=True, needs_reference_mean=True),
+    expected=ExpectedForm(
+        linear=_euclidean,
+        scales_features=True,
+        needs_reference_mean=True,
+        from_products=_euclidean_from_products,
+    ),
 )
 KNN = Classifier(name="knn", function=knn, meaning="nearest support sample")

@@ -32,8 +32,9 @@ from nctransfer.episodes.requirements import check
 from nctransfer.episodes.rescaling import rescaled
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.leaks import Leaks
-from nctransfer.evaluation.normal_supports import Normal
-from nctransfer.evaluation.resampled_supports import Queries, Resampled, is_plain
+from nctransfer.evaluation.normal_supports import NODES, Normal
+from nctransfer.evaluation.queries import PAIRS, Queries
+from nctransfer.evaluation.resampled_supports import Resampled, is_plain
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class ExpectedAccuracy:
         accuracy: The mean accuracy.
         ci95: Half the width of the 95% interval of the computation: of the resampling and subsampling, not of the data.
             It is 0 where the computation is exact.
-        queries: The number of samples that were classified.
+        queries: The number of samples that were classified; where these are not all, in each round of resampling.
+        exact: Whether it is the mean over all episodes, without any sampling.
     """
 
     ways: int
@@ -74,6 +76,7 @@ class ExpectedAccuracy:
     accuracy: float
     ci95: float
     queries: int
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +170,15 @@ def expect(
     rows, _ = rescaled(prepared(features, None, center_on, l2_normalise or form.scales_features))
     if form.is_translation_invariant:
         rows = rows - rows.mean(dim=0, dtype=torch.float64).to(rows.dtype)
-    generator = torch.Generator().manual_seed(seed)
-    queries = Queries(features, generator)
-    degrees = torch.tensor([number - 1 for number in all_ways])
+    pairs = PAIRS // NODES if method == "normal" else PAIRS
+    queries = Queries(features, torch.Generator().manual_seed(seed), pairs)
+    degrees = [number - 1 for number in all_ways]
     surface: Resampled | Normal
     if method == "normal":
         surface = Normal(queries, rows.to(with_float64(device), torch.float64), degrees)
     else:
         rows = rows.to(with_float64(device), torch.float32 if is_plain(features, rows) else torch.float64)
-        surface = Resampled(queries=queries, rows=rows, degrees=degrees, form=form, generator=generator)
+        surface = Resampled(queries=queries, rows=rows, degrees=degrees, form=form, seed=seed)
     found: list[ExpectedAccuracy] = []
     for done, number in enumerate(all_shots, start=1):
         found += _rows(all_ways, number, classifier, method, surface(number), len(queries.rows))
@@ -216,7 +219,7 @@ def _rows(
     shots: int,
     classifier: str,
     method: Method,
-    found: tuple[torch.Tensor, torch.Tensor],
+    found: tuple[torch.Tensor, torch.Tensor, bool],
     queries: int,
 ) -> list[ExpectedAccuracy]:
     """The rows of one number of shots, from accuracies and half widths for each number of ways."""
@@ -229,8 +232,9 @@ def _rows(
             accuracy=float(accuracy),
             ci95=float(half),
             queries=queries,
+            exact=found[2],
         )
-        for size, accuracy, half in zip(ways, *found, strict=True)
+        for size, accuracy, half in zip(ways, *found[:2], strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.margin_bounds import MarginBound, margin_bounds_or_reasons
-from nctransfer.evaluation.resampled_supports import QUERIES
+from nctransfer.evaluation.resampled_supports import work_of_a_round
 from nctransfer.neural_collapse.bounds import BOUNDS, Bound, error_bounds
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPECTED_WORK", "MARGIN_WORK", "with_theory"]
 
-EXPECTED_WORK = 1e8  # steps of the recursion over classes, some seconds; above it no expected accuracy is computed
+EXPECTED_WORK = 1e10  # multiply-adds per number of shots and round; above it no expected accuracy is computed
 MARGIN_WORK = 1e11  # multiply-adds, some seconds; above it no bounds by margins are computed
 OTHER_SET = "the queries are of another set"
 
@@ -75,8 +75,8 @@ def _why_not(rows: Sequence[FewShotRow], features: FeatureSet) -> str | None:
     """Why there is no expected accuracy for these rows; ``None`` if there is one."""
     if rows[0].queries == "all" and len(set(features.counts.tolist())) > 1:
         return "where all that are left are queries, large classes weigh more"
-    ways, shots = max(row.ways for row in rows), min(row.shots for row in rows)
-    work = min(len(features), QUERIES) * len(features.classes) * ways * int(features.counts.max()) / shots
+    shots = {row.shots for row in rows}
+    work = len(shots) * work_of_a_round(features, max(row.ways for row in rows), max(shots))
     if work > EXPECTED_WORK:
         return f"it is {work:.1e} steps of work, above the limit of {EXPECTED_WORK:.0e}: nctransfer expect computes it"
     return None

@@ -106,7 +106,7 @@ def bound_by_margins(
         )
     classes = ClassMoments.of(features, device)
     number, place = len(classes.counts), classes.rows.device
-    degrees = torch.tensor([size - 1 for size in all_ways], device=place)
+    degrees = [size - 1 for size in all_ways]
     kept = None if resolved is None else resolved.to(place)
     right = torch.zeros(len(all_shots), len(all_ways), dtype=torch.float64, device=place)
     along, crossed = classes.means.new_zeros(2, number, number)

@@ -6,7 +6,7 @@ The formulas stand in :mod:`nctransfer.evaluation.margin_bounds`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -187,13 +187,13 @@ class QueryMargins:
         return _cantelli(mean, variance, SLACK * (terms + self.gains.abs())).scatter_(1, self.labels[:, None], 1.0)
 
     def certificates(
-        self, classes: ClassMoments, degrees: torch.Tensor, shots: float, resolved: torch.Tensor | None = None
+        self, classes: ClassMoments, degrees: Sequence[int], shots: float, resolved: torch.Tensor | None = None
     ) -> torch.Tensor:
         """A lower bound of each query's chance to be classified right, ``(k, b)``.
 
         Args:
             classes: The moments of the classes.
-            degrees: How many other classes a task has, ``(k,)``.
+            degrees: How many other classes a task has, k numbers.
             shots: m.
             resolved: Which ordered pairs of classes count, ``(C, C)``; a query may always lose to the others.
         """

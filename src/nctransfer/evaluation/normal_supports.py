@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.evaluation.win_probability import mean_wins
@@ -11,7 +12,7 @@ from nctransfer.intervals import Z
 if TYPE_CHECKING:
     import torch
 
-    from nctransfer.evaluation.resampled_supports import Queries
+    from nctransfer.evaluation.queries import Queries
 
 __all__ = ["Normal"]
 
@@ -65,7 +66,7 @@ class Normal:
         degrees: One less than each number of ways.
     """
 
-    def __init__(self, queries: Queries, rows: torch.Tensor, degrees: torch.Tensor) -> None:
+    def __init__(self, queries: Queries, rows: torch.Tensor, degrees: Sequence[int]) -> None:
         import torch
 
         self._queries, self._degrees = queries, degrees
@@ -83,8 +84,8 @@ class Normal:
         # ‖w‖², wᵀSigma w and wᵀSigma² w for each query and class, (n, C)
         self._squares, self._first, self._second = (torch.stack(one, dim=1) for one in (squares, first, second))
 
-    def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The accuracy and half the width of its 95% interval, for each number of ways."""
+    def __call__(self, shots: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """The accuracy and half the width of its 95% interval, for each number of ways; never called exact."""
         import torch
 
         parts = []
@@ -93,8 +94,8 @@ class Normal:
             parts.append(self._of_class(own, slice(start, start + len(rows)), shots))
             start += len(rows)
         wins = torch.cat(parts, dim=1)
-        accuracy, squared_error = self._queries.mean(wins, torch.ones(wins.shape[1]))
-        return accuracy, Z * squared_error.sqrt()
+        accuracy, squared_error = self._queries.mean(wins)
+        return accuracy, Z * squared_error.sqrt(), False
 
     def _of_class(self, own: int, some: slice, shots: int) -> torch.Tensor:
         """The chance to win for the queries of one class, ``(k, q)``."""

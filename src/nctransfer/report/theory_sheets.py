@@ -26,7 +26,7 @@ def expected_sheet(found: ExpectedAccuracies) -> Sheet:
     first = found.rows[0]
 
     def cell(row: ExpectedAccuracy) -> str:
-        return percent(row.accuracy) + (f" ± {row.ci95 * 100:.2f}" if row.ci95 else "")
+        return percent(row.accuracy) + (" exact" if row.exact else f" ± {row.ci95 * 100:.2f}" if row.ci95 else "")
 
     return Sheet(
         f"Expected accuracy of {first.classifier}",
@@ -34,8 +34,12 @@ def expected_sheet(found: ExpectedAccuracies) -> Sheet:
         [[str(number), *(cell(cells[size, number]) for size in ways)] for number in shots],
         about_features(found.features)
         | {"method": f"{first.method}, {first.queries:,} queries, {found.seconds:.1f} s"},
-        "In %: the mean over all episodes, without drawing one; ± 95% interval of the computation, none where it is "
-        + ("exact." if first.method == "resampled" else "of moments."),
+        "In %: the mean over all episodes, without drawing one; "
+        + (
+            "± 95% interval of the computation, which has no error where it is exact."
+            if first.method == "resampled"
+            else "computed from moments."
+        ),
         tuple(Bar(f"{row.ways}-way", counted(row.shots, "shot"), row.accuracy) for row in _by_ways(found.rows)),
     )
 
