@@ -36,7 +36,7 @@ class Products:
 
     Attributes:
         support: Of the support with itself, ``(E, N, N)``.
-        cross: Of the queries with the support, ``(E, Q, N)``.
+        cross: Of the queries with the support, ``(E, Q, N)``; fastest where N is the second dimension in memory.
         ways: The number of classes per episode, w.
         squares: The squared lengths of the queries, ``(E, Q)``.
         with_point: Inner products with p: of the support ``(E, N)``, of the queries ``(E, Q)``, and of p with itself;
@@ -76,31 +76,57 @@ class Products:
 
     def cut(self, shots: int) -> Products:
         """The inner products with only the first ``shots`` support samples of each class."""
-        import torch
-
         if shots == self.shots:
             return self
-        kept = torch.arange(self.support.shape[1], device=self.support.device).view(self.ways, -1)
-        some = kept[:, :shots].reshape(-1)
+        size = self.ways * shots
+        split = (self.ways, self.shots)
+        point = self.with_point
         return Products(
-            support=self.support[:, some[:, None], some],
-            cross=self.cross[:, :, some],
+            support=self.support.reshape(-1, *split, *split)[:, :, :shots, :, :shots].reshape(-1, size, size),
+            cross=self.cross.mT.reshape(-1, *split, self.cross.shape[1])[:, :, :shots].flatten(1, 2).mT,
             ways=self.ways,
             squares=self.squares,
-            with_point=self.with_point and (self.with_point[0][:, some], *self.with_point[1:]),
+            with_point=point and (point[0].reshape(-1, *split)[..., :shots].flatten(1), *point[1:]),
             factor=self.factor,
         )
 
     @functools.cached_property
+    def centred_support(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The inner products of the support minus its mean in each episode; float64.
+
+        Returns:
+            Those of the centred support with itself ``(E, N, N)``, of each support sample with the mean ``(E, N)``, and
+            of the mean with itself ``(E,)``.
+        """
+        support = self.support.double()
+        support = (support + support.mT).div_(2)  # float32 products of a batch are not quite symmetric
+        rows = support.mean(dim=2)
+        total = rows.mean(dim=1)
+        shift = rows - total[:, None] / 2
+        return support.sub_(shift[:, :, None]).sub_(shift[:, None]), rows, total
+
+    def weighted(self, weights: torch.Tensor) -> torch.Tensor:
+        """The inner products of the queries with ``XᵀA``, X being the support minus its mean; ``(E, Q, w)``.
+
+        They are computed in the precision of the inner products.
+
+        Args:
+            weights: The dual weights A, ``(E, N, w)`` float64.
+        """
+        dtype = self.cross.dtype
+        rows, total = (part.to(dtype) for part in self.centred_support[1:])
+        centred = self.cross - self.cross.mean(dim=2, keepdim=True)
+        centred.sub_(rows[:, None]).add_(total[:, None, None])
+        return centred @ weights.to(dtype)
+
+    @functools.cached_property
     def about_mean(self) -> Products:
         """The inner products of features minus the mean of the support of their episode; float64."""
-        support, cross = self.support.double(), self.cross.double()
-        support = (support + support.mT) / 2  # float32 products of a batch are not quite symmetric
-        rows = support.mean(dim=2)  # (E, N): of each support sample with the mean
-        total = rows.mean(dim=1)  # (E,): of the mean with itself
+        support, rows, total = self.centred_support
+        cross = self.cross.double()
         crossed = cross.mean(dim=2)  # (E, Q): of each query with the mean
         return Products(
-            support=support - rows[:, :, None] - rows[:, None] + total[:, None, None],
+            support=support,
             cross=cross - crossed[:, :, None] - rows[:, None] + total[:, None, None],
             ways=self.ways,
             squares=self.squares.double() - 2 * crossed + total[:, None],
@@ -243,19 +269,20 @@ class Pool:
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None
         flat, width = self._gram.view(-1), len(self._gram)
+        support, queries = support.int(), queries.int()  # places in a matrix of GRAM_BYTES are below 2³¹
 
-        def at(rows: torch.Tensor) -> torch.Tensor:
-            places = rows[:, :, None] * width + support[:, None]
+        def at(columns: torch.Tensor) -> torch.Tensor:
+            places = support[:, :, None] * width + columns[:, None]  # row by row, so that a row stays in the cache
             return flat.index_select(0, places.view(-1)).view(places.shape)  # several times faster than two indices
 
-        return at(support), at(queries)
+        return at(support), at(queries).mT
 
     def _gathered(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
         width = self._rows.shape[1]
         episodes, size, count = len(support), support.shape[1], queries.shape[1]
-        rows, columns = self._rows.new_empty(episodes, size, size), self._rows.new_empty(episodes, count, size)
+        rows, columns = self._rows.new_empty(episodes, size, size), self._rows.new_empty(episodes, size, count)
         limit = GATHERED_BYTES if self.device.type == "cpu" else BATCH_BYTES * 16
         step = max(1, limit // (self._rows.itemsize * width * (size + count)))
         for start in range(0, episodes, step):
@@ -265,8 +292,8 @@ class Pool:
                 for of in (support, queries)
             )
             torch.bmm(x, x.mT, out=rows[here])
-            torch.bmm(f, x.mT, out=columns[here])
-        return rows, columns
+            torch.bmm(x, f.mT, out=columns[here])
+        return rows, columns.mT
 
 
 def _check_outliers(features: torch.Tensor, lengths: torch.Tensor) -> None:

@@ -42,12 +42,11 @@ def logistic(products: Products, report: Report | None = None) -> torch.Tensor:
     >>> logistic(Products.of(x, f, 2)).argmax(dim=2).tolist()
     [[0, 1]]
     """
-    centred = products.about_mean
     penalty = (2.0 if products.ways == 2 else 1.0) * products.factor**2
-    weights, intercepts, gradient_norms = _fit_logistic(centred.support, one_hot(products), penalty)
+    weights, intercepts, gradient_norms = _fit_logistic(products.centred_support[0], one_hot(products), penalty)
     if report:
         report(GRADIENT_NORM, gradient_norms)
-    return centred.cross @ weights + intercepts
+    return products.weighted(weights) + intercepts
 
 
 class _Vector(NamedTuple):

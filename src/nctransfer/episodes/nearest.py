@@ -41,7 +41,7 @@ def _centres(products: Products) -> tuple[torch.Tensor, torch.Tensor]:
         return products.cross, products.support.diagonal(dim1=1, dim2=2)
     blocks = products.support.view(-1, ways, shots, ways, shots)
     squares = blocks.diagonal(dim1=1, dim2=3).mean(dim=(1, 2))
-    return products.cross.view(*products.cross.shape[:2], ways, shots).mean(dim=3), squares
+    return products.cross.mT.reshape(-1, ways, shots, products.cross.shape[1]).mean(dim=2).mT, squares
 
 
 def cosine(products: Products) -> torch.Tensor:
@@ -102,7 +102,7 @@ def knn(products: Products) -> torch.Tensor:
     [[0, 1]]
     """
     scores = products.cross - products.support.diagonal(dim1=1, dim2=2)[:, None] / 2
-    return scores.view(*scores.shape[:2], products.ways, products.shots).amax(dim=3)
+    return scores.mT.reshape(-1, products.ways, products.shots, scores.shape[1]).amax(dim=2).mT
 
 
 def _euclidean(centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,7 +34,7 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
             believe that Galanti et al. (ICLR 2022) use it, but could not check the exponent.
 
     Returns:
-        The score of each query and class, ``(E, Q, w)``, float64.
+        The score of each query and class, ``(E, Q, w)``.
 
     Raises:
         SettingError: ``loo`` with one shot.
@@ -46,11 +46,11 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
     """
     import torch
 
-    centred, ways = products.about_mean, products.ways
+    ways = products.ways
     targets = one_hot(products) - 1 / ways  # (N, w), centred
-    kernel = centred.support.clone()
+    kernel = products.centred_support[0].clone()
     if penalty == "loo":
-        return centred.cross @ _by_leave_one_out(kernel, targets, products.shots)
+        return products.weighted(_by_leave_one_out(kernel, targets, products.shots))
     diagonal = kernel.diagonal(dim1=1, dim2=2)  # (E, N)
     if penalty == "paper":
         strength = torch.full_like(diagonal[:, 0], math.sqrt(len(targets)) * products.factor**2)
@@ -59,7 +59,7 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
     strength += _rounding(products)
     diagonal.add_(strength.where(strength > 0, 1)[:, None])
     weights = torch.cholesky_solve(targets.expand(len(kernel), -1, -1), torch.linalg.cholesky(kernel))
-    return centred.cross @ weights
+    return products.weighted(weights)
 
 
 def _rounding(products: Products) -> torch.Tensor:

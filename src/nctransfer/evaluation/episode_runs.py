@@ -213,7 +213,7 @@ class EpisodeRuns:
                     part = part.cut(shots)
                 products = self.pool(part)
                 for name in task.classifiers:
-                    chosen = CLASSIFIERS[name].scores(products, self.settings).argmax(dim=2).cpu()
+                    chosen = CLASSIFIERS[name].scores(products, self.settings).max(dim=2).indices.cpu()
                     found[shots, name][number].append(share_right(part, is_right(part, chosen)))
             done += len(batch)
             if self.progress is not None:
@@ -246,7 +246,7 @@ class EpisodeRuns:
         for name in self.plan.task.classifiers:
             run = runs[shots, name]
             start = time.perf_counter()
-            chosen = CLASSIFIERS[name].scores(products, self.settings, run.report).argmax(dim=2).cpu()
+            chosen = CLASSIFIERS[name].scores(products, self.settings, run.report).max(dim=2).indices.cpu()
             run.accuracies.append(tally.count(name, batch, chosen))
             run.seconds += drawing + cutting + time.perf_counter() - start
 
