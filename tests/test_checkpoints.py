@@ -649,9 +649,9 @@ def test_what_weakens_a_conclusion_is_said_once_before_anything_runs(
     """The target holds classes, and in the same split images, that the source has."""
     call = following.extract_to_store
 
-    def extract(*arguments: Any) -> Any:
+    def extract(*arguments: Any, **named: Any) -> Any:
         assert len(logged(caplog)) == 2
-        return call(*arguments)
+        return call(*arguments, **named)
 
     monkeypatch.setattr(following, "extract_to_store", extract)
     found = trajectory(MODEL, training, data, split="test", classes=["c1", *NEW], source_classes=TRAINED, **SMALL)

@@ -5,27 +5,27 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.checkpoints.files import find_checkpoints, steps
+from nctransfer.checkpoints.kept_measurements import KeptMeasurements
 from nctransfer.checkpoints.rehearsal import rehearse
-from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source, samples_of
+from nctransfer.checkpoints.samples import samples_by_source, samples_of
 from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.errors import BrokenImagesError, FeaturesError, SettingError, WeightsError, counted
 from nctransfer.evaluation.equal_episodes import drawn_by_ways, with_equal_episodes
-from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
-from nctransfer.store.extraction import extract_to_store
+from nctransfer.store.extraction import extract_to_store, wanted_images
 from nctransfer.store.pipeline import Runtime
 
 if TYPE_CHECKING:
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from nctransfer.checkpoints.samples import Sample
     from nctransfer.episodes.classifier import RidgePenalty
     from nctransfer.errors import NCTransferError, SettingError
-    from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.fewshot_task import Number
-    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
-    from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.sources.source import ImageSource
+    from nctransfer.store.extraction import WantedImages
+    from nctransfer.store.stored_set import StoredSet
 
 __all__ = ["follow", "trajectory"]
 
@@ -200,41 +199,52 @@ def follow(
     if request.layers is not None:
         raise SettingError("a trajectory measures the last layer only", "leave out --layers")
     warnings: dict[str, None] = {}
-    _warn(rehearse(samples, task, runtime.device), warnings)
-    collapse_of = _CollapseOf(store, request, samples_by_source(samples), runtime, skip_broken)
-    points: list[Point] = []
-    transform: Mapping[str, Any] = {}
     failed: dict[str, NCTransferError] = {}
-    again: list[Callable[[], FeatureSet]] = []
-    run = functools.partial(run_fewshot, task=task, device=runtime.device, for_comparison=True)
+    with store.listings_in_memory():
+        by_source = samples_by_source(samples)
+        images = {source: wanted_images(source, wanted.values()) for source, wanted in by_source.items()}
+        entries = {source: one.entries for source, one in images.items()}
+        _warn(rehearse(samples, task, runtime.device, entries), warnings)
+        measurements_of = _MeasurementsOf(store, request, by_source, images, runtime, task, skip_broken)
+        found = list(_measure(checkpoints, measurements_of, warnings, failed, progress))
+        if not found:
+            raise next(iter(failed.values()))
+        points = _on_equal_episodes(found)
+    return Trajectory(
+        model=request.model,
+        transform=found[-1][1].samples[TARGET][0].key.transform,
+        points=_with_steps(points),
+        failed={name: str(error) for name, error in failed.items()},
+        warnings=tuple(warnings),
+    )
+
+
+def _measure(
+    checkpoints: Sequence[Path],
+    measurements_of: _MeasurementsOf,
+    warnings: dict[str, None],
+    failed: dict[str, NCTransferError],
+    progress: Progress | None,
+) -> Iterator[tuple[Point, KeptMeasurements]]:
+    """Each checkpoint that can be measured; the errors of the others and new warnings are noted."""
+    points: list[Point] = []
     for number, (path, name) in enumerate(zip(checkpoints, _names(checkpoints), strict=True), 1):
         where = f"{name!r} ({number}/{len(checkpoints)})"
         tell = functools.partial(_tell, progress, where)
         try:
-            measured = collapse_of(path, tell)
+            measurements = measurements_of(path, tell)
+            compared = measurements.collapse()
         except (WeightsError, FeaturesError) as error:  # incomplete yet, or diverged: the others are still measured
             failed[name] = error
             log.warning("%s is left out: %s", where, error)
             continue
-        _warn(measured.collapse.warnings, warnings)
-        at_least = drawn_by_ways([point.fewshot for point in points])
-        result = run(measured.target, at_least=at_least, progress=tell)
+        _warn(compared.warnings, warnings)
+        result = measurements.fewshot(drawn_by_ways([point.fewshot for point in points]), progress=tell)
         same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
-        reports = measured.collapse.reports
-        points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=reports, fewshot=result))
-        transform = measured.transform
-        again.append(measured.read_target)
+        points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=compared.reports, fewshot=result))
         same = f" (the same weights as {same_as!r})" if same_as else ""
         log.info("%s: %s%s", where, _in_short(points[-1]), same)
-    if not points:
-        raise next(iter(failed.values()))
-    return Trajectory(
-        model=request.model,
-        transform=transform,
-        points=_with_steps(_on_equal_episodes(points, run, again)),
-        failed={name: str(error) for name, error in failed.items()},
-        warnings=tuple(warnings),
-    )
+        yield points[-1], measurements
 
 
 def _warn(found: Iterable[str], known: dict[str, None]) -> None:
@@ -245,15 +255,13 @@ def _warn(found: Iterable[str], known: dict[str, None]) -> None:
             log.warning("%s", warning)
 
 
-def _on_equal_episodes(
-    points: Sequence[Point], run: Callable[..., FewShotResult], readers: Sequence[Callable[[], FeatureSet]]
-) -> list[Point]:
-    """The points, each on as many episodes as the one that needs the most; their features are read again."""
+def _on_equal_episodes(found: Sequence[tuple[Point, KeptMeasurements]]) -> list[Point]:
+    """The points, each on as many episodes as the one that needs the most."""
     results = with_equal_episodes(
-        [point.fewshot for point in points],
-        lambda place, before, at_least: run(readers[place](), at_least=at_least, before=before),
+        [point.fewshot for point, _ in found],
+        lambda place, before, at_least: found[place][1].fewshot(at_least, before),
     )
-    return [replace(point, fewshot=result) for point, result in zip(points, results, strict=True)]
+    return [replace(point, fewshot=result) for (point, _), result in zip(found, results, strict=True)]
 
 
 def _with_steps(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -261,48 +269,40 @@ def _with_steps(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(replace(point, step=step) for point, step in zip(points, found, strict=True))
 
 
-class _Measured(NamedTuple):
-    """The features of the target under one checkpoint, the collapse of every sample, and what was done to images."""
-
-    target: FeatureSet
-    read_target: Callable[[], FeatureSet]
-    collapse: CollapseComparison
-    transform: Mapping[str, Any]
-
-
 @dataclass(frozen=True)
-class _CollapseOf:
-    """Runs one checkpoint after another over all samples, and measures their collapse."""
+class _MeasurementsOf:
+    """Runs one checkpoint after another over all samples."""
 
     store: FeatureStore
     request: BackboneRequest
     sources: Mapping[ImageSource, Mapping[str, Selection]]
+    images: Mapping[ImageSource, WantedImages]
     runtime: Runtime
+    task: FewShotTask
     skip_broken: bool
 
-    def __call__(self, path: Path, progress: Progress) -> _Measured:
-        """Extract features with one checkpoint, and measure their collapse.
+    def __call__(self, path: Path, progress: Progress) -> KeptMeasurements:
+        """Extract features with one checkpoint.
 
         Raises:
             WeightsError: The checkpoint cannot be read.
             FeaturesError: Its features are not finite.
             BrokenImagesError: Images cannot be read.
         """
-        sets: dict[str, FeatureSet] = {}
-        readers: dict[str, Callable[[], FeatureSet]] = {}
+        found: dict[str, tuple[StoredSet, Selection]] = {}
+        is_whole = True
         request = replace(self.request, checkpoint=path)
         for source, wanted in self.sources.items():
             first, *others = wanted.values()
-            report = extract_to_store(self.store, request, source, first, self.runtime, progress, others)
+            images = self.images[source]
+            report = extract_to_store(self.store, request, source, first, self.runtime, progress, others, images=images)
             if report.has_diverged:
                 raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
             if report.failed and not self.skip_broken:
                 raise BrokenImagesError(report.failed, report.samples)
-            readers |= {sample: functools.partial(report.stored.read, one) for sample, one in wanted.items()}
-            sets |= {sample: readers[sample]() for sample in wanted}
-        return _Measured(
-            sets[TARGET], readers[TARGET], collapse_of_samples(sets, self.runtime.device), report.stored.key.transform
-        )
+            is_whole = is_whole and not report.failed
+            found |= {sample: (report.stored, selection) for sample, selection in wanted.items()}
+        return KeptMeasurements(samples=found, task=self.task, device=self.runtime.device, is_whole=is_whole)
 
 
 def _tell(progress: Progress | None, where: str, stage: str, done: int, total: int) -> None:

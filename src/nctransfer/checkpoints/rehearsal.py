@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.checkpoints.samples import collapse_of_samples, samples_by_source
@@ -14,11 +14,17 @@ from nctransfer.features.feature_set import FeatureSet
 if TYPE_CHECKING:
     from nctransfer.checkpoints.samples import Sample
     from nctransfer.evaluation.fewshot_task import FewShotTask
+    from nctransfer.sources.source import ImageEntry, ImageSource
 
 __all__ = ["rehearse"]
 
 
-def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cpu") -> tuple[str, ...]:
+def rehearse(
+    samples: Mapping[str, Sample],
+    task: FewShotTask,
+    device: str = "cpu",
+    entries: Mapping[ImageSource, Sequence[ImageEntry]] | None = None,
+) -> tuple[str, ...]:
     """Check with the labels alone that :func:`follow` can measure the samples, before images go through a backbone.
 
     In place of features, each image has a number of its own, so that images in two samples are noticed.
@@ -27,6 +33,7 @@ def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cp
         samples: The samples that :func:`follow` would measure.
         task: The few-shot task on the target.
         device: Where to compute.
+        entries: The images of each source, if they have been listed before.
 
     Returns:
         What weakens a conclusion from the samples, see :func:`~nctransfer.neural_collapse.comparisons.compare_samples`.
@@ -37,9 +44,8 @@ def rehearse(samples: Mapping[str, Sample], task: FewShotTask, device: str = "cp
     sets: dict[str, FeatureSet] = {}
     before = 0  # the images of earlier sources
     for source, wanted in samples_by_source(samples).items():
-        columns = [
-            list(column) for column in zip(*((one.id, one.label, one.split) for one in source.list()), strict=True)
-        ]
+        listed = source.list() if entries is None else entries[source]
+        columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in listed), strict=True)]
         for name, selection in wanted.items():
             rows = selection.apply(*columns)
             info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)

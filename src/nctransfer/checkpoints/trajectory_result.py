@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from nctransfer.neural_collapse.registry import correlated_measures
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from nctransfer.evaluation.fewshot_results import FewShotResult, RowKey
     from nctransfer.evaluation.multiple_comparisons import Verdict
@@ -144,9 +147,9 @@ class Trajectory(ShownInNotebooks):
         See :func:`rank_correlations`.
         """
         row = self.points[0].fewshot.rows[number]
-        frame = self.to_frame()
-        column = f"{row.classifier}_{row.ways}way_{row.shots}shot"
-        return rank_correlations(frame[frame["same_as"].isna()], column)
+        rows = [point.to_row() for point in self.distinct]
+        columns = {name: [one[name] for one in rows] for name in rows[0]}
+        return _correlations(columns, f"{row.classifier}_{row.ways}way_{row.shots}shot", correlated_measures())
 
     def to_dict(self) -> dict[str, Any]:
         """The trajectory as a dictionary for JSON."""
@@ -223,14 +226,31 @@ def rank_correlations(
     >>> rank_correlations(pd.DataFrame({"cdnv": [3.0, 2.0, 1.0], "acc": [0.2, 0.3, 0.5]}), "acc", ["cdnv"])
     {'cdnv': -1.0}
     """
-    import math
+    return _correlations(frame, accuracy, correlated_measures() if measures is None else measures)
 
-    import pandas as pd
 
+def _correlations(
+    columns: Mapping[str, Iterable[Any]] | pd.DataFrame, accuracy: str, measures: Sequence[str]
+) -> dict[str, float | None]:
+    import numpy as np
+
+    numbers = {
+        name: np.array([math.nan if one is None else float(one) for one in columns[name]], np.float64)
+        for name in (*measures, accuracy)
+    }
     found: dict[str, float | None] = {}
-    for name in correlated_measures() if measures is None else measures:
-        pairs = frame[[name, accuracy]].apply(pd.to_numeric).dropna()
-        varies = len(pairs) > 2 and all(pairs[column].nunique() > 1 for column in pairs)
-        value = float(pairs[name].corr(pairs[accuracy], method="spearman")) if varies else math.nan
-        found[name] = None if math.isnan(value) else round(value, 12)
+    for name in measures:
+        pair = np.stack([numbers[name], numbers[accuracy]])
+        ranks = np.stack([_ranks(values) for values in pair[:, ~np.isnan(pair).any(axis=0)]])
+        varies = ranks.shape[1] > 2 and bool((ranks.max(axis=1) > ranks.min(axis=1)).all())
+        found[name] = round(float(np.asarray(np.corrcoef(ranks))[0, 1]), 12) if varies else None
     return found
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each value from 1; equal values have the mean of their ranks."""
+    import numpy as np
+
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = np.take(counts.cumsum() - (counts - 1) / 2, places)
+    return ranks

@@ -40,10 +40,12 @@ def show(name: SetArgument, output: OutputOptions) -> None:
     with Terminal(output) as terminal:
         from nctransfer.report.store_sheets import set_sheet
         from nctransfer.store.cache_folder import FeatureStore
+        from nctransfer.store.kept_results import KeptResults
 
-        manifest = FeatureStore(output.cache_dir).find(name).manifest()
-        data = manifest.to_dict()
-        terminal.show([set_sheet(manifest)], data, [data])
+        stored = FeatureStore(output.cache_dir).find(name)
+        manifest, results = stored.manifest(), KeptResults(stored).size()
+        data = {**manifest.to_dict(), "results": results.number, "result_bytes": results.bytes}
+        terminal.show([set_sheet(manifest, results)], data, [data])
 
 
 @examples("nctransfer cache verify")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["fewshot", "run_fewshot"]
+__all__ = ["fewshot", "run_fewshot", "say_what_is_odd"]
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def run_fewshot(
         tell = functools.partial(_tell, progress, number, len(plan.specs), task.episodes)
         drawn = RunResult.of(before, spec.ways) if before is not None else None
         found[spec.ways] = runs(spec, tell, (at_least or {}).get(spec.ways, 0), drawn)
-        _note_fewer(task, spec, len(found[spec.ways].classes))
+        _note_fewer(task, spec.ways, len(found[spec.ways].classes))
     result = FewShotResult(
         features=features.describe(),
         rows=(),
@@ -226,18 +226,26 @@ def _with_theory_of(old: FewShotRow, new: FewShotRow) -> FewShotRow:
     return replace(new, expected_accuracy=old.expected_accuracy, bounds=old.bounds, undefined=why | dict(new.undefined))
 
 
-def _note_fewer(task: FewShotTask, spec: EpisodeSpec, drawn: int) -> None:
+def say_what_is_odd(result: FewShotResult) -> None:
+    """Log what :func:`run_fewshot` logged when it computed a result."""
+    for warning in result.warnings:
+        log.warning("%s", warning)
+    for ways, classes in result.drawn.items():
+        _note_fewer(result.task, ways, len(classes))
+
+
+def _note_fewer(task: FewShotTask, ways: int, drawn: int) -> None:
     if drawn == task.episodes:
         return
     if task.interval == "disjoint":
         log.warning(
             "%d-way: %s, as no two may share a sample; %s were asked for",
-            spec.ways,
+            ways,
             counted(drawn, "episode"),
             f"{task.episodes:,}",
         )
     else:
-        log.info("%d-way: %s reach the precision of %g points", spec.ways, counted(drawn, "episode"), task.precision)
+        log.info("%d-way: %s reach the precision of %g points", ways, counted(drawn, "episode"), task.precision)
 
 
 def _tell(progress: Progress | None, number: int, of: int, episodes: int, done: int) -> None:

@@ -73,8 +73,8 @@ def sets_sheet(sets: Sequence[Manifest], root: str) -> Sheet:
     )
 
 
-def set_sheet(stored: Manifest) -> Sheet:
-    """One stored set."""
+def set_sheet(stored: Manifest, results: tuple[int, int] = (0, 0)) -> Sheet:
+    """One stored set, and the number and the bytes of the results that are kept with it."""
     key = stored.key
     transform = ", ".join(f"{name} {value}" for name, value in key.transform.items())
     facts = {
@@ -88,6 +88,7 @@ def set_sheet(stored: Manifest) -> Sheet:
         "computed": f"{key.dtype}, stored as {key.store_dtype}",
         "columns": ", ".join(f"{name} ({dim})" for name, dim in stored.columns.items()),
         "rows": f"{stored.rows:,} in {counted(len(stored.parts), 'part')}, {stored.bytes / 2**20:,.1f} MiB",
+        **({"results": f"{results[0]:,} kept, {results[1] / 2**10:,.0f} KiB"} if results[0] else {}),
         "folder": str(stored.rows_path),
     }
     return Sheet(

@@ -4,6 +4,7 @@
 
     <cache>/features/<model>-<key>/<source>/manifest.json     the parts that are whole
                                             /rows/part-*.parquet
+                                            /results/*.json   results that were computed from it
                                    head.safetensors           the backbone's linear classifier, if it has one
            /sources/<source>.parquet                          the listing: id, class, split, digest
            /keys/<request>.json                               the key that a request led to
@@ -26,8 +27,8 @@ read the manifest once and stay with the parts that it lists (see :mod:`nctransf
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class FeatureStore:
 
         chosen = root or os.environ.get("NCTRANSFER_CACHE") or platformdirs.user_cache_dir("nctransfer")
         self.root = Path(chosen).expanduser().absolute()
+        self._listings: dict[str, tuple[tuple[int, ...], dict[str, Listed]]] | None = None
 
     # Sets
 
@@ -163,7 +165,22 @@ class FeatureStore:
 
     def listing(self, source_id: str) -> dict[str, Listed]:
         """The images of a source by id, as last listed; empty if it never was."""
-        return load_listing(self._listing_file(source_id))
+        path = self._listing_file(source_id)
+        if self._listings is None:
+            return load_listing(path)
+        stamp = _stamp(path)
+        if source_id not in self._listings or self._listings[source_id][0] != stamp:
+            self._listings[source_id] = (stamp, load_listing(path))
+        return self._listings[source_id][1]
+
+    @contextmanager
+    def listings_in_memory(self) -> Iterator[None]:
+        """Within the context, a listing is read again only if its file has changed: for many sets of one source."""
+        before, self._listings = self._listings, {} if self._listings is None else self._listings
+        try:
+            yield
+        finally:
+            self._listings = before
 
     def save_listing(self, source_id: str, listing: Sequence[Listed]) -> dict[str, Listed]:
         """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
@@ -171,6 +188,15 @@ class FeatureStore:
 
     def _listing_file(self, source_id: str) -> Path:
         return self.root / "sources" / f"{source_id}.parquet"
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def load_features(

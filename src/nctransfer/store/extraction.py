@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry, ImageSource
     from nctransfer.store.extraction_report import ExtractionReport
 
-__all__ = ["extract", "extract_to_store"]
+__all__ = ["WantedImages", "extract", "extract_to_store", "wanted_images"]
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,30 @@ def extract(
     return report.stored.read(report.selection)
 
 
+class WantedImages(NamedTuple):
+    """All images that a source lists, and those among them that are wanted."""
+
+    entries: Sequence[ImageEntry]
+    chosen: Sequence[ImageEntry]
+
+
+def wanted_images(source: ImageSource, selections: Iterable[Selection]) -> WantedImages:
+    """List a source, and select images.
+
+    Args:
+        source: The images.
+        selections: An image is wanted if one of them takes it.
+
+    Raises:
+        DataError: The source cannot be listed.
+        FeaturesError: A selection takes no image.
+    """
+    entries = source.list()
+    columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
+    rows = {row for wanted in selections for row in wanted.apply(*columns).tolist()}
+    return WantedImages(entries, [entries[row] for row in sorted(rows)])
+
+
 def extract_to_store(
     store: FeatureStore,
     request: BackboneRequest,
@@ -111,6 +135,7 @@ def extract_to_store(
     progress: Progress | None = None,
     also: Sequence[Selection] = (),
     rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
+    images: WantedImages | None = None,
 ) -> ExtractionReport:
     """Extract wanted images that are not stored yet. Images that cannot be read are reported, not raised.
 
@@ -124,6 +149,7 @@ def extract_to_store(
         also: Further selections, whose images go through the backbone in the same pass; the numbers of the report
             count their images too.
         rehearse: Called with the wanted images before any of them runs; an error that it raises ends the extraction.
+        images: What :func:`wanted_images` gives for these selections, if it is known already.
 
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
@@ -131,13 +157,10 @@ def extract_to_store(
     tell = progress or (lambda *_: None)
     if runtime.device not in ("auto", "cpu"):
         pick_device(runtime.device)  # an unknown device is an error even if no image has to be run
-    entries = source.list()
+    entries, chosen = images or wanted_images(source, (selection, *also))
     log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
-    columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
-    rows = {row for wanted in (selection, *also) for row in wanted.apply(*columns).tolist()}
-    chosen = [entries[row] for row in sorted(rows)]
     if rehearse is not None:
         rehearse(chosen)
     task = Task(source=source, entries=entries, chosen=chosen, selection=selection, runtime=runtime, tell=tell)

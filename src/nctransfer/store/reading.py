@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.feature_key import FEATURE
+from nctransfer.backbones.feature_key import FEATURE, json_digest
 from nctransfer.errors import FeaturesError, reason_of
 from nctransfer.features.feature_set import FeatureSet, coded, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
@@ -108,6 +108,16 @@ class Snapshot:
             images=found.image_digests[torch.from_numpy(order)],
             places=torch.from_numpy(places[order]),
         )
+
+    def digest(self, selection: Selection | None = None) -> str:
+        """A digest of everything that :meth:`read` depends on: the key, the wanted images, and the parts to the bit."""
+        listed = self.listing
+        chosen = (selection or Selection()).apply(
+            [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
+        )
+        images = [(one.id, one.label, one.split, one.digest) for one in map(listed.__getitem__, chosen.tolist())]
+        parts = [(name, part.sha256) for name, part in self.manifest.parts.items()]
+        return json_digest([asdict(self.manifest.key), parts, images], 32)
 
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
         """The wanted images that are stored with these columns, and where the row of each is."""

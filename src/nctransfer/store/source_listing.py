@@ -23,7 +23,9 @@ class SourceListing:
         self._task = task
         self._saved = store.listing(task.source.id)
         self._rows = {
-            entry.id: Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
+            entry.id: old
+            if old and old[:5] == entry
+            else Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
             for entry in task.entries
             for old in [self._saved.get(entry.id)]
         }
