@@ -30,7 +30,16 @@ from nctransfer.checkpoints.following import follow, trajectory
 from nctransfer.checkpoints.rehearsal import rehearse
 from nctransfer.checkpoints.samples import samples_of
 from nctransfer.checkpoints.trajectory_result import Trajectory, rank_correlations
-from nctransfer.errors import BrokenImagesError, DataError, EpisodeError, FeaturesError, ModelError, WeightsError
+from nctransfer.errors import (
+    BrokenImagesError,
+    DataError,
+    EpisodeError,
+    FeaturesError,
+    ModelError,
+    NCTransferError,
+    SettingError,
+    WeightsError,
+)
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.evaluation.fewshot_comparison import find_possible_bests
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -614,13 +623,19 @@ def test_data_that_are_not_there(training: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"ways": 50}, {"shots": 30}, {"queries": 7}, {"classifiers": "oracle"}, {"episodes": 1}, {"ways": ()}],
+    ("wrong", "error"),
+    [
+        *(({name: value}, EpisodeError) for name, value in {"ways": 50, "shots": 30, "queries": 7}.items()),
+        *(
+            ({name: value}, SettingError)
+            for name, value in {"classifiers": "oracle", "episodes": 1, "ways": ()}.items()
+        ),
+    ],
 )
 def test_a_task_that_the_data_cannot_give_is_said_before_anything_runs(
-    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any]
+    training: Path, data: Path, ran: Callable[[], int], wrong: dict[str, Any], error: type[NCTransferError]
 ) -> None:
-    with pytest.raises(EpisodeError):
+    with pytest.raises(error):
         trajectory(MODEL, training, data, split="test", **{**SMALL, **wrong})
     assert ran() == 0
 

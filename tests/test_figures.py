@@ -17,7 +17,7 @@ from PIL import Image
 
 from messages import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, SettingError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.neural_collapse.collapse_report import CollapseReport
@@ -133,7 +133,7 @@ def test_a_known_format_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run.jpg", "run", "run.svg.gz", ".svg", "svg"])
 def test_an_unknown_format_is_refused(name: str) -> None:
-    with raises(FeaturesError, repr(name), hint=[".svg", ".png", ".pdf"]):
+    with raises(SettingError, repr(name), hint=[".svg", ".png", ".pdf"]):
         check_figure(Path(name))
 
 
