@@ -105,8 +105,9 @@ def test_expect_in_every_format(one: Path) -> None:
         shown = done(*words, "--format", name).stdout
         assert shows(shown.splitlines()[0], "ncc")
         for row in rows:
-            text = f"{row['accuracy'] * 100:.2f}" + (f" ± {row['ci95'] * 100:.2f}" if row["ci95"] else "")
-            assert text in shown
+            assert row["exact"] == (row["shots"] == 1)
+            behind = "exact" if row["exact"] else f"± {row['ci95'] * 100:.2f}"
+            assert f"{row['accuracy'] * 100:.2f} {behind}" in shown
         assert {"2-way", "5-way"} <= set(re.findall(r"\d-way", shown))
         assert any(shows(line, "resampled", 150) for line in shown.splitlines())
     assert any(shows(line, "normal", 150) for line in done(*words, "--method", "normal").stdout.splitlines())

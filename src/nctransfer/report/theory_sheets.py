@@ -34,11 +34,11 @@ def expected_sheet(found: ExpectedAccuracies) -> Sheet:
         [[str(number), *(cell(cells[size, number]) for size in ways)] for number in shots],
         about_features(found.features)
         | {"method": f"{first.method}, {first.queries:,} queries, {found.seconds:.1f} s"},
-        "In %: the mean over all episodes, without drawing one; "
+        "In %: the mean over all episodes, without drawing one"
         + (
-            "± 95% interval of the computation, which has no error where it is exact."
+            ". The ± is the 95% interval of the computation; exact values have none."
             if first.method == "resampled"
-            else "computed from moments."
+            else ", computed from moments."
         ),
         tuple(Bar(f"{row.ways}-way", counted(row.shots, "shot"), row.accuracy) for row in _by_ways(found.rows)),
     )
