@@ -87,7 +87,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways to inner products, whichever the set's size would choose."""
     size = 2**30 if request.param == "gram" else 0
     monkeypatch.setattr(
-        Pool, "prepare", lambda pool, *_: size and setattr(pool, "_gram", inner_products._gram(pool._rows))
+        Pool, "prepare", lambda pool, *_, **__: size and setattr(pool, "_gram", inner_products._gram(pool._rows))
     )
     return request.param
 

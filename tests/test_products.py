@@ -10,7 +10,9 @@ from clusters import normal_classes, set_of
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample
+from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
 
 FIELDS = ("support", "cross", "squares", "with_point")
@@ -243,3 +245,37 @@ def test_the_factor_stays_with_the_products():
     for found in (products.cut(2), products.about_mean, products.about_origin, products.cut(2).about_mean):
         assert found.factor == products.factor
     assert Products.of(*some(), 3).factor == 1
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CLASSIFIERS.items() if entry.by_centres])
+@pytest.mark.parametrize("shots", [1, 4])
+def test_centres_take_the_place_of_the_support(name: str, shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = gaussian(offset=0.3, dtype="float64")
+    pool = pool_of(features, looked_up=False, monkeypatch=monkeypatch)
+    episodes = episodes_of(features, shots=shots)
+    found = pool(episodes, by_centres=True)
+    assert found.support.shape == (7, 3, 3)
+    expected = CLASSIFIERS[name].scores(pool(episodes))
+    torch.testing.assert_close(CLASSIFIERS[name].scores(found), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_task_of_centres_alone_has_the_accuracies_of_the_whole_support(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 0)
+    features, task = gaussian(), {"shots": (1, 3), "queries": 5, "episodes": 50, "theory": False, "device": "cpu"}
+    alone = fewshot(features, 3, classifiers=("ncc", "cosine"), **task)
+    beside = fewshot(features, 3, classifiers=("ncc", "cosine", "ridge"), **task)
+    for key, values in alone.accuracies.items():
+        assert torch.equal(values, beside.accuracies[key])
+
+
+@pytest.mark.parametrize("size", [1, 1000, 2**20])
+def test_large_episodes_are_looked_up_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = gaussian()
+    pool = pool_of(features, looked_up=True, monkeypatch=monkeypatch)
+    episodes = episodes_of(features)
+    expected = pool(episodes)
+    monkeypatch.setattr(inner_products, "LARGE_SUPPORT", 12)
+    monkeypatch.setattr(inner_products, "LOOKED_UP_BYTES", size)
+    found = pool(episodes)
+    assert torch.equal(found.support, expected.support)
+    assert torch.equal(found.cross, expected.cross)

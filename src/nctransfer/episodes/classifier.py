@@ -95,6 +95,8 @@ class Classifier:
         expected: How its expected accuracy is computed; ``None`` if there is no such form.
         has_theory: Whether it is nearest class centre by Euclidean distance on the features as they are, which the
             error bounds and the normal approximation of the expected accuracy describe.
+        by_centres: Whether the scores depend on the support through its class centres only, so that they are the same
+            for one support sample per class that lies there.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Classifier:
     reports: tuple[str, ...] = ()
     expected: ExpectedForm | None = None
     has_theory: bool = False
+    by_centres: bool = False
 
     def scores(
         self, products: Products, settings: ClassifierSettings | None = None, report: Report | None = None

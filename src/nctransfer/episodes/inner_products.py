@@ -6,6 +6,7 @@ Shapes: n rows of width d in the pool; E episodes with w classes, N support samp
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "Products", "one_hot", "prepared"]
 
 GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is computed
-GATHERED_BYTES = 8 * 2**20  # features gathered at a time, so that they stay in the cache of the processor
+GATHERED_BYTES = 2 * 2**20  # features gathered at a time, so that they stay in the cache of the processor
 OUTLYING = 1e6  # times a typical distance of two samples, where float32 begins to lose it
-BATCH_BYTES = 32 * 2**20  # inner products of a batch of episodes
+LARGE_SUPPORT = 200  # support samples of an episode, from which its inner products are looked up by themselves
+LOOKED_UP_BYTES = 2**20  # rows of all inner products copied at a time, so that they stay in the cache
+BATCH_BYTES = 8 * 2**20  # inner products of a batch of episodes
 
 
 @dataclass(eq=False, kw_only=True)
@@ -232,42 +235,59 @@ class Pool:
         """Whether all inner products have been computed."""
         return self._gram is not None
 
-    def prepare(self, specs: Sequence[EpisodeSpec], episodes: int, most: int) -> None:
+    def prepare(self, specs: Sequence[EpisodeSpec], episodes: int, most: int, *, by_centres: bool = False) -> None:
         """Compute all inner products at once if that is less work than computing those of each episode.
 
         Args:
             specs: The episodes of each number of ways.
             episodes: The number of episodes of each.
             most: Queries per class, if all samples that are not in the support are queries.
+            by_centres: Whether only the class centres of the support are multiplied.
         """
         size = len(self._rows)
         work = 0.0  # in units of one inner product within a large matrix product; measured on two cores
         for spec in specs:
             support, queries = spec.ways * spec.shots, spec.ways * (spec.queries or most)
-            work += episodes * (support + queries) * (1.7 * support + 10)
+            work += episodes * (support + queries) * (1.7 * (spec.ways if by_centres else support) + 10)
         if size * size * self._rows.itemsize <= GRAM_BYTES and 0.65 * size * size <= work:
             self._gram = _gram(self._rows)
 
     def batch(self, spec: EpisodeSpec, queries: int) -> int:
         """The number of episodes per batch, with this number of queries per class."""
         support = spec.ways * spec.shots
-        return max(1, BATCH_BYTES // (self._rows.itemsize * support * (support + spec.ways * queries)))
+        limit = BATCH_BYTES if self.device.type == "cpu" else BATCH_BYTES * 4
+        return max(1, limit // (self._rows.itemsize * support * (support + spec.ways * queries)))
 
-    def __call__(self, episodes: Episodes) -> Products:
-        """The inner products of some episodes."""
+    def __call__(self, episodes: Episodes, *, by_centres: bool = False) -> Products:
+        """The inner products of some episodes.
+
+        Args:
+            episodes: The episodes.
+            by_centres: Whether the class centres of the support take its place, as if there were one shot.
+        """
         support, queries = (rows.flatten(1).to(self.device) for rows in (episodes.support, episodes.queries))
-        rows, columns = (self._gathered if self._gram is None else self._looked_up)(support, queries)
+        averaged = episodes.support.shape[2] if by_centres else 1
+        if self._gram is None or averaged > 1:
+            rows, columns = self._gathered(support, queries, averaged)
+        else:
+            rows, columns = self._looked_up(support, queries)
         return Products(
             support=rows,
             cross=columns,
             ways=episodes.classes.shape[1],
             squares=self._squares[queries],
-            with_point=(self._with_mean[support], self._with_mean[queries], self._mean_square),
+            with_point=(
+                self._with_mean[support].view(len(support), -1, averaged).mean(dim=2),
+                self._with_mean[queries],
+                self._mean_square,
+            ),
             factor=self._factor,
         )
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None
+        if self.device.type == "cpu" and support.shape[1] >= LARGE_SUPPORT:
+            return self._looked_up_by_episode(self._gram, support, queries)
         flat, width = self._gram.view(-1), len(self._gram)
         support, queries = support.int(), queries.int()  # places in a matrix of GRAM_BYTES are below 2³¹
 
@@ -277,20 +297,40 @@ class Pool:
 
         return at(support), at(queries).mT
 
-    def _gathered(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _looked_up_by_episode(
+        self, gram: torch.Tensor, support: torch.Tensor, queries: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the matrix are copied first, some at a time, then their columns: faster where episodes are large."""
+        import torch
+
+        (episodes, size), count = support.shape, queries.shape[1]
+        rows, columns = gram.new_empty(episodes, size, size), gram.new_empty(episodes, size, count)
+        step = max(1, LOOKED_UP_BYTES // (gram.itemsize * len(gram)))
+        for e, start in itertools.product(range(episodes), range(0, size, step)):
+            here = slice(start, start + step)
+            some = gram.index_select(0, support[e, here])
+            for of, out in ((support, rows), (queries, columns)):
+                torch.gather(some, 1, of[e].expand(len(some), -1), out=out[e, here])
+        return rows, columns.mT
+
+    def _gathered(
+        self, support: torch.Tensor, queries: torch.Tensor, averaged: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the rows of features; each ``averaged`` successive support samples are replaced by their mean."""
         import torch
 
         width = self._rows.shape[1]
-        episodes, size, count = len(support), support.shape[1], queries.shape[1]
+        episodes, size, count = len(support), support.shape[1] // averaged, queries.shape[1]
         rows, columns = self._rows.new_empty(episodes, size, size), self._rows.new_empty(episodes, size, count)
-        limit = GATHERED_BYTES if self.device.type == "cpu" else BATCH_BYTES * 16
-        step = max(1, limit // (self._rows.itemsize * width * (size + count)))
+        limit = GATHERED_BYTES if self.device.type == "cpu" else BATCH_BYTES * 64
+        step = max(1, limit // (self._rows.itemsize * width * (support.shape[1] + count)))
         for start in range(0, episodes, step):
             here = slice(start, start + step)
             x, f = (
                 self._rows.index_select(0, of[here].reshape(-1)).view(-1, of.shape[1], width)
                 for of in (support, queries)
             )
+            x = x if averaged == 1 else x.view(len(x), size, averaged, width).mean(dim=2)
             torch.bmm(x, x.mT, out=rows[here])
             torch.bmm(x, f.mT, out=columns[here])
         return rows, columns.mT

@@ -135,12 +135,14 @@ NCC = Classifier(
     meaning="nearest class centre",
     expected=ExpectedForm(linear=_euclidean, from_products=_euclidean_from_products),
     has_theory=True,
+    by_centres=True,
 )
 COSINE = Classifier(
     name="cosine",
     function=cosine,
     meaning="nearest class centre by cosine",
     expected=ExpectedForm(linear=_by_cosine, is_translation_invariant=False, from_products=_cosine_from_products),
+    by_centres=True,
 )
 SIMPLESHOT = Classifier(
     name="simpleshot",

@@ -16,7 +16,7 @@ from nctransfer.episodes.ridge import RIDGE
 from nctransfer.errors import SettingError, did_you_mean
 from nctransfer.registry import Registry
 
-__all__ = ["CLASSIFIERS", "choose_classifiers", "reported_names"]
+__all__ = ["CLASSIFIERS", "choose_classifiers", "only_centres", "reported_names"]
 
 _OWN = (RIDGE, NCC, COSINE, SIMPLESHOT, LOGISTIC, KNN)
 CLASSIFIERS: Registry[Classifier] = Registry("nctransfer.classifiers", Classifier, _OWN)
@@ -41,6 +41,11 @@ def choose_classifiers(names: Iterable[str]) -> tuple[str, ...]:
             f"{did_you_mean(unknown[0], CLASSIFIERS)} choose --classifier from {', '.join(CLASSIFIERS)} or all".strip(),
         )
     return chosen
+
+
+def only_centres(chosen: Iterable[str]) -> bool:
+    """Whether all of these classifiers depend on the support through its class centres only."""
+    return all(CLASSIFIERS[name].by_centres for name in chosen)
 
 
 def reported_names(chosen: Iterable[str]) -> tuple[str, ...]:

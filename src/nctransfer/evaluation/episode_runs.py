@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
-from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.stopping import LEAST, StoppingRule, inflation, sizes
@@ -139,7 +139,7 @@ class EpisodeRuns:
         done, start = len(before.classes) if before else 0, time.perf_counter()
         rule, ends = self._rule(spec), self._ends(spec, max(at_least, done + 1))
         for batch in self._batches(spec, done, ends):
-            products = self.pool(batch)
+            products = None if self._by_centres else self.pool(batch)
             drawing = time.perf_counter() - start
             for shots in task.shots:
                 self._classify(products, batch, shots, runs, tallies[shots], drawing)
@@ -160,6 +160,11 @@ class EpisodeRuns:
             counts = {key: before.counts[key].plus(more) for key, more in counts.items()}
         left_out = before.left_out if before else self._left_out(spec)
         return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=left_out)
+
+    @property
+    def _by_centres(self) -> bool:
+        """Whether class centres are multiplied in place of support samples."""
+        return not self.pool.has_gram and only_centres(self.plan.task.classifiers)
 
     def _population(self, spec: EpisodeSpec) -> Interval:
         """The population that the episodes are to tell of."""
@@ -211,7 +216,7 @@ class EpisodeRuns:
                 part = without(with_shots(batch, shots), tenth == number)
                 if part.is_query is not None:
                     part = part.cut(shots)
-                products = self.pool(part)
+                products = self.pool(part, by_centres=self._by_centres)
                 for name in task.classifiers:
                     chosen = CLASSIFIERS[name].scores(products, self.settings).max(dim=2).indices.cpu()
                     found[shots, name][number].append(share_right(part, is_right(part, chosen)))
@@ -222,7 +227,7 @@ class EpisodeRuns:
 
     def _classify(
         self,
-        products: Products,
+        products: Products | None,
         batch: Episodes,
         shots: int,
         runs: dict[Key, ClassifierRun],
@@ -232,7 +237,8 @@ class EpisodeRuns:
         """Classify the queries of a batch by every classifier with one number of shots.
 
         Args:
-            products: The inner products of the batch, for the largest number of shots.
+            products: The inner products of the batch, for the largest number of shots; ``None`` if class centres are
+                multiplied, which differ between numbers of shots.
             batch: The episodes.
             shots: The number of shots.
             runs: What was found so far, to which this is added.
@@ -240,7 +246,8 @@ class EpisodeRuns:
             drawing: The time that drawing the batch and its inner products took.
         """
         start = time.perf_counter()
-        products, batch = products.cut(shots), batch.cut(shots)
+        batch = batch.cut(shots)
+        products = self.pool(batch, by_centres=True) if products is None else products.cut(shots)
         cutting = time.perf_counter() - start
         tally.ask(batch)
         for name in self.plan.task.classifiers:

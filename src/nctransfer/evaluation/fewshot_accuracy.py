@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.inner_products import Pool, prepared
-from nctransfer.episodes.registry import reported_names
+from nctransfer.episodes.registry import only_centres, reported_names
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.episode_runs import EpisodeRuns, RunResult
 from nctransfer.evaluation.fewshot_plan import plan_episodes
@@ -183,7 +183,9 @@ def _pool(plan: Plan, rows: torch.Tensor, device: str) -> Pool:
     """The inner products of the features: all at once, or of the rows of each episode, whichever is less work."""
     pool = Pool(rows, device)
     if plan.task.interval != "disjoint":
-        pool.prepare(plan.specs, plan.task.episodes, int((plan.query_set or plan.features).counts.max()))
+        most = int((plan.query_set or plan.features).counts.max())
+        by_centres = only_centres(plan.task.classifiers)
+        pool.prepare(plan.specs, plan.task.episodes, most, by_centres=by_centres)
     log.debug("inner products: %s", "all at once, looked up" if pool.has_gram else "of the rows of each episode")
     return pool
 
