@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nctransfer as nct
@@ -147,14 +147,15 @@ def test_samples_of_the_source_are_kept_too(home: Path, computed: Callable[[], l
 
 
 def test_a_new_checkpoint_alone_is_measured(home: Path, computed: Callable[[], list[str]]) -> None:
-    first = follow(home)
+    first = follow(home, theory=False)
     computed()
     run = home / "more"
     shutil.copytree(home / "run", run)
     from safetensors.torch import save_file
 
     save_file(tiny.state_of(MODEL, 3), run / "epoch-3.safetensors")
-    found = nct.trajectory(MODEL, run, home.joinpath("data").resolve(), img_size=32, cache_dir=home / "cache", **TASK)
+    options = {"img_size": 32, "cache_dir": home / "cache", "theory": False, **TASK}
+    found = nct.trajectory(MODEL, run, home.joinpath("data").resolve(), **options)
     assert computed() == ["collapse_of_samples", "run_fewshot"]
     assert untimed([one.fewshot.to_dict() for one in found.points[:2]]) == untimed(
         [one.fewshot.to_dict() for one in first.points]
@@ -184,7 +185,7 @@ def test_every_field_of_a_task_is_part_of_the_question(made: Path, tmp_path: Pat
     stored = FeatureStore(tmp_path / "cache").sets()[0]
     results = KeptResults(stored)
     for number, name in enumerate(["", *OTHERS], 1):
-        task = FewShotTask(**(TASK | ({name: OTHERS[name]} if name else {})))
+        task = FewShotTask(**(TASK | {"theory": True, "classifiers": "ridge"} | ({name: OTHERS[name]} if name else {})))
         KeptMeasurements(samples={"target": (stored, Selection())}, task=task, device="cpu").fewshot({})
         assert results.size().number == number, name
 
@@ -197,41 +198,42 @@ def test_every_field_of_a_task_is_part_of_the_question(made: Path, tmp_path: Pat
 def test_the_rows_are_part_of_the_question(
     home: Path, computed: Callable[[], list[str]], selection: dict[str, Any]
 ) -> None:
-    follow(home)
+    follow(home, theory=False)
     computed()
-    found = follow(home, **selection)
+    found = follow(home, theory=False, **selection)
     assert computed() == ([] if selection == {"classes": [*CLASSES]} else ALL)
-    assert untimed(found.to_dict()) == untimed(follow(home, cache_dir=home / "empty", **selection).to_dict()) | {
-        "checkpoints": untimed(found.to_dict())["checkpoints"]
-    }
+    for path in (home / "cache").glob("features/*/*/results/*"):
+        path.unlink()
+    assert untimed(follow(home, theory=False, **selection).to_dict()) == untimed(found.to_dict())
 
 
 def test_what_becomes_of_the_images_is_part_of_the_question(home: Path, computed: Callable[[], list[str]]) -> None:
     shutil.copytree(home.joinpath("data").resolve(), home / "own")
-    run = functools.partial(nct.trajectory, MODEL, home / "run", home / "own", img_size=32, cache_dir=home / "cache")
-    run(**TASK)
+    settings = {"img_size": 32, "cache_dir": home / "cache", "theory": False, **TASK}
+    run = functools.partial(nct.trajectory, MODEL, home / "run", home / "own", **settings)
+    run()
     assert computed() == ALL
     os.utime(home / "own" / "two" / "1.png", ns=(10**18, 10**18))
-    run(**TASK)
+    run()
     assert computed() == []
     (home / "own" / "two").rename(home / "own" / "deux")
-    assert "deux" in run(**TASK).points[0].fewshot.classes
+    assert "deux" in run().points[0].fewshot.classes
     assert computed() == ALL
     shutil.copy(home / "own" / "one" / "3.png", home / "own" / "deux" / "1.png")
-    run(**TASK)
+    run()
     assert computed() == ALL
     (home / "own" / "one" / "copy.png").unlink()
-    assert run(**TASK).points[0].fewshot.warnings != ()
+    assert run().points[0].fewshot.warnings != ()
     assert computed() == ALL
 
 
 def test_other_code_computes_again(
     home: Path, computed: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow(home)
+    follow(home, theory=False)
     computed()
     monkeypatch.setattr(kept_measurements, "code", lambda: [*code()[:-1], "numpy 99"])
-    follow(home)
+    follow(home, theory=False)
     assert computed() == ALL
 
 
@@ -260,7 +262,7 @@ def test_nothing_is_kept_where_another_package_takes_part(
 ) -> None:
     monkeypatch.setattr(kept_measurements, name, Foreign(getattr(kept_measurements, name)))
     for _ in range(2):
-        follow(home)
+        follow(home, theory=False)
     again = computed()
     assert again.count("run_fewshot") == 4
     assert again.count("collapse_of_samples") == (4 if name == "MEASURES" else 2)
@@ -269,10 +271,9 @@ def test_nothing_is_kept_where_another_package_takes_part(
 def test_images_that_are_left_out_are_said_each_time(home: Path, computed: Callable[[], list[str]]) -> None:
     shutil.copytree(home.joinpath("data").resolve(), home / "own")
     (home / "own" / "two" / "5.png").write_bytes(b"no image")
+    settings = {"img_size": 32, "cache_dir": home / "cache", "theory": False, **TASK}
     for _ in range(2):
-        nct.trajectory(
-            MODEL, home / "run", home / "own", img_size=32, cache_dir=home / "cache", skip_broken=True, **TASK
-        )
+        nct.trajectory(MODEL, home / "run", home / "own", skip_broken=True, **settings)
         assert computed() == ALL
 
 
@@ -294,7 +295,8 @@ def spoil_values(answer: Any) -> None:
 
 
 def test_damaged_and_forged_files_are_computed_again(home: Path, computed: Callable[[], list[str]]) -> None:
-    expected = untimed(follow(home).to_dict())
+    run = functools.partial(follow, home, theory=False)
+    expected = untimed(run().to_dict())
     computed()
     files = sorted((home / "cache").glob("features/*/*/results/*.json"))
     assert len(files) == 4
@@ -320,9 +322,9 @@ def test_damaged_and_forged_files_are_computed_again(home: Path, computed: Calla
     for spoil in spoilt:
         for path in files:
             path.write_bytes(spoil(whole[path]))
-        assert untimed(follow(home).to_dict()) == expected
+        assert untimed(run().to_dict()) == expected
         assert computed() == ALL
-    assert untimed(follow(home).to_dict()) == expected
+    assert untimed(run().to_dict()) == expected
     assert computed() == []
 
 
@@ -444,7 +446,7 @@ def test_a_cache_that_cannot_be_written_keeps_nothing(stored: StoredSet) -> None
 
 
 def test_results_go_with_their_set(home: Path) -> None:
-    follow(home)
+    follow(home, theory=False)
     first, second = FeatureStore(home / "cache").sets()
     shown = data_of("cache", "show", first.id, "--cache-dir", home / "cache")
     assert shown["results"] == KeptResults(first).size().number == 2
@@ -472,6 +474,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(values)
 def test_values_come_back_as_they_were(value: Any) -> None:
     found = from_plain(json.loads(json.dumps(to_plain(value), allow_nan=False)))
