@@ -1,6 +1,6 @@
 """Images per second and CPU time per image of an extraction, against timm's own loop and against the model alone.
 
-    python tests/benchmarks/extraction.py [images] [--model M …] [--kinds jpeg png] [--dtype T] [--device D]
+    python tests/benchmarks/extraction.py [--images N] [--model M …] [--kinds jpeg png] [--dtype T …] [--device D]
 
 The images are JPEG files of 500×375, and PNG files of 32×32. In turns, so that a change of the machine's speed meets
 all:
@@ -9,19 +9,23 @@ all:
   processes, the model as it is built, features before the classifier.
 - *bare*: the same model over a batch in memory, channels last: the floor of eager PyTorch.
 - *prepared*: the model as ``extract`` runs it, over a batch in memory: the floor of ``extract``.
-- *extract*: ``extract_to_store`` into an empty store, without loading the model.
+- *extract*: ``extract_to_store`` into an empty store, without loading the model: reading, decoding, resizing, the
+  model, and writing.
 
 CPU times are those of all threads and of timm's worker processes. The peak is that of the resident memory while one
 way runs; it holds everything that the process has loaded before. Other processes on the machine disturb the images per
-second more than the CPU times.
+second more than the CPU times, and shares of CPU times least of all.
 """
 
 import argparse
+import contextlib
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,16 +42,23 @@ from timm.data import ImageDataset, create_loader, resolve_model_data_config  # 
 from nctransfer.backbones.backbone import Backbone  # noqa: E402
 from nctransfer.backbones.building import load  # noqa: E402
 from nctransfer.backbones.feature_key import FEATURE  # noqa: E402
+from nctransfer.backbones.kept_memory import kept_memory  # noqa: E402
 from nctransfer.backbones.request import BackboneRequest  # noqa: E402
 from nctransfer.sources.loading import threads  # noqa: E402
 from nctransfer.sources.opening import open_source  # noqa: E402
 from nctransfer.sources.selection import Selection  # noqa: E402
+from nctransfer.store import resuming  # noqa: E402
 from nctransfer.store.cache_folder import FeatureStore  # noqa: E402
 from nctransfer.store.extraction import extract_to_store  # noqa: E402
 from nctransfer.store.lazy_backbone import LazyBackbone  # noqa: E402
-from nctransfer.store.pipeline import Runtime  # noqa: E402
+from nctransfer.store.pipeline import Runtime, Work  # noqa: E402
 
+TITLE = "Extraction, beside timm's own loop and the model alone"
 BATCH = 32
+MODELS = ("tf_efficientnet_lite0", "resnet50", "mobilenetv1_100", "vit_small_patch16_224", "convnext_tiny")
+COLUMNS = ("model", "images", "numbers", "way", "images/s", "CPU ms per image", "extract, as a share", "of CPU", "MiB")
+Run = tuple[int, float, float]
+"""A number of images, the seconds that they took, and the CPU seconds."""
 
 
 class Cost(NamedTuple):
@@ -71,41 +82,65 @@ def pictures(root: Path, count: int, kind: str) -> Path:
     return root
 
 
-def alone(backbone: Backbone, count: int) -> tuple[int, float]:
-    """The model over one batch in memory; returns the number of images, and the seconds."""
+def timed(run: Callable[[], int]) -> Run:
+    """Run something that returns a number of images."""
+    start, cpu = time.perf_counter(), cpu_seconds()
+    count = run()
+    return count, time.perf_counter() - start, cpu_seconds() - cpu
+
+
+def alone(backbone: Backbone, count: int, keep: bool) -> Run:
+    """The model over one batch in memory."""
     pixels = torch.randint(0, 256, (BATCH, *backbone.key.transform["input_size"]), dtype=torch.uint8)
-    start = time.perf_counter()
-    for _ in range(max(1, count // BATCH)):
-        backbone(pixels)[FEATURE].sum().item()
-    return max(1, count // BATCH) * BATCH, time.perf_counter() - start
+
+    def run() -> int:
+        for _ in range(max(1, count // BATCH)):
+            backbone(pixels)[FEATURE].sum().item()
+        return max(1, count // BATCH) * BATCH
+
+    with kept_memory() if keep else contextlib.nullcontext():
+        return timed(run)
 
 
-def with_timm(model: torch.nn.Module, folder: Path, device: str) -> tuple[int, float]:
-    """timm's loader and model; returns the number of images, and the seconds."""
-    config = resolve_model_data_config(model)
-    loader = create_loader(
-        ImageDataset(str(folder)),
-        batch_size=BATCH,
-        use_prefetcher=device != "cpu",
-        num_workers=threads(None),
-        device=torch.device(device),
-        **config,
-    )
-    start, count = time.perf_counter(), 0
-    with torch.inference_mode():
-        for images, _ in loader:
-            model.forward_head(model.forward_features(images.to(device)), pre_logits=True).cpu().numpy()
-            count += len(images)
-    return count, time.perf_counter() - start
+def with_timm(model: torch.nn.Module, folder: Path, device: str) -> Run:
+    """timm's loader and model."""
 
-
-def with_extract(request: BackboneRequest, folder: Path, device: str) -> tuple[int, float]:
-    """An extraction; returns the number of images, and the seconds."""
-    with tempfile.TemporaryDirectory() as cache:
-        report = extract_to_store(
-            FeatureStore(cache), request, open_source(folder), Selection(), Runtime(device=device, batch_size=BATCH)
+    def run() -> int:
+        loader = create_loader(
+            ImageDataset(str(folder)),
+            batch_size=BATCH,
+            use_prefetcher=device != "cpu",
+            num_workers=threads(None),
+            device=torch.device(device),
+            **resolve_model_data_config(model),
         )
-    return report.extracted, report.seconds
+        count = 0
+        with torch.inference_mode():
+            for images, _ in loader:
+                model.forward_head(model.forward_features(images.to(device)), pre_logits=True).cpu().numpy()
+                count += len(images)
+        del loader  # ends its workers, whose CPU time counts from then on
+        return count
+
+    return timed(run)
+
+
+def with_extract(request: BackboneRequest, folder: Path, device: str) -> Run:
+    """An extraction, from the first image to the last, after the model has been loaded."""
+    used = []
+
+    class Timed(Work):
+        def run(self) -> None:
+            used.append(timed(lambda: super(Timed, self).run() or len(self.missing)))
+
+    resuming.Work = Timed  # type: ignore[misc]
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            runtime = Runtime(device=device, batch_size=BATCH)
+            extract_to_store(FeatureStore(cache), request, open_source(folder), Selection(), runtime)
+    finally:
+        resuming.Work = Work  # type: ignore[misc]
+    return used[0]
 
 
 def prepared(request: BackboneRequest, device: str) -> Backbone:
@@ -114,15 +149,13 @@ def prepared(request: BackboneRequest, device: str) -> Backbone:
         return LazyBackbone(FeatureStore(cache), request, Runtime(device=device, batch_size=BATCH), None).get([FEATURE])
 
 
-def cost(run: Callable[[], tuple[int, float]]) -> Cost:
-    """Run one way, and measure it. The CPU time of an extraction includes loading the model, see :func:`main`."""
+def cost(way: Callable[[], Run]) -> Cost:
+    """Run one way, and measure it."""
     Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
-    before = cpu_seconds()
-    images, seconds = run()
-    used = cpu_seconds() - before
+    images, seconds, cpu = way()
     status = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    return Cost(images / seconds, 1000 * used / images, peak)
+    return Cost(images / seconds, 1000 * cpu / images, peak)
 
 
 def cpu_seconds() -> float:
@@ -136,52 +169,57 @@ def measure(name: str, folder: Path, images: int, dtype: str, device: str, round
     request = BackboneRequest(name, random_init=True, dtype=dtype)
     bare, ready = load(BackboneRequest(name, random_init=True), device), prepared(request, device)
     model = timm.create_model(name).eval().to(device)
-    few = folder / "0"  # loading and preparing are taken off: they are what an extraction of one image costs
-    one = Path(tempfile.mkdtemp(dir=folder.parent)) / "one"
-    one.mkdir()
-    first = next(few.iterdir())
-    (one / first.name).write_bytes(first.read_bytes())
-    runs: dict[str, Callable[[], tuple[int, float]]] = {
+    ways: dict[str, Callable[[], Run]] = {
         "timm": lambda: with_timm(model, folder, device),
-        "bare": lambda: alone(bare, images),
-        "prepared": lambda: alone(ready, images),
+        "bare": lambda: alone(bare, images, keep=False),
+        "prepared": lambda: alone(ready, images, keep=True),
         "extract": lambda: with_extract(request, folder, device),
     }
-    costs: dict[str, list[Cost]] = {way: [] for way in runs}
-    loading = cost(lambda: with_extract(request, one.parent, device)).cpu
+    for backbone in (bare, ready):
+        alone(backbone, 1, keep=False)  # the first run prepares kernels
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for way, run in runs.items():
-            found = cost(run)
-            costs[way].append(found._replace(cpu=found.cpu - loading / images) if way == "extract" else found)
+        for way, run in ways.items():
+            costs[way].append(cost(run))
     return {
         way: Cost(*(statistics.median(column) for column in zip(*found, strict=True))) for way, found in costs.items()
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("images", nargs="?", type=int, default=640)
-    parser.add_argument("--model", nargs="+", default=["tf_efficientnet_lite0"])
-    parser.add_argument("--kinds", nargs="+", default=["jpeg", "png"], choices=["jpeg", "png"])
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+def rows(given: argparse.Namespace) -> Iterable[list[str]]:
+    """One row for each way of each model, kind of images and dtype."""
     with tempfile.TemporaryDirectory() as root:
         for kind in given.kinds:
             folder = pictures(Path(root) / kind, given.images, kind)
             for name in given.model:
-                found = measure(name, folder, given.images, given.dtype, given.device, given.rounds)
-                print(f"{name}, {kind}, {given.dtype}")
-                for way, one in found.items():
-                    print(f"  {way:10}{one.rate:8.1f} images/s {one.cpu:8.2f} CPU ms/image {one.peak:8.0f} MiB peak")
-                extract = found["extract"]
-                ratios = (
-                    f"extract/{way} {extract.rate / found[way].rate:.2f} (CPU {found[way].cpu / extract.cpu:.2f})"
-                    for way in ("timm", "bare", "prepared")
-                )
-                print("  speed: " + ", ".join(ratios), flush=True)
+                for dtype in given.dtype:
+                    found = measure(name, folder, given.images, dtype, given.device, given.rounds)
+                    extract = found["extract"]
+                    for way, one in found.items():
+                        yield [
+                            *(name, kind, dtype, way, f"{one.rate:.1f}", f"{one.cpu:.1f}"),
+                            *(f"{extract.rate / one.rate:.2f}", f"{one.cpu / extract.cpu:.2f}", f"{one.peak:.0f}"),
+                        ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--model", nargs="+", default=["tf_efficientnet_lite0"])
+    parser.add_argument("--kinds", nargs="+", default=["jpeg", "png"], choices=["jpeg", "png"])
+    parser.add_argument("--dtype", nargs="+", default=["float32"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
+    for row in rows(parser.parse_args()):
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def table() -> str:
+    """The table for the usual models, made by a fresh process, in which torch has not been imported yet."""
+    command = [sys.executable, __file__, "--model", *MODELS, "--images", "256"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":
