@@ -149,7 +149,13 @@ class BackboneOptions:
         ),
     ] = None
     dtype: Annotated[
-        str, panel_option("--dtype", panel=_RUN, help="Number type of the computation: float32, bfloat16 or float16.")
+        str,
+        panel_option(
+            "--dtype",
+            panel=_RUN,
+            help="Number type of the computation: float32, bfloat16 or float16. The last two are faster on processors "
+            "that support them, but change the features by some percent; a note says by how much.",
+        ),
     ] = "float32"
     store_dtype: Annotated[
         str, panel_option("--store-dtype", panel=_RUN, help="Number type of the stored features: float32 or float16.")
