@@ -23,7 +23,7 @@ SURFACE = (20, 300, 1280)  # classes, images per class, width
 GROWTH = ((20, 100, 512), (20, 400, 512), (80, 100, 512))  # n and C; 4n; 4n and 4C
 LARGE = (100, 500, 1280)
 GOAL = 0.001  # half-width of the 95% interval
-PILOT, MORE, MOST = 500, 2_500, 120_000  # episodes
+PILOT, MORE, MOST = 250, 1_250, 120_000  # episodes
 
 
 def generate(classes: int, images: int, dim: int) -> Any:
