@@ -68,6 +68,26 @@ def test_drawing_stops_at_the_first_size_at_which_every_row_is_precise() -> None
         assert torch.equal(counts.taken, exact.counts[key].taken)
 
 
+@pytest.mark.parametrize("queries", [5, "all"])
+def test_every_number_of_shots_stops_by_itself(queries: Any) -> None:
+    one_set = features(2.0)
+    task = dataclasses.replace(TASK, shots=(1, 5), queries=queries, classifiers="ncc", precision=0.35)
+    found = run_fewshot(one_set, task, device="cpu")
+    one, five = (found.accuracies[6, shots, "ncc"] for shots in (1, 5))
+    assert LEAST <= min(len(one), len(five)) < max(len(one), len(five)) == len(found.drawn[6])
+    for shots, values in ((1, one), (5, five)):
+        whole = run_fewshot(one_set, dataclasses.replace(task, precision=0), device="cpu")
+        assert torch.equal(values, whole.accuracies[6, shots, "ncc"][: len(values)])
+        assert torch.equal(found.drawn[6], whole.drawn[6][: len(found.drawn[6])])
+    table = found.episodes_table().to_pandas()
+    assert table.groupby("shots").size().to_dict() == {1: len(one), 5: len(five)}
+    more = run_fewshot(one_set, task, device="cpu", at_least={(6, 1): 2800, (6, 5): 2800}, before=found)
+    assert {row.episodes for row in more.rows} == {2800}
+    assert len(more.drawn[6]) == 2800
+    for key, values in more.accuracies.items():
+        assert torch.equal(values, whole.accuracies[key][:2800])
+
+
 def test_the_number_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = numbers(TASK)
     monkeypatch.setattr(episode_runs.EpisodeRuns, "_batch_size", lambda *_: 37)
@@ -132,8 +152,8 @@ def test_disjoint_episodes_never_stop_early() -> None:
 def test_a_result_can_be_continued() -> None:
     one = features()
     first = run_fewshot(one, TASK, device="cpu")
-    more = run_fewshot(one, TASK, device="cpu", at_least={6: 2800}, before=first)
-    same = run_fewshot(one, TASK, device="cpu", at_least={6: 2800})
+    more = run_fewshot(one, TASK, device="cpu", at_least={(6, 1): 2800, (6, 2): 2800}, before=first)
+    same = run_fewshot(one, TASK, device="cpu", at_least={(6, 1): 2800, (6, 2): 2800})
     assert first.rows[0].episodes < 2800 == more.rows[0].episodes
     for row, other in zip(more.rows, same.rows, strict=True):
         assert dataclasses.replace(row, seconds=0.0) == dataclasses.replace(other, seconds=0.0)
@@ -160,7 +180,7 @@ def test_it_is_said_how_many_episodes_were_drawn_and_why() -> None:
 def test_theory_of_a_continued_result_stays() -> None:
     one, task = features(), dataclasses.replace(TASK, classifiers="ncc", shots=1, theory=True)
     first = run_fewshot(one, task, device="cpu")
-    more = run_fewshot(one, task, device="cpu", at_least={6: 2800}, before=first)
+    more = run_fewshot(one, task, device="cpu", at_least={(6, 1): 2800, (6, 2): 2800}, before=first)
     assert more.rows[0].bounds == first.rows[0].bounds
     assert more.rows[0].expected_accuracy == first.rows[0].expected_accuracy is not None
 

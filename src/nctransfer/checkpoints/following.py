@@ -19,7 +19,7 @@ from nctransfer.checkpoints.samples import samples_by_source, samples_of
 from nctransfer.checkpoints.trajectory_result import TARGET, Point, Trajectory
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.errors import BrokenImagesError, FeaturesError, SettingError, WeightsError, counted
-from nctransfer.evaluation.equal_episodes import drawn_by_ways, with_equal_episodes
+from nctransfer.evaluation.equal_episodes import drawn_by_task, with_equal_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.sources.selection import Selection
@@ -239,7 +239,7 @@ def _measure(
             log.warning("%s is left out: %s", where, error)
             continue
         _warn(compared.warnings, warnings)
-        result = measurements.fewshot(drawn_by_ways([point.fewshot for point in points]), progress=tell)
+        result = measurements.fewshot(drawn_by_task([point.fewshot for point in points]), progress=tell)
         same_as = next((one.checkpoint for one in points if one.fewshot.features.id == result.features.id), None)
         points.append(Point(checkpoint=name, path=str(path), same_as=same_as, reports=compared.reports, fewshot=result))
         same = f" (the same weights as {same_as!r})" if same_as else ""

@@ -79,7 +79,10 @@ class KeptMeasurements:
         )
 
     def fewshot(
-        self, at_least: Mapping[int, int], before: FewShotResult | None = None, progress: Progress | None = None
+        self,
+        at_least: Mapping[tuple[int, int], int],
+        before: FewShotResult | None = None,
+        progress: Progress | None = None,
     ) -> FewShotResult:
         """The few-shot accuracy on the target; see :func:`~nctransfer.evaluation.fewshot_accuracy.run_fewshot`."""
         question = {
@@ -215,9 +218,8 @@ def _check_result(found: FewShotResult) -> None:
     for ways, drawn in found.drawn.items():
         is_sound &= drawn.dim() == 2 and drawn.shape[1] == ways and 0 <= int(drawn.min()) <= int(drawn.max()) < classes
     for key, accuracies in found.accuracies.items():
-        is_sound &= accuracies.shape == (len(found.drawn[key[0]]),) and bool(
-            ((accuracies >= 0) & (accuracies <= 1)).all()
-        )
+        is_sound &= accuracies.dim() == 1 and 2 <= len(accuracies) <= len(found.drawn[key[0]])
+        is_sound &= bool(((accuracies >= 0) & (accuracies <= 1)).all())
         counts = found.counts[key]
         tensors = (counts.asked, counts.right, counts.together, counts.taken)
         shapes = [(classes,)] * 2 + [(classes, classes)] * 2

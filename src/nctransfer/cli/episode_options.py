@@ -66,8 +66,8 @@ class EpisodeOptions:
             panel=_EPISODES,
             metavar="POINTS",
             min=0,
-            help="Draw no more episodes once every accuracy of a number of ways is known to ± this many percentage "
-            "points over episodes (95%); 0 always draws as many as --episodes says.",
+            help="Draw no more episodes once every accuracy with these ways and shots is known to ± this many "
+            "percentage points over episodes (95%); 0 always draws as many as --episodes says.",
         ),
     ] = PRECISION
     drop_small: Annotated[

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
-from nctransfer.evaluation.stopping import LEAST, StoppingRule, inflation, sizes
+from nctransfer.evaluation.stopping import StoppingRule, inflation, sizes
 from nctransfer.evaluation.tally import Tally, is_right, share_right
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class ClassifierRun:
     seconds: float = 0.0
     reported: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """The number of episodes."""
+        return sum(map(len, self.accuracies))
+
     def copy(self) -> ClassifierRun:
         """A run that can be continued while this one stays as it is."""
         return ClassifierRun(list(self.accuracies), self.seconds, dict(self.reported))
@@ -61,7 +66,8 @@ class RunResult:
     """What the episodes of one number of ways gave.
 
     Attributes:
-        classes: The class codes of each episode, ``(E, ways)``.
+        classes: The class codes of each episode, ``(E, ways)``; there may be fewer episodes for some numbers of shots,
+            which are the first of these.
         runs: By shots and classifier.
         counts: Right answers and confusions, by shots and classifier.
         left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by shots and
@@ -116,15 +122,19 @@ class EpisodeRuns:
     progress: Callable[[str, int, int], None] | None = None
 
     def __call__(
-        self, spec: EpisodeSpec, progress: Callable[[int], None], at_least: int = 0, before: RunResult | None = None
+        self,
+        spec: EpisodeSpec,
+        progress: Callable[[int], None],
+        at_least: Mapping[int, int] | None = None,
+        before: RunResult | None = None,
     ) -> RunResult:
-        """Run the episodes of one number of ways, until they are precise enough.
+        """Run the episodes of one number of ways, for each number of shots until they are precise enough.
 
         Args:
             spec: The episodes.
             progress: Called with the number of episodes that are done.
-            at_least: The number of episodes before which drawing does not stop.
-            before: The first episodes, if they have been run; those that follow them are added.
+            at_least: The number of episodes before which drawing does not stop, by shots.
+            before: The first episodes, if they have been run; those that follow them are added, up to ``at_least``.
 
         Raises:
             EpisodeError: There are fewer than two episodes that share no sample.
@@ -136,20 +146,9 @@ class EpisodeRuns:
         runs = {key: before.runs[key].copy() for key in runs} if before else runs
         tallies = {shots: Tally(len(self.plan.features.classes), task.classifiers) for shots in task.shots}
         classes = [before.classes] if before else []
-        done, start = len(before.classes) if before else 0, time.perf_counter()
-        rule, ends = self._rule(spec), self._ends(spec, max(at_least, done + 1))
-        for batch in self._batches(spec, done, ends):
-            products = None if self._by_centres else self.pool(batch)
-            drawing = time.perf_counter() - start
-            for shots in task.shots:
-                self._classify(products, batch, shots, runs, tallies[shots], drawing)
-            classes.append(batch.classes)
-            done += len(batch)
-            progress(done)
-            if done in ends and rule.is_met(torch.cat(run.accuracies) for run in runs.values()):
-                break
-            start = time.perf_counter()
+        self._extend(spec, runs, tallies, classes, at_least or {}, progress, is_continued=before is not None)
         progress(task.episodes)
+        done = sum(map(len, classes))
         if done < 2:
             raise EpisodeError(
                 f"the samples are enough for {counted(done, 'episode')} that {'shares' if done == 1 else 'share'} none",
@@ -160,6 +159,58 @@ class EpisodeRuns:
             counts = {key: before.counts[key].plus(more) for key, more in counts.items()}
         left_out = before.left_out if before else self._left_out(spec)
         return RunResult(classes=torch.cat(classes), runs=runs, counts=counts, left_out=left_out)
+
+    def _extend(
+        self,
+        spec: EpisodeSpec,
+        runs: dict[Key, ClassifierRun],
+        tallies: dict[int, Tally],
+        classes: list[torch.Tensor],
+        at_least: Mapping[int, int],
+        progress: Callable[[int], None],
+        *,
+        is_continued: bool,
+    ) -> None:
+        """Add episodes to what was found so far, for each number of shots as many as it needs.
+
+        Numbers of shots for which fewer episodes have been run come first, until they have caught up with the others.
+        """
+        task = self.plan.task
+        done = {shots: runs[shots, task.classifiers[0]].count for shots in task.shots}
+        left = [shots for shots in task.shots if not is_continued or done[shots] < at_least.get(shots, 0)]
+        ends, start = self._ends(), time.perf_counter()
+        while left:
+            position = min(done[shots] for shots in left)
+            here = [shots for shots in left if done[shots] == position]
+            for batch in self._batches(replace(spec, shots=max(here)), position, ends):
+                products = None if self._by_centres else self.pool(batch)
+                drawing = time.perf_counter() - start
+                for shots in here:
+                    self._classify(products, batch, shots, runs, tallies[shots], drawing)
+                    done[shots] += len(batch)
+                if position == sum(map(len, classes)):
+                    classes.append(batch.classes)
+                position += len(batch)
+                progress(position)
+                start = time.perf_counter()
+                if position in ends:
+                    left = [one for one in left if one not in here or not self._is_enough(spec, runs, one, at_least)]
+                    if [shots for shots in left if done[shots] == position] != here:
+                        break
+            else:
+                break  # all episodes have been run
+
+    def _is_enough(
+        self, spec: EpisodeSpec, runs: Mapping[Key, ClassifierRun], shots: int, at_least: Mapping[int, int]
+    ) -> bool:
+        """Whether there are enough episodes of one number of shots; never fewer than tenths are left out of."""
+        import torch
+
+        rows = [runs[shots, name] for name in self.plan.task.classifiers]
+        needed = self._left_out_episodes(spec) if shots in self._shots_to_leave_out(spec) else 0
+        if rows[0].count < max(needed, at_least.get(shots, 0)):
+            return False
+        return self._rule(spec).is_met(torch.cat(row.accuracies) for row in rows)
 
     @property
     def _by_centres(self) -> bool:
@@ -176,13 +227,10 @@ class EpisodeRuns:
             precision=self.plan.task.precision, inflation=inflation(spec.ways, classes, self._population(spec))
         )
 
-    def _ends(self, spec: EpisodeSpec, at_least: int) -> tuple[int, ...]:
-        """The numbers of episodes at which drawing may stop: never before those that tenths are left out of."""
+    def _ends(self) -> tuple[int, ...]:
+        """The numbers of episodes at which drawing may stop."""
         task = self.plan.task
-        if task.interval == "disjoint" or task.precision == 0:
-            return ()
-        needed = self._left_out_episodes(spec) if self._shots_to_leave_out(spec) else LEAST
-        return tuple(sizes(task.episodes, max(LEAST, needed, at_least)))
+        return () if task.interval == "disjoint" or task.precision == 0 else tuple(sizes(task.episodes))
 
     def _shots_to_leave_out(self, spec: EpisodeSpec) -> list[int]:
         """The numbers of shots for which an interval over other images is wanted, and can be had."""

@@ -67,7 +67,7 @@ def fewshot(
         queries: Query samples per class; ``all`` for every sample that is not in the support.
         episodes: Episodes per number of ways, at most.
         precision: No more episodes are drawn once the half-width of the 95% interval over episodes is below so many
-            percentage points for every row of a number of ways; 0 never stops early.
+            percentage points for every row of a number of ways and shots; 0 never stops early.
         classifiers: Names from :data:`~nctransfer.episodes.registry.CLASSIFIERS`, or ``all``.
         seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
         device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
@@ -116,7 +116,7 @@ def run_fewshot(
     center_on: FeatureSet | None = None,
     device: str = "auto",
     for_comparison: bool = False,
-    at_least: Mapping[int, int] | None = None,
+    at_least: Mapping[tuple[int, int], int] | None = None,
     before: FewShotResult | None = None,
     progress: Progress | None = None,
 ) -> FewShotResult:
@@ -129,7 +129,7 @@ def run_fewshot(
         center_on: A set whose mean is subtracted from all features first.
         device: Where to compute.
         for_comparison: Whether the result will be compared with others, which needs more than its own interval does.
-        at_least: The number of episodes to draw before drawing may stop early, by ways.
+        at_least: The number of episodes to draw before drawing may stop early, by ways and shots.
         before: The result of the same call with fewer episodes, which is continued.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -152,7 +152,8 @@ def run_fewshot(
     for number, spec in enumerate(plan.specs):
         tell = functools.partial(_tell, progress, number, len(plan.specs), task.episodes)
         drawn = RunResult.of(before, spec.ways) if before is not None else None
-        found[spec.ways] = runs(spec, tell, (at_least or {}).get(spec.ways, 0), drawn)
+        wanted = {shots: count for (ways, shots), count in (at_least or {}).items() if ways == spec.ways}
+        found[spec.ways] = runs(spec, tell, wanted, drawn)
         _note_fewer(task, spec.ways, len(found[spec.ways].classes))
     result = FewShotResult(
         features=features.describe(),

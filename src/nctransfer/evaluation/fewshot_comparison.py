@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import EpisodeError, SettingError, counted
-from nctransfer.evaluation.equal_episodes import drawn_by_ways, with_equal_episodes
+from nctransfer.evaluation.equal_episodes import drawn_by_task, with_equal_episodes
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
@@ -190,7 +190,7 @@ def run_comparison(
     run = functools.partial(run_fewshot, task=task, device=device, for_comparison=True, progress=progress)
     found: list[FewShotResult] = []
     for features in same:
-        found.append(run(features, at_least=drawn_by_ways(found)))
+        found.append(run(features, at_least=drawn_by_task(found)))
     found = with_equal_episodes(
         found, lambda place, before, at_least: run(same[place], at_least=at_least, before=before)
     )

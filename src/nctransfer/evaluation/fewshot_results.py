@@ -120,7 +120,8 @@ class FewShotResult(ShownInNotebooks):
         dropped: The classes that were left out because they have too few samples.
         leaks: The samples that give answers away: duplicates, and queries that are among the labelled examples.
         accuracies: The accuracy of each episode, ``(E,)``, by ways, shots and classifier.
-        drawn: The class codes of each episode, ``(E, ways)``, by ways.
+        drawn: The class codes of each episode, ``(E, ways)``, by ways. Where a number of shots has fewer episodes, they
+            are the first of these.
         counts: Right answers and confusions, by ways, shots and classifier.
         left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by ways, shots and
             classifier, where an interval over other images was wanted.
@@ -227,7 +228,7 @@ class FewShotResult(ShownInNotebooks):
         names = pa.array(self.classes, pa.string())
         tables = []
         for (ways, shots, classifier), accuracies in self.accuracies.items():
-            drawn = self.drawn[ways].numpy()
+            drawn = self.drawn[ways][: len(accuracies)].numpy()
             size = len(drawn)
             codes = pa.DictionaryArray.from_arrays(pa.array(drawn.reshape(-1).astype(np.int32)), names)
             tables.append(

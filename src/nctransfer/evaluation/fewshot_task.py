@@ -63,8 +63,8 @@ class FewShotTask:
         queries: Query samples per class; ``all`` takes every sample that is not in the support.
         episodes: Episodes per number of ways, at most.
         precision: In percentage points: no more episodes are drawn once the half-width of the 95% interval over
-            episodes is below it for every row of a number of ways, see :mod:`~nctransfer.evaluation.stopping`; 0 if
-            there are always as many as ``episodes`` says.
+            episodes is below it for every row of a number of ways and shots, see
+            :mod:`~nctransfer.evaluation.stopping`; 0 if there are always as many as ``episodes`` says.
         classifiers: Names of the registry :data:`~nctransfer.episodes.registry.CLASSIFIERS`; ``all`` stands for all.
         seed: The seed of the episodes. The same seed draws the same episodes for any backbone on the same data.
         ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.

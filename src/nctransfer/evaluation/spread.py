@@ -97,7 +97,8 @@ def _over_episodes(result: FewShotResult, key: RowKey) -> torch.Tensor:
 
 
 def _over_classes(result: FewShotResult, key: RowKey) -> torch.Tensor:
-    values, classes, count, ways = result.accuracies[key], result.drawn[key[0]], len(result.classes), key[0]
+    values, count, ways = result.accuracies[key], len(result.classes), key[0]
+    classes = result.drawn[ways][: len(values)]
     with_class = classes.flatten().bincount(minlength=count)
     if bool((with_class == len(values)).any()):
         raise EpisodeError(
