@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nctransfer.episodes.inner_products import Pool, Products
     from nctransfer.evaluation.fewshot_plan import Plan
     from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.fewshot_task import FewShotTask
     from nctransfer.evaluation.tally import Counts
     from nctransfer.intervals import Interval
 
@@ -178,7 +179,7 @@ class EpisodeRuns:
         task = self.plan.task
         done = {shots: runs[shots, task.classifiers[0]].count for shots in task.shots}
         left = [shots for shots in task.shots if not is_continued or done[shots] < at_least.get(shots, 0)]
-        ends, start = self._ends(), time.perf_counter()
+        ends, start = _ends(self.plan.task), time.perf_counter()
         while left:
             position = min(done[shots] for shots in left)
             here = [shots for shots in left if done[shots] == position]
@@ -210,7 +211,7 @@ class EpisodeRuns:
         needed = self._left_out_episodes(spec) if shots in self._shots_to_leave_out(spec) else 0
         if rows[0].count < max(needed, at_least.get(shots, 0)):
             return False
-        return self._rule(spec).is_met(torch.cat(row.accuracies) for row in rows)
+        return _rule(self.plan, spec, self._population(spec)).is_met(torch.cat(row.accuracies) for row in rows)
 
     @property
     def _by_centres(self) -> bool:
@@ -220,17 +221,6 @@ class EpisodeRuns:
     def _population(self, spec: EpisodeSpec) -> Interval:
         """The population that the episodes are to tell of."""
         return self.plan.population(spec.ways) if self.for_comparison else self.plan.task.interval
-
-    def _rule(self, spec: EpisodeSpec) -> StoppingRule:
-        classes = len(self.plan.features.classes)
-        return StoppingRule(
-            precision=self.plan.task.precision, inflation=inflation(spec.ways, classes, self._population(spec))
-        )
-
-    def _ends(self) -> tuple[int, ...]:
-        """The numbers of episodes at which drawing may stop."""
-        task = self.plan.task
-        return () if task.interval == "disjoint" or task.precision == 0 else tuple(sizes(task.episodes))
 
     def _shots_to_leave_out(self, spec: EpisodeSpec) -> list[int]:
         """The numbers of shots for which an interval over other images is wanted, and can be had."""
@@ -315,3 +305,13 @@ class EpisodeRuns:
     def _batch_size(self, spec: EpisodeSpec) -> int:
         most = int((self.plan.query_set or self.plan.features).counts.max())
         return self.pool.batch(spec, spec.queries or most)
+
+
+def _ends(task: FewShotTask) -> tuple[int, ...]:
+    """The numbers of episodes at which drawing may stop."""
+    return () if task.interval == "disjoint" or task.precision == 0 else tuple(sizes(task.episodes))
+
+
+def _rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
+    times = inflation(spec.ways, len(plan.features.classes), population)
+    return StoppingRule(precision=plan.task.precision, inflation=times)
