@@ -123,6 +123,21 @@ def said(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if "float16" in record.getMessage()]
 
 
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_note, "_is_fast", lambda _: True)
+
+
+def test_a_processor_that_is_slow_at_it(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_note, "_is_fast", lambda _: False)
+    backbone = random(dtype="float16")
+    precision_note.note_precision(backbone, pixels(backbone, 3), features(backbone, 3))
+    slow, changed = said(caplog)[0], said(caplog)[1:]
+    assert slow.levelno == logging.WARNING
+    assert "no fast float16" in slow.getMessage()
+    assert all("no fast" not in record.getMessage() for record in changed)
+
+
 @pytest.mark.parametrize(("much", "level"), [(0.0, logging.WARNING), (0.5, logging.INFO)])
 def test_an_extraction_says_once_what_it_changes(
     tmp_path: Path,

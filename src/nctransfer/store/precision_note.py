@@ -29,6 +29,8 @@ def note_precision(backbone: Backbone, pixels: torch.Tensor, features: torch.Ten
         pixels: The images of the batch; see :meth:`Backbone.__call__`.
         features: What it gave for them.
     """
+    if not _is_fast(backbone):
+        log.warning("PyTorch has no fast %s on this processor; float32 may be faster", backbone.key.dtype)
     found = from_float32(backbone, pixels, features)
     dtype, images = backbone.key.dtype, counted(len(pixels), "image")
     if found.largest is None or found.median is None or found.same_neighbour is None:
@@ -45,3 +47,12 @@ def note_precision(backbone: Backbone, pixels: torch.Tensor, features: torch.Ten
         100 * found.largest,
         neighbours,
     )
+
+
+def _is_fast(backbone: Backbone) -> bool:
+    """Whether the device is fast at the dtype, as far as PyTorch tells."""
+    import torch
+
+    short = {"bfloat16": "bf16", "float16": "fp16"}.get(backbone.key.dtype)
+    question = getattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported", None)
+    return backbone.device.type != "cpu" or question is None or bool(question())
