@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nctransfer.cli.expanding import add_command, examples
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from nctransfer.store.manifest import Manifest
+    from nctransfer.store.stored_set import StoredSet
 
 log = logging.getLogger("nctransfer.cli")
 
@@ -29,9 +33,9 @@ def list_sets(output: OutputOptions) -> None:
         from nctransfer.store.cache_folder import FeatureStore
 
         store = FeatureStore(output.cache_dir)
-        sets = [stored.manifest() for stored in store.sets()]
-        rows = [manifest.to_dict() for manifest in sets]
-        terminal.show([sets_sheet(sets, str(store.root))], {"sets": rows}, rows)
+        sets = {stored: stored.manifest() for stored in store.sets()}
+        rows = [_data(stored, manifest) for stored, manifest in sets.items()]
+        terminal.show([sets_sheet(list(sets.values()), str(store.root))], {"sets": rows}, rows)
 
 
 @examples("nctransfer cache show tf_efficientnet_lite0")
@@ -43,9 +47,9 @@ def show(name: SetArgument, output: OutputOptions) -> None:
         from nctransfer.store.kept_results import KeptResults
 
         stored = FeatureStore(output.cache_dir).find(name)
-        manifest, results = stored.manifest(), KeptResults(stored).size()
-        data = {**manifest.to_dict(), "results": results.number, "result_bytes": results.bytes}
-        terminal.show([set_sheet(manifest, results)], data, [data])
+        manifest = stored.manifest()
+        data = _data(stored, manifest)
+        terminal.show([set_sheet(manifest, KeptResults(stored).size())], data, [data])
 
 
 @examples("nctransfer cache verify")
@@ -102,6 +106,14 @@ def path(output: OutputOptions) -> None:
         from nctransfer.store.cache_folder import FeatureStore
 
         typer.echo(str(FeatureStore(output.cache_dir).root))
+
+
+def _data(stored: StoredSet, manifest: Manifest) -> dict[str, Any]:
+    """A set for JSON, with the number and the bytes of the results that are kept with it."""
+    from nctransfer.store.kept_results import KeptResults
+
+    results = KeptResults(stored).size()
+    return {**manifest.to_dict(), "results": results.number, "result_bytes": results.bytes}
 
 
 for command, name in ((list_sets, "list"), (show, None), (verify, None), (remove, None), (path, None)):
