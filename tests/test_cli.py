@@ -99,8 +99,7 @@ def test_extract_then_collapse_then_fewshot_without_arguments(run: Run, folder: 
     stored_id = re.search(r"test_vit-[0-9a-f]+/pets-[0-9a-f]+", first.stdout)[0]  # type: ignore[index]
     assert shows(first.stdout, 18)
 
-    second = run("collapse", "--format", "json")
-    ended_well(second)
+    second = done("collapse", "--format", "json")
     assert noted(second, stored_id)
     found = json.loads(second.stdout)
     assert found["features"]["id"] == stored_id

@@ -243,6 +243,7 @@ def test_a_classifier_of_another_package_is_in_results(run: Run, package: str, f
     assert [row["classifier"] for row in everything] == [*CLASSIFIERS, "farthest"]
 
 
+@pytest.mark.slow  # test_extending.py runs the same as one package
 def test_a_classifier_of_another_package_is_in_the_help(run: Run, package: str) -> None:
     done = run("fewshot", "--help", PYTHONPATH=package, COLUMNS="200")
     assert done.returncode == 0, done.stderr
