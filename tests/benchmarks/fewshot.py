@@ -1,16 +1,18 @@
 """Few-shot episodes a second: ours, easyfsl and loops over scikit-learn, on the same features and the same episodes.
 
-    python tests/benchmarks/fewshot.py [SAMPLES] [WIDTH] [CLASSES]          by default 10000 1280 100
+    python tests/benchmarks/fewshot.py [SAMPLES …]          by default 2000 10000 images of 100 classes, width 1280
 
-5-way, 15 queries. Ours is timed over 10,000 episodes, as the whole call (inner products of the set included) and as
-the episodes alone; the others over a few hundred of these episodes. ``pip install easyfsl==1.5.0 --no-deps`` first;
-without it, its row is left out.
+5-way, 15 queries, in CPU seconds of one thread: ours over 10,000 episodes, what is made once included; the others over
+a few hundred of these episodes. Then tasks of all classes in processes of their own: seconds, episodes that were drawn
+and peak memory. ``pip install easyfsl==1.5.0 --no-deps`` first; without it, its column is empty.
 """
 
+import json
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -21,7 +23,10 @@ import nctransfer as nct
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.sampling import sample
 
-EPISODES = 10_000
+TITLE = "Few-shot episodes"
+EPISODES, DIM, CLASSES = 10_000, 1280, 100
+SAMPLES = (2_000, 10_000)
+ALL_WAYS = ((81, 60), (81, 240), (324, 60))  # classes, and images of each
 
 
 def generate(samples: int, dim: int, classes: int) -> nct.FeatureSet:
@@ -33,7 +38,7 @@ def generate(samples: int, dim: int, classes: int) -> nct.FeatureSet:
 
 
 def loop(features: nct.FeatureSet, shots: int, episodes: int, predict: Callable) -> tuple[float, float]:
-    """Episodes a second of a loop, and its accuracy."""
+    """Episodes per CPU second of a loop, and its accuracy."""
     matrix, labels = features.features, torch.arange(5).repeat_interleave(shots)
     truth = torch.arange(5).repeat_interleave(15).numpy()
     drawn = [
@@ -41,10 +46,10 @@ def loop(features: nct.FeatureSet, shots: int, episodes: int, predict: Callable)
         for batch in sample(features, EpisodeSpec(5, shots, 15), episodes)
         for support, queries in zip(batch.support, batch.queries, strict=True)
     ]
-    start, right = time.perf_counter(), 0.0
+    start, right = time.process_time(), 0.0
     for support, queries in drawn:
         right += float((predict(matrix[support], labels, matrix[queries]) == truth).mean())
-    return episodes / (time.perf_counter() - start), right / episodes
+    return episodes / (time.process_time() - start), right / episodes
 
 
 def of_sklearn(make: Callable) -> Callable:
@@ -68,34 +73,67 @@ def of_easyfsl() -> Callable | None:
     return predict
 
 
-def main() -> None:
-    """Measure and print."""
-    warnings.simplefilter("ignore")  # NearestCentroid divides by zero where a class has one sample
-    samples, dim, classes = (int(word) for word in (sys.argv[1:] + ["10000", "1280", "100"][len(sys.argv) - 1 :]))
-    features = generate(samples, dim, classes)
-    print(f"{samples:,} x {dim:,}, {classes:,} classes, {torch.get_num_threads()} threads", flush=True)
+def rivals(shots: int) -> dict[str, list[tuple[Callable | None, int]]]:
+    """What users would run instead of each classifier, and for how many episodes: easyfsl, then scikit-learn."""
+    return {
+        "ncc": [(of_easyfsl(), 300), (of_sklearn(NearestCentroid), 300)],
+        "ridge": [(None, 0), (of_sklearn(lambda: RidgeClassifier((5 * shots) ** 0.5)), 300)],
+        "logistic": [(None, 0), (of_sklearn(lambda: LogisticRegression(max_iter=1000)), 100)],
+        "cosine": [(None, 0), (None, 0)],
+        "simpleshot": [(None, 0), (None, 0)],
+        "knn": [(None, 0), (None, 0)],
+    }
+
+
+def five_way(samples: int) -> Iterator[list[str]]:
+    """One row for each number of shots and classifier: episodes per CPU second, and how many times the others'."""
+    features = generate(samples, DIM, CLASSES)
     for shots in (1, 5):
-        others: dict[str, list[tuple[str, Callable | None, int]]] = {
-            "ridge": [("scikit-learn", of_sklearn(lambda shots=shots: RidgeClassifier((5 * shots) ** 0.5)), 300)],
-            "ncc": [("scikit-learn", of_sklearn(NearestCentroid), 300), ("easyfsl", of_easyfsl(), 300)],
-            "logistic": [("scikit-learn", of_sklearn(lambda: LogisticRegression(max_iter=1000)), 100)],
-            "cosine": [],
-            "simpleshot": [],
-            "knn": [],
-        }
-        for name, rivals in others.items():
-            start = time.perf_counter()
-            settings = {"episodes": EPISODES, "theory": False, "ridge_lambda": "paper"}  # as scikit-learn's above
-            [row] = nct.fewshot(features, 5, shots, classifiers=name, **settings).rows
-            whole, alone = EPISODES / (time.perf_counter() - start), EPISODES / row.seconds
-            print(f"{shots}-shot {name}: {whole:,.0f} a second ({alone:,.0f} without what is made once)", end="")
-            for rival, predict, count in rivals:
-                if predict is not None:
-                    rate, accuracy = loop(features, shots, count, predict)
-                    print(f"; {rival} {rate:,.0f}: {whole / rate:.0f}x ({alone / rate:.0f}x)", end="")
-                    print(f", accuracy {row.accuracy:.3f} / {accuracy:.3f}", end="")
-            print(flush=True)
+        for name, others in rivals(shots).items():
+            start = time.process_time()
+            settings = {"episodes": EPISODES, "precision": 0, "theory": False, "ridge_lambda": "paper", "device": "cpu"}
+            nct.fewshot(features, 5, shots, classifiers=name, **settings)
+            rate = EPISODES / (time.process_time() - start)
+            times = [f"{rate / loop(features, shots, count, made)[0]:.1f}" if made else "" for made, count in others]
+            yield [f"{samples:,}", str(shots), name, f"{rate:,.0f}", *times]
+
+
+def all_ways(classes: int, each: int, classifiers: list[str]) -> None:
+    """In a process of its own: seconds of the wall and the processor, episodes and peak memory of a task."""
+    import resource
+
+    features = generate(classes * each, DIM, classes)
+    start, before = time.perf_counter(), time.process_time()
+    found = nct.fewshot(features, "all", (1, 5), classifiers=classifiers, device="cpu")
+    seconds, cpu = time.perf_counter() - start, time.process_time() - before
+    drawn = {row.shots: row.episodes for row in found.rows}
+    print(json.dumps([seconds, cpu, drawn[1], drawn[5], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+
+
+def table() -> str:
+    """Episodes of 5 ways beside what users would run instead; then tasks of all classes."""
+    from page_tables import markdown
+
+    warnings.simplefilter("ignore")  # NearestCentroid divides by zero where a class has one sample
+    torch.set_num_threads(1)
+    columns = ["images", "shots", "classifier", "episodes per CPU second", "times easyfsl", "times scikit-learn"]
+    five = markdown(columns, [row for samples in SAMPLES for row in five_way(samples)])
+    rows = []
+    for classes, each in ALL_WAYS:
+        for names in ("ridge,ncc", "logistic") if classes * each == ALL_WAYS[0][0] * ALL_WAYS[0][1] else ("ridge,ncc",):
+            command = [sys.executable, __file__, "all", str(classes), str(each), names]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+            seconds, cpu, one, several, peak = json.loads(run.stdout)
+            drawn = f"{one:,}, {several:,}"
+            rows.append([classes, each, names, drawn, f"{seconds:.1f}", f"{cpu:.1f}", f"{peak:,.0f}"])
+    columns = ["classes", "images of each", "all ways", "episodes at 1, 5 shots", "seconds", "CPU seconds", "peak MiB"]
+    return f"{five}\n\n{markdown(columns, rows)}"
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["all"]:
+        all_ways(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(","))
+    else:
+        sys.path.insert(0, __file__.rsplit("/", 2)[0])
+        SAMPLES = tuple(map(int, sys.argv[1:])) or SAMPLES
+        print(table())
