@@ -28,7 +28,7 @@ GATHERED_BYTES = 2 * 2**20  # features gathered at a time, so that they stay in 
 OUTLYING = 1e6  # times a typical distance of two samples, where float32 begins to lose it
 LARGE_SUPPORT = 200  # support samples of an episode, from which its inner products are looked up by themselves
 LOOKED_UP_BYTES = 2**20  # rows of all inner products copied at a time, so that they stay in the cache
-BATCH_BYTES = 8 * 2**20  # inner products of a batch of episodes
+BATCH_BYTES = 32 * 2**20  # inner products of a batch of episodes
 
 
 @dataclass(eq=False, kw_only=True)
@@ -255,8 +255,7 @@ class Pool:
     def batch(self, spec: EpisodeSpec, queries: int) -> int:
         """The number of episodes per batch, with this number of queries per class."""
         support = spec.ways * spec.shots
-        limit = BATCH_BYTES if self.device.type == "cpu" else BATCH_BYTES * 4
-        return max(1, limit // (self._rows.itemsize * support * (support + spec.ways * queries)))
+        return max(1, BATCH_BYTES // (self._rows.itemsize * support * (support + spec.ways * queries)))
 
     def __call__(self, episodes: Episodes, *, by_centres: bool = False) -> Products:
         """The inner products of some episodes.
@@ -322,7 +321,7 @@ class Pool:
         width = self._rows.shape[1]
         episodes, size, count = len(support), support.shape[1] // averaged, queries.shape[1]
         rows, columns = self._rows.new_empty(episodes, size, size), self._rows.new_empty(episodes, size, count)
-        limit = GATHERED_BYTES if self.device.type == "cpu" else BATCH_BYTES * 64
+        limit = GATHERED_BYTES if self.device.type == "cpu" else BATCH_BYTES * 16
         step = max(1, limit // (self._rows.itemsize * width * (support.shape[1] + count)))
         for start in range(0, episodes, step):
             here = slice(start, start + step)

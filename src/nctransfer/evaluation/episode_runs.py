@@ -39,19 +39,19 @@ class ClassifierRun:
     """What the episodes of one number of ways gave for one number of shots and one classifier.
 
     Attributes:
-        accuracies: The accuracy of each episode, in pieces.
+        accuracies: The accuracy of each episode.
         seconds: The time of the episodes: drawing, inner products and classifier.
         reported: What the classifier reports beside scores: the largest value over the episodes, by name.
     """
 
-    accuracies: list[torch.Tensor] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
     seconds: float = 0.0
     reported: dict[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """The number of episodes."""
-        return sum(map(len, self.accuracies))
+        return len(self.accuracies)
 
     def copy(self) -> ClassifierRun:
         """A run that can be continued while this one stays as it is."""
@@ -85,14 +85,14 @@ class RunResult:
         """The accuracy of each episode, ``(E,)``, by shots and classifier."""
         import torch
 
-        return {key: torch.cat(run.accuracies) for key, run in self.runs.items()}
+        return {key: torch.tensor(run.accuracies, dtype=torch.float64) for key, run in self.runs.items()}
 
     @classmethod
     def of(cls, result: FewShotResult, ways: int) -> RunResult:
         """What the episodes of one number of ways gave in a result."""
         runs = {
             row.key[1:]: ClassifierRun(
-                accuracies=[result.accuracies[row.key]],
+                accuracies=result.accuracies[row.key].tolist(),
                 seconds=row.seconds,
                 reported={name: value for name, value in row.reported.items() if value is not None},
             )
@@ -211,7 +211,9 @@ class EpisodeRuns:
         needed = self._left_out_episodes(spec) if shots in self._shots_to_leave_out(spec) else 0
         if rows[0].count < max(needed, at_least.get(shots, 0)):
             return False
-        return _rule(self.plan, spec, self._population(spec)).is_met(torch.cat(row.accuracies) for row in rows)
+        return _rule(self.plan, spec, self._population(spec)).is_met(
+            torch.tensor(row.accuracies, dtype=torch.float64) for row in rows
+        )
 
     @property
     def _by_centres(self) -> bool:
@@ -292,7 +294,7 @@ class EpisodeRuns:
             run = runs[shots, name]
             start = time.perf_counter()
             chosen = CLASSIFIERS[name].scores(products, self.settings, run.report).max(dim=2).indices.cpu()
-            run.accuracies.append(tally.count(name, batch, chosen))
+            run.accuracies += tally.count(name, batch, chosen).tolist()
             run.seconds += drawing + cutting + time.perf_counter() - start
 
     def _batches(self, spec: EpisodeSpec, first: int, ends: Sequence[int]) -> Iterator[Episodes]:
