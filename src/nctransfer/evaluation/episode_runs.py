@@ -53,6 +53,12 @@ class ClassifierRun:
         """The number of episodes."""
         return len(self.accuracies)
 
+    def tensor(self) -> torch.Tensor:
+        """The accuracy of each episode, ``(E,)`` float64."""
+        import torch
+
+        return torch.tensor(self.accuracies, dtype=torch.float64)
+
     def copy(self) -> ClassifierRun:
         """A run that can be continued while this one stays as it is."""
         return ClassifierRun(list(self.accuracies), self.seconds, dict(self.reported))
@@ -83,9 +89,7 @@ class RunResult:
     @functools.cached_property
     def accuracies(self) -> dict[Key, torch.Tensor]:
         """The accuracy of each episode, ``(E,)``, by shots and classifier."""
-        import torch
-
-        return {key: torch.tensor(run.accuracies, dtype=torch.float64) for key, run in self.runs.items()}
+        return {key: run.tensor() for key, run in self.runs.items()}
 
     @classmethod
     def of(cls, result: FewShotResult, ways: int) -> RunResult:
@@ -205,15 +209,11 @@ class EpisodeRuns:
         self, spec: EpisodeSpec, runs: Mapping[Key, ClassifierRun], shots: int, at_least: Mapping[int, int]
     ) -> bool:
         """Whether there are enough episodes of one number of shots; never fewer than tenths are left out of."""
-        import torch
-
         rows = [runs[shots, name] for name in self.plan.task.classifiers]
         needed = self._left_out_episodes(spec) if shots in self._shots_to_leave_out(spec) else 0
         if rows[0].count < max(needed, at_least.get(shots, 0)):
             return False
-        return _rule(self.plan, spec, self._population(spec)).is_met(
-            torch.tensor(row.accuracies, dtype=torch.float64) for row in rows
-        )
+        return _rule(self.plan, spec, self._population(spec)).is_met(row.tensor() for row in rows)
 
     @property
     def _by_centres(self) -> bool:
