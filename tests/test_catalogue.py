@@ -23,7 +23,7 @@ from nctransfer.backbones.plugins import import_plugin, plugin_file
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.backbones.tensor_digests import tensor_digest
 from nctransfer.backbones.weight_files import BUNDLED, at_hand, bundled
-from nctransfer.errors import ModelError, WeightsError
+from nctransfer.errors import ModelError, SettingError, WeightsError
 from tiny import REPOSITORY, Bomb, features, in_hub, near, random, state_of, with_classes
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -558,13 +558,13 @@ def test_a_list_of_nothing_is_answered_by_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_reserved_arguments_are_answered_by_the_option_for_them(name: str) -> None:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(SettingError) as error:
         BackboneRequest(model_kwargs={name: 1})
     says(error, name)
     assert error.value.hint == RESERVED[name]
 
 
 def test_reserved_arguments_do_not_reach_timm_by_a_plugin_either(plugin: Path) -> None:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(SettingError) as error:
         with_plugin(str(plugin), model_kwargs={"checkpoint_path": "x"})
     says(error, "checkpoint_path")

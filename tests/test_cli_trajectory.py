@@ -214,11 +214,12 @@ def test_images_are_those_of_extract(
     assert any(shows(line, samples) for line in facts_of(done(*two, *options).stdout))
 
 
-def test_a_variant_of_the_backbone(training: Path, data: Path, cache: Path) -> None:
+@pytest.mark.parametrize(("option", "dtype"), [("--dtype", "bfloat16"), ("--store-dtype", "float16")])
+def test_a_variant_of_the_backbone(option: str, dtype: str, training: Path, data: Path, cache: Path) -> None:
     path = training / "epoch-2.safetensors"
     command = ("trajectory", *VIT, "-d", data, "--split", "test", *FEW, path)
-    options = ("--mean", "0.2", "--pool", "max", "--dtype", "bfloat16", "--store-dtype", "float16")
-    settings: dict[str, Any] = {"mean": (0.2,), "pool": "max", "dtype": "bfloat16", "store_dtype": "float16"}
+    options = ("--mean", "0.2", "--pool", "max", option, dtype)
+    settings: dict[str, Any] = {"mean": (0.2,), "pool": "max", option[2:].replace("-", "_"): dtype}
     [point] = data_of(*command, *options)["checkpoints"]
     expected = nct.collapse(alone(path, data, cache, split="test", **settings))
     assert point["samples"][0]["metrics"] == in_json(expected.metrics)

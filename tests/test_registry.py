@@ -15,7 +15,7 @@ import pytest
 from conftest import Run
 from messages import says
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers, reported_names
-from nctransfer.errors import EpisodeError, PluginError
+from nctransfer.errors import PluginError, SettingError
 from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.registry import Registry
@@ -150,7 +150,7 @@ def test_names_of_classifiers() -> None:
     assert choose_classifiers(("knn", "ncc", "knn")) == ("knn", "ncc")
     assert reported_names(["ncc"]) == reported_names(["logistic", "ridge"]) == ("gradient_norm",)
     for names in (["svm"], ["ncc", "all"]):
-        with pytest.raises(EpisodeError) as error:
+        with pytest.raises(SettingError) as error:
             choose_classifiers(names)
         says(error, repr(names[-1]), hint=["--classifier", *CLASSIFIERS])
 

@@ -25,7 +25,7 @@ from nctransfer.backbones.names import resolve
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.backbones.tensor_digests import left_at_random, random_values, tensor_digest
 from nctransfer.backbones.weight_files import BUNDLED, Weights, find
-from nctransfer.errors import ModelError, WeightsError
+from nctransfer.errors import SettingError, WeightsError
 from tiny import REPOSITORY, Bomb, State, features, in_hub, near, pickled, random, state_of, with_classes
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -575,7 +575,7 @@ def test_no_published_weights_are_loaded_in_part(hub_cache: Path, state: State) 
     """Neither with another number of classes, where timm is lenient, nor by asking it to be."""
     in_hub(hub_cache, state)
     for arguments in ({"num_classes": 7}, {"pretrained_strict": False}):
-        with pytest.raises(ModelError) as error:
+        with pytest.raises(SettingError) as error:
             load(BackboneRequest("test_vit", model_kwargs=arguments))
         says(error, *arguments, "--model-kwargs")
 

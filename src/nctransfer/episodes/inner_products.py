@@ -109,9 +109,10 @@ class Products:
         return support.sub_(shift[:, :, None]).sub_(shift[:, None]), rows, total
 
     def weighted(self, weights: torch.Tensor) -> torch.Tensor:
-        """The inner products of the queries with ``XᵀA``, X being the support minus its mean; ``(E, Q, w)``.
+        """The inner products of the queries with ``XᵀA``, X being the support minus its mean; ``(E, Q, w)`` float64.
 
-        They are computed in the precision of the inner products.
+        They are multiplied in the precision of the inner products, in which very large or small weights would be lost:
+        so they are divided by the largest of their episode first.
 
         Args:
             weights: The dual weights A, ``(E, N, w)`` float64.
@@ -120,7 +121,9 @@ class Products:
         rows, total = (part.to(dtype) for part in self.centred_support[1:])
         centred = self.cross - self.cross.mean(dim=2, keepdim=True)
         centred.sub_(rows[:, None]).add_(total[:, None, None])
-        return centred @ weights.to(dtype)
+        largest = weights.abs().amax(dim=(1, 2), keepdim=True)
+        largest = largest.where(largest > 0, 1)
+        return (centred @ (weights / largest).to(dtype)).double().mul_(largest)
 
     @functools.cached_property
     def about_mean(self) -> Products:

@@ -36,27 +36,32 @@ def one_shot_accuracy(scores: CentreScores, sizes: Sequence[int], degrees: Seque
     """
     import torch
 
-    total = torch.zeros(len(degrees), dtype=torch.float64)
-    waiting: list[tuple[torch.Tensor, torch.Tensor, float]] = []
+    wins = torch.zeros(len(degrees), len(sizes), dtype=torch.float64)
+    waiting: list[tuple[torch.Tensor, torch.Tensor, int]] = []
     for found in _chances(scores, sizes):
         waiting.append(found)
         if sum(chances.shape[1] for chances, _, _ in waiting) >= TOGETHER:
-            total += _sum(waiting, degrees)
+            _add(wins, waiting, degrees)
             waiting = []
-    return total + _sum(waiting, degrees) if waiting else total
+    if waiting:
+        _add(wins, waiting, degrees)
+    pairs = torch.tensor([size * (size - 1) for size in sizes], dtype=torch.float64)
+    return (wins / pairs).mean(dim=1)
 
 
-def _sum(found: Sequence[tuple[torch.Tensor, torch.Tensor, float]], degrees: Sequence[int]) -> torch.Tensor:
+def _add(wins: torch.Tensor, found: Sequence[tuple[torch.Tensor, torch.Tensor, int]], degrees: Sequence[int]) -> None:
+    """Add the wins of some queries with some own centres to those of their class, ``(k, C)``."""
     import torch
 
     chances = torch.cat([one for one, _, _ in found], dim=1)
     ties = torch.cat([one for _, one, _ in found], dim=1)
-    weights = torch.cat([torch.full((one.shape[1],), weight, dtype=torch.float64) for one, _, weight in found])
-    return mean_wins(chances, degrees, ties if bool(ties.any()) else None).cpu().double() @ weights
+    own = torch.cat([torch.full((one.shape[1],), code) for one, _, code in found])
+    won = mean_wins(chances, degrees, ties if bool(ties.any()) else None)
+    wins.index_add_(1, own, won.cpu().double())
 
 
-def _chances(scores: CentreScores, sizes: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
-    """The chances to win and to tie with each other class, ``(C − 1, b)``, and the weight of each of the b columns."""
+def _chances(scores: CentreScores, sizes: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+    """The chances to win and to tie with each other class, ``(C − 1, b)``, and the class of the b queries."""
     import numpy as np
     import torch
 
@@ -81,7 +86,7 @@ def _chances(scores: CentreScores, sizes: Sequence[int]) -> Iterator[tuple[torch
                 kept = [place for place, one in enumerate(classes) if one != own]
                 parts.append(_against(mine, others.view(len(found), -1, width)[:, kept]))
             chances, ties = (torch.cat(part) for part in zip(*parts, strict=True))
-            yield chances, ties, 1 / (len(sizes) * size * (size - 1))
+            yield chances, ties, own
 
 
 def _against(mine: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
