@@ -20,7 +20,7 @@ from nctransfer.neural_collapse import bounds
 from nctransfer.neural_collapse.bound_table import bound_table
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from terminal import cli, data_of, done, missing, misused, refusal, shows, warned
+from terminal import VIT, cli, data_of, done, missing, misused, refusal, shows, warned
 
 MEANS = np.random.default_rng(0).normal(size=(6, 8))
 FEW = ("--episodes", "50")
@@ -156,6 +156,11 @@ def test_what_expect_refuses(
     one: Path, options: tuple[str, ...], kind: str, named: tuple[object, ...], hint: tuple[object, ...]
 ) -> None:
     refusal("expect", one, *options).expect(kind, *named, hint=hint)
+
+
+def test_a_classifier_without_an_expected_form_is_refused_before_any_image_is_run() -> None:
+    refusal("expect", *VIT, "--data", "digits", "-c", "ridge").expect("SettingError", "ridge", hint="--classifier")
+    assert data_of("cache", "list")["sets"] == []
 
 
 # bounds

@@ -98,6 +98,7 @@ def expect(
         chooser = ChosenFeatures(
             Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
         )
+        expected_accuracy.form_of(classifier, method, center_on is not None)  # an error comes before any image is run
         largest = EpisodeSpec(max(all_ways or [2]), max(all_shots or [1]), 1, chosen.seed)
         given = dataclasses.replace(chooser, rehearse=lambda labels: check(labels, largest)).read(features)
         reference = chooser.named_only().read(center_on) if center_on is not None else None

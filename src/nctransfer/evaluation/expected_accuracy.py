@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["METHODS", "ExpectedAccuracies", "ExpectedAccuracy", "expect"]
+__all__ = ["METHODS", "ExpectedAccuracies", "ExpectedAccuracy", "expect", "form_of"]
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +132,9 @@ def expect(
 ) -> ExpectedAccuracies:
     """The mean accuracy over all episodes, for every number of ways and shots, without drawing an episode.
 
-    Cost, for n queries (4,000 at most), C classes, s samples per class and K ways: ``n·C·s·d/m`` multiply-adds per
-    partition and ``n·C·K·s/m`` for the recursion; the normal method takes ``n·C·s·d``, and ``16·n·C·K`` for each number
-    of shots.
+    Cost, for n queries, C classes, R supports of each class in a round, and K ways: ``n·C·R·d`` multiply-adds a round,
+    and ``n·R·C·K`` for the recursion; with one shot ``n²·d`` once, and ``n·s·C·K`` for s samples per class. The normal
+    method takes ``n·C·s·d``, and ``16·n·C·K`` for each number of shots.
 
     Args:
         features: The feature set.
@@ -145,7 +145,7 @@ def expect(
         method: ``resampled`` (unbiased) or ``normal`` (for ``ncc`` only).
         center_on: A set whose mean is subtracted from the features first.
         l2_normalise: Scale features to unit length, after the mean was subtracted.
-        seed: The seed of the partitions.
+        seed: The seed of the supports.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -159,7 +159,7 @@ def expect(
     all_ways, all_shots = sorted(set(_listed(ways))), sorted(set(_listed(shots)))
     if not (all_ways and all_shots):
         raise SettingError("ways and shots must each hold something", "give at least one number of each")
-    form = _form(classifier, method, center_on is not None)
+    form = form_of(classifier, method, center_on is not None)
     for number in all_ways:
         check(features, EpisodeSpec(number, max(all_shots), 1, seed))
     for number in all_shots:
@@ -188,7 +188,7 @@ def expect(
     return ExpectedAccuracies(features=features.describe(), rows=tuple(found), seconds=seconds, leaks=leaks)
 
 
-def _form(classifier: str, method: str, has_reference_mean: bool) -> ExpectedForm:
+def form_of(classifier: str, method: str, has_reference_mean: bool) -> ExpectedForm:
     """The expected form of a classifier.
 
     Raises:
