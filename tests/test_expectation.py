@@ -615,3 +615,20 @@ def test_errors_come_before_any_work(given: dict[str, Any], facts: list[object],
         )
     says(error, *facts, hint=hint)
     assert calls == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_of_whole_numbers_are_seen(seed: int) -> None:
+    """One-hot features have few distances: all supports of one shot and all queries, each tie shared."""
+    codes = np.random.default_rng(seed).integers(0, 8, (5, 12))
+    rows = np.eye(8)[codes]
+    won = []
+    for own, other in itertools.permutations(range(5), 2):
+        for support, query in itertools.permutations(range(12), 2):
+            mine = np.abs(rows[own, support] - rows[own, query]).sum()
+            others = np.abs(rows[other] - rows[own, query]).sum(axis=1)
+            won.append(((others > mine) + 0.5 * (others == mine)).mean())
+    features = FeatureSet.from_arrays(rows.reshape(60, 8), np.repeat(list("abcde"), 12))
+    [row] = expect(features, 2, 1, device="cpu").rows
+    assert row.exact
+    assert row.accuracy == pytest.approx(np.mean(won), abs=1e-6)

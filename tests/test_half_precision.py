@@ -92,6 +92,20 @@ def test_a_model_that_mixes_dtypes_is_run_by_autocast() -> None:
             assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize(
+    "error", [NotImplementedError('"lu_cpu" not implemented for BFloat16'), TypeError("ScalarType")]
+)
+def test_a_model_without_a_kernel_for_the_dtype_is_run_by_autocast(error: Exception) -> None:
+    half, images = HalfModel(torch.bfloat16), torch.ones(2, 3)
+
+    def forward(given: torch.Tensor) -> torch.Tensor:
+        if given.dtype == torch.bfloat16:
+            raise error
+        return given + 1
+
+    assert torch.equal(half.run(forward, images), images + 1)
+
+
 def test_other_errors_are_not_retried() -> None:
     model, half = Mixing("out of memory"), HalfModel(torch.bfloat16)
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -168,7 +168,7 @@ def test_it_is_said_how_many_episodes_were_drawn_and_why() -> None:
     drawn = found.rows[0].episodes
     facts = fewshot_sheets(found)[0].facts
     assert f"{drawn:,} episodes" in facts["task"]
-    assert "0.4 points" in facts["stopped"]
+    assert "--precision 0.4" in facts["stopped"]
     assert "3,000" in facts["stopped"]
     data = found.to_dict()
     assert {row["episodes"] for row in data["results"]} == {drawn}
@@ -216,3 +216,30 @@ def test_batches_may_begin_and_end_where_it_is_asked(most: int) -> None:
     assert torch.equal(torch.cat([batch.support for batch in batches]), whole[600:])
     assert max(map(len, batches)) <= most
     assert {700, 1024, 2000, 2048, 2500} <= set(np.cumsum([600, *map(len, batches)]))
+
+
+def test_accuracies_that_are_all_equal_go_on() -> None:
+    for value in (0.6, 2 / 3, 0.8, 0.9):
+        assert not StoppingRule(precision=100).is_met([torch.full((700,), value, dtype=torch.float64)])
+
+
+@pytest.mark.parametrize(("ways", "enough"), [(2, 6000), (5, 2400), (81, 149)])
+def test_a_sample_that_spoils_its_class_must_have_had_its_chance(ways: int, enough: int) -> None:
+    values = 1 - 1e-5 * torch.tensor([0.0, 1.0] * (enough // 2 + 1), dtype=torch.float64)
+    rule = StoppingRule(precision=0.05, ways=ways)
+    assert rule.is_met([values])
+    assert not rule.is_met([values[: len(values) - 6]])
+
+
+def test_a_wrong_label_does_not_hide_behind_many_good_episodes() -> None:
+    """One of 400 episodes loses two of five classes; the others vary little."""
+    generator = np.random.default_rng(0)
+    missed = 0
+    for _ in range(40):
+        values = torch.from_numpy(
+            1 - generator.binomial(75, 0.003, 10_000) / 75 - 0.4 * (generator.random(10_000) < 1 / 400)
+        )
+        rule = StoppingRule(precision=0.05, ways=5)
+        size = next(size for size in sizes(10_000) if size == 10_000 or rule.is_met([values[:size]]))
+        missed += abs(float(values[:size].mean()) - (1 - 0.003 - 0.4 / 400)) > half_width(values[:size])
+    assert missed <= 8

@@ -69,4 +69,7 @@ def test_functions_are_marked_at_once_where_pytorch_cannot_do_it_later() -> None
     timm_import._disable_later(at_once, lambda *_: None)(len, reason="why")
     timm_import._disable_later(at_once, lambda *_: None)(reason="why")
     assert marked == [(len, True, {}), (len, True, {"reason": "why"}), (None, True, {"reason": "why"})]
-    assert timm_import._disable_later(at_once, lambda *given: given)(len, False) == (len, False)
+    later = timm_import._disable_later(at_once, lambda *given: given)
+    assert later(at_once, False) == (at_once, False)
+    assert later(len, False) is len  # what is no plain function is marked at once
+    assert marked[-1] == (len, False, {})

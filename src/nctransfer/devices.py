@@ -10,7 +10,7 @@ from nctransfer.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["pick_device", "with_float64"]
+__all__ = ["is_out_of_memory", "pick_device", "with_float64"]
 
 log = logging.getLogger(__name__)
 
@@ -50,3 +50,18 @@ def with_float64(name: str) -> torch.device:
     if name != "auto":
         log.warning("mps cannot compute in float64, so the CPU is used")
     return torch.device("cpu")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device has too little memory.
+
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory")), is_out_of_memory(RuntimeError("no kernel"))
+    (True, False)
+    """
+    import torch
+
+    text = str(error).lower()
+    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(some in text for some in words)
+    )

@@ -18,7 +18,7 @@ import torch
 
 TITLE = "Growth with images and classes"
 DIM = 512
-SIZES = ((5_000, 50), (20_000, 50), (20_000, 200))  # n and C; 4n; 4n and 4C
+SIZES = ((2_000, 25), (8_000, 25), (8_000, 100))  # n and C; 4n; 4n and 4C
 
 
 def generate(samples: int, classes: int) -> Any:

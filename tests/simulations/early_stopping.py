@@ -60,7 +60,7 @@ def _stopped(rows: list[np.ndarray], precision: float) -> int:
 
     from nctransfer.evaluation.stopping import StoppingRule
 
-    rule = StoppingRule(precision=precision)
+    rule = StoppingRule(precision=precision, ways=6)
     of = [torch.from_numpy(row) for row in rows]
     return next((size for size in sizes(EPISODES) if rule.is_met([one[:size] for one in of])), EPISODES)
 

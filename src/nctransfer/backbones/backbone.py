@@ -14,6 +14,7 @@ from nctransfer.backbones.image_transform import image_transform, normalise
 from nctransfer.backbones.layers import forward_with_layers, layer_indices
 from nctransfer.backbones.packing import pack_linear_layers
 from nctransfer.backbones.tensor_digests import tensor_digest
+from nctransfer.devices import is_out_of_memory
 from nctransfer.errors import DeviceError, ModelError, reason_of
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Backbone:
                 parts = [self._run(part) for part in torch.split(pixels, size)]
                 break
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise DeviceError(
@@ -203,7 +204,7 @@ class Backbone:
                 run = self._compiled or self._forward
                 outputs = self._half.run(run, images) if self._half else run(images.to(self.dtype))
         except Exception as error:  # models raise all kinds of errors
-            if isinstance(error, ModelError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
+            if isinstance(error, ModelError) or is_out_of_memory(error):
                 raise
             raise _cannot_run(self.key.model, self._size, error) from error
         for output in outputs:
@@ -283,11 +284,3 @@ def _set_pool(model: Any, pool: str) -> None:
             f"{type(model).__name__} has no pooling {pool!r}",
             "vision transformers have cls, avg, max and avgmax; convolutional networks avg, max, avgmax and catavgmax",
         ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    text = str(error).lower()
-    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError) or any(some in text for some in words)

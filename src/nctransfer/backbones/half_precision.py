@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nctransfer.devices import is_out_of_memory
 from nctransfer.errors import reason_of
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ class HalfModel:
         if not self._mixes:
             try:
                 return forward(images.to(self._dtype))
-            except RuntimeError as error:
-                if "type" not in str(error):  # not about dtypes, but for example out of memory
+            except Exception as error:  # a model may refuse a dtype in any way
+                if is_out_of_memory(error):
                     raise
-                log.debug("autocast is used, since the model mixes dtypes: %s", reason_of(error))
+                log.debug("autocast is used, since the model does not run in 16 bits: %s", reason_of(error))
                 self._mixes, self._made = True, None
         with torch.autocast(images.device.type, self._dtype):
             return forward(images)

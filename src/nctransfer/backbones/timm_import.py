@@ -8,6 +8,7 @@ compiled; here, the mark is made when such a function is called first, as PyTorc
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -27,11 +28,15 @@ def import_timm() -> None:
     stand_in = _StandIn(COMPILER)
     sys.modules[COMPILER] = stand_in
     disable = torch.compiler.disable
+    later = _disable_later(disable, getattr(torch, "_disable_dynamo", None))
     try:
-        torch.compiler.disable = _disable_later(disable, getattr(torch, "_disable_dynamo", None))
+        torch.compiler.disable = later
         importlib.import_module("timm.data")
     finally:
         torch.compiler.disable = disable
+        for name, module in list(sys.modules.items()):
+            if name.startswith("timm.") and vars(module).get("disable_compiler") is later:
+                vars(module)["disable_compiler"] = disable
         _remove(stand_in)
 
 
@@ -44,7 +49,7 @@ def _disable_later(at_once: Callable[..., Any], later: Callable[..., Any] | None
     """
 
     def disable(function: Any = None, recursive: bool = True, **settings: Any) -> Any:
-        if later is None or function is None or settings.get("reason"):
+        if later is None or not inspect.isfunction(function) or settings.get("reason"):
             return at_once(function, recursive, **settings)
         return later(function, recursive)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.checkpoints.samples import Sample
     from nctransfer.episodes.classifier import RidgePenalty
-    from nctransfer.errors import NCTransferError, SettingError
+    from nctransfer.errors import NCTransferError
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.intervals import Interval
     from nctransfer.sources.source import ImageSource

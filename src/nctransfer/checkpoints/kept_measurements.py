@@ -124,8 +124,8 @@ class KeptMeasurements:
         try:
             if (answer := self._kept.find(question)) is not None:
                 return from_answer(answer)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            log.debug("what is kept makes no sense, and is computed again")
+        except Exception as error:  # whoever can write the file can write anything into it
+            log.debug("what is kept makes no sense, and is computed again: %s", error)
         found = compute()
         if self.is_whole:  # it may have changed meanwhile
             try:

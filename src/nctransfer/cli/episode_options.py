@@ -153,7 +153,7 @@ class EpisodeOptions:
         """The few-shot task.
 
         Raises:
-            EpisodeError: There is no such task.
+            SettingError: There is no such task.
         """
         from nctransfer.evaluation.fewshot_task import FewShotTask
 

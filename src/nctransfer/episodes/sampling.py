@@ -109,7 +109,8 @@ def sample_disjoint(
         most: The largest number of episodes per batch.
 
     Raises:
-        EpisodeError: There are too few classes or samples, or all samples that are not in the support are queries.
+        EpisodeError: There are too few classes or samples.
+        SettingError: All samples that are not in the support are queries.
     """
     import numpy as np
     import torch

@@ -316,4 +316,4 @@ def _ends(task: FewShotTask) -> tuple[int, ...]:
 
 def _rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
     times = inflation(spec.ways, len(plan.features.classes), population)
-    return StoppingRule(precision=plan.task.precision, inflation=times)
+    return StoppingRule(precision=plan.task.precision, inflation=times, ways=spec.ways)

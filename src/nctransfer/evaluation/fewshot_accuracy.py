@@ -83,7 +83,8 @@ def fewshot(
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
-        EpisodeError: The features have too few classes or samples for the task, or a name is unknown.
+        EpisodeError: The features have too few classes or samples for the task.
+        SettingError: A number is too small, or a name is unknown.
 
     >>> import numpy as np
     >>> from nctransfer.features.feature_set import FeatureSet
@@ -238,17 +239,13 @@ def say_what_is_odd(result: FewShotResult) -> None:
 
 
 def _note_fewer(task: FewShotTask, ways: int, drawn: int) -> None:
-    if drawn == task.episodes:
-        return
-    if task.interval == "disjoint":
+    if task.interval == "disjoint" and drawn < task.episodes:
         log.warning(
             "%d-way: %s, as no two may share a sample; %s were asked for",
             ways,
             counted(drawn, "episode"),
             f"{task.episodes:,}",
         )
-    else:
-        log.info("%d-way: %s reach the precision of %g points", ways, counted(drawn, "episode"), task.precision)
 
 
 def _tell(progress: Progress | None, number: int, of: int, episodes: int, done: int) -> None:

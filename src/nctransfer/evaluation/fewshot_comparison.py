@@ -161,6 +161,7 @@ def compare_fewshot(
 
     Raises:
         EpisodeError: The sets have no classes or samples in common, or too few for the task.
+        SettingError: There is one set only.
     """
     return run_comparison(sets, FewShotTask(ways=ways, shots=shots, **settings), device=device, progress=progress)
 
@@ -178,6 +179,7 @@ def run_comparison(
 
     Raises:
         EpisodeError: The sets have no classes or samples in common, or too few for the task.
+        SettingError: There is one set only.
     """
     if len(sets) < 2:
         raise SettingError(

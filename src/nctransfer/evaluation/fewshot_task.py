@@ -130,6 +130,8 @@ class FewShotTask:
             "shots": sorted({operator.index(number) for number in self.shots}),
             "queries": self.queries if self.queries == "all" else operator.index(self.queries),
             "classifiers": choose_classifiers(self.classifiers),
+            "episodes": operator.index(self.episodes),
+            "precision": float(self.precision),
             "seed": operator.index(self.seed),
         }
         for name, value in normal.items():

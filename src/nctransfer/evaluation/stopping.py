@@ -70,20 +70,25 @@ class StoppingRule:
         precision: The half-width over episodes to fall below, in percentage points; 0 if drawing never stops early.
         inflation: How many times the half-width over episodes the draw of episodes adds to the interval that is shown,
             at least 1. It is larger than 1 for intervals over classes.
+        ways: Classes per episode.
     """
 
     precision: float
     inflation: float = 1.0
+    ways: int = 2
 
     def is_met(self, rows: Iterable[torch.Tensor]) -> bool:
         """Whether every row is precise enough.
 
-        Accuracies that are all equal so far, or that are nearly always 1, may hide rare failures: these go on.
+        Accuracies that are all equal so far, or that are nearly always 1, may hide rare failures: these go on. So does
+        a row in which a sample that spoils its class may not have been drawn yet, such as one with a wrong label.
 
         Args:
             rows: The accuracy of each episode of each row, ``(E,)`` each.
         """
-        return self.precision > 0 and all(self._is_below(values) and _is_symmetric(values) for values in rows)
+        return self.precision > 0 and all(
+            self._is_below(values) and _is_symmetric(values) and self._has_seen_rare_ones(values) for values in rows
+        )
 
     def is_met_by_differences(self, rows: Iterable[torch.Tensor]) -> bool:
         """Whether every paired difference is precise enough; a difference that is always 0 is.
@@ -93,15 +98,23 @@ class StoppingRule:
         """
         return self.precision > 0 and all(self._is_below(values) for values in rows)
 
+    def _has_seen_rare_ones(self, values: torch.Tensor) -> bool:
+        """Whether episodes of a kind that was not drawn yet change the mean by less than the precision.
+
+        By the rule of three, they are at most 3/E of all, with 95% confidence. In the worst of them that we consider, a
+        sample of the support spoils its class: the queries of this class are lost, and as many of other classes.
+        """
+        return 100 * 3 / len(values) * float(values.mean()) * min(1.0, 2 / self.ways) < self.precision
+
     def _is_below(self, values: torch.Tensor) -> bool:
         return 100 * self.inflation * half_width(values) < self.precision
 
 
 def _is_symmetric(values: torch.Tensor) -> bool:
     """Whether there are enough episodes for an interval from their variance: the mean is then nearly normal."""
+    if values.min() == values.max():
+        return False
     centred = values.numpy() - values.numpy().mean()
     spread = float((centred**2).mean())
-    if spread == 0:
-        return False
     skewness = float((centred**3).mean()) / spread**1.5
     return bool(len(values) >= SKEW * skewness**2)

@@ -51,10 +51,14 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
     else:
         names = list(dict.fromkeys(row.classifier for row in result.rows))
         cells = {(row.ways, row.shots, row.classifier): with_interval(row) for row in result.rows}
+        drawn = {(row.ways, row.shots): f"{row.episodes:,}" for row in result.rows}
+        differ = len(set(drawn.values())) > 1
         heads = [">ways", ">shots", *(f">{name} ± {first.interval}" for name in names), ">chance"]
+        heads += [">episodes"] if differ else []
         rows = [
-            [str(ways), str(shots), *(cells[ways, shots, name] for name in names), percent(1 / ways)]
-            for ways, shots in tasks
+            [str(task[0]), str(task[1]), *(cells[*task, name] for name in names), percent(1 / task[0])]
+            + ([drawn[task]] if differ else [])
+            for task in tasks
         ]
     sheet = Sheet(
         "Few-shot accuracy",
@@ -141,16 +145,17 @@ def _absent(rows: Sequence[FewShotRow], names: Sequence[str]) -> list[tuple[str,
 def task_facts(result: FewShotResult) -> dict[str, str]:
     """The task, as lines above a table."""
     first = result.rows[0]
-    counts = dict.fromkeys(f"{row.episodes:,}" for row in result.rows)
+    counts = sorted({row.episodes for row in result.rows})
+    drawn = " to ".join(dict.fromkeys(f"{count:,}" for count in (counts[0], counts[-1])))
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     facts = {
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
-        + f"{' or '.join(counts)} episodes, {_queries(first)} per class, seed {first.seed}",
+        + f"{drawn} episodes, {_queries(first)} per class, seed {first.seed}",
     }
     if result.task.interval != "disjoint" and any(row.episodes < result.task.episodes for row in result.rows):
         facts["stopped"] = (
-            f"where ± over episodes fell below {result.task.precision:g} points; at most {result.task.episodes:,} "
-            "episodes"
+            f"early, where more episodes would change little (--precision {result.task.precision:g}); at most "
+            f"{result.task.episodes:,}"
         )
     if other := result.query_set:
         split = f", split {other.split}" if other.split else ""

@@ -40,7 +40,7 @@ def note_precision(backbone: Backbone, pixels: torch.Tensor, features: torch.Ten
     log.log(
         logging.WARNING if found.median >= MUCH else logging.INFO,
         "%s changed the features of the first %s by %.2g%% in the median, and by %.2g%% at most%s "
-        "(nctransfer check shows more)",
+        "(nctransfer check with the same options shows more)",
         dtype,
         images,
         100 * found.median,
