@@ -211,7 +211,8 @@ def test_nothing_to_leave_out_is_no_note(one: Path) -> None:
 
 def test_too_few_classes_are_left(uneven: Path) -> None:
     error = refusal("fewshot", uneven, *FEW, "-w", 2, "--queries", 19, "-s", 2, "--drop-small")
-    error.expect("EpisodeError", 2, 19, 21, "a", 20, hint="--drop-small")
+    error.expect("EpisodeError", 2, 19, 21, "a", 20, hint="images")
+    assert "--drop-small" not in error.hint  # nothing would be left
     assert "--ways -" not in error.hint
 
 
@@ -659,7 +660,7 @@ def test_a_file_holds_no_bars(environment: dict[str, str], one: Path, tmp_path: 
         (("--ways", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
         (("--shots", "11"), "EpisodeError", (11, 15, 26, "a", 25), ("--queries", 14)),
         (("--queries", "25"), "EpisodeError", (25, 26), ("--queries", 24)),
-        (("--queries", "all", "--shots", "25"), "EpisodeError", (25, 26), "--drop-small"),
+        (("--queries", "all", "--shots", "25"), "EpisodeError", (25, 26), "images"),
         (("--classifier", "svm"), "SettingError", ("svm",), ("ridge", "ncc", "--classifier")),
         (("--classifier", ""), "SettingError", ("",), "--classifier"),
         (("--interval", "x"), "SettingError", ("x",), (*INTERVALS, "--interval")),
@@ -708,7 +709,7 @@ def test_what_is_not_there(options: tuple[str, str], kind: str, one: Path) -> No
     ("command", "named", "tells"),
     [
         ("fewshot --ways 50", (50, 3), ("--ways", 3)),
-        ("fewshot --ways 2 --shots 4 --queries 5", (4, 5, 9, "'one'", 6), "--drop-small"),
+        ("fewshot --ways 2 --shots 4 --queries 5", (4, 5, 9, "'one'", 6), "images"),
         ("fewshot --ways 4 --queries 2 --max-per-class 3", (4, 3), "--ways"),
         ("expect --ways 50", (50, 3), ("--ways", 3)),
         ("expect --ways 2 --shots 6", (6, 7, "'one'"), ()),

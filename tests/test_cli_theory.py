@@ -140,7 +140,7 @@ def test_misuse_of_expect(one: Path, options: tuple[str, str], wrong: str) -> No
     ("options", "kind", "named", "hint"),
     [
         (("-w", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
-        (("-w", "2", "-s", "25"), "EpisodeError", (25, 1, 26), "--drop-small"),
+        (("-w", "2", "-s", "25"), "EpisodeError", (25, 1, 26), "images"),
         (("-w", "2", "-c", "simpleshot"), "SettingError", ("simpleshot",), "--center-on"),
         (("-w", "2", "-c", "ridge"), "SettingError", ("ridge",), ("--classifier", "ncc", "cosine", "simpleshot")),
         (

@@ -394,7 +394,7 @@ def test_the_source_may_be_other_data(training: Path, data: Path, cache: Path, n
         (("--figure", "."), "NCTransferError", "'.'", "--figure"),
         (("--output", "no/f.txt"), "NCTransferError", "no/f.txt", "--output"),
         (("--ways", "7"), "EpisodeError", (7, 6), ("--ways", 6)),
-        (("--shots", "10"), "EpisodeError", (10, 3, 13), "--drop-small"),
+        (("--shots", "10"), "EpisodeError", (10, 3, 13), "images"),
         (("--shots", "0"), "SettingError", ("shots", 0), "--shots"),
         (("--classifier", "svm"), "SettingError", "svm", ("--classifier", "ridge")),
         (("--interval", "x"), "SettingError", "x", "--interval"),

@@ -506,7 +506,8 @@ def test_too_few_samples_in_one_of_two_sets(shots: int, queries: int, short: lis
     features, query_set = classes_of(9, 20, 3), classes_of(7, 20, 8)
     with pytest.raises(EpisodeError) as error:
         check(features, EpisodeSpec(2, shots, queries), query_set)
-    says(error, shots, queries, len(short), 3, *short, hint=[hint, "--drop-small"])
+    says(error, shots, queries, len(short), 3, *short, hint=[hint, "images"])
+    assert ("--drop-small" in error.value.hint) == (len(short) < 2)
     assert error.value.message.count("'class ") == len(short)
     check(features, EpisodeSpec(2, 3, 7), query_set)
 

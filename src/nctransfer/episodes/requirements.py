@@ -118,10 +118,12 @@ def _too_few(
         short = [f"{features.classes[code]!r} ({counts[code]} and {others[code]})" for code in small_codes]
         needed = f"{asked} {counted(spec.shots, 'sample')} per class in the features and {queries} in the query set"
         fewer = min(others) if min(counts) >= spec.shots else 0
+    others_remain = len(counts) - len(short) >= 2
     return EpisodeError(
         f"{needed}; {len(short)} of {len(counts)} have fewer: {join_names(short)}",
         (f"give --queries {fewer} or less, " if 0 < fewer < queries else "give fewer shots, ")
-        + "or more images of these classes, or leave them out by --drop-small",
+        + "or more images of these classes"
+        + (", or leave them out by --drop-small" if others_remain else ""),
     )
 
 

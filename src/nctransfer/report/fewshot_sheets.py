@@ -37,14 +37,16 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
     first = result.rows[0]
     tasks = list(dict.fromkeys((row.ways, row.shots) for row in result.rows))
     if len(tasks) == 1:
-        heads = ["classifier", f">accuracy ± {first.interval}", ">std", ">lowest tenth", ">expected"]
+        has_expected = any(row.expected_accuracy is not None for row in result.rows)
+        heads = ["classifier", f">accuracy ± {first.interval}", ">std", ">lowest tenth"]
+        heads += [">expected"] if has_expected else []
         rows = [
             [
                 row.classifier,
                 with_interval(row),
                 percent(row.std),
                 percent(row.lowest_decile),
-                _expected(row),
+                *([_expected(row)] if has_expected else []),
             ]
             for row in result.rows
         ]
