@@ -106,7 +106,7 @@ def test_every_number_of_ways_stops_by_itself() -> None:
 
 
 def test_accuracies_that_do_not_vary_say_nothing_of_rare_failures() -> None:
-    rule = StoppingRule(precision=1)
+    rule = StoppingRule(precision=1, ways=4)
     values = torch.ones(500, dtype=torch.float64)
     assert half_width(values) == 0
     assert not rule.is_met([values])
@@ -117,7 +117,7 @@ def test_accuracies_that_do_not_vary_say_nothing_of_rare_failures() -> None:
 
 
 def test_differences_may_be_zero_throughout_but_must_be_precise() -> None:
-    rule = StoppingRule(precision=1)
+    rule = StoppingRule(precision=1, ways=4)
     assert rule.is_met_by_differences([torch.zeros(500)])
     assert not rule.is_met_by_differences([torch.zeros(500), torch.arange(500) % 2 - 0.5])
     assert not StoppingRule(precision=0).is_met_by_differences([torch.zeros(500)])
@@ -223,7 +223,7 @@ def test_accuracies_that_are_all_equal_go_on() -> None:
         assert not StoppingRule(precision=100).is_met([torch.full((700,), value, dtype=torch.float64)])
 
 
-@pytest.mark.parametrize(("ways", "enough"), [(2, 6000), (5, 2400), (81, 149)])
+@pytest.mark.parametrize(("ways", "enough"), [(2, 12_000), (5, 4800), (81, 297)])
 def test_a_sample_that_spoils_its_class_must_have_had_its_chance(ways: int, enough: int) -> None:
     values = 1 - 1e-5 * torch.tensor([0.0, 1.0] * (enough // 2 + 1), dtype=torch.float64)
     rule = StoppingRule(precision=0.05, ways=ways)

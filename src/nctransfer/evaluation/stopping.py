@@ -99,12 +99,12 @@ class StoppingRule:
         return self.precision > 0 and all(self._is_below(values) for values in rows)
 
     def _has_seen_rare_ones(self, values: torch.Tensor) -> bool:
-        """Whether episodes of a kind that was not drawn yet change the mean by less than the precision.
+        """Whether episodes of a kind that was not drawn yet change the mean by less than half of the precision.
 
         By the rule of three, they are at most 3/E of all, with 95% confidence. In the worst of them that we consider, a
         sample of the support spoils its class: the queries of this class are lost, and as many of other classes.
         """
-        return 100 * 3 / len(values) * float(values.mean()) * min(1.0, 2 / self.ways) < self.precision
+        return 100 * 3 / len(values) * float(values.mean()) * min(1.0, 2 / self.ways) < self.precision / 2
 
     def _is_below(self, values: torch.Tensor) -> bool:
         return 100 * self.inflation * half_width(values) < self.precision

@@ -110,7 +110,10 @@ class Snapshot:
         )
 
     def digest(self, selection: Selection | None = None) -> str:
-        """A digest of everything that :meth:`read` depends on: the key, the wanted images, and the parts to the bit."""
+        """A digest of what :meth:`read` depends on: the key, the wanted images, and the parts as the manifest has them.
+
+        A part that was damaged since then is noticed by :meth:`read`, not here.
+        """
         listed = self.listing
         chosen = (selection or Selection()).apply(
             [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
