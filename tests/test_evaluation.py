@@ -423,7 +423,7 @@ def test_classes_small_in_either_set_are_left_out():
 
 
 def test_nothing_is_left_out_where_nothing_would_be_left():
-    with raises(EpisodeError, 3, 5, "'0'", "'1'", "'2'", hint=["--drop-small"]):
+    with raises(EpisodeError, 3, 5, "'0'", "'1'", "'2'", hint=["images"]):
         fewshot(uneven(5, 5, 5), 2, drop_small=True)
 
 
