@@ -543,3 +543,9 @@ def packed(content: bytes) -> str:
 def test_what_was_not_kept_is_not_built(value: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_plain(value)
+
+
+@pytest.mark.parametrize("names", [[["x"]], [1], [None]])
+def test_what_is_kept_as_a_name_must_be_one(names: list[Any]) -> None:
+    with pytest.raises(ValueError, match="is no text"):
+        kept_measurements._check_names(names)

@@ -156,12 +156,14 @@ def measure(name: str) -> dict[str, Any]:
 
 def memory_peak(name: str, form: str) -> float:
     """Peak memory of this process in MiB after some batches in one form."""
+    from peak_memory import peak as peak_of_memory
+
     torch.set_num_threads(1)
     run, pixels = prepared(name, form), batch(name)
     with memory(form):
         for _ in range(3):
             run(pixels)
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return peak_of_memory()
 
 
 def child(*arguments: str) -> Any:

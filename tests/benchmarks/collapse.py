@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from peak_memory import peak
 from pyarrow import parquet
 
 TITLE = "Collapse, on features that are streamed from Parquet"
@@ -34,12 +35,6 @@ def generate(path: Path, samples: int, dim: int, classes: int) -> None:
             values = means[labels] + 2 * generator.standard_normal((rows, dim), dtype=np.float32)
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim)
             writer.write_table(pa.table({"label": labels, "feature": vectors}, schema=schema))
-
-
-def peak() -> float:
-    """Peak memory of this process in MiB; getrusage would give that of its parent, if larger."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(path: str) -> None:

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peak_memory import peak
+
 TITLE = "Expected accuracy and episodes"
 WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5, 10, 20, 50)
 SURFACE = (20, 300, 1280)  # classes, images per class, width
@@ -51,11 +53,6 @@ def episodes_seconds(features: Any, ways: int, shots: int) -> tuple[float, float
     assert found is not None
     each = (spent[1] - spent[0]) / (MORE - PILOT)
     return each * (1.96 * found.rows[0].std / GOAL) ** 2, max(0.0, spent[0] - PILOT * each)
-
-
-def peak() -> float:
-    """Peak memory of this process in MiB."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(*size: int) -> None:

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from peak_memory import peak
 
 TITLE = "Growth with images and classes"
 DIM = 512
@@ -48,12 +48,6 @@ def calls() -> dict[str, Callable[[Any], object]]:
         "`expect`": lambda features: nct.expect(features, (2, 5, 10), (1, 5, 20)),
         "`bounds`": lambda features: error_bounds(ClassStatistics.of(features), 5, 5),
     }
-
-
-def peak() -> float:
-    """Peak memory of this process in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(name: str, samples: int, classes: int) -> None:

@@ -172,6 +172,7 @@ class KeptMeasurements:
                 raise ValueError("the measures are not those that there are")
             reports[name] = report
         order = [name for name in answer["reports"] if name in reports]
+        _check_names(answer["warnings"])
         return CollapseComparison(reports={name: reports[name] for name in order}, warnings=tuple(answer["warnings"]))
 
     def _result(self, answer: Any) -> FewShotResult:
@@ -202,6 +203,12 @@ def _check_numbers(values: Iterable[Any], *, may_be_none: bool = False) -> None:
             raise ValueError(f"{value!r} is no number")
 
 
+def _check_names(names: Iterable[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no text")
+
+
 def _check_result(found: FewShotResult) -> None:
     """Check that the parts of a few-shot result fit together.
 
@@ -224,6 +231,7 @@ def _check_result(found: FewShotResult) -> None:
         tensors = (counts.asked, counts.right, counts.together, counts.taken)
         shapes = [(classes,)] * 2 + [(classes, classes)] * 2
         is_sound &= all(one is None or one.shape == shape for one, shape in zip(tensors, shapes, strict=True))
-    is_sound &= found.left_out.keys() <= set(rows)
+    _check_names(found.classes)
+    is_sound &= found.left_out.keys() <= set(rows) and found.populations.keys() >= found.drawn.keys()
     if not is_sound:
         raise ValueError("the parts of the result do not fit together")
