@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.checkpoint_fitting import classifier_names, fit, fit_by_position
 from nctransfer.backbones.checkpoint_reading import read_state_dict
-from nctransfer.backbones.names import ALIASES, resolve
+from nctransfer.backbones.names import ALIASES, PIXELS, resolve
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.backbones.tensor_digests import left_at_random, random_values
 from nctransfer.backbones.weight_files import Weights, find
@@ -51,7 +51,7 @@ def load(
     spec = resolve(request.model, offline, progress)
     if request.model not in (spec.name, spec.architecture) and not spec.folder:
         log.info("%s is %s", request.model, spec.name)
-    if request.random_init:
+    if request.random_init and spec.name != PIXELS:
         weights = Weights("random", f"random, seed {request.seed}")
         model = _create(spec, request)
     else:
@@ -64,9 +64,10 @@ def load(
 
 
 def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -> nn.Module:
-    """A model with the weights of a file; every parameter that a feature depends on comes from the file."""
+    """A model with its weights; every parameter that a feature depends on comes from their file."""
     path = weights.path
-    assert path is not None
+    if path is None:
+        return _create(spec, request)  # it has no weights
     if weights.kind in ("bundled", "checkpoint"):
         model = _create(spec, request)
         state = read_state_dict(path)

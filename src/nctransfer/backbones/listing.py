@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.names import ALIASES, of_timm
+from nctransfer.backbones.names import ALIASES, PIXELS, of_timm
 from nctransfer.backbones.timm_import import import_timm
 from nctransfer.backbones.weight_files import BUNDLED, at_hand
 from nctransfer.errors import ModelError, did_you_mean
@@ -29,7 +30,8 @@ class ModelInfo:
         image_size: The width and height of its images in pixels.
         licence: The licence of its weights, or "" if timm does not know it.
         source: Where its weights are: a package, a repository on the hub, or a URL.
-        at_hand: ``package`` or ``cache`` if the weights are on this machine, else "".
+        at_hand: ``package`` or ``cache`` if the weights are on this machine, ``no weights`` if the model has none,
+            else "".
         parameters: The number of its parameters.
         width: The dimension d of its pooled features.
         megabytes: The approximate size of its weights in float32.
@@ -72,7 +74,8 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
     else:
         wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
         short = [name for name, shorts in aliases.items() if pattern in shorts]
-        names = dict.fromkeys([*short, *timm_names(wild, pretrained=True)])
+        control = fnmatch.filter([PIXELS], wild)
+        names = dict.fromkeys([*short, *timm_names(wild, pretrained=True), *control])
         if not names:
             near = did_you_mean(pattern, [*ALIASES, *timm_names()], cutoff=0.5)
             raise ModelError(
@@ -93,11 +96,15 @@ def _model_info(spec: ModelSpec, aliases: tuple[str, ...], build: bool) -> Model
         image_size=spec.config.get("input_size", (0,))[-1],
         licence=spec.config.get("license") or "",
         source=source or spec.repository or spec.url,
-        at_hand=("package" if found[0] == "bundled" else "cache") if found else "",
+        at_hand="no weights" if spec.name == PIXELS else _place(found[0]) if found else "",
         parameters=parameters,
         width=width,
         megabytes=parameters * 4 / 1e6 if parameters else None,
     )
+
+
+def _place(kind: str) -> str:
+    return "package" if kind == "bundled" else "cache"
 
 
 def _measure(spec: ModelSpec) -> tuple[int | None, int | None]:

@@ -15,10 +15,12 @@ from nctransfer.backbones.overrides import RESERVED, check_transform, why_reserv
 from nctransfer.backbones.timm_import import import_timm
 from nctransfer.errors import ModelError, did_you_mean
 
-__all__ = ["ALIASES", "DEFAULT_MODEL", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
+__all__ = ["ALIASES", "DEFAULT_MODEL", "PIXELS", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 """The backbone whose weights come with the installation."""
+PIXELS = "pixels"
+"""The control whose feature is the image itself, see :mod:`nctransfer.backbones.pixels`. It has no weights."""
 ALIASES = {
     **{f"vit_{size}": f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")},
     **{f"deit_{size}": f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")},

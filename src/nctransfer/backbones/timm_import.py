@@ -20,7 +20,17 @@ COMPILER = "torch._dynamo.utils"
 
 
 def import_timm() -> None:
-    """Import timm, if it is not imported yet. ``torch._dynamo`` is imported as soon as anything needs it, as always."""
+    """Import timm, if it is not imported yet, and add the model ``pixels`` to its models.
+
+    ``torch._dynamo`` is imported as soon as anything needs it, as always.
+    """
+    _import_alone()
+    from nctransfer.backbones.pixels import register_pixels  # it needs timm
+
+    register_pixels()
+
+
+def _import_alone() -> None:
     if "timm" in sys.modules or COMPILER in sys.modules:
         importlib.import_module("timm.data")
         return

