@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_t, t
+from scipy.stats import multivariate_t, norm, t
 
+from messages import raises
+from nctransfer.errors import SettingError
 from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
 from nctransfer.evaluation.spread import Spread
 
@@ -44,6 +46,60 @@ def test_several_are_compared_by_the_quantile_of_dunnett(count: int) -> None:
     law = multivariate_t(shape=shape, df=100, seed=0)
     inside = law.cdf(np.full(count - 1, factor), lower_limit=np.full(count - 1, -factor))
     assert inside == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.99])
+def test_levels_other_than_95_have_their_own_quantiles(level: float) -> None:
+    """One- and two-sided, of two and of five estimates, by scipy's distributions."""
+    [found] = compare_with_first([0.0, 0.0], independent(2), level=level)
+    assert found.high == pytest.approx(t.ppf((1 + level) / 2, 12) * math.sqrt(2))
+    assert compare_with_best([0.0, 0.0], independent(2), level=level)[0].high == pytest.approx(
+        t.ppf(level, 12) * math.sqrt(2)
+    )
+    law = multivariate_t(shape=np.full((4, 4), 0.5) + 0.5 * np.eye(4), df=100, seed=0)
+    both = compare_with_first([0.0] * 5, independent(5, degrees=100), level=level)[0].high / math.sqrt(2)
+    above = compare_with_best([0.0] * 5, independent(5, degrees=100), level=level)[0].high / math.sqrt(2)
+    exceeded = pytest.approx(1 - level, rel=0.15 if level > 0.9 else 0.05)
+    assert 1 - law.cdf(np.full(4, both), lower_limit=np.full(4, -both)) == exceeded
+    assert 1 - law.cdf(np.full(4, above)) == exceeded
+
+
+@pytest.mark.parametrize("degrees", [2, 3.5, 12, 100, 1000, math.inf])
+def test_standard_errors_are_drawn_with_their_degrees_of_freedom(degrees: float) -> None:
+    """The 90% point for estimates of which only the first varies is that of the t distribution."""
+    rows = np.diag([1.0, 1e-12, 1e-12])
+    found = compare_with_best([0.0] * 3, Spread(vectors=torch.from_numpy(rows), degrees=degrees), level=0.9)
+    exact = t.ppf(0.9, degrees) if math.isfinite(degrees) else norm.ppf(0.9)
+    assert found[0].high == pytest.approx(exact, rel=0.03)
+
+
+def test_few_replicates_give_what_normal_rows_give() -> None:
+    """With fewer degrees of freedom than estimates: against rows of normal variables, drawn as they are."""
+    rng = np.random.default_rng(5)
+    root = np.linalg.cholesky(np.full((8, 8), 0.3) + np.diag(np.arange(1, 9)))
+    found = compare_with_best([0.0] * 8, spread(root.T, degrees=4))
+    error, rows = rng.normal(size=(20_000, 8)) @ root.T, rng.normal(size=(20_000, 4, 8)) @ root.T
+    scale = np.sqrt(np.square(rows[:, :, 1:] - rows[:, :, :1]).sum(axis=1) / 4)
+    quantile = np.quantile(((error[:, 1:] - error[:, :1]) / scale).max(axis=1), 0.95)
+    nearest = np.sqrt(np.square(root[1:] - root[0]).sum(axis=1).min())
+    assert found[0].high == pytest.approx(quantile * nearest, rel=0.04)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_largest_estimate_is_a_possible_best_at_any_level(count: int) -> None:
+    estimates = [0.9, *[0.1] * (count - 1)]
+    assert compare_with_best(estimates, independent(count), level=0.01)[0].is_possible
+    sizes = [sum(one.is_possible for one in compare_with_best(estimates, independent(count, 0.3), level))
+             for level in (0.01, 0.5, 0.9, 0.999)]  # fmt: skip
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (1, count)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
+def test_a_level_is_a_probability(level: float) -> None:
+    for compare in (compare_with_first, compare_with_best):
+        with raises(SettingError, f"{level:g}", hint="0.95"):
+            compare([0.1, 0.2], independent(2), level=level)
 
 
 def test_the_best_is_judged_by_the_one_sided_quantile() -> None:

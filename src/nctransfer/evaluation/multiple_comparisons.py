@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from nctransfer.errors import SettingError
 from nctransfer.intervals import t_quantile
 
 if TYPE_CHECKING:
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Verdict", "WithBest", "compare_with_best", "compare_with_first"]
 
-DRAWS = 10_000  # of the Monte Carlo quantiles: their level is known to 0.2 points
-CHUNK = 2_000_000  # numbers drawn at a time
-MOST_DEGREES = 100  # with more, standard errors are as good as known
+DRAWS = 10_000  # of the Monte Carlo quantiles, at least: the level of 95% is known to 0.2 points
+TAIL = 300  # draws above a quantile: how often it is exceeded is known to 6% of itself
+MOST_DRAWS = 100_000
+CHUNK = 200_000  # differences at a time, few enough for the processor's cache
+MOST_DEGREES = 1000  # from here on standard errors are as good as known
+EACH = slice(None)
 
 Verdict = Literal["better", "worse", "not told apart"]
 
@@ -53,8 +57,8 @@ class WithBest(NamedTuple):
     verdict: Verdict
 
 
-def compare_with_first(estimates: Sequence[float], spread: Spread) -> tuple[Difference, ...]:
-    """The difference of each further estimate to the first, with simultaneous 95% intervals (Dunnett 1955).
+def compare_with_first(estimates: Sequence[float], spread: Spread, level: float = 0.95) -> tuple[Difference, ...]:
+    """The difference of each further estimate to the first, with simultaneous intervals (Dunnett 1955).
 
     All intervals hold together in 95% of studies: the chance of any wrong verdict is 5%, however many there are. The
     half-widths are ``q · se``, q the 95% point of the largest ``|T_i|`` of the K − 1 correlated t variables, by Monte
@@ -63,12 +67,29 @@ def compare_with_first(estimates: Sequence[float], spread: Spread) -> tuple[Diff
     Args:
         estimates: K estimates.
         spread: How they vary together.
+        level: The share of studies in which all intervals hold, between 0 and 1.
 
     Returns:
         K − 1 differences, in units of the estimates.
+
+    Raises:
+        SettingError: The level is not between 0 and 1.
+
+    >>> import torch
+    >>> from nctransfer.evaluation.spread import Spread
+    >>> spread = Spread(vectors=0.01 * torch.eye(2, dtype=torch.float64), degrees=20)
+    >>> [found] = compare_with_first([0.80, 0.84], spread)
+    >>> found.verdict, round(found.low, 3), round(found.high, 3)
+    ('better', 0.011, 0.069)
+    >>> compare_with_first([0.80, 0.84], spread, level=0.99)[0].verdict
+    'not told apart'
     """
+    _check(level)
     errors = spread.errors_of_differences()[0].tolist()
-    factor = t_quantile(spread.degrees) if len(estimates) == 2 else float(_quantiles(spread, two_sided=True)[0])
+    if len(estimates) == 2:
+        factor = t_quantile(spread.degrees, (1 + level) / 2)
+    else:
+        factor = float(_quantiles(spread, level, of=slice(1), two_sided=True)[0])
     first = estimates[0]
     return tuple(
         Difference(one - first, one - first - factor * error, one - first + factor * error)
@@ -76,7 +97,7 @@ def compare_with_first(estimates: Sequence[float], spread: Spread) -> tuple[Diff
     )
 
 
-def compare_with_best(estimates: Sequence[float], spread: Spread) -> tuple[WithBest, ...]:
+def compare_with_best(estimates: Sequence[float], spread: Spread, level: float = 0.95) -> tuple[WithBest, ...]:
     """Multiple comparisons with the best (Hsu 1984): which estimates may be of the best, and by how much they miss it.
 
     Estimate i is a possible best if ``θ̂_i + q_i se_ij ≥ θ̂_j`` for all j, with ``q_i`` the one-sided 95% point of the
@@ -87,12 +108,31 @@ def compare_with_best(estimates: Sequence[float], spread: Spread) -> tuple[WithB
     Args:
         estimates: K estimates, K ≥ 2.
         spread: How they vary together.
+        level: In place of 95%, between 0 and 1.
+
+    Raises:
+        SettingError: The level is not between 0 and 1.
+
+    >>> import torch
+    >>> from nctransfer.evaluation.spread import Spread
+    >>> spread = Spread(vectors=0.01 * torch.eye(3, dtype=torch.float64), degrees=20)
+    >>> [one.is_possible for one in compare_with_best([0.80, 0.79, 0.76], spread)]
+    [True, True, False]
+    >>> [one.is_possible for one in compare_with_best([0.80, 0.79, 0.76], spread, level=0.99)]
+    [True, True, True]
     """
     import torch
 
+    _check(level)
     values = torch.tensor(estimates, dtype=torch.float64)
     count = len(values)
-    factors = _quantiles(spread) if count > 2 else values.new_full((2,), t_quantile(spread.degrees, 0.95))
+    factors = (
+        _quantiles(spread, level)
+        if count > 2
+        else values.new_full((2,), t_quantile(spread.degrees, level)).clamp(
+            min=0
+        )  # the largest estimate stays possible
+    )
     itself = torch.eye(count, dtype=torch.bool)
     gaps = values[:, None] - values  # (K, K): i minus j
     reach = factors[:, None] * spread.errors_of_differences()  # (K, K): q_i se_ij
@@ -110,14 +150,22 @@ def compare_with_best(estimates: Sequence[float], spread: Spread) -> tuple[WithB
     )
 
 
+def _check(level: float) -> None:
+    if not 0 < level < 1:
+        raise SettingError(
+            f"the level of a comparison is {level:g}; it must be between 0 and 1",
+            hint="give a probability, such as 0.95",
+        )
+
+
 def _verdict(is_possible: bool, is_alone: bool) -> Verdict:
     if not is_possible:
         return "worse"
     return "better" if is_alone else "not told apart"
 
 
-def _quantiles(spread: Spread, *, two_sided: bool = False) -> torch.Tensor:
-    """For each estimate the 95% point of its largest t variable, ``(K,)``: ``max_j (ε_j − ε_i)/se_ij``.
+def _quantiles(spread: Spread, level: float, *, of: slice = EACH, two_sided: bool = False) -> torch.Tensor:
+    """For each estimate the quantile of its largest t variable, ``(K,)``: ``max_j (ε_j − ε_i)/se_ij``, at least 0.
 
     By Monte Carlo: errors ε as correlated as the estimates, and standard errors as they come from as many
     replicates, each difference with its own. (One χ² for all, as in the textbook's multivariate t, would be too small:
@@ -125,35 +173,56 @@ def _quantiles(spread: Spread, *, two_sided: bool = False) -> torch.Tensor:
 
     Args:
         spread: How the K estimates vary together.
+        level: The probability that the largest t variable is below the quantile.
+        of: The estimates of which the quantile is asked.
         two_sided: Whether ``|T|`` counts.
     """
+    import numpy as np
     import torch
 
     values, axes = torch.linalg.eigh(spread.vectors.T @ spread.vectors)
     root = axes * values.clamp(min=0).sqrt() @ axes.T  # of the covariance, (K, K), the same in any order of estimates
-    is_constant = spread.errors_of_differences() <= 1e-9 * spread.errors().max()
+    errors = spread.errors_of_differences()[of]  # (k, K), with k estimates asked of
+    is_constant = errors <= 1e-9 * spread.errors().max()
     largest = []
-    for errors, replicates in _normal(len(root), min(spread.degrees, MOST_DEGREES)):
-        changes, replicated = errors @ root, replicates @ root
-        products = replicated.mT @ replicated / replicates.shape[1]  # (n, K, K)
-        squares = products.diagonal(dim1=1, dim2=2)
-        scale = (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0).sqrt()
-        t = (changes[:, None] - changes[:, :, None]) / scale
-        t = (t.abs() if two_sided else t).masked_fill(is_constant, 0)
-        largest.append(t.amax(dim=2))
-    found: torch.Tensor = torch.cat(largest).quantile(0.95, dim=0)
-    return found
+    for normal, replicates in _draws(len(root), spread.degrees, level):
+        changes = normal @ root
+        scale = errors if replicates is None else _errors_of_differences(replicates @ root, of)
+        t = (changes[:, None] - changes[:, of, None]).div_(scale).masked_fill_(is_constant, 0)  # (n, k, K)
+        above, below = t.amax(dim=2), -t.amin(dim=2)  # of ε and of −ε, which is as likely
+        largest += [torch.maximum(above, below)] if two_sided else [above, below]
+    found = np.quantile(torch.cat(largest).numpy(), level, axis=0)  # torch's takes at most 16 million numbers
+    return torch.from_numpy(found).clamp(min=0)
 
 
-def _normal(count: int, degrees: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Standard normal variables, always the same: ``(n, count)`` and ``(n, degrees, count)``, up to DRAWS in all."""
+def _errors_of_differences(vectors: torch.Tensor, of: slice) -> torch.Tensor:
+    """The standard errors of the differences to some estimates, ``(n, k, K)``, from vectors ``(n, N, K)``."""
+    products = vectors[..., of].mT @ vectors
+    squares = vectors.square().sum(dim=1)
+    return products.mul_(-2).add_(squares[:, None]).add_(squares[:, of, None]).clamp_(min=0).sqrt_()
+
+
+def _draws(count: int, degrees: float, level: float) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Standard normal variables ``(n, count)``, and replicates ``(n, N, count)`` of mean square 1; always the same.
+
+    The products of the replicates have the law of those of ``degrees`` rows of normal variables, over their number
+    (Bartlett's decomposition of the Wishart distribution). There are none where standard errors are as good as known.
+    """
     import numpy as np
     import torch
 
     generator = np.random.default_rng(0)
-    rows = int(degrees)
-    size = max(1, CHUNK // (count * max(count, rows)))
-    for start in range(0, DRAWS, size):
-        here = min(size, DRAWS - start)
-        errors, replicates = generator.standard_normal((here, count)), generator.standard_normal((here, rows, count))
-        yield torch.from_numpy(errors), torch.from_numpy(replicates)
+    draws = min(max(DRAWS, round(TAIL / (1 - level))), MOST_DRAWS)
+    rows = max(1, int(min(degrees, count)))
+    size = max(1, CHUNK // count**2)
+    upper = np.triu_indices(rows, 1, count)
+    for start in range(0, draws, size):
+        here = min(size, draws - start)
+        errors = torch.from_numpy(generator.standard_normal((here, count)))
+        if degrees >= MOST_DEGREES:
+            yield errors, None
+            continue
+        root = np.zeros((here, rows, count))
+        root[:, range(rows), range(rows)] = np.sqrt(generator.chisquare(degrees - np.arange(rows), (here, rows)))
+        root[:, *upper] = generator.standard_normal((here, len(upper[0])))
+        yield errors, torch.from_numpy(root).div_(math.sqrt(degrees))
