@@ -1,0 +1,1 @@
+"""Which backbone suits these images, and how sure that is."""
