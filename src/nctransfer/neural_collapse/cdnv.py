@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the examples
 from nctransfer.intervals import pair_average
-from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.neural_collapse.class_statistics import ClassStatistics, PairStatistics
 from nctransfer.neural_collapse.halves import LEAST
 from nctransfer.neural_collapse.measure import Measure, Undefined
 
@@ -53,7 +53,7 @@ def directional_pairs(stats: ClassStatistics) -> torch.Tensor:
     return _over_square(stats.directional, squared.square())
 
 
-def debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+def debiased_pairs(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     """The debiased ``V_ij``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
     import torch
 
@@ -63,7 +63,7 @@ def debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.where(stats.distances == 0, torch.inf, values), resolved
 
 
-def directional_debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+def directional_debiased_pairs(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     """The debiased directional CDNV, and for which ordered pairs the data resolve it; both ``(C, C)``.
 
     Raises:
@@ -80,7 +80,7 @@ def directional_debiased_pairs(stats: ClassStatistics) -> tuple[torch.Tensor, to
     return torch.where(stats.distances == 0, torch.inf, values), resolved
 
 
-def _debiased_squares(stats: ClassStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+def _debiased_squares(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     """``d_ij² − v_i/n_i − v_j/n_j``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
     bias = stats.variances / (stats.counts - 1)  # v_i/n_i with the unbiased variance
     bias_pairs = bias[:, None] + bias
@@ -101,7 +101,7 @@ def cdnv(stats: ClassStatistics) -> float:
     return pair_average(cdnv_pairs(stats))
 
 
-def cdnv_debiased(stats: ClassStatistics) -> float:
+def cdnv_debiased(stats: PairStatistics) -> float:
     """CDNV with unbiased variances and squared distances.
 
     It replaces ``v_c`` by ``n_c/(n_c−1) v_c``, and ``d_ij²`` by ``d_ij² − v_i/n_i − v_j/n_j`` with the unbiased
@@ -150,7 +150,7 @@ def directional_cdnv(stats: ClassStatistics) -> float:
     return pair_average(directional_pairs(stats))
 
 
-def directional_cdnv_debiased(stats: ClassStatistics) -> float:
+def directional_cdnv_debiased(stats: PairStatistics) -> float:
     """Directional CDNV without the noise of the class means: an estimate of ``ΔᵀSigma_iΔ / ‖Δ‖⁴``, averaged over pairs.
 
     Class means of few samples lie too far apart, and the plug-in value multiplies their noise with itself. Here each

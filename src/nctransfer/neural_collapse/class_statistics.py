@@ -20,7 +20,7 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted
@@ -35,26 +35,54 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_stream import Features
     from nctransfer.neural_collapse.linear_head import LinearHead
 
-__all__ = ["ClassStatistics", "ncc_accuracies", "nearest_centre"]
+__all__ = ["ClassStatistics", "PairStatistics", "ncc_accuracies", "nearest_centre"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassStatistics:
-    """First and second moments of C classes of width d; float64, on the CPU.
+class PairStatistics:
+    """What the debiased measures of pairs of classes need, which costs no covariance; float64, on the CPU.
 
     Attributes:
         counts: The number of samples of each class, ``(C,)``.
+        variances: ``v_c = (1/n_c) sum ‖f − mu_c‖²``, ``(C,)``.
+        distances: ``d_ij = ‖mu_i − mu_j‖``, ``(C, C)``.
+        crossed: An estimate of ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)`` in which the noise of the means is not squared,
+            ``(C, C)``, see :mod:`~nctransfer.neural_collapse.halves`; ``None`` if a class has fewer than 4 samples.
+    """
+
+    counts: torch.Tensor
+    variances: torch.Tensor
+    distances: torch.Tensor
+    crossed: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, features: Features, device: str = "auto") -> PairStatistics:
+        """The statistics of a feature set, the same numbers as those of :meth:`ClassStatistics.of`.
+
+        Args:
+            features: At least 2 classes, each with at least 2 samples.
+            device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
+
+        Raises:
+            FeaturesError: There are fewer than 2 classes, a class has fewer than 2 samples, or the features are so
+                large or small that their moments leave float64.
+        """
+        means, moments = _two_passes(features, device, covariances=False)
+        return PairStatistics(**_of_pairs(means, moments, Geometry(means)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassStatistics(PairStatistics):
+    """First and second moments of C classes of width d; float64, on the CPU. Those of pairs of classes are among them.
+
+    Attributes:
         centred_means: ``mu_c − mu_G``, ``(C, d)``.
         centre: ``mu_G``, ``(d,)``.
-        variances: ``v_c = (1/n_c) sum ‖f − mu_c‖²``, ``(C,)``.
         fourths: ``q_c = (1/n_c) sum ‖f − mu_c‖⁴``, ``(C,)``.
-        distances: ``d_ij = ‖mu_i − mu_j‖``, ``(C, C)``.
         directional: ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)``, ``(C, C)``, zero on the diagonal.
         within: ``Sigma_W``, ``(d, d)``.
         covariance: The covariance of all samples about their mean, ``(d, d)``; classes are weighted by their size.
         ncc_accuracies: The leave-one-out nearest-class-centre accuracy of each class, ``(C,)``.
-        crossed: An estimate of ``(mu_j − mu_i)ᵀ Sigma_i (mu_j − mu_i)`` in which the noise of the means is not squared,
-            ``(C, C)``, see :mod:`~nctransfer.neural_collapse.halves`; ``None`` if a class has fewer than 4 samples.
         duplicates: How many rows are equal to an earlier row.
         head: A linear classifier for these classes; ``None`` if there is none.
         agreement: The share of samples for which the head and the nearest centre predict the same class; ``None`` if
@@ -63,17 +91,13 @@ class ClassStatistics:
             of a class counts in the second half. ``None`` if there is no head, or there are too many classes.
     """
 
-    counts: torch.Tensor
     centred_means: torch.Tensor
     centre: torch.Tensor
-    variances: torch.Tensor
     fourths: torch.Tensor
-    distances: torch.Tensor
     directional: torch.Tensor
     within: torch.Tensor
     covariance: torch.Tensor
     ncc_accuracies: torch.Tensor
-    crossed: torch.Tensor | None = None
     duplicates: Duplicates = field(default_factory=Duplicates)
     head: LinearHead | None = None
     agreement: float | None = None
@@ -108,16 +132,7 @@ class ClassStatistics:
         Raises:
             FeaturesError: There are fewer than 2 classes, or a class has fewer than 2 samples.
         """
-        if len(features.classes) < 2 or int(features.counts.min()) < 2:
-            raise FeaturesError(
-                "class statistics need 2 classes with 2 samples each; got "
-                f"{counted(len(features.classes), 'class', 'classes')}, the smallest with "
-                f"{counted(int(features.counts.min()), 'sample')}",
-                "give at least 2 classes with 2 samples each",
-            )
-        is_first = first_halves(features)
-        means = Means.of(features, with_float64(device), is_first)
-        return cls.from_passes(means, Moments.of(features, means, is_first))
+        return cls.from_passes(*_two_passes(features, device))
 
     @classmethod
     def from_passes(cls, means: Means, moments: Moments) -> Self:
@@ -127,29 +142,59 @@ class ClassStatistics:
             FeaturesError: The features are so large or small that their moments leave float64.
         """
         geometry = Geometry(means)
-        counts = means.counts
+        counts, offsets = means.counts, _offsets(means, geometry)
         total = counts.sum()
-        offsets = geometry.means - (means.shift + means.sums.sum(dim=0) / total)  # (C, d)
         within = symmetric(moments.within)
         pooled = within * total if moments.pooled is None else symmetric(moments.pooled)
-        variances = moments.squares / counts
-        spread = float((moments.squares.sum() + counts @ offsets.square().sum(dim=1)) / total)  # about the mean of all
-        check_size(max(float(geometry.means.abs().max()), math.sqrt(spread)))
-        variances[variances <= geometry.rounding.square()] = 0
         return cls(
-            counts=counts.cpu(),
+            **_of_pairs(means, moments, geometry),
             centred_means=geometry.centred.cpu(),
             centre=geometry.means.mean(dim=0).cpu(),
-            variances=variances.cpu(),
             fourths=(moments.fourths / counts).cpu(),
-            distances=geometry.distances.cpu(),
             directional=(moments.directional / counts[:, None]).cpu(),
             within=geometry.without_rounding(within).cpu(),
             covariance=geometry.without_rounding((pooled + (offsets.T * counts) @ offsets) / total).cpu(),
             ncc_accuracies=(moments.right / counts).cpu(),
-            crossed=_crossed(means, moments, geometry, variances),
             duplicates=means.duplicates,
         )
+
+
+def _two_passes(features: Features, device: str, *, covariances: bool = True) -> tuple[Means, Moments]:
+    if len(features.classes) < 2 or int(features.counts.min()) < 2:
+        raise FeaturesError(
+            "class statistics need 2 classes with 2 samples each; got "
+            f"{counted(len(features.classes), 'class', 'classes')}, the smallest with "
+            f"{counted(int(features.counts.min()), 'sample')}",
+            "give at least 2 classes with 2 samples each",
+        )
+    is_first = first_halves(features)
+    means = Means.of(features, with_float64(device), is_first)
+    return means, Moments.of(features, means, is_first, covariances=covariances)
+
+
+def _offsets(means: Means, geometry: Geometry) -> torch.Tensor:
+    """The class means minus the mean of all samples, ``(C, d)``."""
+    return geometry.means - (means.shift + means.sums.sum(dim=0) / means.counts.sum())
+
+
+def _of_pairs(means: Means, moments: Moments, geometry: Geometry) -> dict[str, Any]:
+    """The fields of :class:`PairStatistics`.
+
+    Raises:
+        FeaturesError: The features are so large or small that their moments leave float64.
+    """
+    counts = means.counts
+    variances = moments.squares / counts
+    # about the mean of all samples
+    squares = moments.squares.sum() + counts @ _offsets(means, geometry).square().sum(dim=1)
+    check_size(max(float(geometry.means.abs().max()), math.sqrt(float(squares / counts.sum()))))
+    variances[variances <= geometry.rounding.square()] = 0
+    return {
+        "counts": counts.cpu(),
+        "variances": variances.cpu(),
+        "distances": geometry.distances.cpu(),
+        "crossed": _crossed(means, moments, geometry, variances),
+    }
 
 
 def _crossed(means: Means, moments: Moments, geometry: Geometry, variances: torch.Tensor) -> torch.Tensor | None:

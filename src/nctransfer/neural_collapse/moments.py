@@ -107,7 +107,7 @@ class Moments:
         fourths: The sum of ``‖r‖⁴`` over each class, ``(C,)``.
         directional: The sum of ``(r · (mu_j − mu_i))²`` over each class i, for each class j, ``(C, C)``.
         right: The number of samples of each class whose leave-one-out nearest centre is that of their class, ``(C,)``.
-        within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal.
+        within: The sum of ``r rᵀ / (C n_c)``, ``(d, d)``, on and above the diagonal; ``(0, 0)`` without covariances.
         pooled: The sum of ``r rᵀ``, ``(d, d)``, on and above the diagonal; ``None`` if all classes have the same size,
             so that it is ``n within``.
         crossed: The sum of :meth:`~nctransfer.neural_collapse.halves.Halves.products` over each class, ``(C, C)``;
@@ -123,19 +123,22 @@ class Moments:
     crossed: torch.Tensor | None
 
     @classmethod
-    def of(cls, features: Features, means: Means, is_first: torch.Tensor | None = None) -> Moments:
+    def of(
+        cls, features: Features, means: Means, is_first: torch.Tensor | None = None, *, covariances: bool = True
+    ) -> Moments:
         """One pass over the rows of a set, or of a part of it, given the means of the whole set.
 
         Args:
             features: The set or the part.
             means: The means of the whole set.
             is_first: As in :meth:`Means.of`.
+            covariances: If false, ``within`` and ``pooled``, which are most of the work, are left empty.
         """
         import torch
 
         geometry, halves = Geometry(means), Halves.of(means)
         is_first = first_halves(features) if is_first is None else is_first
-        counts, classes, dim = geometry.counts, len(geometry.counts), features.dim
+        counts, classes, dim = geometry.counts, len(geometry.counts), features.dim * covariances
         balanced = bool((counts == counts[0]).all())
         zeros = counts.new_zeros
         new = cls(
