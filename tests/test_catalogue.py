@@ -518,7 +518,7 @@ def test_parameters_and_width_are_those_of_the_model(pattern: str, width: int, p
 
 
 def test_a_list_of_many_does_not_build_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nctransfer.backbones.listing._measure", lambda _: pytest.fail("a model was built"))
+    monkeypatch.setattr("nctransfer.backbones.listing.measured", lambda *_: pytest.fail("a model was built"))
     found = list_models("resnet*")
     assert len(found) > 12
     assert {(info.parameters, info.width, info.megabytes) for info in found} == {(None, None, None)}

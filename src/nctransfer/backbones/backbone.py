@@ -11,7 +11,7 @@ from nctransfer.backbones.feature_key import FEATURE, FeatureKey, format_of
 from nctransfer.backbones.folding import fold_batch_norms
 from nctransfer.backbones.half_precision import half_model
 from nctransfer.backbones.image_transform import image_transform, normalise
-from nctransfer.backbones.layers import forward_with_layers, layer_indices
+from nctransfer.backbones.layers import forward_with_layers, layer_indices, layer_name
 from nctransfer.backbones.packing import pack_linear_layers
 from nctransfer.backbones.tensor_digests import tensor_digest
 from nctransfer.devices import is_out_of_memory
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
     from nctransfer.backbones.weight_files import Weights
 
-__all__ = ["Backbone"]
+__all__ = ["POOLS", "Backbone", "set_pool"]
 
 log = logging.getLogger(__name__)
 
 MOST_ELONGATED = 200
 """The largest ratio of an image's sides. Resizing the shorter side to the model's size makes the longer one grow."""
-POOLS = {"cls": "token"}  # the usual name of a pooling, and timm's if it differs
+POOLS = {"cls": "token"}
+"""The usual names of poolings that timm names otherwise."""
 
 
 class Backbone:
@@ -71,7 +72,7 @@ class Backbone:
         digest = tensor_digest(model.state_dict())
         self._head = None if request.pool else _linear_head(model)
         if request.pool:
-            _set_pool(model, request.pool)
+            set_pool(model, request.pool)
         config = resolve_model_data_config(model, args=request.transform)
         self.key = FeatureKey(
             model=name,
@@ -90,7 +91,7 @@ class Backbone:
         )
         self._size = tuple(config["input_size"])
         self.layers = self._layer_indices(request.layers) if request.layers else ()
-        self.columns = (FEATURE, *(f"layer_{index}" for index in self.layers))
+        self.columns = (FEATURE, *map(layer_name, self.layers))
         self.memory_format: torch.memory_format = torch.channels_last
         self.model = self.model.to(device).to(memory_format=self.memory_format)
         self._half = half_model(self.dtype)
@@ -271,7 +272,7 @@ def _linear_head(model: Any) -> dict[str, torch.Tensor] | None:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.named_parameters()}
 
 
-def _set_pool(model: Any, pool: str) -> None:
+def set_pool(model: Any, pool: str) -> None:
     """Take off a model's classifier, and change how its last layer becomes one vector.
 
     Raises:

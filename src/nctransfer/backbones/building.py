@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
     from nctransfer.backbones.request import BackboneRequest
 
-__all__ = ["load"]
+__all__ = ["build_model", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def load(
         log.info("%s is %s", request.model, spec.name)
     if request.random_init and spec.name != PIXELS:
         weights = Weights("random", f"random, seed {request.seed}")
-        model = _create(spec, request)
+        model = build_model(spec, request)
     else:
         weights = find(spec, request.checkpoint, offline, progress)
         model = _with_weights(spec, request, weights)
@@ -67,9 +67,9 @@ def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -
     """A model with its weights; every parameter that a feature depends on comes from their file."""
     path = weights.path
     if path is None:
-        return _create(spec, request)  # it has no weights
+        return build_model(spec, request)  # it has no weights
     if weights.kind in ("bundled", "checkpoint"):
-        model = _create(spec, request)
+        model = build_model(spec, request)
         state = read_state_dict(path)
         if weights.kind == "bundled":
             fit_by_position(model, state, path, spec.architecture)
@@ -78,11 +78,11 @@ def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -
         return model
     # timm loads these files itself, and may leave parameters random: those that keep the values of an unlikely seed.
     drawn = replace(request, seed=UNLIKELY_SEED)
-    values = random_values(_create(spec, drawn))
+    values = random_values(build_model(spec, drawn))
     # A .npz file comes from the original JAX code, and the model's own loader reads it; all others are state dicts.
     overlay = {"file": str(path), "source": "file", "custom_load": path.suffix == ".npz"}
     try:
-        model = _create(spec, drawn, pretrained=True, pretrained_cfg_overlay=overlay)
+        model = build_model(spec, drawn, pretrained=True, pretrained_cfg_overlay=overlay)
     except ModelError:
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
@@ -105,8 +105,12 @@ def _with_weights(spec: ModelSpec, request: BackboneRequest, weights: Weights) -
     return model
 
 
-def _create(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.Module:
-    """The model as timm builds it, with random values drawn with the request's seed."""
+def build_model(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) -> nn.Module:
+    """The model as timm builds it, with random values drawn with the request's seed.
+
+    Raises:
+        ModelError: The model does not take the options of the request.
+    """
     import timm
     import torch
 

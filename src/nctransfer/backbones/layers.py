@@ -11,7 +11,7 @@ from nctransfer.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["forward_with_layers", "layer_indices", "pool_type"]
+__all__ = ["forward_with_layers", "layer_indices", "layer_name", "pool_type"]
 
 
 def forward_with_layers(model: Any, images: torch.Tensor, indices: Sequence[int]) -> list[torch.Tensor]:
@@ -56,6 +56,15 @@ def layer_indices(model: Any, wanted: str, input_size: Sequence[int], name: str)
     if indices[-1] >= count:
         raise ModelError(f"{name} has no layer {indices[-1]}", f"give layers from 0 to {count - 1}")
     return tuple(indices)
+
+
+def layer_name(index: int) -> str:
+    """The column of a layer's outputs.
+
+    >>> layer_name(3)
+    'layer_3'
+    """
+    return f"layer_{index}"
 
 
 def _layer_outputs(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nctransfer.backbones.facts import BackboneFacts, measured
 from nctransfer.backbones.names import ALIASES, PIXELS, of_timm
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.backbones.timm_import import import_timm
 from nctransfer.backbones.weight_files import BUNDLED, at_hand
 from nctransfer.errors import ModelError, did_you_mean
@@ -89,7 +91,7 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
 def _model_info(spec: ModelSpec, aliases: tuple[str, ...], build: bool) -> ModelInfo:
     found = at_hand(spec)
     source = (BUNDLED[spec.name] if found[0] == "bundled" else "") if found else ""
-    parameters, width = _measure(spec) if build else (None, None)
+    sizes = measured(spec, BackboneRequest(spec.name)) if build else BackboneFacts()
     return ModelInfo(
         name=spec.name,
         aliases=aliases,
@@ -97,30 +99,11 @@ def _model_info(spec: ModelSpec, aliases: tuple[str, ...], build: bool) -> Model
         licence=spec.config.get("license") or "",
         source=source or spec.repository or spec.url,
         at_hand="no weights" if spec.name == PIXELS else _place(found[0]) if found else "",
-        parameters=parameters,
-        width=width,
-        megabytes=parameters * 4 / 1e6 if parameters else None,
+        parameters=sizes.parameters,
+        width=sizes.width,
+        megabytes=sizes.parameters * 4 / 1e6 if sizes.parameters else None,
     )
 
 
 def _place(kind: str) -> str:
     return "package" if kind == "bundled" else "cache"
-
-
-def _measure(spec: ModelSpec) -> tuple[int | None, int | None]:
-    """The number of parameters and the feature width, from torch's meta device, which has shapes but no values."""
-    import timm
-    import torch
-
-    try:
-        with torch.device("meta"), torch.inference_mode():
-            model: Any = timm.create_model(spec.architecture).eval()
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-    except Exception:  # some architectures need values to be built
-        return None, None
-    try:
-        with torch.device("meta"), torch.inference_mode():
-            images = torch.empty(1, *spec.config["input_size"])
-            return parameters, model.forward_head(model.forward_features(images), pre_logits=True).shape[-1]
-    except Exception:  # or to be run
-        return parameters, None

@@ -42,6 +42,7 @@ class Pixels(nn.Module):
     """
 
     num_classes = 0
+    global_pool = "none"
     num_features = 3 * SIDE * SIDE
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
