@@ -97,6 +97,10 @@ class Classifier:
             error bounds and the normal approximation of the expected accuracy describe.
         by_centres: Whether the scores depend on the support through its class centres only, so that they are the same
             for one support sample per class that lies there.
+        directions: The weights of the classifier by features in place of inner products, which is less work for
+            supports of more samples than features have dimensions: from the centred support ``(E, N, d)`` and the
+            number of ways to ``(E, d, w)``. It takes the same options as the function, and gives ``None`` for options
+            that it cannot do.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Classifier:
     expected: ExpectedForm | None = None
     has_theory: bool = False
     by_centres: bool = False
+    directions: Callable[..., torch.Tensor | None] | None = None
 
     def scores(
         self, products: Products, settings: ClassifierSettings | None = None, report: Report | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nctransfer.episodes.episode import Episodes, EpisodeSpec
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["Pool", "Products", "one_hot", "prepared"]
+__all__ = ["AgainstAll", "Pool", "Products", "one_hot", "prepared"]
 
 GRAM_BYTES = 512 * 2**20  # the largest matrix of all inner products that is computed
 GATHERED_BYTES = 2 * 2**20  # features gathered at a time, so that they stay in the cache of the processor
@@ -165,6 +165,75 @@ class Products:
         )
 
 
+class AgainstAll(Products):
+    """Inner products of E episodes whose queries are all rows of the pool, of which few are ever needed.
+
+    A classifier that only asks for :meth:`weighted` never has the products of all rows with all labelled examples.
+
+    Args:
+        x: The labelled examples, ``(E, N, d)``.
+        rows: The queries, ``(n, d)``.
+        ways: The number of classes.
+        squares: The squared lengths of the queries, ``(E, n)``.
+        with_point: See :class:`Products`.
+        factor: See :class:`Products`.
+    """
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        rows: torch.Tensor,
+        ways: int,
+        squares: torch.Tensor,
+        with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        factor: float,
+    ) -> None:
+        self.x, self._rows = x, rows
+        self.ways, self.squares, self.with_point, self.factor = ways, squares, with_point, factor
+
+    @property
+    def shots(self) -> int:
+        """Labelled examples per class, s."""
+        return self.x.shape[1] // self.ways
+
+    @functools.cached_property
+    def support(self) -> torch.Tensor:  # type: ignore[override]
+        """The inner products of the labelled examples with each other, ``(E, N, N)``."""
+        return self.x @ self.x.mT
+
+    @functools.cached_property
+    def cross(self) -> torch.Tensor:  # type: ignore[override]
+        """The inner products of the queries with the labelled examples, ``(E, n, N)``."""
+        return (self.x.flatten(0, 1) @ self._rows.T).view(*self.x.shape[:2], -1).mT
+
+    @functools.cached_property
+    def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The labelled examples minus their mean ``(E, N, d)``, and the mean ``(E, 1, d)``."""
+        mean = self.x.mean(dim=1, keepdim=True)
+        return self.x - mean, mean
+
+    def weighted(self, weights: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Products.weighted`."""
+        largest = weights.abs().amax(dim=(1, 2), keepdim=True)
+        largest = largest.where(largest > 0, 1)
+        directions = self.centred[0].mT @ (weights / largest).to(self.x.dtype)  # (E, d, w)
+        return self.along(directions).mul_(largest.to(self.x.dtype))
+
+    def along(self, directions: torch.Tensor) -> torch.Tensor:
+        """The inner products of the queries, minus the mean of the labelled examples, with directions.
+
+        Args:
+            directions: ``(E, d, w)``.
+
+        Returns:
+            ``(E, n, w)``, in the precision of the features.
+        """
+        episodes, width, ways = directions.shape
+        products = self._rows @ directions.permute(1, 0, 2).reshape(width, -1)  # one large product is much the fastest
+        offsets = self.centred[1] @ directions  # (E, 1, w)
+        return products.view(-1, episodes, ways).sub_(offsets[:, 0]).transpose(0, 1)
+
+
 def prepared(
     features: FeatureSet, query_set: FeatureSet | None, center_on: FeatureSet | None, l2_normalise: bool
 ) -> torch.Tensor:
@@ -285,6 +354,23 @@ class Pool:
             ),
             factor=self._factor,
         )
+
+    def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll:
+        """The inner products of labelled examples with every row of the pool, as far as a classifier needs them.
+
+        Args:
+            support: The rows of the labelled examples of E episodes, ``(E, w, s)``.
+            by_centres: Whether their class centres take their place, as if there were one shot.
+        """
+        rows, shots = support.flatten(1).to(self.device), support.shape[2]
+        x = self._rows.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        with_mean = self._with_mean[rows]
+        if by_centres and shots > 1:
+            x = x.view(len(x), -1, shots, x.shape[2]).mean(dim=2)
+            with_mean = with_mean.view(len(x), -1, shots).mean(dim=2)
+        every = (len(x), -1)
+        point = (with_mean, self._with_mean.expand(every), self._mean_square)
+        return AgainstAll(x, self._rows, support.shape[1], self._squares.expand(every), point, self._factor)
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None

@@ -62,6 +62,31 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
     return products.weighted(weights)
 
 
+def directions(centred: torch.Tensor, ways: int, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Tensor | None:
+    """The weights of :func:`ridge` in the primal form, ``W = (XᵀX + λI)⁻¹ Xᵀ Y``, for a relative penalty.
+
+    Args:
+        centred: The support minus its mean, X, ``(E, N, d)``.
+        ways: The number of classes, w.
+        penalty: λ₀; ``None`` is returned for ``loo`` and ``paper``.
+
+    Returns:
+        W, ``(E, d, w)``, float64.
+    """
+    import torch
+
+    if isinstance(penalty, str):
+        return None
+    episodes, size, width = centred.shape
+    squares = (centred.mT @ centred).double()
+    diagonal = squares.diagonal(dim1=1, dim2=2)
+    strength = penalty * diagonal.sum(dim=1) / size
+    strength += 4 * torch.finfo(centred.dtype).eps * math.sqrt(size) * diagonal.sum(dim=1) / size
+    diagonal.add_(strength.where(strength > 0, 1)[:, None])
+    by_class = centred.view(episodes, ways, -1, width).sum(dim=2).mT.double()  # XᵀY; centring Y changes nothing
+    return torch.cholesky_solve(by_class, torch.linalg.cholesky(squares))
+
+
 def _rounding(products: Products) -> torch.Tensor:
     """A bound on how far below zero rounding may take the eigenvalues of the kernel, ``(E,)``.
 
@@ -115,4 +140,10 @@ def _ridge_options(settings: ClassifierSettings) -> Mapping[str, Any]:
     return {"penalty": settings.ridge_lambda}
 
 
-RIDGE = Classifier(name="ridge", function=ridge, meaning="ridge regression on one-hot labels", options=_ridge_options)
+RIDGE = Classifier(
+    name="ridge",
+    function=ridge,
+    meaning="ridge regression on one-hot labels",
+    options=_ridge_options,
+    directions=directions,
+)

@@ -1,0 +1,61 @@
+"""All classes at once: the samples of each class in random order, of which the first are labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["BLOCK", "draw_splits", "labelled"]
+
+BLOCK = 32  # splits that share a generator; another number would give other splits
+STREAM = 5  # of the seed, beside those of the episodes
+
+
+def draw_splits(features: FeatureSet, splits: int, seed: int) -> Iterator[torch.Tensor]:
+    """Random orders of the samples of every class.
+
+    Split number s depends on the seed, on s, and on the number of samples of each class: not on the features. With the
+    samples sorted by class and id, as they are in a feature set, all backbones meet the same splits.
+
+    Args:
+        features: The feature set, n samples.
+        splits: The number of splits.
+        seed: The seed.
+
+    Yields:
+        Row numbers ``(S, n)`` of up to 32 splits; those of a class stay at the places of that class.
+    """
+    import numpy as np
+    import torch
+
+    labels = features.labels.numpy()
+    for block in range(-(-splits // BLOCK)):
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, STREAM)))
+        keys = generator.random((BLOCK, len(labels)))[: splits - block * BLOCK]
+        yield torch.from_numpy((labels + keys).argsort(axis=1, kind="stable"))
+
+
+def labelled(orders: torch.Tensor, counts: torch.Tensor, shots: int) -> torch.Tensor:
+    """The rows of the labelled examples: the first of each class.
+
+    Args:
+        orders: Row numbers of S splits, ``(S, n)``.
+        counts: The number of samples of each class, ``(C,)``.
+        shots: Labelled examples per class.
+
+    Returns:
+        ``(S, C, shots)``.
+
+    >>> import torch
+    >>> labelled(torch.tensor([[1, 0, 2, 4, 3]]), torch.tensor([2, 3]), 1).tolist()
+    [[[1], [2]]]
+    """
+    import torch
+
+    starts = counts.cumsum(0) - counts
+    return orders[:, starts[:, None] + torch.arange(shots)]

@@ -1,0 +1,238 @@
+"""Accuracy on the user's own classes, all at once, with m labelled images per class.
+
+In each random split, the first m images of every class are labelled, and all others are classified. The accuracy is the
+mean over splits, in which every class counts equally. Its interval is about other images of these classes, see
+:mod:`~nctransfer.evaluation.image_influence`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
+from nctransfer.episodes.inner_products import Pool, prepared
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.splits import BLOCK, draw_splits, labelled
+from nctransfer.errors import SettingError
+from nctransfer.evaluation.fewshot_plan import plan_episodes
+from nctransfer.evaluation.fewshot_task import FewShotTask, OneOrSeveral
+from nctransfer.evaluation.image_influence import Answers, Estimate, estimate
+from nctransfer.evaluation.leaks import Leaks
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.episodes.classifier import Classifier, ClassifierSettings
+    from nctransfer.features.feature_info import FeatureInfo
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["AllWaysResult", "AllWaysTask", "all_ways_accuracy"]
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 48 * 2**20  # features of labelled examples, or scores, of a batch of splits
+ENOUGH = 0.25  # of the standard error over images: a draw of splits that is smaller widens the interval by 3%, or less
+FINE = 0.002  # or the half-width over splits: 0.2 points
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllWaysTask:
+    """What is measured on all classes at once. ``shots`` and ``classifiers`` take one value or several.
+
+    Attributes:
+        shots: Labelled images per class, ascending.
+        classifiers: Names of the registry :data:`~nctransfer.episodes.registry.CLASSIFIERS`.
+        seed: The seed of the splits. The same seed draws the same splits for any backbone on the same data.
+        ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
+        l2_normalise: Whether features are scaled to unit length.
+        drop_small: Whether classes with too few images are left out; otherwise they are an error.
+        splits: Random splits, at most. Fewer are drawn if more would change little: once the half-width of the 95%
+            interval over splits is below a quarter of that over images.
+
+    Raises:
+        SettingError: A number is too small, or a name is unknown.
+    """
+
+    shots: OneOrSeveral[int] = OneOrSeveral[int](5)  # noqa: RUF009 - a descriptor, which tasks share
+    classifiers: OneOrSeveral[str] = OneOrSeveral[str]("ridge")  # noqa: RUF009
+    seed: int = 0
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA
+    l2_normalise: bool = False
+    drop_small: bool = False
+    splits: int = 2_000
+
+    def __post_init__(self) -> None:
+        if self.splits < 2:
+            raise SettingError(f"splits is {self.splits}; an interval needs at least 2", "give 2 splits or more")
+        normal = self.as_fewshot()
+        for name in ("shots", "classifiers", "seed"):
+            object.__setattr__(self, name, getattr(normal, name))
+
+    def as_fewshot(self) -> FewShotTask:
+        """The same task in terms of episodes, each of which has all classes and all images."""
+        return FewShotTask(
+            ways="all",
+            shots=self.shots,
+            queries="all",
+            episodes=self.splits,
+            classifiers=self.classifiers,
+            seed=self.seed,
+            ridge_lambda=self.ridge_lambda,
+            l2_normalise=self.l2_normalise,
+            drop_small=self.drop_small,
+            theory=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AllWaysResult:
+    """Accuracies on all classes at once.
+
+    Attributes:
+        features: What was measured.
+        task: What was asked for.
+        classes: The names of the classes.
+        images: The number of images of each class.
+        estimates: The accuracies, by shots and classifier.
+        dropped: The classes that were left out because they have too few images.
+        warnings: What weakens a conclusion from the accuracies.
+    """
+
+    features: FeatureInfo
+    task: AllWaysTask
+    classes: tuple[str, ...]
+    images: tuple[int, ...]
+    estimates: Mapping[tuple[int, str], Estimate]
+    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def all_ways_accuracy(
+    features: FeatureSet, task: AllWaysTask, *, device: str = "auto", progress: Progress | None = None
+) -> AllWaysResult:
+    """The accuracy of simple classifiers on all classes at once, with its interval over other images.
+
+    Args:
+        features: The feature set.
+        task: The numbers of labelled images per class, and the classifiers.
+        device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: The features have too few classes, or a class has too few images.
+        SettingError: A classifier cannot be used with these settings.
+
+    >>> import numpy as np
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> line = np.arange(20.0)[:, None] // 10 + 0.01 * np.arange(20.0)[:, None]
+    >>> line = FeatureSet.from_arrays(line, "a" * 10 + "b" * 10)
+    >>> all_ways_accuracy(line, AllWaysTask(shots=2)).estimates[2, "ridge"].accuracy
+    1.0
+    """
+    plan = plan_episodes(task.as_fewshot(), features)
+    leaks = Leaks.of(plan.features)
+    for warning in leaks.warnings():
+        log.warning("%s", warning)
+    run = _Splits(
+        features=plan.features,
+        task=task,
+        pool=Pool(prepared(plan.features, None, None, task.l2_normalise), device),
+        settings=task.as_fewshot().classifier_settings(),
+    )
+    found: dict[tuple[int, str], Estimate] = {}
+    for number, shots in enumerate(task.shots):
+        if progress:
+            progress("splits", number, len(task.shots))
+        found |= {(shots, name): one for name, one in run(shots).items()}
+    if progress:
+        progress("splits", len(task.shots), len(task.shots))
+    return AllWaysResult(
+        features=features.describe(),
+        task=task,
+        classes=plan.features.classes,
+        images=tuple(plan.features.counts.tolist()),
+        estimates=found,
+        dropped=plan.dropped,
+        warnings=leaks.warnings(),
+    )
+
+
+def _sizes(splits: int) -> Iterator[int]:
+    """The numbers of splits at which drawing may stop, ascending; the last is all of them."""
+    size = BLOCK
+    while size < splits:
+        yield size
+        size *= 2
+    yield splits
+
+
+@dataclass(kw_only=True)
+class _Splits:
+    """Draws splits, and classifies what is not labelled.
+
+    Attributes:
+        features: The feature set.
+        task: What is measured.
+        pool: The features as the classifiers see them.
+        settings: What the classifiers know of the task.
+    """
+
+    features: FeatureSet
+    task: AllWaysTask
+    pool: Pool
+    settings: ClassifierSettings
+    _counts: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._counts = self.features.counts
+
+    def __call__(self, shots: int) -> dict[str, Estimate]:
+        """The accuracy of each classifier with one number of shots, over as many splits as it needs."""
+        answers = {name: Answers(self.features.labels, shots) for name in self.task.classifiers}
+        sizes = _sizes(self.task.splits)
+        end, done = next(sizes), 0
+        found: dict[str, Estimate] = {}
+        for orders in draw_splits(self.features, self.task.splits, self.task.seed):
+            support = labelled(orders, self._counts, shots)
+            for name, kept in answers.items():
+                kept.add(self._right(CLASSIFIERS[name], support), support)
+            done += len(orders)
+            if done < end:
+                continue
+            found = {name: estimate(kept) for name, kept in answers.items()}
+            if all(_is_enough(one) for one in found.values()):
+                break
+            end = next(sizes, self.task.splits)
+        return found
+
+    def _right(self, classifier: Classifier, support: torch.Tensor) -> torch.Tensor:
+        """Which samples are classified right in each split, ``(S, n)`` bool, labelled ones included."""
+        import torch
+
+        width = self.features.dim * (len(self._counts) if classifier.by_centres else support[0].numel())
+        numbers = max(4 * width, 8 * len(self.features) * len(self._counts))
+        step = max(1, BATCH_BYTES // numbers)
+        settings = dataclasses.replace(self.settings, shots=support.shape[2])
+        parts = []
+        for some in torch.split(support, step):
+            products = self.pool.against_all(some, by_centres=classifier.by_centres)
+            scores = None
+            if classifier.directions is not None and products.x.shape[1] > products.x.shape[2]:
+                directions = classifier.directions(products.centred[0], products.ways, **classifier.options(settings))
+                if directions is not None:
+                    scores = products.along(directions.to(products.x.dtype))
+            if scores is None:
+                scores = classifier.scores(products, settings)
+            parts.append(scores.max(dim=2).indices.cpu() == self.features.labels)
+        return torch.cat(parts)
+
+
+def _is_enough(one: Estimate) -> bool:
+    """Whether the draw of splits adds little to the interval over images."""
+    return one.split_half_width <= FINE or one.error_of_splits <= ENOUGH * one.error
