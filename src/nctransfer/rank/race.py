@@ -279,14 +279,13 @@ class _Running:
 
     def _possible(self, key: Key, names: tuple[str, ...], results: Mapping[str, AllWaysResult]) -> tuple[str, ...]:
         """Those of some candidates that may be the best of them."""
-        from nctransfer.evaluation.all_ways import spread_of_estimates
+        from nctransfer.evaluation.image_influence import common_splits
         from nctransfer.evaluation.multiple_comparisons import compare_with_best
 
         there = tuple(name for name in names if name in results)
         if len(there) < 2:
             return there
-        estimates = [results[name].estimates[key] for name in there]
-        found = compare_with_best([one.accuracy for one in estimates], spread_of_estimates(estimates), self.level)
+        found = compare_with_best(*common_splits([results[name].estimates[key] for name in there]), self.level)
         return tuple(name for name, one in zip(there, found, strict=True) if one.is_possible)
 
     def _report(self, done: Round) -> None:
