@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_stream import Features
 
-__all__ = ["Geometry", "Means", "Moments", "symmetric"]
+__all__ = ["Geometry", "Means", "Moments", "add_outer", "symmetric"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -162,8 +162,8 @@ class Moments:
                 new.crossed.index_add_(0, labels, halves.products(residuals, projected, labels, sides))
             new._add_lengths(geometry, residuals.square().sum(dim=1), projected, labels)
             if new.pooled is not None:
-                _add_outer(new.pooled, residuals)
-            _add_outer(new.within, residuals.mul_(weights[labels].sqrt()[:, None]))
+                add_outer(new.pooled, residuals)
+            add_outer(new.within, residuals.mul_(weights[labels].sqrt()[:, None]))
             done += len(rows)
         return new
 
@@ -195,7 +195,7 @@ class Moments:
         return Moments(**sums)
 
 
-def _add_outer(total: torch.Tensor, rows: torch.Tensor, block: int = 192) -> None:
+def add_outer(total: torch.Tensor, rows: torch.Tensor, block: int = 192) -> None:
     """Add ``rowsᵀ rows`` on and above the diagonal, in blocks, which is half of the work."""
     for start in range(0, len(total), block):
         total[start : start + block, start:].addmm_(rows[:, start : start + block].T, rows[:, start:])
