@@ -11,7 +11,7 @@ from typing import Any
 
 from nctransfer.errors import WeightsError, reason_of
 
-__all__ = ["Progress", "cached", "cached_url", "fetch", "fetch_url"]
+__all__ = ["Progress", "cached", "cached_url", "fetch", "fetch_url", "why_not_asked", "why_offline"]
 
 log = logging.getLogger(__name__)
 
@@ -104,10 +104,26 @@ def _url_file(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
-def _check_reachable(endpoint: str, where: str, what: str, offline: bool) -> None:
+def why_offline(offline: bool = False) -> str:
+    """Why nothing can be downloaded from the hub; empty if it answers.
+
+    Args:
+        offline: Whether the hub must not be asked.
+    """
     from huggingface_hub import constants
 
-    asked_not = "--offline" if offline else "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+    return why_not_asked(offline) or _why_unreachable(constants.ENDPOINT)
+
+
+def why_not_asked(offline: bool) -> str:
+    """Why no server may be asked; empty if it may be."""
+    from huggingface_hub import constants
+
+    return "--offline" if offline else "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+
+
+def _check_reachable(endpoint: str, where: str, what: str, offline: bool) -> None:
+    asked_not = why_not_asked(offline)
     if reason := asked_not or _why_unreachable(endpoint):
         raise WeightsError(
             f"{what} are not on this machine: they are not in {where}, and {endpoint} "
