@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
     from nctransfer.backbones.weight_files import Weights
 
-__all__ = ["POOLS", "Backbone", "set_pool"]
+__all__ = ["POOLS", "Backbone", "cannot_run", "set_pool"]
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class Backbone:
         except Exception as error:  # models raise all kinds of errors
             if isinstance(error, ModelError) or is_out_of_memory(error):
                 raise
-            raise _cannot_run(self.key.model, self._size, error) from error
+            raise cannot_run(self.key.model, self._size, error) from error
         for output in outputs:
             if not isinstance(output, torch.Tensor) or output.ndim != 2:
                 shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -227,7 +227,7 @@ class Backbone:
         try:
             return layer_indices(self.model, wanted, self._size, self.key.model)
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise _cannot_run(self.key.model, self._size, error) from error
+            raise cannot_run(self.key.model, self._size, error) from error
 
     def head(self, dim: int) -> dict[str, torch.Tensor] | None:
         """The classifier's ``weight`` ``(classes, d)`` and ``bias``; ``None`` if it is not one linear map of features.
@@ -255,7 +255,8 @@ def _trial(backbone: Backbone, size: Sequence[int]) -> torch.Tensor:
     return torch.cat(backbone._run(images), dim=1)
 
 
-def _cannot_run(model: str, size: Sequence[int], error: Exception) -> ModelError:
+def cannot_run(model: str, size: Sequence[int], error: Exception) -> ModelError:
+    """The error of a model that fails on images of this size."""
     pixels = "×".join(map(str, size[1:]))
     return ModelError(
         f"{model} cannot run images of {pixels} pixels: {reason_of(error)}", "try without --img-size and --compile"

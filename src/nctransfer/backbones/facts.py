@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.backbone import POOLS, set_pool
+from nctransfer.backbones.backbone import POOLS, cannot_run, set_pool
 from nctransfer.backbones.building import build_model
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.backbones.layers import forward_with_layers, layer_indices, layer_name, pool_type
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
     from nctransfer.backbones.request import BackboneRequest
 
-__all__ = ["BackboneFacts", "facts_of", "measured"]
+__all__ = ["BackboneFacts", "facts_of", "layers_of", "measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def measured(spec: ModelSpec, request: BackboneRequest, column: str = FEATURE) -
     facts = _published(spec, request)
     try:
         with torch.device("meta"):
-            model: Any = build_model(spec, request).eval()
+            model: Any = build_model(spec, request).eval().requires_grad_(False)
         facts = replace(facts, parameters=sum(parameter.numel() for parameter in model.parameters()))
         if request.pool:
             set_pool(model, request.pool)
@@ -140,3 +140,38 @@ def _trained_on(spec: ModelSpec) -> str:
     is_timms = ":" not in spec.name or spec.repository.startswith("timm/")
     tag = str(spec.config.get("tag") or "")
     return pretrained_on(spec.architecture, tag) if is_timms and tag else spec.name
+
+
+def layers_of(request: BackboneRequest, *, offline: bool = False) -> tuple[int, ...]:
+    """The layers that a request names by ``all``, ``last-4`` or numbers, in ascending order; none if it names none.
+
+    Raises:
+        ModelError: There is no such model, or it has no such layers.
+        WeightsError: The description of a model on the hub cannot be had.
+    """
+    import torch
+
+    if not request.layers:
+        return ()
+    if request.plugin:
+        import_plugin(request.plugin)
+    spec = resolve(request.model, offline)
+    try:
+        with torch.device("meta"):
+            return _layers(spec, request)
+    except Exception:  # some architectures need values; or the request is wrong
+        return _layers(spec, request)
+
+
+def _layers(spec: ModelSpec, request: BackboneRequest) -> tuple[int, ...]:
+    """Build a model to count its layers."""
+    import torch
+    from timm.data import resolve_model_data_config
+
+    model: Any = build_model(spec, request).eval()
+    size = resolve_model_data_config(model, args=request.transform)["input_size"]
+    try:
+        with torch.inference_mode():
+            return layer_indices(model, request.layers or "all", size, request.model)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise cannot_run(request.model, size, error) from error

@@ -17,7 +17,7 @@ from nctransfer.errors import ModelError, did_you_mean
 if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
 
-__all__ = ["ModelInfo", "list_models"]
+__all__ = ["ModelInfo", "list_models", "names_at_hand"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,7 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
     for alias in ALIASES:
         aliases.setdefault(of_timm(alias).name, []).append(alias)
     if pattern is None:
-        at_hand_now = [name for name in timm_names(pretrained=True) if at_hand(of_timm(name))]
-        names: Iterable[str] = dict.fromkeys([*at_hand_now, *aliases])
+        names: Iterable[str] = dict.fromkeys([*names_at_hand(), *aliases])
     else:
         wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
         short = [name for name, shorts in aliases.items() if pattern in shorts]
@@ -86,6 +85,14 @@ def list_models(pattern: str | None = None) -> list[ModelInfo]:
             )
     few = len(list(names)) <= MOST_BUILT
     return [_model_info(of_timm(name), tuple(aliases.get(name, ())), few) for name in names]
+
+
+def names_at_hand() -> list[str]:
+    """The names of timm's models whose published weights are on this machine."""
+    import_timm()
+    from timm.models import list_models as timm_names
+
+    return [name for name in timm_names(pretrained=True) if at_hand(of_timm(name))]
 
 
 def _model_info(spec: ModelSpec, aliases: tuple[str, ...], build: bool) -> ModelInfo:
