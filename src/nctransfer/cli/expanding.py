@@ -12,7 +12,7 @@ import typer
 
 SHARED_PANELS = ("Data", "Backbone", "How to run", "Output")  # their order in the help, after the command's own
 
-__all__ = ["add_command", "examples", "panel_option"]
+__all__ = ["add_command", "examples", "expanded", "panel_option"]
 
 Command = Callable[..., None]
 
@@ -43,10 +43,10 @@ def add_command(app: typer.Typer, command: Command, *, name: str | None = None, 
         panel: The heading under which the help of the application lists it.
     """
     epilog = "\n".join(("Examples:", *(f"  {line}" for line in _examples[command])))
-    app.command(name, epilog=epilog, rich_help_panel=panel)(_expanded(command))
+    app.command(name, epilog=epilog, rich_help_panel=panel)(expanded(command))
 
 
-def _expanded(command: Command) -> Command:
+def expanded(command: Command) -> Command:
     """The command with one keyword parameter for each field of a dataclass."""
     groups: dict[str, type[Any]] = {}
     flat: list[inspect.Parameter] = []

@@ -1,0 +1,55 @@
+"""The sheets of the candidates of a ranking, before any of them has run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.sheet import Sheet
+
+if TYPE_CHECKING:
+    from nctransfer.rank.candidate_facts import ListedCandidate
+
+__all__ = ["candidates_sheets"]
+
+
+def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
+    """The candidates with their size and their work per image; and why each of them competes."""
+    rows = [
+        [
+            one.candidate.name,
+            _number(one.facts.parameters, 1e6, "M"),
+            _number(one.facts.gmacs),
+            _count(one.facts.width),
+            _count(one.facts.img_size),
+            one.facts.pool or "–",
+            one.facts.pretrained_on or "–",
+            one.facts.licence or "–",
+            "here" if one.at_hand else "download",
+        ]
+        for one in candidates
+    ]
+    here = sum(one.at_hand for one in candidates)
+    facts = Sheet(
+        "Candidates",
+        ["candidate", ">params", ">GMACs", ">width", ">pixels", "pooling", "pretrained on", "licence", "weights"],
+        rows,
+        {},
+        f"{counted(len(candidates), 'candidate')}; {here:,} of them need no download. GMACs are billions of "
+        "multiplications per image; those of attention count too.",
+    )
+    reasons = [[one.candidate.name, one.candidate.why] for one in candidates if one.candidate.why]
+    return [facts, Sheet("Why they compete", ["candidate", "why"], reasons, {})] if reasons else [facts]
+
+
+def _count(value: int | None) -> str:
+    return f"{value:,}" if value else "–"
+
+
+def _number(value: float | None, unit: float = 1.0, sign: str = "") -> str:
+    """A number with the digits that matter, up to one decimal from 10 on."""
+    if not value:
+        return "–" if value is None else "0"
+    scaled = value / unit
+    return f"{scaled:,.1f}{sign}" if scaled >= 10 else f"{scaled:,.2f}{sign}"
