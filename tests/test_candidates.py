@@ -21,7 +21,7 @@ from nctransfer.errors import ModelError, SettingError
 from nctransfer.rank.candidate_facts import kept_facts, listed
 from nctransfer.rank.candidates import Candidate, candidates_of
 from nctransfer.rank.controls import controls
-from nctransfer.rank.curated import curated_models
+from nctransfer.rank.curated import CuratedModel, curated_models
 from nctransfer.rank.default_candidates import default_candidates, with_weights
 from nctransfer.report.candidate_sheets import candidates_sheets
 from nctransfer.store.cache_folder import FeatureStore
@@ -270,6 +270,14 @@ def test_everything_at_hand_competes_and_the_curated_list(hub_cache: Path) -> No
     assert default_candidates(BackboneRequest(img_size=96, dtype="bfloat16"))[-1].request.img_size == 96
 
 
+def test_an_older_timm_lacks_the_newest(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    newer = CuratedModel(model="vit_of_2031.in1k", why="It is new.")
+    monkeypatch.setattr("nctransfer.rank.default_candidates.curated_models", lambda: (newer, curated_models()[0]))
+    caplog.set_level(logging.INFO)
+    assert default_candidates()[-1].request.model == curated_models()[0].model
+    assert "vit_of_2031.in1k" in caplog.text
+
+
 @pytest.mark.parametrize(("offline", "reason"), [(True, "--offline"), (False, "HF_HUB_OFFLINE")])
 def test_what_has_no_weights_offline_is_kept_apart(hub_cache: Path, offline: bool, reason: str) -> None:
     run, not_run = with_weights(candidates_of([BackboneRequest("tf_efficientnet_lite0"), VIT]), offline)
@@ -301,6 +309,12 @@ def test_facts_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nctransfer.rank.candidate_facts.facts_of", lambda *_, **__: pytest.fail("found out again"))
     assert kept_facts(candidate, store) == first
     assert first.img_size == 112
+
+
+def test_facts_need_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    [candidate] = candidates_of([VIT])
+    assert kept_facts(candidate, FeatureStore(tmp_path / "file")).width == 64
 
 
 def test_the_list_of_candidates(cache: Path, hub_cache: Path) -> None:

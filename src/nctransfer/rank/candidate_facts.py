@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.facts import BackboneFacts, facts_of
 from nctransfer.backbones.prefetching import is_at_hand
-from nctransfer.errors import NCTransferError
+from nctransfer.errors import NCTransferError, StoreError
 
 if TYPE_CHECKING:
     from nctransfer.rank.candidates import Candidate
@@ -71,7 +72,8 @@ def kept_facts(candidate: Candidate, store: FeatureStore, offline: bool = False)
             pass
     facts = facts_of(request, candidate.column, offline=offline)
     if not own_code:
-        store.remember(question, asdict(facts))
+        with contextlib.suppress(StoreError):  # without a cache it takes a little longer
+            store.remember(question, asdict(facts))
     return facts
 
 

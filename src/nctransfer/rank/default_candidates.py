@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,13 @@ from nctransfer.backbones.listing import names_at_hand
 from nctransfer.backbones.names import of_timm
 from nctransfer.backbones.prefetching import is_at_hand
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.errors import ModelError
 from nctransfer.rank.candidates import Candidate
 from nctransfer.rank.curated import curated_models
 
 __all__ = ["NotRun", "default_candidates", "with_weights"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ def default_candidates(like: BackboneRequest | None = None) -> tuple[Candidate, 
         like: A request whose other options, for example the dtype, all candidates take over.
     """
     like = BackboneRequest() if like is None else like
-    why = {of_timm(one.model).name: one for one in curated_models()}
+    why = {one.model: one for one in curated_models() if _is_known(one.model)}
     names = dict.fromkeys([*names_at_hand(), *why])
     found = []
     for name in names:
@@ -39,6 +43,16 @@ def default_candidates(like: BackboneRequest | None = None) -> tuple[Candidate, 
         request = replace(like, model=name, img_size=size, checkpoint=None)
         found.append(Candidate(name="", request=request, why=why[name].why if name in why else ""))
     return tuple(found)
+
+
+def _is_known(model: str) -> bool:
+    """Whether the installed timm has a model; older versions lack the newest."""
+    try:
+        of_timm(model)
+    except ModelError:
+        log.info("the installed timm has no %s; a newer one has", model)
+        return False
+    return True
 
 
 def with_weights(
