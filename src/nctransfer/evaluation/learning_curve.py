@@ -1,0 +1,169 @@
+"""The learning curve: accuracy over all classes with more and more labelled images per class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
+from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
+from nctransfer.errors import EpisodeError, SettingError, counted, join_names
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.all_ways import AllWaysResult, AllWaysTask
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["curve_task", "learning_curve", "shots_grid"]
+
+SPLITS = 2_000
+STEPS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 57, 80)  # about evenly spaced on a log scale, √2 apart from 5 on
+
+
+def shots_grid(most: int, least: int = 1) -> tuple[int, ...]:
+    """Numbers of shots about evenly spaced on a log scale, from ``least`` to ``most``.
+
+    The last is ``most``; a step just below it is left out.
+
+    >>> shots_grid(19), shots_grid(99, least=2)
+    ((1, 2, 3, 5, 7, 10, 14, 19), (2, 3, 5, 7, 10, 14, 20, 28, 40, 57, 80, 99))
+    """
+    steps = list(STEPS)
+    while steps[-1] < most:
+        steps.append(round(steps[-2] * 2))
+    return (*(step for step in steps if least <= step and step * 1.15 < most), most)
+
+
+def learning_curve(
+    features: FeatureSet,
+    classifiers: str | Iterable[str] = ("ridge",),
+    *,
+    most_shots: int | None = None,
+    seed: int = 0,
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
+    l2_normalise: bool = False,
+    drop_small: bool = False,
+    splits: int = SPLITS,
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> AllWaysResult:
+    """Accuracy with all classes at once, on a grid of shots up to all images but one of the smallest class.
+
+    The images that are not labelled are the queries, so the last point has one query of the smallest class per split.
+
+    Args:
+        features: The feature set.
+        classifiers: Names of classifiers. If one needs 2 shots (``ridge`` with the penalty ``loo``), the grid starts
+            there.
+        most_shots: The largest number of shots; by default the images of the smallest class but one.
+        seed: The seed of the splits.
+        ridge_lambda: The penalty of ``ridge``.
+        l2_normalise: Scale features to unit length.
+        drop_small: Leave out classes with too few images; otherwise they are an error.
+        splits: Random splits per number of shots, at most.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: A class has too few images.
+        SettingError: A setting is wrong.
+    """
+    from nctransfer.evaluation.all_ways import all_ways_accuracy
+
+    task = curve_task(
+        features,
+        classifiers,
+        most_shots=most_shots,
+        seed=seed,
+        ridge_lambda=ridge_lambda,
+        l2_normalise=l2_normalise,
+        drop_small=drop_small,
+        splits=splits,
+    )
+    return all_ways_accuracy(features, task, device=device, progress=progress)
+
+
+def curve_task(
+    features: FeatureSet,
+    classifiers: str | Iterable[str] = ("ridge",),
+    *,
+    most_shots: int | None = None,
+    seed: int = 0,
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
+    l2_normalise: bool = False,
+    drop_small: bool = False,
+    splits: int = SPLITS,
+) -> AllWaysTask:
+    """What :func:`learning_curve` measures. Only labels are looked at, so it can be known before features are there.
+
+    Args:
+        features: The feature set.
+        classifiers: Names of classifiers.
+        most_shots: The largest number of shots.
+        seed: The seed of the splits.
+        ridge_lambda: The penalty of ``ridge``.
+        l2_normalise: Scale features to unit length.
+        drop_small: Leave out classes with too few images.
+        splits: Random splits per number of shots, at most.
+
+    Raises:
+        EpisodeError: A class has too few images.
+        SettingError: A setting is wrong.
+    """
+    from nctransfer.evaluation.all_ways import AllWaysTask
+
+    chosen = choose_classifiers([classifiers] if isinstance(classifiers, str) else classifiers)
+    least = _fewest_shots(chosen, ridge_lambda)
+    if most_shots is not None and most_shots < least:
+        raise SettingError(
+            f"the largest number of labelled images per class is {most_shots}; it must be at least {least}",
+            f"give --most-shots {least} or more",
+        )
+    fewest = _fewest_images(features, most_shots or least, drop_small)
+    return AllWaysTask(
+        shots=shots_grid(most_shots or fewest - 1, least),
+        classifiers=chosen,
+        seed=seed,
+        ridge_lambda=ridge_lambda,
+        l2_normalise=l2_normalise,
+        drop_small=drop_small,
+        splits=splits,
+    )
+
+
+def _fewest_shots(chosen: Iterable[str], ridge_lambda: RidgePenalty) -> int:
+    """2 if a classifier refuses 1 shot, else 1."""
+    settings = ClassifierSettings(ridge_lambda=ridge_lambda)
+    try:
+        for name in chosen:
+            CLASSIFIERS[name].options(settings)
+    except SettingError:
+        two = dataclasses.replace(settings, shots=2)
+        for name in chosen:
+            CLASSIFIERS[name].options(two)  # what it refuses with 2 shots as well is an error
+        return 2
+    return 1
+
+
+def _fewest_images(features: FeatureSet, shots: int, drop_small: bool) -> int:
+    """The images of the smallest class that takes part.
+
+    Args:
+        features: The feature set.
+        shots: A number of shots that every class must allow, with one image left.
+        drop_small: Whether classes that do not are left out.
+
+    Raises:
+        EpisodeError: A class has too few images, or hardly any class has enough.
+    """
+    counts: list[int] = features.counts.tolist()
+    small = [f"{name!r} ({count})" for name, count in zip(features.classes, counts, strict=True) if count <= shots]
+    enough = [count for count in counts if count > shots]
+    if len(enough) < 2 or (small and not drop_small):
+        raise EpisodeError(
+            f"a learning curve up to {counted(shots, 'labelled image')} per class needs {shots + 1} images per class "
+            f"in at least two classes; {len(small)} of {counted(len(counts), 'class', 'classes')} have fewer"
+            + (f": {join_names(small)}" if small else ""),
+            "give more images of these classes" + (", or leave them out by --drop-small" if len(enough) > 1 else ""),
+        )
+    return min(enough)
