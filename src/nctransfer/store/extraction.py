@@ -18,6 +18,7 @@ from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.lazy_backbone import LazyBackbone
+from nctransfer.store.measured_speed import keep_speed
 from nctransfer.store.pipeline import Runtime, Task
 from nctransfer.store.resuming import fill
 
@@ -170,4 +171,5 @@ def extract_to_store(
         known = backbones.known()
         stored = store.open(known.key, source.id, {"weights": known.weights, "data": source.name})
         report = fill(stored, known.columns, backbones, task)
+    keep_speed(report.stored, report, runtime)
     return report

@@ -30,6 +30,8 @@ class ExtractionReport(ShownInNotebooks):
         reused: The number of wanted images whose features were stored before.
         failed: The images that gave no features, and why.
         seconds: The time in the backbone and around it, without loading it.
+        timed_images: The number of images that followed the first batch, which warms up the device.
+        timed_seconds: The time that they took.
     """
 
     stored: StoredSet
@@ -40,6 +42,8 @@ class ExtractionReport(ShownInNotebooks):
     reused: int
     failed: tuple[BrokenImage, ...]
     seconds: float
+    timed_images: int = 0
+    timed_seconds: float = 0.0
 
     @property
     def has_diverged(self) -> bool:

@@ -49,11 +49,12 @@ class KeptResults:
 
     Args:
         stored: The set.
+        folder: Where they are in the folder of the set.
     """
 
-    def __init__(self, stored: StoredSet) -> None:
+    def __init__(self, stored: StoredSet, folder: str = "results") -> None:
         self._set = stored.path
-        self._folder = stored.path / "results"
+        self._folder = stored.path / folder
 
     def find(self, question: Mapping[str, Any]) -> Any:
         """The answer to a question, as JSON gives it back; ``None`` if none is kept, or its file is damaged."""

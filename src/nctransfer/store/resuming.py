@@ -74,6 +74,8 @@ class _Filling:
         stored_now: Those that are stored now.
         broken: Why an image cannot be used, by id.
         seconds: The time spent in the backbone and around it.
+        timed_images: The number of images after the first batch.
+        timed_seconds: The time that they took.
     """
 
     writer: SetWriter
@@ -84,6 +86,8 @@ class _Filling:
     stored_now: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    timed_images: int = 0
+    timed_seconds: float = 0.0
 
     def find_missing(self) -> list[Listed]:
         """The wanted images that are not stored when the extraction begins."""
@@ -102,6 +106,8 @@ class _Filling:
             self.listing.update(work.digests)
             self.listing.save()
         self.seconds += time.perf_counter() - start
+        self.timed_images += work.timed_images
+        self.timed_seconds += work.timed_seconds
         self.stored_now = self.writer.digests(self.columns)
         # Identical images are run once. If that run fails, they all fail; if only one file was unreadable, only that
         # one does.
@@ -134,6 +140,8 @@ class _Filling:
                 BrokenImage(entry.id, self.broken[entry.id]) for entry in self.task.chosen if entry.id in self.broken
             ),
             seconds=self.seconds,
+            timed_images=self.timed_images,
+            timed_seconds=self.timed_seconds,
         )
         if not samples:
             first = found.failed[0]
