@@ -1,10 +1,11 @@
 """Learning curves beyond the images at hand: several families of curves, fitted to the measured part.
 
 A family says that the accuracy A with m labelled images per class is, on some scale h, linear in a shape g that falls
-with m: ``h(A(m)) = a − b g(m)``, b > 0. Families differ in h and in their shapes; each shape is one that learning
-curves were found to have (Viering and Loog, *The Shape of Learning Curves: A Review*, 2022; Mohr et al., *LCDB 1.0*,
-2022). No shape approaches its limit faster than 1/m, the rate at which the error of an estimated class centre falls.
-So curves that level off at once, which would fit the measured part too, are left out.
+with m: ``h(A(m)) = a − b g(m)``, b > 0. Families differ in h and in their shapes. Most are among those that learning
+curves were found to follow (Viering and Loog, *The Shape of Learning Curves: A Review*, 2022; Mohr et al., *LCDB 1.0*,
+2022). One follows from theory: class centres that are known up to noise of variance 1/m divide the margin by
+``√(1 + d/m)`` (Sorscher et al. 2022). Curves that approach their limit faster than that are left out: they would fit
+the measured part too, and then level off at once.
 
 Given a shape, a and b follow by generalised least squares with the covariance of the measured curve, and their
 posterior is normal. A constant misfit stands for what no family describes. Families and shapes are weighted by how well
@@ -30,7 +31,7 @@ __all__ = ["FAMILIES", "Family", "draw_curves"]
 MISFIT = 0.003  # the standard deviation of an accuracy about the best curve of a family
 DRAWS = 2000
 FEWEST_DRAWS = 100  # with fewer that rise, the measured curve does not rise
-RATES = tuple(step / 10 for step in range(1, 11))  # of powers of m: from m^-0.1, hardly a limit, to 1/m
+RATES = tuple(step / 10 for step in range(1, 9))  # of powers of m; m^-0.1 hardly has a limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Family:
 
     Attributes:
         name: What it is called.
-        scale: The name of h: ``identity``, ``logarithm``, ``logit`` or ``probit``.
+        scale: The name of h: ``identity``, ``logarithm`` or ``probit``.
         shapes: The shapes g: each from the parameters to a function of the logarithm of m that falls.
     """
 
@@ -69,8 +70,11 @@ def _one_over_log(offset: float) -> Callable[[Array], Array]:
     return lambda logs: 1 / np.log(np.exp(logs) + offset)
 
 
-def _logarithm(logs: Array) -> Array:
-    return -logs
+def _centre_noise(size: float) -> Callable[[Array], Array]:
+    """``−1/√(1 + d/m)``."""
+    import numpy as np
+
+    return lambda logs: -1 / np.sqrt(1 + size * np.exp(-logs))
 
 
 FAMILIES = (
@@ -86,9 +90,8 @@ FAMILIES = (
         scale="logarithm",
         shapes=[_vapour(slope) for slope in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)],
     ),
-    Family(name="logit of logarithm", scale="logit", shapes=[_logarithm]),
-    Family(name="probit of logarithm", scale="probit", shapes=[_logarithm]),
-    Family(name="probit of power law", scale="probit", shapes=[_power(rate) for rate in RATES]),
+    Family(name="probit of a power law", scale="probit", shapes=[_power(rate) for rate in RATES]),
+    Family(name="noise of centres", scale="probit", shapes=[_centre_noise(size) for size in (1, 2, 3, 5, 10, 20, 50)]),
 )
 
 
@@ -113,7 +116,7 @@ def draw_curves(
     """
     import numpy as np
 
-    edge = 1e-4  # accuracies of exactly 0 and 1 have no logit
+    edge = 1e-4  # accuracies of exactly 0 and 1 have no probit
     clipped = np.clip(accuracies, edge, 1 - edge)
     scatter = covariance + MISFIT**2 * np.eye(len(shots))
     fits = [fit for family in FAMILIES for fit in _fits(family, np.log(shots), clipped, scatter, np.log(beyond))]
@@ -230,8 +233,5 @@ _SCALES = {
         function=lambda shares: shares, inverse=lambda values: values, slope=lambda shares: shares * 0 + 1
     ),
     "logarithm": _Scale(function=_of_numpy("log"), inverse=_of_numpy("exp"), slope=lambda shares: 1 / shares),
-    "logit": _Scale(
-        function=_special("logit"), inverse=_special("expit"), slope=lambda shares: 1 / (shares * (1 - shares))
-    ),
     "probit": _Scale(function=_special("ndtri"), inverse=_special("ndtr"), slope=_probit_slope),
 }
