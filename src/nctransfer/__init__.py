@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_accuracy import fewshot
     from nctransfer.evaluation.fewshot_comparison import compare_fewshot
     from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.label_counts import LabelCounts, labels
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.evaluation.pair_explanation import explain
     from nctransfer.features.feature_set import FeatureSet
@@ -42,6 +43,7 @@ _HOMES = {
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
+    "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
     "ReadingOptions": "sources.source_kind",
     "Trajectory": "checkpoints.trajectory_result",
@@ -55,6 +57,7 @@ _HOMES = {
     "extract": "store.extraction",
     "fewshot": "evaluation.fewshot_accuracy",
     "inspect": "sources.inventory",
+    "labels": "evaluation.label_counts",
     "load_features": "store.cache_folder",
     "look_alikes": "sources.similar_images",
     "open_source": "sources.opening",
@@ -67,6 +70,7 @@ __all__ = [
     "FeatureSet",
     "FeatureStore",
     "FewShotResult",
+    "LabelCounts",
     "NCTransferError",
     "ReadingOptions",
     "Trajectory",
@@ -81,6 +85,7 @@ __all__ = [
     "extract",
     "fewshot",
     "inspect",
+    "labels",
     "load_features",
     "look_alikes",
     "open_source",

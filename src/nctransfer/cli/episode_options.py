@@ -9,7 +9,7 @@ import typer
 
 from nctransfer.cli.choices import listed
 from nctransfer.cli.expanding import panel_option
-from nctransfer.cli.parsing import numbers, numbers_or_all
+from nctransfer.cli.parsing import numbers, numbers_or_all, ridge_penalty
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.evaluation.stopping import PRECISION
@@ -130,16 +130,7 @@ class EpisodeOptions:
     @property
     def penalty(self) -> RidgePenalty:
         """The penalty of ridge."""
-        if self.ridge_lambda == "loo":
-            return "loo"
-        if self.ridge_lambda == "paper":
-            return "paper"
-        try:
-            return float(self.ridge_lambda)
-        except ValueError:
-            raise typer.BadParameter(
-                f"expected a number, loo or paper, got {self.ridge_lambda!r}", param_hint="--ridge-lambda"
-            ) from None
+        return ridge_penalty(self.ridge_lambda)
 
     def check(self) -> None:
         """Refuse values that are not numbers.

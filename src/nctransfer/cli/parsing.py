@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-__all__ = ["decimals", "key_values", "number_or_all", "numbers", "numbers_or_all"]
+if TYPE_CHECKING:
+    from nctransfer.episodes.classifier import RidgePenalty
+
+__all__ = ["decimals", "key_values", "number_or_all", "numbers", "numbers_or_all", "percents", "ridge_penalty"]
 
 
 def numbers(text: str, option: str, least: int | None = None) -> list[int]:
@@ -47,6 +51,43 @@ def decimals(text: str | None, option: str) -> tuple[float, ...] | None:
     except ValueError:
         raise typer.BadParameter(
             f"expected numbers such as 0.5 or 0.5,0.5,0.5, got {text!r}", param_hint=option
+        ) from None
+
+
+def percents(text: str, option: str) -> tuple[float, ...]:
+    """Shares with commas between them, as in ``--target 90%,0.95,99``: above 1, a number without a sign is in percent.
+
+    >>> percents("90%,0.95,99", "--target")
+    (0.9, 0.95, 0.99)
+    """
+    found = []
+    for part in text.split(","):
+        number, sign = part.strip().removesuffix("%"), part.strip().endswith("%")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        share = float(f"{value / 100:.12g}") if sign or value > 1 else value
+        if not 0 < share <= 1:
+            raise typer.BadParameter(
+                f"expected percentages above 0% and at most 100%, such as 90% or 90%,95%, got {part.strip()!r}",
+                param_hint=option,
+            )
+        found.append(share)
+    return tuple(dict.fromkeys(found))
+
+
+def ridge_penalty(text: str) -> RidgePenalty:
+    """The value of ``--ridge-lambda``: a number, ``loo`` or ``paper``."""
+    if text == "loo":
+        return "loo"
+    if text == "paper":
+        return "paper"
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected a number, loo or paper, got {text!r}", param_hint="--ridge-lambda"
         ) from None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 
-__all__ = ["FORMATS", "check_figure", "plain_numbers", "save_figure", "trajectory_figure"]
+__all__ = ["FORMATS", "check_figure", "plain_numbers", "plain_text", "save_figure", "trajectory_figure"]
 
 FORMATS = (".svg", ".png", ".pdf")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
@@ -100,7 +100,7 @@ def trajectory_figure(found: Trajectory) -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.25)
         axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-    figure.suptitle(_plain(f"{found.model} on {found.points[0].reports['target'].features.data}"))
+    figure.suptitle(plain_text(f"{found.model} on {found.points[0].reports['target'].features.data}"))
     return figure
 
 
@@ -118,11 +118,11 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> tuple[list[Point], li
     for axes in all_axes:
         axes.set_xlabel("checkpoint")
         if len(places) <= MOST_NAMES:
-            names = [_plain(point.checkpoint) for point in found.points]
+            names = [plain_text(point.checkpoint) for point in found.points]
             axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
     return list(found.points), places
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that matplotlib can draw and does not read as mathematics."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")

@@ -39,6 +39,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
     from nctransfer.features.feature_set import FeatureSet
@@ -50,6 +51,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         collapse_sheets,
         data_sheets,
         fewshot_sheets,
+        labels_sheets,
         look_alike_sheets,
         store_sheets,
         theory_sheets,
@@ -65,6 +67,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         FewShotResult: fewshot_sheets.fewshot_sheets,
         FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
         ProbeResult: lambda result: [fewshot_sheets.probe_sheet(result)],
+        LabelCounts: labels_sheets.labels_sheets,
         ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
         BoundTable: lambda result: [theory_sheets.bounds_sheet(result)],
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],

@@ -1,0 +1,66 @@
+"""The learning curve as a figure, with the targets and what was extrapolated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nctransfer.report.figures import COLOURS, plain_numbers, plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nctransfer.evaluation.label_counts import LabelCounts
+
+__all__ = ["labels_figure"]
+
+
+def labels_figure(found: LabelCounts) -> Figure:
+    """Accuracy over labelled images per class: measured (solid, 95% bands) and extrapolated (dashed, 80% bands).
+
+    Curves are extrapolated only if a target lies beyond the images at hand. A mark stands where a curve reaches a
+    target.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate(found.curve.task.classifiers):
+        _draw(axes, found, name, COLOURS[number % len(COLOURS)])
+    for target in dict.fromkeys(one.target for one in found.targets):
+        axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(
+        xlabel="labelled images per class",
+        ylabel="accuracy",
+        title=plain_text(
+            f"{found.curve.features.model or 'features'} on {found.curve.features.data or 'these classes'}"
+        ),
+    )
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize="small", frameon=False, loc="lower right")
+    return figure
+
+
+def _draw(axes: Axes, found: LabelCounts, name: str, colour: str) -> None:
+    """The curve of one classifier."""
+    from nctransfer.evaluation.labels_needed import extrapolate
+
+    shots = found.curve.task.shots
+    estimates = [found.curve.estimates[number, name] for number in shots]
+    axes.plot(shots, [one.accuracy for one in estimates], color=colour, marker="o", markersize=3, label=name)
+    low, high = zip(*(one.interval for one in estimates), strict=True)
+    axes.fill_between(shots, low, high, color=colour, alpha=0.2, linewidth=0)
+    mine = [one for one in found.targets if one.classifier == name]
+    reached = [(one.value, one.target) for one in mine if one.value is not None]
+    if reached:
+        axes.plot(*zip(*reached, strict=True), color=colour, marker="D", markersize=6, linestyle="", fillstyle="none")
+    if all(one.interval[1] is not None and one.interval[1] <= shots[-1] for one in mine):
+        return
+    if (beyond := extrapolate(found.curve, name)) is not None:
+        lower, middle, upper = beyond.band()
+        axes.plot(beyond.shots, middle, color=colour, linestyle="--", label=f"{name}, extrapolated")
+        axes.fill_between(beyond.shots, lower, upper, color=colour, alpha=0.1, linewidth=0)
