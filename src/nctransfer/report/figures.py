@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 
-__all__ = ["FORMATS", "check_figure", "plain_numbers", "plain_text", "save_figure", "trajectory_figure"]
+__all__ = ["FORMATS", "any_script", "check_figure", "plain_numbers", "plain_text", "save_figure", "trajectory_figure"]
 
 FORMATS = (".svg", ".png", ".pdf")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
@@ -46,21 +48,26 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    import warnings
-
     import matplotlib as mpl
 
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with mpl.rc_context({"svg.hashsalt": "nctransfer", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # names in a script that the font lacks
+    with mpl.rc_context({"svg.hashsalt": "nctransfer", "svg.fonttype": "none"}), any_script():
         figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
 
 
-def plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis by plain numbers, not by powers."""
+@contextmanager
+def any_script() -> Iterator[None]:
+    """No warnings about names in a script that the font lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        yield
+
+
+def plain_numbers(axis: Axis, subs: Sequence[float] = (1, 1.5, 2, 3, 5, 7)) -> None:
+    """Label a logarithmic axis by plain numbers, not by powers: these multiples of each power of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
