@@ -73,13 +73,14 @@ def test_standard_errors_are_drawn_with_their_degrees_of_freedom(degrees: float)
     assert found[0].high == pytest.approx(exact, rel=0.03)
 
 
-def test_few_replicates_give_what_normal_rows_give() -> None:
-    """With fewer degrees of freedom than estimates: against rows of normal variables, drawn as they are."""
+@pytest.mark.parametrize("degrees", [4, 12])
+def test_replicates_give_what_normal_rows_give(degrees: int) -> None:
+    """With fewer degrees of freedom than estimates, and with more: against rows of normal variables."""
     rng = np.random.default_rng(5)
     root = np.linalg.cholesky(np.full((8, 8), 0.3) + np.diag(np.arange(1, 9)))
-    found = compare_with_best([0.0] * 8, spread(root.T, degrees=4))
-    error, rows = rng.normal(size=(20_000, 8)) @ root.T, rng.normal(size=(20_000, 4, 8)) @ root.T
-    scale = np.sqrt(np.square(rows[:, :, 1:] - rows[:, :, :1]).sum(axis=1) / 4)
+    found = compare_with_best([0.0] * 8, spread(root.T, degrees=degrees))
+    error, rows = rng.normal(size=(20_000, 8)) @ root.T, rng.normal(size=(20_000, degrees, 8)) @ root.T
+    scale = np.sqrt(np.square(rows[:, :, 1:] - rows[:, :, :1]).sum(axis=1) / degrees)
     quantile = np.quantile(((error[:, 1:] - error[:, :1]) / scale).max(axis=1), 0.95)
     nearest = np.sqrt(np.square(root[1:] - root[0]).sum(axis=1).min())
     assert found[0].high == pytest.approx(quantile * nearest, rel=0.04)
