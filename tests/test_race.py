@@ -17,21 +17,22 @@ from nctransfer.errors import FeaturesError, SettingError
 from nctransfer.evaluation.all_ways import AllWaysResult, AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.image_influence import Estimate
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.rank.clear_losers import clear_losers, deciding_images
 from nctransfer.rank.race import Failure, Key, Race, Round, race, sizes_of_rounds
 
 KEY: Key = (5, "ridge")
-IMAGES = 102  # of which standard errors have 100 degrees of freedom
+EACH = 101  # images on which each candidate depends: standard errors have as many degrees of freedom as they ever have
 NOISE = 1.0  # the standard deviation of an image, in the units of the accuracies below
 
 
 def result(accuracies: Mapping[Key, float], images: int, number: int) -> Any:
     """A result with a standard error of NOISE/√images, independent of the other candidates."""
-    of_images = torch.zeros(IMAGES, dtype=torch.float64)
-    of_images[number] = NOISE / math.sqrt(images)
+    of_images = torch.zeros(6, EACH, dtype=torch.float64)
+    of_images[number] = NOISE / math.sqrt(images * EACH)
     estimates = {
         key: Estimate(
             accuracy=accuracy,
-            of_images=of_images,
+            of_images=of_images.flatten(),
             of_splits=torch.full((2,), accuracy, dtype=torch.float64),
             interval=(0.0, 1.0),
         )
@@ -291,6 +292,48 @@ def test_each_measurement_and_each_round_is_told() -> None:
 def test_bad_input(names: list[str], sizes: tuple[int, ...], keys: list[Key]) -> None:
     with pytest.raises(SettingError):
         race(names, sizes, Measured({"a": 0.0, "b": 0.0}), keys=keys)
+
+
+# Few images that decide
+
+
+def candidate(accuracy: float, influence: torch.Tensor) -> Estimate:
+    splits = torch.full((2,), accuracy, dtype=torch.float64)
+    return Estimate(accuracy=accuracy, of_images=influence, of_splits=splits, interval=(0.0, 1.0))
+
+
+@pytest.mark.parametrize("deciding", [2, 5, 20, 200])
+def test_a_loser_is_clear_if_the_images_that_decide_show_it(deciding: int) -> None:
+    influence = torch.zeros(400, dtype=torch.float64)
+    influence[:deciding] = 0.01 / math.sqrt(deciding)
+    threshold = float(t.ppf(0.95, min(100, deciding - 1))) * 0.01
+    best = candidate(0.5 + threshold, torch.zeros_like(influence))
+    assert clear_losers([candidate(0.5 - 1e-6, influence), best], 0.95) == (True, False)
+    assert clear_losers([candidate(0.5 + 1e-6, influence), best], 0.95) == (False, False)
+
+
+def test_the_fewest_images_that_decide_are_those_of_the_pair() -> None:
+    """A twin that differs in one image keeps nobody else in."""
+    rng = np.random.default_rng(0)
+    one, other = torch.from_numpy(rng.normal(size=(2, 400)) * 0.0005)
+    twin = one.clone()
+    twin[0] += 0.001
+    found = clear_losers([candidate(0.9, one), candidate(0.901, twin), candidate(0.8, other)], 0.95)
+    assert found == (False, False, True)
+
+
+def test_how_many_images_decide() -> None:
+    influences = torch.from_numpy(np.random.default_rng(1).normal(size=(30, 3)))
+    found = deciding_images(influences)
+    for i, j in itertools.permutations(range(3), 2):
+        squares = ((influences[:, i] - influences[:, j]) ** 2).tolist()
+        assert float(found[i, j]) == pytest.approx(sum(squares) ** 2 / sum(one**2 for one in squares))
+    assert found.diagonal().tolist() == [math.inf] * 3
+
+
+def test_one_or_no_candidate_is_no_loser() -> None:
+    assert clear_losers([], 0.95) == ()
+    assert clear_losers([candidate(0.5, torch.zeros(4, dtype=torch.float64))], 0.95) == (False,)
 
 
 # Real measurements

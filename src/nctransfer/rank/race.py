@@ -4,9 +4,10 @@ Every candidate runs on a few images per class. Those that are worse than the be
 get twice the images, and so on until all images are used. The images of a round are among those of the next one, so
 that no image is run twice.
 
-The level of the comparisons is divided over the rounds: it is ``1 − error/R`` with R rounds. So the true best is lost
-in at most the share ``error`` of races, however many candidates are equal to it. With few images the accuracy at a
-number of shots is imprecise, but it is the same on average as with many, so that rounds with few images do not mislead.
+Who is worse is judged by :mod:`~nctransfer.rank.clear_losers`. The level is divided over the rounds: it is
+``1 − error/R`` with R rounds. So the true best is lost in at most the share ``error`` of races, however many candidates
+are equal to it. With few images the accuracy at a number of shots is imprecise, but it is the same on average as with
+many, so that rounds with few images do not mislead.
 """
 
 from __future__ import annotations
@@ -279,14 +280,11 @@ class _Running:
 
     def _possible(self, key: Key, names: tuple[str, ...], results: Mapping[str, AllWaysResult]) -> tuple[str, ...]:
         """Those of some candidates that may be the best of them."""
-        from nctransfer.evaluation.image_influence import common_splits
-        from nctransfer.evaluation.multiple_comparisons import compare_with_best
+        from nctransfer.rank.clear_losers import clear_losers
 
         there = tuple(name for name in names if name in results)
-        if len(there) < 2:
-            return there
-        found = compare_with_best(*common_splits([results[name].estimates[key] for name in there]), self.level)
-        return tuple(name for name, one in zip(there, found, strict=True) if one.is_possible)
+        lost = clear_losers([results[name].estimates[key] for name in there], self.level)
+        return tuple(name for name, is_lost in zip(there, lost, strict=True) if not is_lost)
 
     def _report(self, done: Round) -> None:
         before = self.reported.get(done.images)
