@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.contents import read_file
-from nctransfer.sources.labels import name_of_code
+from nctransfer.sources.label_codes import name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
 

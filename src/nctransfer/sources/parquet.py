@@ -24,7 +24,7 @@ from nctransfer.sources.arrow_columns import (
     stored_type,
 )
 from nctransfer.sources.folder import holds_parquet, walk
-from nctransfer.sources.labels import distinct_names, name_of_code
+from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.layout import as_unicode, splits_on_top
 from nctransfer.sources.row_groups import open_parquet, read_rows, unreadable
 from nctransfer.sources.source import ImageEntry, ListedSource, Listing, source_id

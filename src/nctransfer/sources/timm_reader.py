@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.decoding import to_ppm
-from nctransfer.sources.labels import distinct_names, name_of_code
+from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, safe_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.contents import check_size, raising, read_file, returning
 from nctransfer.sources.decoding import to_ppm
-from nctransfer.sources.labels import distinct_names
+from nctransfer.sources.label_codes import distinct_names
 from nctransfer.sources.layout import as_unicode
 from nctransfer.sources.source_kind import SourceKind
 from nctransfer.sources.timm_reader import (
