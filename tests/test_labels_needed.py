@@ -19,6 +19,7 @@ from nctransfer.evaluation.curve_families import FAMILIES, draw_curves
 from nctransfer.evaluation.isotonic import first_reaching, isotonic
 from nctransfer.evaluation.labels_needed import HORIZON, LabelsNeeded, extrapolate, labels_needed
 from nctransfer.evaluation.learning_curve import shots_grid
+from terminal import shows
 
 Law = Callable[[float], float]
 SHARES = st.floats(0.05, 1)
@@ -46,7 +47,7 @@ def curve_of(shots: Sequence[int], accuracies: Sequence[float], level: float = 0
     points = [point(value, level, alone, place) for place, value in enumerate(accuracies)]
     return SimpleNamespace(
         estimates={(number, "ridge"): one for number, one in zip(shots, points, strict=True)},
-        images=(shots[-1] + 1, shots[-1] + 5),
+        images=(shots[-1] + 1,) * 5,
         task=SimpleNamespace(shots=tuple(shots), classifiers=("ridge",)),
     )
 
@@ -157,12 +158,10 @@ def test_the_reason_names_the_best_accuracy_and_the_images() -> None:
     shots = shots_grid(39)
     curve = curve_of(shots, [0.882 - 0.5 / m**1.5 for m in shots])
     found = labels_needed(curve, "ridge", 0.99)
-    assert found.reason == "not reached; the best is 88.0% with all 40 images"
+    assert shows(found.reason, "not reached", "88.0%", 39, 40)
     assert (found.value, found.interval, found.extrapolated) == (None, (HORIZON * 40, None), True)
     curve.images = (50, 60)
-    assert labels_needed(curve, "ridge", 0.99).reason == (
-        "not reached; the best is 88.0% with 39 labelled images per class"
-    )
+    assert shows(labels_needed(curve, "ridge", 0.99).reason, "88.0%", "39 labelled images per class")
 
 
 @pytest.mark.parametrize("accuracies", [[0.5], [0.5, 0.6, 0.7], [0.9, 0.8, 0.7, 0.6, 0.5]], ids=len)

@@ -22,7 +22,7 @@ from nctransfer.evaluation.learning_curve import learning_curve
 
 TITLE = "Labels needed: how often the true number lies in its interval"
 
-STUDIES = 2  # random subsets of each set of features; of each law, ten times as many
+STUDIES = 2  # random subsets of each set of features; of each law, fifty times as many
 CLASSIFIERS = ("ridge", "ncc")
 NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80)  # targets are what these numbers of labels reach in truth
 CLASSES, IMAGES, POPULATION, MOST = 10, 20, 2000, 80  # of a law
@@ -43,9 +43,9 @@ def table(studies: int) -> str:
     """One row for each law and each data set, read off and extrapolated.
 
     Args:
-        studies: Random subsets of each set of features; of each law, ten times as many.
+        studies: Random subsets of each set of features; of each law, fifty times as many.
     """
-    cells = [cell for law in LAWS for cell in _of_law(law, 10 * studies)]
+    cells = [cell for law in LAWS for cell in _of_law(law, 50 * studies)]
     parts = [_lines("law", cells, [law.name for law in LAWS])]
     found: list[Cell] = []
     for data, name, rows in _real():

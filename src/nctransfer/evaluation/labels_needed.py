@@ -190,5 +190,6 @@ def _covariance(estimates: Sequence[Estimate]) -> npt.NDArray[np.float64]:
 
 def _with_all(curve: AllWaysResult, most: int) -> str:
     """The images behind the last point of the curve, in words."""
-    fewest = min(curve.images)
-    return f"all {fewest:,} images" if most == fewest - 1 else f"{counted(most, 'labelled image')} per class"
+    if len(set(curve.images)) > 1:
+        return f"{counted(most, 'labelled image')} per class"
+    return f"{most:,} of all {curve.images[0]:,} images labelled"
