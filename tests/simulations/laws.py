@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,11 +71,17 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL = {
     "Caltech": ("data/caltech60.tar", None),
     "CIFAR-FS": ("data/cifar100/test.parquet", "data/cifar100/splits/cifar_fs/test.txt"),
+    "Omniglot": ("data/omniglot_small1.tar", None),
 }
 
 
-def real_features(name: str) -> np.ndarray:
-    """Features of real photographs by ``tf_efficientnet_lite0``, ``(C, n, d)``: as many per class as all classes have.
+def real_features(name: str, model: str = "tf_efficientnet_lite0", **backbone: Any) -> np.ndarray:
+    """Features of real images, ``(C, n, d)``: as many per class as all classes have.
+
+    Args:
+        name: The data.
+        model: The backbone.
+        **backbone: How it runs, as in :func:`nctransfer.extract`.
 
     Raises:
         FileNotFoundError: The data are not in ``../shared``.
@@ -84,7 +91,7 @@ def real_features(name: str) -> np.ndarray:
         raise FileNotFoundError(f"{SHARED / data} is not there")
     names = None if classes is None else (SHARED / classes).read_text().split("\n")
     chosen = None if names is None else [line.strip() for line in names if line.strip()]
-    found = nct.extract("tf_efficientnet_lite0", SHARED / data, classes=chosen)
+    found = nct.extract(model, SHARED / data, classes=chosen, **backbone)
     each = int(found.counts.min())
     rows = [found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))]
     return np.stack(rows)
