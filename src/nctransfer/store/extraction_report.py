@@ -30,7 +30,9 @@ class ExtractionReport(ShownInNotebooks):
         reused: The number of wanted images whose features were stored before.
         failed: The images that gave no features, and why.
         seconds: The time in the backbone and around it, without loading it.
-        timed_images: The number of images that followed the first batch, which warms up the device.
+        first_images: The number of images of the first batch, which warms up the device.
+        first_seconds: The time that the backbone took for them.
+        timed_images: The number of images that followed the first batch.
         timed_seconds: The time that they took.
     """
 
@@ -42,6 +44,8 @@ class ExtractionReport(ShownInNotebooks):
     reused: int
     failed: tuple[BrokenImage, ...]
     seconds: float
+    first_images: int = 0
+    first_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
 

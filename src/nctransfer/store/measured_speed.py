@@ -95,7 +95,7 @@ class Speed:
 
     Attributes:
         images: The number of images that were timed.
-        seconds: The time that they took, from the file to the features.
+        seconds: The time that they took, from the file to the features; of a first batch that of the backbone alone.
         has_first_batch: Whether the first batch is among them, which warms up the device, because there were too few
             others: the speed is then rather too low.
         conditions: What the speed depends on.
@@ -129,7 +129,7 @@ def speed_of(report: ExtractionReport, runtime: Runtime) -> Speed | None:
     """
     images, seconds = report.timed_images, report.timed_seconds
     if has_first_batch := images < FEWEST:
-        images, seconds = report.extracted, report.seconds
+        images, seconds = images + report.first_images, seconds + report.first_seconds
     if images < FEWEST or seconds <= 0:
         return None
     conditions = SpeedConditions.of(report.stored, runtime)

@@ -98,6 +98,8 @@ class Work:
         writer: Stores their features.
         digests: The digest of each image that was read, by id.
         broken: Why an image gave no features, by digest; by id if the image could not be read.
+        first_images: The number of images of the first batch, which warms up the device.
+        first_seconds: The time that the backbone took for them.
         timed_images: The number of images whose features came after those of the first batch.
         timed_seconds: The time from the features of the first batch to those of the last.
     """
@@ -108,14 +110,15 @@ class Work:
     writer: SetWriter
     digests: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    first_images: int = 0
+    first_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
     _computed: list[tuple[list[Listed], dict[str, NDArray[np.generic]]]] = field(default_factory=list)
     _running: tuple[list[Listed], dict[str, torch.Tensor]] | None = None
     _flushed: float = field(default_factory=time.monotonic)
     _done: int = 0
-    _is_first: bool = True
-    _first_kept: float | None = None
+    _timed_from: float | None = None
 
     def run(self) -> None:
         """Run all missing images.
@@ -128,14 +131,12 @@ class Work:
         try:
             with self._memory(), contextlib.closing(batches):
                 for rows, pixels in batches:
+                    if self._timed_from is None:
+                        self._run_first(rows, pixels)
+                        continue
                     outputs = self.backbone(pixels)
-                    if self._is_first and is_half(self.backbone.dtype):
-                        note_precision(self.backbone, pixels, outputs[FEATURE])
-                    self._is_first = False
                     self._keep()  # fetches the batch before, while a GPU already computes this one
                     self._running = rows, outputs
-                    if self._first_kept is None:
-                        self._keep()  # at once, because the time of the other batches begins when it is done
             self._keep()
         except StoreError:
             raise  # for example, the disk is full: storing the rest would fail again
@@ -145,6 +146,17 @@ class Work:
             raise
         self._flush()
         self.task.tell("extracting", len(self.missing), len(self.missing))
+
+    def _run_first(self, rows: list[Listed], pixels: torch.Tensor) -> None:
+        """Run the first batch by itself, because the time of the others begins when it is done."""
+        start = time.perf_counter()
+        outputs = self.backbone(pixels)
+        self._running = rows, outputs
+        self._keep()
+        self.first_images, self.first_seconds = len(rows), time.perf_counter() - start
+        if is_half(self.backbone.dtype):
+            note_precision(self.backbone, pixels, outputs[FEATURE])
+        self._timed_from = time.perf_counter()
 
     def _memory(self) -> contextlib.AbstractContextManager[bool | None]:
         return kept_memory() if self.backbone.device.type == "cpu" else contextlib.nullcontext()
@@ -197,7 +209,9 @@ class Work:
         key = self.backbone.key
         with np.errstate(over="ignore"):  # float16 can overflow; rows that are not finite are reported below
             vectors = {name: output.cpu().numpy().astype(key.store_dtype) for name, output in outputs.items()}
-        self._time(len(rows))
+        if self._timed_from is not None:
+            self.timed_images += len(rows)
+            self.timed_seconds = time.perf_counter() - self._timed_from
         if not self._computed:
             save_head(self.writer.manifest.folder.parent, self.backbone.head(vectors[FEATURE].shape[1]))
         finite = np.all([np.isfinite(matrix).all(axis=1) for matrix in vectors.values()], axis=0)
@@ -210,15 +224,6 @@ class Work:
         size = sum(matrix.nbytes for _, batch in self._computed for matrix in batch.values())
         if size >= PART_BYTES or time.monotonic() - self._flushed >= PART_SECONDS:
             self._flush()
-
-    def _time(self, images: int) -> None:
-        """Count images whose features have been fetched just now."""
-        now = time.perf_counter()
-        if self._first_kept is None:
-            self._first_kept = now
-        else:
-            self.timed_images += images
-            self.timed_seconds = now - self._first_kept
 
     def _flush(self) -> None:
         """Store what has been computed as one part."""

@@ -74,6 +74,8 @@ class _Filling:
         stored_now: Those that are stored now.
         broken: Why an image cannot be used, by id.
         seconds: The time spent in the backbone and around it.
+        first_images: The number of images of the first batch.
+        first_seconds: The time that they took.
         timed_images: The number of images after the first batch.
         timed_seconds: The time that they took.
     """
@@ -86,6 +88,8 @@ class _Filling:
     stored_now: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    first_images: int = 0
+    first_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
 
@@ -106,6 +110,8 @@ class _Filling:
             self.listing.update(work.digests)
             self.listing.save()
         self.seconds += time.perf_counter() - start
+        self.first_images += work.first_images
+        self.first_seconds += work.first_seconds
         self.timed_images += work.timed_images
         self.timed_seconds += work.timed_seconds
         self.stored_now = self.writer.digests(self.columns)
@@ -140,6 +146,8 @@ class _Filling:
                 BrokenImage(entry.id, self.broken[entry.id]) for entry in self.task.chosen if entry.id in self.broken
             ),
             seconds=self.seconds,
+            first_images=self.first_images,
+            first_seconds=self.first_seconds,
             timed_images=self.timed_images,
             timed_seconds=self.timed_seconds,
         )
