@@ -202,7 +202,9 @@ def test_cells_say_what_is_known(found: LabelCounts, value: int | None, interval
     [row] = sheet.rows
     assert row[:2] == ["ridge", "90%"]
     assert row[2:] == cells
-    assert shows(sheet.reading, "90%", cells[1], *(["88.2%", "Extrapolated"] if value is None else ["ridge reaches"]))
+    assert shows(
+        sheet.reading, "90%", cells[1], *(["88.2%", "By extrapolation"] if value is None else ["ridge reaches"])
+    )
 
 
 def test_the_curve_is_a_table_with_bars(found: LabelCounts) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTRAPOLATED_LEVEL", "Extrapolation", "LabelsNeeded", "check_target", "extrapolate", "labels_needed"]
 
 HORIZON = 10  # how far curves are extrapolated, in units of the images at hand
-LEVEL, EXTRAPOLATED_LEVEL = 0.95, 0.8
+LEVEL, EXTRAPOLATED_LEVEL = 0.95, 0.85
 FEWEST_POINTS = 4  # of a curve that is extrapolated
 POINTS = 100  # of an extrapolated curve
 
@@ -41,7 +41,7 @@ class LabelsNeeded:
         classifier: The name of the classifier.
         value: The number, read off the measured curve; ``None`` if the curve does not reach the target.
         interval: The number lies between these two, over other images of the same classes: the 95% interval of a number
-            that was read off, and otherwise the range that holds 80% of the extrapolated curves. The upper end is
+            that was read off, and otherwise the range that holds 85% of the extrapolated curves. The upper end is
             ``None`` if it is more than ten times the images at hand, or not known.
         extrapolated: Whether the target lies beyond the images at hand, so that the interval is extrapolated.
         reason: Why there is no value, and what the best accuracy is.

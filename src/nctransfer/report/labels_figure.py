@@ -16,7 +16,7 @@ __all__ = ["labels_figure"]
 
 
 def labels_figure(found: LabelCounts) -> Figure:
-    """Accuracy over labelled images per class: measured (solid, 95% bands) and extrapolated (dashed, 80% bands).
+    """Accuracy over labelled images per class: measured (solid, 95% bands) and extrapolated (dashed, 85% bands).
 
     Curves are extrapolated only if a target lies beyond the images at hand. A mark stands where a curve reaches a
     target.

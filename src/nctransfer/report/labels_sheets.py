@@ -54,16 +54,17 @@ def _in_words(targets: Sequence[LabelsNeeded]) -> list[str]:
     for name in dict.fromkeys(one.classifier for one in targets):
         missed = [one for one in targets if one.classifier == name and one.value is None]
         if missed:
-            ranges = ", ".join(f"{range_cell(one)} for {short_percent(one.target)}" for one in missed)
+            ranges = [f"{range_cell(one)} for {short_percent(one.target)}" for one in missed]
+            ranges[0] = f"{range_cell(missed[0])} labelled images per class for {short_percent(missed[0].target)}"
             said.append(
                 f"{name} at {join_names([short_percent(one.target) for one in missed])}: {missed[0].reason}. "
-                f"Extrapolated, it takes this many labelled images per class: {ranges}."
+                f"By extrapolation, it takes {join_names(ranges)}."
             )
     measured, extrapolated = (any(one.extrapolated == which for one in targets) for which in (False, True))
     if measured:
         said.append("Ranges of measured numbers are 95% intervals.")
     if extrapolated:
-        said.append("Extrapolated ranges hold 80% of the curves that fit the measured part.")
+        said.append("Extrapolated ranges hold 85% of the curves that fit the measured part.")
     return said
 
 
