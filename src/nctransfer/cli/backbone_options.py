@@ -13,10 +13,43 @@ from nctransfer.cli.parsing import decimals, key_values
 if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
 
-__all__ = ["BackboneOptions"]
+__all__ = ["BackboneOptions", "DtypeOption", "ImgSizeOption", "PluginOption", "StoreDtypeOption"]
 
 _BACKBONE, _RUN = "Backbone", "How to run"
 _OWN = "the model's own"
+
+ImgSizeOption = Annotated[
+    int | None,
+    panel_option(
+        "--img-size",
+        panel=_BACKBONE,
+        metavar="PIXELS",
+        min=1,
+        help="Height and width of the images that the model sees, for example 224.",
+        show_default=_OWN,
+    ),
+]
+PluginOption = Annotated[
+    str | None,
+    panel_option(
+        "--plugin",
+        panel=_BACKBONE,
+        metavar="FILE|MODULE",
+        help="Python code that registers your own models with timm. It is run, so use only code that you trust.",
+    ),
+]
+DtypeOption = Annotated[
+    str,
+    panel_option(
+        "--dtype",
+        panel=_RUN,
+        help="Number type of the computation: float32, bfloat16 or float16. The last two are faster on processors "
+        "that support them, but change the features by some percent; a note says by how much.",
+    ),
+]
+StoreDtypeOption = Annotated[
+    str, panel_option("--store-dtype", panel=_RUN, help="Number type of the stored features: float32 or float16.")
+]
 
 
 @dataclass(frozen=True)
@@ -80,17 +113,7 @@ class BackboneOptions:
             "last four, or a list such as 0,3,11.",
         ),
     ] = None
-    img_size: Annotated[
-        int | None,
-        panel_option(
-            "--img-size",
-            panel=_BACKBONE,
-            metavar="PIXELS",
-            min=1,
-            help="Height and width of the images that the model sees, for example 224.",
-            show_default=_OWN,
-        ),
-    ] = None
+    img_size: ImgSizeOption = None
     mean: Annotated[
         str | None,
         panel_option(
@@ -139,27 +162,9 @@ class BackboneOptions:
             help="One more argument for timm's create_model, for example pad_type=same. May be repeated.",
         ),
     ] = None
-    plugin: Annotated[
-        str | None,
-        panel_option(
-            "--plugin",
-            panel=_BACKBONE,
-            metavar="FILE|MODULE",
-            help="Python code that registers your own models with timm. It is run, so use only code that you trust.",
-        ),
-    ] = None
-    dtype: Annotated[
-        str,
-        panel_option(
-            "--dtype",
-            panel=_RUN,
-            help="Number type of the computation: float32, bfloat16 or float16. The last two are faster on processors "
-            "that support them, but change the features by some percent; a note says by how much.",
-        ),
-    ] = "float32"
-    store_dtype: Annotated[
-        str, panel_option("--store-dtype", panel=_RUN, help="Number type of the stored features: float32 or float16.")
-    ] = "float32"
+    plugin: PluginOption = None
+    dtype: DtypeOption = "float32"
+    store_dtype: StoreDtypeOption = "float32"
 
     @property
     def is_given(self) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Found = Path | tuple[StoredSet, Selection]
 
-__all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "run_extraction", "short_name", "short_names"]
+__all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "plain_names", "run_extraction", "short_name", "short_names"]
 
 log = logging.getLogger(__name__)
 
@@ -171,13 +171,14 @@ class ChosenFeatures:
 
     def _extracted(self) -> Found:
         from nctransfer.errors import BrokenImagesError
+        from nctransfer.features.stand_ins import stand_ins
 
         rehearse = self.rehearse
         report = run_extraction(
             self.wanted,
             self.output,
             self.terminal,
-            rehearse=None if rehearse is None else lambda entries: rehearse(_stand_ins(entries)),
+            rehearse=None if rehearse is None else lambda entries: rehearse(stand_ins(entries)),
         )
         if report.failed:
             broken = BrokenImagesError(report.failed, report.samples)
@@ -194,18 +195,6 @@ def _noted(features: AnyFeatures, fewer: AnyFeatures) -> AnyFeatures:
     if left_out := len(features) - len(fewer):
         log.info("%s of %s left out", counted(left_out, "duplicate"), features.info.id)
     return fewer
-
-
-def _stand_ins(entries: Sequence[ImageEntry]) -> FeatureSet:
-    """The samples that images will be, with their labels and names; in place of features, each has a number."""
-    import numpy as np
-
-    from nctransfer.features.feature_info import FeatureInfo
-    from nctransfer.features.feature_set import FeatureSet
-
-    numbers = np.arange(len(entries), dtype=float)[:, None]
-    ids, labels = [entry.id for entry in entries], [entry.label for entry in entries]
-    return FeatureSet.from_arrays(numbers, labels, ids, FeatureInfo("the data"))
 
 
 def run_extraction(
@@ -282,6 +271,13 @@ def short_names(sets: Sequence[Features]) -> list[str]:
         short_name(one, number) + (f", {_pixels(one)}" if len(sizes[short_name(one, 0)]) > 1 else "")
         for number, one in enumerate(sets)
     ]
+
+
+def plain_names(sets: Sequence[Features]) -> list[str]:
+    """The names of sets without numbers, where that leaves them different."""
+    numbered = short_names(sets)
+    plain = [name.partition(": ")[2] for name in numbered]
+    return plain if len(set(plain)) == len(plain) else numbered
 
 
 def _pixels(features: Features) -> str:

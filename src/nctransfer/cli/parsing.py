@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from nctransfer.episodes.classifier import RidgePenalty
 
-__all__ = ["decimals", "key_values", "number_or_all", "numbers", "numbers_or_all", "percents", "ridge_penalty"]
+__all__ = ["decimals", "duration", "key_values", "number_or_all", "numbers", "numbers_or_all", "percents", "ridge_penalty"]
 
 
 def numbers(text: str, option: str, least: int | None = None) -> list[int]:
@@ -89,6 +90,22 @@ def ridge_penalty(text: str) -> RidgePenalty:
         raise typer.BadParameter(
             f"expected a number, loo or paper, got {text!r}", param_hint="--ridge-lambda"
         ) from None
+
+
+def duration(text: str, option: str) -> float:
+    """A time in seconds, as in ``--budget 30m``: numbers of h, m and s; a number alone is in seconds.
+
+    >>> duration("1h30m", "--budget"), duration("90s", "--budget"), duration("0.5h", "--budget")
+    (5400.0, 90.0, 1800.0)
+    """
+    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s?)?", text.strip().lower())
+    try:
+        seconds = sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part)  # type: ignore[union-attr]
+    except (AttributeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(f"expected a time such as 30m, 2h or 90s, got {text!r}", param_hint=option)
+    return seconds
 
 
 def key_values(given: Sequence[str]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ __all__ = [
     "differences_to_first",
     "find_possible_bests",
     "run_comparison",
+    "same_samples",
 ]
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def run_comparison(
         raise SettingError(
             f"a comparison needs at least two sets of features; {len(sets)} was given", "give another set"
         )
-    same = _same_samples(list(sets.values()))
+    same = same_samples(list(sets.values()))
     warnings = tuple(_other_images(list(sets), same))
     for warning in warnings:
         log.warning("%s", warning)
@@ -265,7 +266,7 @@ def _other_images(names: Sequence[str], same: Sequence[FeatureSet]) -> Iterator[
             )
 
 
-def _same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
+def same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
     """The samples that all sets have, matched by class and id."""
     import torch
 

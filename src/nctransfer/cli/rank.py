@@ -1,0 +1,411 @@
+"""``nctransfer rank``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nctransfer import backbones, store
+from nctransfer.cli.backbone_options import (
+    BackboneOptions,
+    DtypeOption,
+    ImgSizeOption,
+    PluginOption,
+    StoreDtypeOption,
+)
+from nctransfer.cli.choices import listed
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
+from nctransfer.cli.terminal import Terminal
+from nctransfer.episodes.classifier import RIDGE_LAMBDA
+from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nctransfer.backbones.request import BackboneRequest
+    from nctransfer.evaluation.all_ways import AllWaysTask
+    from nctransfer.rank.candidates import Candidate
+    from nctransfer.rank.ranking import Ranking
+    from nctransfer.rank.running import Wishes
+
+log = logging.getLogger(__name__)
+
+_CANDIDATES, _RACE, _TASK, _SHOW = "Candidates", "Race", "What is measured", "What to show"
+USUAL_SHOTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateOptions:
+    """Which backbones compete."""
+
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            rich_help_panel=_CANDIDATES,
+            metavar="NAME",
+            help="A backbone, by any name that nctransfer extract takes. In quotes it may have options of its own: "
+            "'resnet50 --img-size 128'; each of its --layers is a candidate. May be repeated.",
+            show_default="all whose weights are on this computer, and the list that --list prints",
+        ),
+    ] = None
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            rich_help_panel=_CANDIDATES,
+            metavar="FILE",
+            help="A text file with one candidate per line, written as for --model.",
+        ),
+    ] = None
+    list_candidates: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            rich_help_panel=_CANDIDATES,
+            help="Print the candidates, with their size, licence and whether their weights are on this computer, and "
+            "run nothing.",
+            show_default=False,
+        ),
+    ] = False
+    img_size: ImgSizeOption = None
+    plugin: PluginOption = None
+    dtype: DtypeOption = "float32"
+    store_dtype: StoreDtypeOption = "float32"
+
+    def defaults(self) -> BackboneOptions:
+        """The options of all candidates that do not set them themselves."""
+        return BackboneOptions(
+            img_size=self.img_size, plugin=self.plugin, dtype=self.dtype, store_dtype=self.store_dtype
+        )
+
+    def requests(self, seed: int) -> list[BackboneRequest]:
+        """The candidates that are named; none if none is.
+
+        Raises:
+            NCTransferError: One cannot be read, or there is no such model.
+        """
+        from nctransfer.cli.candidate_options import parse_candidate, read_candidates
+
+        named = [parse_candidate(text, self.defaults(), seed) for text in self.model or []]
+        return named + (read_candidates(self.models, self.defaults(), seed) if self.models is not None else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class RankTaskOptions:
+    """What is measured of each candidate."""
+
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            "--shots",
+            "-s",
+            rich_help_panel=_TASK,
+            metavar="N,…",
+            help="Labelled images per class. Several: 5,20. Candidates are ranked by the largest.",
+            show_default=f"{USUAL_SHOTS}, or fewer if a class has too few images",
+        ),
+    ] = None
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            rich_help_panel=_TASK,
+            metavar="PERCENT,…",
+            help="Accuracies for which the number of labelled images per class is wanted, for example 90%,95%.",
+        ),
+    ] = "90%"
+    classifier: Annotated[
+        str,
+        typer.Option(
+            "--classifier", "-c", rich_help_panel=_TASK, metavar="NAME", help=f"The classifier: {listed(CLASSIFIERS)}."
+        ),
+    ] = "ridge"
+    ridge_lambda: Annotated[
+        str,
+        typer.Option(
+            "--ridge-lambda",
+            rich_help_panel=_TASK,
+            metavar="VALUE|loo|paper",
+            help="The penalty of ridge, in units of the mean squared length of the centred labelled images; loo "
+            "chooses it by leave-one-out; paper takes √(ways·shots), which depends on the scale of the features.",
+        ),
+    ] = f"{RIDGE_LAMBDA:g}"
+    l2_normalise: Annotated[
+        bool,
+        typer.Option(
+            "--l2-normalise",
+            rich_help_panel=_TASK,
+            help="Scale every feature vector to unit length.",
+            show_default=False,
+        ),
+    ] = False
+    drop_small: Annotated[
+        bool,
+        typer.Option(
+            "--drop-small",
+            rich_help_panel=_TASK,
+            help="Leave out classes with no more images than --shots. Without this option they are an error.",
+            show_default=False,
+        ),
+    ] = False
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores",
+            rich_help_panel=_SHOW,
+            help="Also compute LogME and the H-score, which need no held-out images, and show how well they rank the "
+            "candidates.",
+            show_default=False,
+        ),
+    ] = False
+
+    def check(self) -> None:
+        """Refuse values that are not numbers.
+
+        Raises:
+            typer.BadParameter: One of them is not.
+        """
+        self._shots()
+        percents(self.target, "--target")
+        ridge_penalty(self.ridge_lambda)
+
+    def _shots(self) -> list[int] | None:
+        return numbers(self.shots, "--shots", least=1) if self.shots is not None else None
+
+    def task(self, smallest: int, seed: int) -> AllWaysTask:
+        """What is measured.
+
+        Args:
+            smallest: The number of images of the smallest class.
+            seed: The seed of the splits.
+
+        Raises:
+            SettingError: There is no such classifier, or it cannot be used.
+        """
+        from nctransfer.evaluation.all_ways import AllWaysTask
+
+        usual = USUAL_SHOTS if self.drop_small else max(1, min(USUAL_SHOTS, smallest - 1))
+        return AllWaysTask(
+            shots=self._shots() or [usual],
+            classifiers=self.classifier,
+            seed=seed,
+            ridge_lambda=ridge_penalty(self.ridge_lambda),
+            l2_normalise=self.l2_normalise,
+            drop_small=self.drop_small,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RaceOptions:
+    """How long candidates run."""
+
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            rich_help_panel=_RACE,
+            metavar="TIME",
+            help="Start no more candidates after this time, and rank by what has been measured: 30m, 2h, 90s.",
+            show_default="no limit",
+        ),
+    ] = None
+    no_race: Annotated[
+        bool,
+        typer.Option(
+            "--no-race",
+            rich_help_panel=_RACE,
+            help="Run every candidate over all images. Without this option, those that cannot be the best drop out "
+            "after some of the images.",
+            show_default=False,
+        ),
+    ] = False
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds."""
+        return duration(self.budget, "--budget") if self.budget is not None else None
+
+
+@examples(
+    "nctransfer rank --data pets/",
+    "nctransfer rank --data pets/ --model vit_small_patch14_dinov2 --model 'resnet50 --img-size 128'",
+    "nctransfer rank --data pets/ --models candidates.txt --shots 5,20 --budget 30m --target 95%",
+)
+def rank(
+    candidates: CandidateOptions,
+    images: ImageOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    asked: RankTaskOptions,
+    race: RaceOptions,
+    output: OutputOptions,
+    features: FeaturesArguments = None,
+    feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Draw accuracy against speed into this .svg, .png or .pdf file. It needs matplotlib.",
+        ),
+    ] = None,
+) -> None:
+    """Find the backbone that suits your images, and how many labels it needs.
+
+    Candidates run on a few images first, and those that cannot be the best drop out. Features are kept in the cache.
+
+    A random network and the pixels of a small image run as controls, which every backbone should beat.
+    """
+    asked.check()
+    seconds = race.seconds
+    with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
+        from nctransfer.rank.running import Wishes
+        from nctransfer.report.figures import check_figure
+        from nctransfer.report.pareto_figure import pareto_figure
+        from nctransfer.report.rank_sheets import pareto_arguments, rank_sheets
+
+        if figure is not None:
+            check_figure(figure)
+        if candidates.list_candidates:
+            _list(candidates, images, chosen.seed, output, terminal)
+            return
+        wishes = Wishes(
+            targets=percents(asked.target, "--target"),
+            scores=asked.scores,
+            racing=not race.no_race,
+            seconds=seconds,
+        )
+        if features:
+            wanted = Wanted(candidates.defaults(), images, reading, chosen)
+            given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates)
+            found = _rank_sets(features, given, candidates, asked, race, wishes)
+        else:
+            _refuse_for_images(feature_column, drop_duplicates)
+            found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
+        terminal.files.figure("--figure", lambda: pareto_figure(**pareto_arguments(found)))
+        terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
+
+
+def _list(
+    candidates: CandidateOptions, images: ImageOptions, seed: int, output: OutputOptions, terminal: Terminal
+) -> None:
+    """Print the candidates, and run nothing."""
+    import pandas as pd
+
+    from nctransfer.rank.candidate_facts import listed as with_facts
+    from nctransfer.report.candidate_sheets import candidates_sheets
+    from nctransfer.store.cache_folder import FeatureStore
+
+    found = with_facts(_candidates(candidates, seed), FeatureStore(output.cache_dir), images.offline)
+    rows = [one.to_dict() for one in found]
+    terminal.show(candidates_sheets(found), {"candidates": rows}, lambda: pd.DataFrame(rows), seed)
+
+
+def _candidates(candidates: CandidateOptions, seed: int) -> Sequence[Candidate]:
+    """The candidates that are named, or else the default ones; then the controls."""
+    from nctransfer.rank.candidates import candidates_of
+    from nctransfer.rank.controls import controls
+    from nctransfer.rank.default_candidates import default_candidates
+
+    named = candidates.requests(seed) or default_candidates(candidates.defaults().request(seed))
+    return candidates_of([*named, *controls(seed)])
+
+
+def _refuse_for_images(feature_column: str | None, drop_duplicates: bool) -> None:
+    """Refuse options that have an effect only on features that are there already."""
+    for option, value in (("--feature-column", feature_column), ("--drop-duplicates", drop_duplicates)):
+        if value:
+            raise SettingError(
+                f"{option} has an effect only on features that are there already",
+                f"leave out {option}, or name stored features",
+            )
+
+
+def _rank_images(
+    candidates: CandidateOptions,
+    images: ImageOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    asked: RankTaskOptions,
+    wishes: Wishes,
+    output: OutputOptions,
+    terminal: Terminal,
+) -> Ranking:
+    """Rank backbones that run over images."""
+    from nctransfer.rank.default_candidates import with_weights
+    from nctransfer.rank.images import rank_images
+    from nctransfer.sources.digits import Digits
+    from nctransfer.sources.opening import open_source
+    from nctransfer.store.cache_folder import FeatureStore
+
+    if images.data is None:
+        log.info("no --data: taking the built-in digits of scikit-learn")
+    source = open_source(
+        Digits.name if images.data is None else images.data, reading.reading(chosen.split, images.offline)
+    )
+    able, not_run = with_weights(_candidates(candidates, chosen.seed), images.offline)
+    return rank_images(
+        FeatureStore(output.cache_dir),
+        able,
+        source,
+        chosen.selection(),
+        images.runtime(output.device),
+        lambda smallest: asked.task(smallest, chosen.seed),
+        wishes,
+        not_run=not_run,
+        skip_broken=images.skip_broken,
+        progress=terminal.progress,
+    )
+
+
+def _rank_sets(
+    names: Sequence[str],
+    given: ChosenFeatures,
+    candidates: CandidateOptions,
+    asked: RankTaskOptions,
+    race: RaceOptions,
+    wishes: Wishes,
+) -> Ranking:
+    """Rank features that are there already."""
+    from nctransfer.rank.running import rank_sets
+    from nctransfer.store.measured_speed import measured_speed
+
+    for option, value in (
+        ("--model", candidates.model),
+        ("--models", candidates.models),
+        ("--budget", race.budget),
+        ("--no-race", race.no_race),
+    ):
+        if value:
+            raise SettingError(f"{option} has no effect on features that are there already", f"leave out {option}")
+    sets = [given.read(name) for name in names]
+    found = [given.find(name) for name in names]
+    runtime = given.wanted.images.runtime(given.output.device)
+    named = plain_names(sets)
+    speeds = {
+        name: None if isinstance(one, Path) else measured_speed(one[0], runtime)
+        for name, one in zip(named, found, strict=True)
+    }
+    smallest = min(min(one.counts.tolist()) for one in sets)
+    return rank_sets(
+        dict(zip(named, sets, strict=True)),
+        asked.task(smallest, given.wanted.chosen.seed),
+        wishes,
+        speeds=speeds,
+        device=given.output.device,
+        progress=given.terminal.progress,
+    )

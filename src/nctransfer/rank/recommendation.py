@@ -1,0 +1,115 @@
+"""What a ranking says, in the words in which one would tell a friend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.labels_needed import LabelsNeeded
+    from nctransfer.rank.ranking import RankedCandidate
+
+__all__ = ["recommend"]
+
+MUCH_FASTER = 1.5  # times as fast, from which it is worth a word
+MOST_NAMED = 3
+
+
+def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -> str:
+    """What to take, what cannot be told apart from it, and how many labels it needs.
+
+    Args:
+        candidates: The candidates, best first.
+        is_complete: Whether the possible bests have been through all images.
+    """
+    ran = [one for one in candidates if one.has_run]
+    best = next((one for one in ran if one.status != "control"), None)
+    if best is None:
+        return "No candidate could be run, so there is nothing to recommend."
+    beaten_by = [one for one in ran if one.status == "control" and not _is_beaten(one, best)]
+    if beaten_by:
+        return _no_better_than(best, beaten_by)
+    others = [one for one in ran if one.is_possible_best and one is not best and one.status != "control"]
+    sentences = [_take(best, others, ran), *_faster(best, others), *_about_labels(best)]
+    if not is_complete:
+        sentences.append("Time ran out before all images were used; more time may narrow the choice.")
+    return " ".join(sentences)
+
+
+def _is_beaten(control: RankedCandidate, best: RankedCandidate) -> bool:
+    """Whether the best candidate is better than a control."""
+    assert control.place is not None
+    assert best.place is not None
+    return not control.place.is_possible_best and best.place.is_possible_best
+
+
+def _no_better_than(best: RankedCandidate, controls: Sequence[RankedCandidate]) -> str:
+    names = _listed([one.name for one in controls])
+    return (
+        f"Take none of them yet: {best.name}, the best, cannot be told apart from the control {names}. "
+        "These backbones may be of no use for these images, or there are too few images to tell."
+    )
+
+
+def _take(best: RankedCandidate, others: Sequence[RankedCandidate], ran: Sequence[RankedCandidate]) -> str:
+    assert best.place is not None
+    rivals = [one for one in ran if one.status != "control" and one is not best]
+    if not rivals:
+        beats = any(one.status == "control" for one in ran)
+        return f"{best.name} is the only candidate." + " It is better than the controls." * beats
+    same = [one for one in others if (one.same_as or one.name) == (best.same_as or best.name)]
+    apart = [one for one in others if one not in same]
+    words = f"Take {best.name}."
+    if same:
+        words += f" {_listed([one.name for one in same])} {_has(same)} exactly the same features."
+    if apart:
+        return f"{words} {_listed([one.name for one in apart])} cannot be told apart from it."
+    if same:
+        return words
+    return f"{words} It is better than every other candidate on other images of these classes."
+
+
+def _faster(best: RankedCandidate, others: Sequence[RankedCandidate]) -> list[str]:
+    """Which of those that cannot be told apart is much faster."""
+    if best.speed is None:
+        return []
+    speeds = {
+        one.name: one.speed.images_per_second / best.speed.images_per_second for one in others if one.speed is not None
+    }
+    if not speeds or max(speeds.values()) < MUCH_FASTER:
+        return []
+    name = max(speeds, key=lambda one: speeds[one])
+    times = speeds[name]
+    return [f"{name} is {times:.1f} times as fast." if times < 10 else f"{name} is {times:.0f} times as fast."]
+
+
+def _about_labels(best: RankedCandidate) -> list[str]:
+    return [_labels(one) for one in best.labels_needed.values()]
+
+
+def _labels(one: LabelsNeeded) -> str:
+    target = f"{one.target * 100:g}%"
+    low, high = one.interval
+    if one.value is not None:
+        span = f" (between {low} and {high})" if high is not None else f" (at least {low})"
+        images = counted(one.value, "labelled image")
+        return f"For {target} it needs about {images} per class{span if low != high else ''}."
+    span = f"{low} to {high}" if high is not None else f"{low} or more"
+    return f"{target} is {one.reason}; by extrapolation it takes {span} labelled images per class."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence, the first of many.
+
+    >>> _listed(["a", "b"]), _listed(["a", "b", "c", "d", "e"])
+    ('a and b', 'a, b, c and 2 others')
+    """
+    if len(names) > MOST_NAMED + 1:
+        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _has(names: Sequence[object]) -> str:
+    return "has" if len(names) == 1 else "have"

@@ -1,0 +1,199 @@
+"""Candidates measured on the same images, in a race or all on all images, and ranked."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import SettingError, counted, join_names
+from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
+from nctransfer.evaluation.fewshot_comparison import same_samples
+from nctransfer.rank.contenders import GivenFeatures, UnusableImagesError
+from nctransfer.rank.placing import ranking_of
+from nctransfer.rank.race import Failure, race, sizes_of_rounds
+
+if TYPE_CHECKING:
+    from nctransfer.backbones.hub import Progress
+    from nctransfer.evaluation.all_ways import AllWaysResult
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.rank.contenders import Contender
+    from nctransfer.rank.default_candidates import NotRun
+    from nctransfer.rank.race import Round
+    from nctransfer.rank.ranking import Ranking
+    from nctransfer.store.measured_speed import Speed
+
+__all__ = ["Wishes", "rank_contenders", "rank_sets"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is wanted beside accuracies.
+
+    Attributes:
+        targets: Accuracies for which the number of labels is wanted, from 0 to 1.
+        scores: Whether scores that need no split are wanted.
+        racing: Whether candidates that cannot be the best drop out before all images are run.
+        seconds: The time after which no candidate starts; ``None`` for no limit.
+    """
+
+    targets: tuple[float, ...] = (0.9,)
+    scores: bool = False
+    racing: bool = True
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and self.seconds <= 0:
+            raise SettingError(f"the budget is {self.seconds:g} seconds", "give a time, for example --budget 30m")
+        from nctransfer.evaluation.labels_needed import check_target
+
+        for target in self.targets:
+            check_target(target)
+
+
+def rank_sets(
+    sets: Mapping[str, FeatureSet],
+    task: AllWaysTask,
+    wishes: Wishes | None = None,
+    *,
+    speeds: Mapping[str, Speed | None] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Ranking:
+    """Rank feature sets of the same images. Images that not all sets have are left out.
+
+    Args:
+        sets: The feature sets, by name.
+        task: The number of labelled images per class, and the classifier.
+        wishes: What is wanted beside accuracies.
+        speeds: How fast the backbone of each ran, as far as it is known.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: The sets have no images in common, or too few for the task.
+    """
+    same = dict(zip(sets, same_samples(list(sets.values())), strict=True)) if len(sets) > 1 else sets
+    contenders = [GivenFeatures(name=name, given=one, how_fast=(speeds or {}).get(name)) for name, one in same.items()]
+    first = next(iter(same.values()))
+    return rank_contenders(
+        contenders,
+        task,
+        replace(wishes or Wishes(), racing=False),
+        class_sizes=first.counts.tolist(),
+        data=first.info.data or first.info.id,
+        device=device,
+        progress=progress,
+    )
+
+
+def rank_contenders(
+    contenders: Sequence[Contender],
+    task: AllWaysTask,
+    wishes: Wishes,
+    *,
+    class_sizes: Sequence[int],
+    data: str,
+    not_run: Sequence[NotRun] = (),
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Ranking:
+    """Measure candidates and rank them.
+
+    Args:
+        contenders: The candidates, the cheapest first.
+        task: The number of labelled images per class, and the classifier.
+        wishes: What else is wanted.
+        class_sizes: How many images each class has.
+        data: The name of the images.
+        not_run: Candidates that cannot run, and why.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        SettingError: There is more than one classifier.
+        NCTransferError: The images cannot be used.
+    """
+    if len(task.classifiers) != 1:
+        raise SettingError(
+            f"candidates are ranked by one classifier; {join_names(task.classifiers)} were given",
+            "give --classifier one name",
+        )
+    measurer = _Measurer(contenders=contenders, task=task, class_sizes=class_sizes, device=device, progress=progress)
+    sizes = sizes_of_rounds(class_sizes, max(task.shots)) if wishes.racing else (max(class_sizes),)
+    start = time.monotonic()
+    try:
+        finished = race(
+            [one.name for one in contenders],
+            sizes,
+            measurer.measure,
+            keys=[(shots, task.classifiers[0]) for shots in task.shots],
+            has_time=lambda: wishes.seconds is None or time.monotonic() - start < wishes.seconds,
+            on_measured=measurer.note_measured,
+            on_round=functools.partial(measurer.note_round, sizes),
+        )
+    except UnusableImagesError as error:
+        raise error.error from error
+    return ranking_of(
+        finished,
+        contenders,
+        task,
+        wishes,
+        class_sizes=class_sizes,
+        data=data,
+        not_run=not_run,
+        device=device,
+        progress=progress,
+    )
+
+
+@dataclass(kw_only=True)
+class _Measurer:
+    """Measures candidates for a race, and says how it goes."""
+
+    contenders: Sequence[Contender]
+    task: AllWaysTask
+    class_sizes: Sequence[int]
+    device: str
+    progress: Progress | None
+    _done: dict[int, int] = field(default_factory=dict)
+
+    def measure(self, name: str, images: int) -> AllWaysResult:
+        contender = next(one for one in self.contenders if one.name == name)
+        features = contender.features(None if images >= max(self.class_sizes) else images)
+        return all_ways_accuracy(features, self.task, device=self.device, progress=_tell(self.progress, name))
+
+    def note_measured(self, name: str, images: int, outcome: AllWaysResult | Failure) -> None:
+        self._done[images] = self._done.get(images, 0) + 1
+        if isinstance(outcome, Failure):
+            log.warning("%s is left out: %s", name, outcome.reason)
+            return
+        one = outcome.estimates[max(self.task.shots), self.task.classifiers[0]]
+        low, high = (f"{end * 100:.1f}" for end in one.interval)
+        log.info(
+            "%s: %.1f%% (%s to %s) on %s, %d-shot",
+            name,
+            one.accuracy * 100,
+            low,
+            high,
+            counted(sum(outcome.images), "image"),
+            max(self.task.shots),
+        )
+
+    def note_round(self, sizes: Sequence[int], done: Round) -> None:
+        if len(sizes) == 1:
+            return
+        number = list(sizes).index(done.images) + 1
+        still = f"{len(done.survivors)} of {len(done.results)} still in: {join_names(done.survivors, 6)}"
+        log.info("round %d of %d, up to %s per class: %s", number, len(sizes), counted(done.images, "image"), still)
+
+
+def _tell(progress: Progress | None, name: str) -> Callable[[str, int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda stage, done, total: progress(f"{name}: {stage}", done, total)

@@ -1,0 +1,218 @@
+"""Sheets of a ranking: who may be the best, what each candidate is, how scores rank them, and who did not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import counted, join_names
+from nctransfer.report.candidate_sheets import count_cell, size_cell
+from nctransfer.report.sheet import Sheet
+from nctransfer.report.wording import format_number
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.labels_needed import LabelsNeeded
+    from nctransfer.rank.ranking import RankedCandidate, Ranking
+
+__all__ = ["pareto_arguments", "rank_sheets"]
+
+POSSIBLE, FRONT = "●", "◆"
+
+
+def rank_sheets(found: Ranking) -> list[Sheet]:
+    """One row per candidate, best first, in two sheets: what was measured, and what each candidate is."""
+    ran = [one for one in found.candidates if one.has_run]
+    advice = Sheet("What to take", [], [], {}, found.recommendation)
+    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(ran)] if ran else [advice]
+    if found.correlations:
+        sheets.append(_scores_sheet(found, ran))
+    absent = [one for one in found.candidates if not one.has_run]
+    if absent:
+        sheets.append(_absent_sheet(absent))
+    return sheets
+
+
+def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
+    """Accuracy, difference to the best, labels and speed."""
+    targets = list(dict.fromkeys(target for one in ran for target in one.labels_needed))
+    raced = len(found.rounds) > 1
+    fewer = [shots for shots in found.task.shots if shots != found.shots]
+    heads = [
+        "",
+        "candidate",
+        *(f">{shots}-shot" for shots in fewer),
+        f">{found.shots}-shot",
+        ">95% interval",
+        ">behind",
+        ">at most",
+        *(f">labels for {target * 100:g}%" for target in targets),
+        *([">images/s"] if any(one.speed for one in ran) else []),
+        *([">images/class"] if raced else []),
+    ]
+    rows = []
+    for one in ran:
+        place = one.place
+        assert place is not None
+        rows.append(
+            [
+                POSSIBLE if place.is_possible_best else "",
+                one.name + (" (control)" if one.status == "control" else ""),
+                *(_share(one.places[shots].accuracy) for shots in fewer),
+                _share(place.accuracy),
+                f"{_share(place.interval[0])} to {_share(place.interval[1])}",
+                "–" if place.difference is None else _share(max(0.0, -place.difference)),
+                "–" if place.difference_interval is None else _share(-place.difference_interval[0]),
+                *(_labels(one.labels_needed.get(target)) for target in targets),
+                *([_speed(one)] if any(other.speed for other in ran) else []),
+                *([f"{place.images:,}"] if raced else []),
+            ]
+        )
+    return Sheet("Ranking", heads, rows, _facts(found, ran), _reading(found, ran, targets))
+
+
+def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
+    splits = [place.splits for one in ran for place in one.places.values()]
+    drawn = " to ".join(dict.fromkeys(f"{count:,}" for count in (min(splits), max(splits))))
+    shots = ", ".join(map(str, found.task.shots))
+    facts = {
+        "data": f"{found.data}: {counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",
+        "task": f"all {found.classes} classes at once, {shots}-shot, {found.task.classifiers[0]}, "
+        f"chance {100 / found.classes:.1f} %, {drawn} random splits, seed {found.task.seed}",
+    }
+    if len(found.rounds) > 1:
+        sizes = ", ".join(f"{one.images_per_class:,} ({len(one.candidates)})" for one in found.rounds)
+        saved = 1 - found.images_run / found.images_without_racing
+        facts["race"] = f"images per class (candidates): {sizes}; {saved:.0%} of the image passes saved"
+    if found.task.l2_normalise:
+        facts["features are"] = "scaled to unit length"
+    speeds = [one.speed for one in ran if one.speed]
+    if speeds:
+        facts["speed"] = "; ".join(dict.fromkeys(str(one.conditions) for one in speeds))
+    return facts
+
+
+def _reading(found: Ranking, ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
+    words = [
+        f"{POSSIBLE}: may be the best on other images of these classes; in at least 95% of studies the best is marked.",
+        "Accuracy in %. Behind: points below the best here; at most: how far it may be below the true best.",
+    ]
+    if targets:
+        words.append(
+            "Labels: labelled images per class for this accuracy, with the 95% interval. ~ marks a range that is "
+            "extrapolated beyond these images."
+        )
+    if any(one.speed and one.speed.is_earlier for one in ran):
+        words.append("* The speed was measured in an earlier run.")
+    if not any(one.status == "control" for one in ran):
+        words.append("There are no controls here: give --data with the images, and the pixels compete too.")
+    return " ".join(words)
+
+
+def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
+    """What each candidate is, and how collapsed its classes are."""
+    rows = [
+        [
+            one.name,
+            FRONT if one.pareto else "",
+            format_number(one.cdnv_debiased),
+            format_number(one.directional_cdnv_debiased),
+            size_cell(one.facts.parameters, 1e6, "M"),
+            size_cell(one.facts.gmacs),
+            count_cell(one.facts.width),
+            count_cell(one.facts.img_size),
+            one.facts.pool or "–",
+            one.facts.pretrained_on or "–",
+            one.facts.licence or "–",
+        ]
+        for one in ran
+    ]
+    heads = ["candidate", "front", ">CDNV", ">directional", ">params", ">GMACs", ">width", ">pixels", "pooling"]
+    reasons = dict.fromkeys(
+        f"No {name.partition('_')[0]} of {one.name}: {reason}."
+        for one in ran
+        for name, reason in one.undefined.items()
+        if name in ("cdnv_debiased", "directional_cdnv_debiased")
+    )
+    return Sheet(
+        "Backbones",
+        [*heads, "pretrained on", "licence"],
+        rows,
+        {},
+        f"{FRONT}: no other candidate is both more accurate and faster. CDNV and directional CDNV are debiased; lower "
+        f"is more collapsed. {' '.join(list(reasons)[:2])}".strip(),
+    )
+
+
+def _scores_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
+    """Scores of each candidate, and how they rank the candidates."""
+    rows = [
+        [name, _or_dash(one.value), _span(one.interval), one.reason or ""] for name, one in found.correlations.items()
+    ]
+    scores = [
+        f"{one.name} {format_number(one.scores.get('logme'))}, {format_number(one.scores.get('h_score'))}"
+        for one in ran
+        if one.scores
+    ]
+    return Sheet(
+        "Scores that need no held-out images",
+        ["score", ">rank correlation", ">95% interval", "why none"],
+        rows,
+        {"LogME, H-score": "; ".join(scores)},
+        "Rank correlation with the accuracy over the candidates, controls left out: 1 if a score ranks them alike. The "
+        "number of parameters and a random order stand beside them for comparison.",
+    )
+
+
+def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
+    """Candidates that failed or did not run, by reason."""
+    by_reason: dict[tuple[str, str, str], list[str]] = {}
+    for one in absent:
+        by_reason.setdefault((one.status, one.reason or "", one.hint), []).append(one.name)
+    rows = [[join_names(names, len(names)), status, reason] for (status, reason, _), names in by_reason.items()]
+    reading = " ".join(dict.fromkeys(f"Hint: {hint}." for _, _, hint in by_reason if hint))
+    return Sheet("Not in the ranking", ["candidate", "status", "reason"], rows, {}, reading)
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.1f}"
+
+
+def _labels(one: LabelsNeeded | None) -> str:
+    if one is None:
+        return "–"
+    low, high = one.interval
+    if one.value is not None:
+        return f"{one.value} [{low}, {high if high is not None else '…'}]"
+    return f"~{low} to {high}" if high is not None else f"~{low} or more"
+
+
+def _speed(one: RankedCandidate) -> str:
+    if one.speed is None:
+        return "–"
+    value = one.speed.images_per_second
+    return f"{value:,.0f}" * (value >= 10) + f"{value:.1f}" * (value < 10) + "*" * one.speed.is_earlier
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
+
+
+def pareto_arguments(found: Ranking) -> dict[str, Any]:
+    """What the figure of accuracy against speed is drawn from."""
+    ran = [one for one in found.candidates if one.place is not None]
+    places = [one.place for one in ran if one.place is not None]
+    return {
+        "names": [one.name for one in ran],
+        "accuracies": [place.accuracy for place in places],
+        "intervals": [place.interval for place in places],
+        "speeds": [one.speed.images_per_second if one.speed else math.nan for one in ran],
+        "possible": [place.is_possible_best for place in places],
+        "front": [one.pareto for one in ran],
+        "controls": [one.status == "control" for one in ran],
+        "title": f"{found.shots}-shot accuracy on {found.data}",
+    }
