@@ -99,9 +99,10 @@ def duration(text: str, option: str) -> float:
     (5400.0, 90.0, 1800.0)
     """
     found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s?)?", text.strip().lower())
+    parts = found.groups(default="0") if found else ()
     try:
-        seconds = sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part)  # type: ignore[union-attr]
-    except (AttributeError, ValueError):
+        seconds = sum((float(part) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False)), 0.0)
+    except ValueError:  # such as 1.2.3
         seconds = 0.0
     if not 0 < seconds < math.inf:
         raise typer.BadParameter(f"expected a time such as 30m, 2h or 90s, got {text!r}", param_hint=option)

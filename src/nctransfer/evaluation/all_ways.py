@@ -35,7 +35,7 @@ __all__ = ["AllWaysResult", "AllWaysTask", "all_ways_accuracy"]
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 48 * 2**20  # features of labelled examples, or scores, of a batch of splits
-ENOUGH = 0.25  # of the standard error over images: a draw of splits that is smaller widens the interval by 3%, or less
+ENOUGH = 1 / 3  # of the standard error over images: a draw of splits that is smaller widens the interval by 5%, or less
 FINE = 0.002  # or the half-width over splits: 0.2 points
 
 Progress = Callable[[str, int, int], None]
@@ -53,7 +53,7 @@ class AllWaysTask:
         l2_normalise: Whether features are scaled to unit length.
         drop_small: Whether classes with too few images are left out; otherwise they are an error.
         splits: Random splits, at most. Fewer are drawn if more would change little: once the half-width of the 95%
-            interval over splits is below a quarter of that over images.
+            interval over splits is below a third of that over images, or below 0.2 points.
 
     Raises:
         SettingError: A number is too small, or a name is unknown.
@@ -114,7 +114,12 @@ class AllWaysResult:
 
 
 def all_ways_accuracy(
-    features: FeatureSet, task: AllWaysTask, *, device: str = "auto", progress: Progress | None = None
+    features: FeatureSet,
+    task: AllWaysTask,
+    *,
+    device: str = "auto",
+    until: Callable[[Mapping[str, Estimate]], bool] | None = None,
+    progress: Progress | None = None,
 ) -> AllWaysResult:
     """The accuracy of simple classifiers on all classes at once, with its interval over other images.
 
@@ -122,6 +127,8 @@ def all_ways_accuracy(
         features: The feature set.
         task: The numbers of labelled images per class, and the classifiers.
         device: Where to compute, see :func:`~nctransfer.devices.with_float64`.
+        until: Called with the estimates of each number of shots, by classifier; once it is true, larger numbers are
+            not measured.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
@@ -149,7 +156,10 @@ def all_ways_accuracy(
     for number, shots in enumerate(task.shots):
         if progress:
             progress("splits", number, len(task.shots))
-        found |= {(shots, name): one for name, one in run(shots).items()}
+        here = run(shots)
+        found |= {(shots, name): one for name, one in here.items()}
+        if until is not None and until(here):
+            break
     if progress:
         progress("splits", len(task.shots), len(task.shots))
     return AllWaysResult(

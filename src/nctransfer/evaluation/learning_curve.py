@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
@@ -12,11 +12,13 @@ from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.all_ways import AllWaysResult, AllWaysTask
+    from nctransfer.evaluation.image_influence import Estimate
     from nctransfer.features.feature_set import FeatureSet
 
 __all__ = ["curve_task", "learning_curve", "shots_grid"]
 
 SPLITS = 2_000
+LABELLED = 0.8  # of the images of the smallest class; with fewer queries, many more splits would be needed
 STEPS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 57, 80)  # about evenly spaced on a log scale, √2 apart from 5 on
 
 
@@ -44,23 +46,26 @@ def learning_curve(
     l2_normalise: bool = False,
     drop_small: bool = False,
     splits: int = SPLITS,
+    until_reached: float | None = None,
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> AllWaysResult:
-    """Accuracy with all classes at once, on a grid of shots up to all images but one of the smallest class.
+    """Accuracy with all classes at once, on a grid of shots up to four fifths of the images of the smallest class.
 
-    The images that are not labelled are the queries, so the last point has one query of the smallest class per split.
+    The images that are not labelled are the queries.
 
     Args:
         features: The feature set.
         classifiers: Names of classifiers. If one needs 2 shots (``ridge`` with the penalty ``loo``), the grid starts
             there.
-        most_shots: The largest number of shots; by default the images of the smallest class but one.
+        most_shots: The largest number of shots; by default four fifths of the images of the smallest class.
         seed: The seed of the splits.
         ridge_lambda: The penalty of ``ridge``.
         l2_normalise: Scale features to unit length.
         drop_small: Leave out classes with too few images; otherwise they are an error.
         splits: Random splits per number of shots, at most.
+        until_reached: An accuracy; once the whole interval of every classifier is above it, larger numbers of shots are
+            not measured.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -80,7 +85,11 @@ def learning_curve(
         drop_small=drop_small,
         splits=splits,
     )
-    return all_ways_accuracy(features, task, device=device, progress=progress)
+
+    def is_reached(estimates: Mapping[str, Estimate]) -> bool:
+        return until_reached is not None and all(one.interval[0] >= until_reached for one in estimates.values())
+
+    return all_ways_accuracy(features, task, device=device, until=is_reached, progress=progress)
 
 
 def curve_task(
@@ -121,7 +130,7 @@ def curve_task(
         )
     fewest = _fewest_images(features, most_shots or least, drop_small)
     return AllWaysTask(
-        shots=shots_grid(most_shots or fewest - 1, least),
+        shots=shots_grid(most_shots or max(least, min(int(LABELLED * fewest), fewest - 1)), least),
         classifiers=chosen,
         seed=seed,
         ridge_lambda=ridge_lambda,

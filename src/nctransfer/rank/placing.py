@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nctransfer.rank.contenders import Contender
     from nctransfer.rank.default_candidates import NotRun
     from nctransfer.rank.race import Race, Round
+    from nctransfer.rank.rank_correlation import RankCorrelation
     from nctransfer.rank.ranking import Status
     from nctransfer.rank.running import Wishes
 
@@ -80,7 +81,7 @@ def ranking_of(
         images_run=sum(min(size, finished.images[name]) for name in ran for size in class_sizes),
         images_without_racing=len(ran) * sum(class_sizes),
         is_complete=finished.is_complete and last > 0,
-        correlations=_correlations(rows) if wishes.scores else {},
+        correlations=_correlations(rows) if wishes.scores else (),
         warnings=tuple(dict.fromkeys(text for one in finished.results.values() for text in one.warnings)),
     )
 
@@ -147,7 +148,7 @@ class _Details:
             undefined |= dict.fromkeys(("cdnv_debiased", "directional_cdnv_debiased"), error.message)
         scores = transfer_scores(features, self.device) if self.wishes.scores else {}
         undefined |= {name: one.reason for name, one in scores.items() if one.reason}
-        first = self.seen.setdefault(hashlib.blake2b(features.features.numpy()).hexdigest(), row.name)
+        first = self.seen.setdefault(hashlib.blake2b(features.features.numpy().data).hexdigest(), row.name)
         return replace(
             row,
             labels_needed=self._labels(features) if row.status != "control" else {},
@@ -171,6 +172,7 @@ class _Details:
             ridge_lambda=self.task.ridge_lambda,
             l2_normalise=self.task.l2_normalise,
             drop_small=self.task.drop_small,
+            until_reached=max(self.wishes.targets),
             device=self.device,
         )
         return {target: labels_needed(curve, name, target) for target in self.wishes.targets}
@@ -199,7 +201,7 @@ def _in_order(rows: Sequence[RankedCandidate]) -> list[RankedCandidate]:
     return sorted(rows, key=place)
 
 
-def _correlations(rows: Sequence[RankedCandidate]) -> Mapping[str, object]:
+def _correlations(rows: Sequence[RankedCandidate]) -> tuple[RankCorrelation, ...]:
     """How scores rank the candidates, controls left out, beside accuracy."""
     ran = [row for row in rows if row.has_run and row.status != "control"]
     accuracies = [row.place.accuracy for row in ran if row.place]

@@ -185,7 +185,7 @@ class Ranking(ShownInNotebooks):
         images_run: Passes of an image through a backbone that the race needed, with those that were in the cache.
         images_without_racing: Passes that all candidates would have needed.
         is_complete: Whether the possible bests have been through all images.
-        correlations: How scores that need no split rank the candidates, if they were asked for, by name.
+        correlations: How scores that need no split rank the candidates, if they were asked for.
         warnings: What weakens a conclusion.
     """
 
@@ -199,7 +199,7 @@ class Ranking(ShownInNotebooks):
     images_run: int
     images_without_racing: int
     is_complete: bool = True
-    correlations: Mapping[str, RankCorrelation] = field(default_factory=dict)
+    correlations: tuple[RankCorrelation, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -238,7 +238,7 @@ class Ranking(ShownInNotebooks):
             "images_run": self.images_run,
             "images_without_racing": self.images_without_racing,
             "is_complete": self.is_complete,
-            "correlations": {name: one.to_dict() for name, one in self.correlations.items()},
+            "correlations": [one.to_dict() for one in self.correlations],
             "warnings": list(self.warnings),
         }
 

@@ -11,7 +11,7 @@ from nctransfer.report.sheet import Sheet
 if TYPE_CHECKING:
     from nctransfer.rank.candidate_facts import ListedCandidate
 
-__all__ = ["candidates_sheets"]
+__all__ = ["candidates_sheets", "count_cell", "size_cell"]
 
 
 def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
@@ -19,10 +19,10 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
     rows = [
         [
             one.candidate.name,
-            _number(one.facts.parameters, 1e6, "M"),
-            _number(one.facts.gmacs),
-            _count(one.facts.width),
-            _count(one.facts.img_size),
+            size_cell(one.facts.parameters, 1e6, "M"),
+            size_cell(one.facts.gmacs),
+            count_cell(one.facts.width),
+            count_cell(one.facts.img_size),
             one.facts.pool or "–",
             one.facts.pretrained_on or "–",
             one.facts.licence or "–",
@@ -43,11 +43,12 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
     return [facts, Sheet("Why they compete", ["candidate", "why"], reasons, {})] if reasons else [facts]
 
 
-def _count(value: int | None) -> str:
+def count_cell(value: int | None) -> str:
+    """A number, or a dash if it is not known."""
     return f"{value:,}" if value else "–"
 
 
-def _number(value: float | None, unit: float = 1.0, sign: str = "") -> str:
+def size_cell(value: float | None, unit: float = 1.0, sign: str = "") -> str:
     """A number with the digits that matter, up to one decimal from 10 on."""
     if not value:
         return "–" if value is None else "0"

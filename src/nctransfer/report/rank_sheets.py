@@ -68,7 +68,7 @@ def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
                 *([f"{place.images:,}"] if raced else []),
             ]
         )
-    return Sheet("Ranking", heads, rows, _facts(found, ran), _reading(found, ran, targets))
+    return Sheet("Ranking", heads, rows, _facts(found, ran), _reading(ran, targets))
 
 
 def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
     return facts
 
 
-def _reading(found: Ranking, ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
+def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
     words = [
         f"{POSSIBLE}: may be the best on other images of these classes; in at least 95% of studies the best is marked.",
         "Accuracy in %. Behind: points below the best here; at most: how far it may be below the true best.",
@@ -147,7 +147,8 @@ def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
 def _scores_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     """Scores of each candidate, and how they rank the candidates."""
     rows = [
-        [name, _or_dash(one.value), _span(one.interval), one.reason or ""] for name, one in found.correlations.items()
+        [one.name + " (control)" * one.is_control, _or_dash(one.value), _span(one.interval), one.reason or ""]
+        for one in found.correlations
     ]
     scores = [
         f"{one.name} {format_number(one.scores.get('logme'))}, {format_number(one.scores.get('h_score'))}"
