@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
+    from nctransfer.rank.images import rank_backbones
+    from nctransfer.rank.ranking import Ranking
+    from nctransfer.rank.running import rank_features
     from nctransfer.sources.inventory import inspect
     from nctransfer.sources.opening import open_source
     from nctransfer.sources.similar_images import look_alikes
@@ -45,6 +48,7 @@ _HOMES = {
     "FewShotResult": "evaluation.fewshot_results",
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
+    "Ranking": "rank.ranking",
     "ReadingOptions": "sources.source_kind",
     "Trajectory": "checkpoints.trajectory_result",
     "collapse": "neural_collapse.collapse_report",
@@ -62,6 +66,8 @@ _HOMES = {
     "look_alikes": "sources.similar_images",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
+    "rank_backbones": "rank.images",
+    "rank_features": "rank.running",
     "trajectory": "checkpoints.following",
 }
 
@@ -72,6 +78,7 @@ __all__ = [
     "FewShotResult",
     "LabelCounts",
     "NCTransferError",
+    "Ranking",
     "ReadingOptions",
     "Trajectory",
     "__version__",
@@ -90,6 +97,8 @@ __all__ = [
     "look_alikes",
     "open_source",
     "probe",
+    "rank_backbones",
+    "rank_features",
     "trajectory",
 ]
 

@@ -19,8 +19,9 @@ __all__ = ["app", "application", "main"]
 
 PANELS = {  # the commands by the question that they answer; each is a function in the file of its name
     "Start here": ("demo",),
+    "Which backbone, and how many labels?": ("rank", "labels"),
     "Get features": ("extract", "models", "data", "check"),
-    "How good are they?": ("collapse", "fewshot", "labels", "expect", "bounds", "explain"),
+    "How good are they?": ("collapse", "fewshot", "expect", "bounds", "explain"),
     "Follow training": ("trajectory",),
     "The cache": ("cache",),
 }

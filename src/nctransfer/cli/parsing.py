@@ -14,7 +14,16 @@ import typer
 if TYPE_CHECKING:
     from nctransfer.episodes.classifier import RidgePenalty
 
-__all__ = ["decimals", "duration", "key_values", "number_or_all", "numbers", "numbers_or_all", "percents", "ridge_penalty"]
+__all__ = [
+    "decimals",
+    "duration",
+    "key_values",
+    "number_or_all",
+    "numbers",
+    "numbers_or_all",
+    "percents",
+    "ridge_penalty",
+]
 
 
 def numbers(text: str, option: str, least: int | None = None) -> list[int]:

@@ -275,8 +275,8 @@ def rank(
     with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
         from nctransfer.rank.running import Wishes
         from nctransfer.report.figures import check_figure
-        from nctransfer.report.pareto_figure import pareto_figure
-        from nctransfer.report.rank_sheets import pareto_arguments, rank_sheets
+        from nctransfer.report.rank_figure import rank_figure
+        from nctransfer.report.rank_sheets import rank_sheets
 
         if figure is not None:
             check_figure(figure)
@@ -296,7 +296,7 @@ def rank(
         else:
             _refuse_for_images(feature_column, drop_duplicates)
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
-        terminal.files.figure("--figure", lambda: pareto_figure(**pareto_arguments(found)))
+        terminal.files.figure("--figure", lambda: rank_figure(found))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
 
 

@@ -202,8 +202,10 @@ def _in_order(rows: Sequence[RankedCandidate]) -> list[RankedCandidate]:
 
 
 def _correlations(rows: Sequence[RankedCandidate]) -> tuple[RankCorrelation, ...]:
-    """How scores rank the candidates, controls left out, beside accuracy."""
-    ran = [row for row in rows if row.has_run and row.status != "control"]
+    """How scores rank the candidates that ran over the most images, beside accuracy. Controls are left out."""
+    ran = [row for row in rows if row.place and row.status != "control"]
+    most = max((row.place.images for row in ran if row.place), default=0)
+    ran = [row for row in ran if row.place and row.place.images == most]  # scores depend on the number of images
     accuracies = [row.place.accuracy for row in ran if row.place]
     columns: dict[str, list[float | None]] = {
         name: [row.scores.get(name) for row in ran] for name in ("logme", "h_score")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.fewshot_comparison import same_samples
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nctransfer.rank.ranking import Ranking
     from nctransfer.store.measured_speed import Speed
 
-__all__ = ["Wishes", "rank_contenders", "rank_sets"]
+__all__ = ["Wishes", "rank_contenders", "rank_features", "rank_sets"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,50 @@ class Wishes:
 
         for target in self.targets:
             check_target(target)
+
+
+def rank_features(
+    sets: Mapping[str, FeatureSet],
+    shots: int | Sequence[int] = 5,
+    *,
+    classifier: str = "ridge",
+    ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
+    l2_normalise: bool = False,
+    drop_small: bool = False,
+    targets: Sequence[float] = (0.9,),
+    scores: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Ranking:
+    """Which of several feature sets of the same images suits them best, and how many labels it needs.
+
+    Args:
+        sets: The feature sets, by name. Images that not all sets have are left out.
+        shots: Labelled images per class; one number or several. Sets are ranked by the largest.
+        classifier: The name of the classifier.
+        ridge_lambda: The penalty of ``ridge``.
+        l2_normalise: Scale features to unit length.
+        drop_small: Leave out classes with too few images; otherwise they are an error.
+        targets: Accuracies for which the number of labels is wanted, from 0 to 1.
+        scores: Also compute LogME and the H-score.
+        seed: The seed of the splits.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: The sets have no images in common, or too few for the task.
+    """
+    task = AllWaysTask(
+        shots=shots,
+        classifiers=classifier,
+        seed=seed,
+        ridge_lambda=ridge_lambda,
+        l2_normalise=l2_normalise,
+        drop_small=drop_small,
+    )
+    wishes = Wishes(targets=tuple(targets), scores=scores)
+    return rank_sets(sets, task, wishes, device=device, progress=progress)
 
 
 def rank_sets(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted, join_names
 from nctransfer.report.candidate_sheets import count_cell, size_cell
@@ -15,9 +14,10 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.labels_needed import LabelsNeeded
     from nctransfer.rank.ranking import RankedCandidate, Ranking
 
-__all__ = ["pareto_arguments", "rank_sheets"]
+__all__ = ["rank_sheets"]
 
 POSSIBLE, FRONT = "●", "◆"
+MOST_REASONS = 2  # why numbers are missing; JSON has all
 
 
 def rank_sheets(found: Ranking) -> list[Sheet]:
@@ -26,7 +26,7 @@ def rank_sheets(found: Ranking) -> list[Sheet]:
     advice = Sheet("What to take", [], [], {}, found.recommendation)
     sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(ran)] if ran else [advice]
     if found.correlations:
-        sheets.append(_scores_sheet(found, ran))
+        sheets += _scores_sheets(found, ran)
     absent = [one for one in found.candidates if not one.has_run]
     if absent:
         sheets.append(_absent_sheet(absent))
@@ -140,29 +140,48 @@ def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
         rows,
         {},
         f"{FRONT}: no other candidate is both more accurate and faster. CDNV and directional CDNV are debiased; lower "
-        f"is more collapsed. {' '.join(list(reasons)[:2])}".strip(),
+        f"is more collapsed. {' '.join(list(reasons)[:MOST_REASONS])}".strip(),
     )
 
 
-def _scores_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
+def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet]:
     """Scores of each candidate, and how they rank the candidates."""
-    rows = [
-        [one.name + " (control)" * one.is_control, _or_dash(one.value), _span(one.interval), one.reason or ""]
+    names = list(ran[0].scores)
+    values = [
+        [one.name, *(format_number(one.scores[name]) for name in names), _share(one.place.accuracy)]
+        for one in ran
+        if one.place
+    ]
+    reasons = dict.fromkeys(
+        f"No {name} of {one.name}: {one.undefined[name]}." for one in ran for name in names if name in one.undefined
+    )
+    correlations = [
+        [one.name + " (control)" * one.is_control, _or_dash(one.value), _span(one.interval), f"{one.candidates:,}"]
         for one in found.correlations
     ]
-    scores = [
-        f"{one.name} {format_number(one.scores.get('logme'))}, {format_number(one.scores.get('h_score'))}"
-        for one in ran
-        if one.scores
-    ]
-    return Sheet(
-        "Scores that need no held-out images",
-        ["score", ">rank correlation", ">95% interval", "why none"],
-        rows,
-        {"LogME, H-score": "; ".join(scores)},
-        "Rank correlation with the accuracy over the candidates, controls left out: 1 if a score ranks them alike. The "
-        "number of parameters and a random order stand beside them for comparison.",
+    about = (
+        "1 if a score ranks the candidates as accuracy does. Controls of the ranking are left out; the number of "
+        "parameters and a random order show what a score has to surpass."
     )
+    if len(found.rounds) > 1:
+        about += " Only candidates that ran over all images are compared; --no-race runs all of them."
+    absent = dict.fromkeys(f"No correlation of {one.name}: {one.reason}." for one in found.correlations if one.reason)
+    return [
+        Sheet(
+            "Scores that need no held-out images",
+            ["candidate", *(f">{name}" for name in names), f">{found.shots}-shot"],
+            values,
+            {},
+            " ".join(["Higher is better.", *list(reasons)[:MOST_REASONS]]),
+        ),
+        Sheet(
+            "Rank correlation of scores with accuracy",
+            ["score", ">correlation", ">95% interval", ">candidates"],
+            correlations,
+            {},
+            " ".join([about, *absent]),
+        ),
+    ]
 
 
 def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
@@ -201,19 +220,3 @@ def _or_dash(value: float | None) -> str:
 
 def _span(interval: tuple[float, float] | None) -> str:
     return "–" if interval is None else f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
-
-
-def pareto_arguments(found: Ranking) -> dict[str, Any]:
-    """What the figure of accuracy against speed is drawn from."""
-    ran = [one for one in found.candidates if one.place is not None]
-    places = [one.place for one in ran if one.place is not None]
-    return {
-        "names": [one.name for one in ran],
-        "accuracies": [place.accuracy for place in places],
-        "intervals": [place.interval for place in places],
-        "speeds": [one.speed.images_per_second if one.speed else math.nan for one in ran],
-        "possible": [place.is_possible_best for place in places],
-        "front": [one.pareto for one in ran],
-        "controls": [one.status == "control" for one in ran],
-        "title": f"{found.shots}-shot accuracy on {found.data}",
-    }

@@ -46,6 +46,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
+    from nctransfer.rank.ranking import Ranking
     from nctransfer.report import (
         backbone_sheets,
         collapse_sheets,
@@ -53,6 +54,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         fewshot_sheets,
         labels_sheets,
         look_alike_sheets,
+        rank_sheets,
         store_sheets,
         theory_sheets,
         trajectory_sheets,
@@ -71,6 +73,7 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
         BoundTable: lambda result: [theory_sheets.bounds_sheet(result)],
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
+        Ranking: rank_sheets.rank_sheets,
         Trajectory: trajectory_sheets.trajectory_sheets,
         DataReport: data_sheets.data_sheets,
         LookAlikes: lambda result: [look_alike_sheets.look_alikes_sheet(result)],
