@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from conftest import write_digits
+from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.cli import app
 from terminal import done, misused, refusal, shows
 
@@ -63,6 +64,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
     write_digits(folder / "pets", ANIMALS, 20)
     write_digits(folder / "birds", {"wren": 0, "owl": 5}, 4)
+    (folder / "candidates.txt").write_text(f"{DEFAULT_MODEL} --img-size 64\ntest_vit --random-init\n")
     (folder / "run").mkdir()
     torch.manual_seed(0)
     for epoch in (1, 2):

@@ -240,8 +240,7 @@ class RaceOptions:
 
 @examples(
     "nctransfer rank --data pets/",
-    "nctransfer rank --data pets/ --model vit_small_patch14_dinov2 --model 'resnet50 --img-size 128'",
-    "nctransfer rank --data pets/ --models candidates.txt --shots 5,20 --budget 30m --target 95%",
+    "nctransfer rank --data pets/ --models candidates.txt --target 95%",
 )
 def rank(
     candidates: CandidateOptions,

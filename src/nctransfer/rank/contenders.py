@@ -21,7 +21,7 @@ from nctransfer.errors import (
     reason_of,
 )
 from nctransfer.store.extraction import extract_to_store
-from nctransfer.store.measured_speed import Speed, keep_speed, measured_speed
+from nctransfer.store.measured_speed import Speed, measured_speed, speed_of
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
@@ -226,9 +226,9 @@ class RunBackbone:
         if report.failed and not place.skip_broken:
             raise BrokenImagesError(report.failed, report.samples)
         self._last["stored"] = report.stored
-        speed = keep_speed(report.stored, report, place.runtime)
-        if speed is not None and speed.images > getattr(place.speeds.get(report.stored.id), "images", 0):
-            place.speeds[report.stored.id] = speed
+        if (speed := speed_of(report, place.runtime)) is not None:
+            before = place.speeds.get(report.stored.id, speed)
+            place.speeds[report.stored.id] = max(before, speed, key=lambda one: (not one.has_first_batch, one.images))
         features = report.stored.read(selection, self.candidate.column)
         place.check(features, images)
         return features

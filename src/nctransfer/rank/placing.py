@@ -98,7 +98,7 @@ def _places_in(one: Round, key: tuple[int, str], possible: Sequence[str]) -> dic
     """Where each candidate stands in a round."""
     names = list(one.results)
     estimates = [one.results[name].estimates[key] for name in names]
-    compared = compare_with_best(*common_splits(estimates), one.level) if len(names) > 1 else [None]
+    compared = compare_with_best(*common_splits(estimates), one.level) if len(names) > 1 else [None] * len(names)
     return {
         name: Placed(
             accuracy=estimate.accuracy,

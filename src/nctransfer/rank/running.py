@@ -13,6 +13,7 @@ from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.fewshot_comparison import same_samples
+from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.rank.contenders import GivenFeatures, UnusableImagesError
 from nctransfer.rank.placing import ranking_of
 from nctransfer.rank.race import Failure, race, sizes_of_rounds
@@ -126,6 +127,7 @@ def rank_sets(
     same = dict(zip(sets, same_samples(list(sets.values())), strict=True)) if len(sets) > 1 else sets
     contenders = [GivenFeatures(name=name, given=one, how_fast=(speeds or {}).get(name)) for name, one in same.items()]
     first = next(iter(same.values()))
+    plan_episodes(task.as_fewshot(), first)
     return rank_contenders(
         contenders,
         task,

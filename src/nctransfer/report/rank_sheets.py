@@ -104,6 +104,8 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
         )
     if any(one.speed and one.speed.is_earlier for one in ran):
         words.append("* The speed was measured in an earlier run.")
+    if any(one.speed and one.speed.has_first_batch for one in ran):
+        words.append("≥: measured on few images, the first ones included, which are slower.")
     if not any(one.status == "control" for one in ran):
         words.append("There are no controls here: give --data with the images, and the pixels compete too.")
     return " ".join(words)
@@ -211,7 +213,12 @@ def _speed(one: RankedCandidate) -> str:
     if one.speed is None:
         return "–"
     value = one.speed.images_per_second
-    return f"{value:,.0f}" * (value >= 10) + f"{value:.1f}" * (value < 10) + "*" * one.speed.is_earlier
+    return (
+        "≥ " * one.speed.has_first_batch
+        + f"{value:,.0f}" * (value >= 10)
+        + f"{value:.1f}" * (value < 10)
+        + "*" * one.speed.is_earlier
+    )
 
 
 def _or_dash(value: float | None) -> str:

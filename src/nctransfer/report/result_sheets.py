@@ -34,7 +34,11 @@ def result_to_html(result: object) -> str:
 
 def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """Which function makes the sheets of which type of result. The types are imported only when one is shown."""
-    from nctransfer.backbones.numerics import NumericsReport
+    return {**_of_features(), **_of_images_and_backbones()}
+
+
+def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """The results that features give."""
     from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
@@ -42,26 +46,18 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
-    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.rank.ranking import Ranking
     from nctransfer.report import (
-        backbone_sheets,
         collapse_sheets,
-        data_sheets,
         fewshot_sheets,
         labels_sheets,
-        look_alike_sheets,
         rank_sheets,
-        store_sheets,
         theory_sheets,
         trajectory_sheets,
     )
-    from nctransfer.sources.data_report import DataReport
-    from nctransfer.sources.similar_images import LookAlikes
-    from nctransfer.store.extraction_report import ExtractionReport
 
     return {
         CollapseReport: collapse_sheets.collapse_sheets,
@@ -75,6 +71,19 @@ def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
         Ranking: rank_sheets.rank_sheets,
         Trajectory: trajectory_sheets.trajectory_sheets,
+    }
+
+
+def _of_images_and_backbones() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """The results that images, backbones and the store give."""
+    from nctransfer.backbones.numerics import NumericsReport
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.report import backbone_sheets, data_sheets, look_alike_sheets, store_sheets
+    from nctransfer.sources.data_report import DataReport
+    from nctransfer.sources.similar_images import LookAlikes
+    from nctransfer.store.extraction_report import ExtractionReport
+
+    return {
         DataReport: data_sheets.data_sheets,
         LookAlikes: lambda result: [look_alike_sheets.look_alikes_sheet(result)],
         NumericsReport: lambda result: [backbone_sheets.numerics_sheet(result)],
