@@ -106,6 +106,12 @@ def test_classes_with_one_image_have_no_curve(drop_small: bool) -> None:
         nct.labels(features([1, 1, 1, 1, 9]), drop_small=drop_small)
 
 
+def test_one_class_has_no_curve() -> None:
+    rows, labels = arrays()
+    with raises(EpisodeError, 2, hint=["classes"]):
+        nct.labels(nct.FeatureSet.from_arrays(rows, np.full(len(labels), "a")))
+
+
 def test_classes_with_two_images_have_a_curve_of_one_point() -> None:
     small = nct.labels(features(2, noise=3), 0.99, device="cpu")
     assert small.curve.task.shots == (1,)
@@ -186,7 +192,7 @@ def sheet_of(one: LabelsNeeded, found: LabelCounts) -> Any:
         (1, (1, 1), ["1", "1", "measured"]),
         (12, (9, None), ["12", "9 or more", "measured"]),
         (None, (123, 1234), ["–", "120 to 1,300", "extrapolated"]),
-        (None, (400, None), ["–", "400 or more", "extrapolated"]),
+        (None, (400, None), ["–", "more than 400", "extrapolated"]),
     ],
 )
 def test_cells_say_what_is_known(found: LabelCounts, value: int | None, interval: Any, cells: list[str]) -> None:

@@ -169,10 +169,15 @@ def _fewest_images(features: FeatureSet, shots: int, drop_small: bool) -> int:
     small = [f"{name!r} ({count})" for name, count in zip(features.classes, counts, strict=True) if count <= shots]
     enough = [count for count in counts if count > shots]
     if len(enough) < 2 or (small and not drop_small):
+        needed = (
+            f"a learning curve up to {counted(shots, 'labelled image')} per class needs {shots + 1} images per class"
+        )
         raise EpisodeError(
-            f"a learning curve up to {counted(shots, 'labelled image')} per class needs {shots + 1} images per class "
-            f"in at least two classes; {len(small)} of {counted(len(counts), 'class', 'classes')} have fewer"
-            + (f": {join_names(small)}" if small else ""),
-            "give more images of these classes" + (", or leave them out by --drop-small" if len(enough) > 1 else ""),
+            f"{needed}; {len(small)} of {len(counts)} have fewer: {join_names(small)}"
+            if small
+            else f"{needed} and at least two classes; there is one class",
+            "give more images of these classes" + (", or leave them out by --drop-small" if len(enough) > 1 else "")
+            if small
+            else "give data with more classes",
         )
     return min(enough)

@@ -83,7 +83,7 @@ def range_cell(one: LabelsNeeded) -> str:
     if one.extrapolated:
         low, high = _rounded(low, math.floor), None if high is None else _rounded(high, math.ceil)
     if high is None:
-        return f"{low:,} or more"
+        return f"more than {low:,}" if one.extrapolated else f"{low:,} or more"
     return f"{low:,} to {high:,}" if low < high else f"{low:,}"
 
 
