@@ -48,8 +48,8 @@ def table(studies: int) -> str:
     cells = [cell for law in LAWS for cell in _of_law(law, 50 * studies)]
     parts = [_lines("law", cells, [law.name for law in LAWS])]
     found: list[Cell] = []
-    for data, name, rows in _real():
-        found += _of_features(data, rows, studies)
+    for number, (data, name, rows) in enumerate(_real()):
+        found += _of_features(number, data, rows, studies)
         print(f"{name}: {len(found)} cells so far", flush=True)
     if found:
         parts.append(_lines("data", found, dict.fromkeys(cell.name for cell in found)))
@@ -71,13 +71,13 @@ def _of_law(law: Law, studies: int) -> Iterator[Cell]:
         yield from _cells(law.name, truth, drawn(1 + study, IMAGES), study)
 
 
-def _of_features(data: str, rows: np.ndarray, studies: int) -> Iterator[Cell]:
-    """Random images of each class stand for those at hand, and all images for the population."""
+def _of_features(number: int, data: str, rows: np.ndarray, studies: int) -> Iterator[Cell]:
+    """Random images of each class stand for those at hand, others for each set; all images are the population."""
     each = rows.shape[1]
     truth = _curves(rows, 9 * each // 10)
     for size in (min(20, 2 * each // 5), min(40, each // 2)):
         for study in range(studies):
-            images = np.random.default_rng([size, study])
+            images = np.random.default_rng([number, size, study])
             chosen = np.stack([one[images.permutation(each)[:size]] for one in rows])
             yield from _cells(data, truth, chosen, study)
 
