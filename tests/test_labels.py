@@ -100,6 +100,17 @@ def test_small_classes_are_an_error_or_left_out() -> None:
         curve_task(features([8, 12, 12, 12, 12]), most_shots=8)
 
 
+def test_a_curve_may_end_where_a_target_is_surely_reached() -> None:
+    easy = features(20, noise=0.3)
+    whole, ended = learning_curve(easy, device="cpu"), learning_curve(easy, until_reached=0.6, device="cpu")
+    measured = sorted(shots for shots, _ in ended.estimates)
+    assert measured == list(whole.task.shots[: len(measured)])
+    assert len(measured) < len(whole.task.shots)
+    low, _ = ended.estimates[measured[-1], "ridge"].interval
+    assert low >= 0.6
+    assert labels_needed(ended, "ridge", 0.6) == labels_needed(whole, "ridge", 0.6)
+
+
 @pytest.mark.parametrize("drop_small", [True, False])
 def test_classes_with_one_image_have_no_curve(drop_small: bool) -> None:
     with raises(EpisodeError, 2, 4, hint=["images"]):

@@ -54,7 +54,7 @@ def labels(
             metavar="N",
             min=1,
             help="Measure the learning curve up to this many labelled images per class.",
-            show_default="all images of the smallest class but one",
+            show_default="four fifths of the images of the smallest class",
         ),
     ] = None,
     drop_small: Annotated[

@@ -119,7 +119,7 @@ def labels(
         features: The feature set. A class needs at least 2 images.
         targets: Accuracies above 0 and at most 1, such as 0.9.
         classifiers: Names of classifiers.
-        most_shots: Where the measured curve ends; by default with all images of the smallest class but one.
+        most_shots: Where the measured curve ends; by default at four fifths of the images of the smallest class.
         seed: The seed of the splits. The same seed draws the same splits for any backbone on the same data.
         ridge_lambda: The penalty of ``ridge``, see :class:`~nctransfer.episodes.classifier.ClassifierSettings`.
         l2_normalise: Scale features to unit length.
