@@ -201,6 +201,7 @@ def test_all_fail() -> None:
     found = Measured({"a": 0.0, "b": 0.0}, fails={"a": 0, "b": 0}).race()
     assert (found.survivors, found.results, list(found.failed)) == ((), {}, ["a", "b"])
     assert found.share_saved([32, 32]) == 0
+    assert found.is_complete  # no time was lacking
     found = Measured({"a": 0.0, "b": 0.0}, fails={"a": 8, "b": 32}).race()
     assert (found.survivors, list(found.results), list(found.failed)) == ((), ["b"], ["a", "b"])
 

@@ -14,6 +14,7 @@ from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import BrokenImagesError, EpisodeError, ModelError, SettingError
 from nctransfer.rank.ranking import Ranking
+from nctransfer.report.rank_sheets import rank_sheets
 from terminal import data_of, done, misused, on_terminal, refusal, refused, shows, tables, warned
 from tiny import state_of
 
@@ -77,6 +78,13 @@ def test_the_row_of_a_candidate(ranked):
     assert found.directional_cdnv_debiased == pytest.approx(report.metrics["directional_cdnv_debiased"])
     assert found.facts.width == 12
     assert set(found.scores) == {"logme", "h_score"}
+
+
+def test_the_only_possible_best_is_not_below_any_other(three):
+    found = nct.rank_features({"a": three["a"], "c": three["c"]}, targets=())
+    assert found.possible_bests == ("a",)
+    table = rank_sheets(found)[0]
+    assert table.rows[0][table.heads.index("at most")] == "0.0"
 
 
 def test_json_has_what_the_interface_promises(ranked):
@@ -181,11 +189,12 @@ def test_layers_are_candidates(pets):
 
 
 def test_a_candidate_without_weights_is_not_run(pets):
-    found = ranking(pets, [VIT, "resnet18"])
+    found = ranking(pets, [VIT, "resnet18", "resnet34"])
     absent = next(one for one in found.candidates if one.name == "resnet18")
     assert (absent.status, absent.place) == ("not run", None)
     assert "offline" in absent.reason
-    assert found.candidates[-1] is absent
+    assert absent in found.candidates[-2:]
+    assert [row[0] for row in rank_sheets(found)[-1].rows] == ["resnet18", "resnet34"]
 
 
 @pytest.mark.parametrize("after", [0, 20])
@@ -200,11 +209,7 @@ def test_a_candidate_that_fails_is_a_row(pets, monkeypatch, after):
         return run(self, pixels)
 
     monkeypatch.setattr(Backbone, "__call__", failing)
-    found = (
-        ranking(pets, racing=False, batch_size=16)
-        if False
-        else nct.rank_backbones(pets, [VIT, MLP], targets=(), shots=2, racing=False, batch_size=16, offline=True)
-    )
+    found = ranking(pets, racing=False, batch_size=16)
     row = next(one for one in found.candidates if one.name.startswith("test_vit"))
     assert row.status == "failed"
     assert "the kernel is lost" in row.reason

@@ -90,3 +90,28 @@ def test_labels():
 
 def test_time_that_ran_out_is_said():
     assert "Time ran out" in recommend([row("a", 0.9), row("b", 0.9)], is_complete=False)
+
+
+def test_a_control_that_is_better_is_not_said_to_be_as_good():
+    said = recommend([row("pixels", 0.9, control=True), row("a", 0.7, possible=False), row("b", 0.6, possible=False)])
+    assert said.startswith("Take none of them: the control pixels is better than a")
+    assert "told apart" not in said
+
+
+def test_only_controls_that_may_be_the_best_are_named():
+    rows = [row("pixels", 0.9, control=True), row("a", 0.9), row("noise", 0.5, control=True, possible=False)]
+    assert "the control pixels." in recommend(rows)
+    assert "the controls pixels and noise." in recommend([*rows[:2], row("noise", 0.9, control=True)])
+
+
+def test_nothing_is_said_of_candidates_that_were_not_measured():
+    absent = RankedCandidate(name="c", status="not run")
+    assert recommend([row("a", 0.9), absent]).startswith("a is the only candidate that was measured.")
+    said = recommend([row("a", 0.9), row("b", 0.8, possible=False), absent])
+    assert "every other candidate that was measured, on" in said
+
+
+def test_time_that_ran_out_is_said_whatever_the_advice():
+    absent = RankedCandidate(name="c", status="not run", reason="there was no time for it")
+    assert "before time ran out" in recommend([row("pixels", 0.9, control=True), absent], is_complete=False)
+    assert "Time ran out" in recommend([row("pixels", 0.9, control=True), row("a", 0.9)], is_complete=False)

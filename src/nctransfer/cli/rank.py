@@ -326,11 +326,13 @@ def _candidates(candidates: CandidateOptions, seed: int) -> Sequence[Candidate]:
 
 def _refuse_for_images(feature_column: str | None, drop_duplicates: bool) -> None:
     """Refuse options that have an effect only on features that are there already."""
-    for option, value in (("--feature-column", feature_column), ("--drop-duplicates", drop_duplicates)):
+    for option, value, instead in (
+        ("--feature-column", feature_column, "name stored features; each of a model's --layers can be a candidate"),
+        ("--drop-duplicates", drop_duplicates, "name stored features; nctransfer data lists copies of images"),
+    ):
         if value:
             raise SettingError(
-                f"{option} has an effect only on features that are there already",
-                f"leave out {option}, or name stored features",
+                f"{option} has an effect only on features that are there already", f"leave out {option}, or {instead}"
             )
 
 

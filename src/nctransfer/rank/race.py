@@ -309,5 +309,5 @@ class _Running:
             images={name: images[name] for name in self.names if name in images},
             failed={name: self.failed[name] for name in self.names if name in self.failed},
             not_run=rounds[0].not_run if rounds else (),
-            is_complete=last is not None and last.images == self.sizes[-1] and not last.not_run,
+            is_complete=last is not None and (last.images == self.sizes[-1] or not last.survivors) and not last.not_run,
         )

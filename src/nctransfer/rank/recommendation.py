@@ -27,38 +27,40 @@ def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -
     ran = [one for one in candidates if one.has_run]
     best = next((one for one in ran if one.status != "control"), None)
     if best is None:
-        return "No candidate could be run, so there is nothing to recommend."
-    beaten_by = [one for one in ran if one.status == "control" and not _is_beaten(one, best)]
-    if beaten_by:
-        return _no_better_than(best, beaten_by)
+        when = "" if is_complete else " before time ran out"
+        return f"No candidate could be run{when}, so there is nothing to recommend."
     others = [one for one in ran if one.is_possible_best and one is not best and one.status != "control"]
-    sentences = [_take(best, others, ran), *_faster(best, others), *_about_labels(best)]
+    unbeaten = [one for one in ran if one.status == "control" and one.is_possible_best]
+    if unbeaten:
+        sentences = [_none_of_them(best, unbeaten)]
+    else:
+        sentences = [_take(best, others, candidates), *_faster(best, others), *_about_labels(best)]
     if not is_complete:
         sentences.append("Time ran out before all images were used; more time may narrow the choice.")
     return " ".join(sentences)
 
 
-def _is_beaten(control: RankedCandidate, best: RankedCandidate) -> bool:
-    """Whether the best candidate is better than a control."""
-    assert control.place is not None
-    assert best.place is not None
-    return not control.place.is_possible_best and best.place.is_possible_best
-
-
-def _no_better_than(best: RankedCandidate, controls: Sequence[RankedCandidate]) -> str:
-    names = _listed([one.name for one in controls])
+def _none_of_them(best: RankedCandidate, unbeaten: Sequence[RankedCandidate]) -> str:
+    """What to say where controls may be the best of all."""
+    if not best.is_possible_best:
+        return (
+            f"Take none of them: the control {unbeaten[0].name} is better than {best.name}, which is the best of the "
+            "candidates. They are of little use for these images."
+        )
     return (
-        f"Take none of them yet: {best.name}, the best, cannot be told apart from the control {names}. "
+        f"Take none of them yet: {best.name}, the best, cannot be told apart from the "
+        f"{'control' if len(unbeaten) == 1 else 'controls'} {_listed([one.name for one in unbeaten])}. "
         "These backbones may be of no use for these images, or there are too few images to tell."
     )
 
 
-def _take(best: RankedCandidate, others: Sequence[RankedCandidate], ran: Sequence[RankedCandidate]) -> str:
-    assert best.place is not None
-    rivals = [one for one in ran if one.status != "control" and one is not best]
-    if not rivals:
-        beats = any(one.status == "control" for one in ran)
-        return f"{best.name} is the only candidate." + " It is better than the controls." * beats
+def _take(best: RankedCandidate, others: Sequence[RankedCandidate], candidates: Sequence[RankedCandidate]) -> str:
+    rivals = [one for one in candidates if one.status != "control" and one is not best]
+    all_ran = all(one.has_run for one in rivals)
+    if not any(one.has_run for one in rivals):
+        beats = any(one.status == "control" and one.has_run for one in candidates)
+        words = f"{best.name} is the only candidate{' that was measured' * (not all_ran)}."
+        return words + " It is better than the controls." * beats
     same = [one for one in others if (one.same_as or one.name) == (best.same_as or best.name)]
     apart = [one for one in others if one not in same]
     words = f"Take {best.name}."
@@ -68,7 +70,8 @@ def _take(best: RankedCandidate, others: Sequence[RankedCandidate], ran: Sequenc
         return f"{words} {_listed([one.name for one in apart])} cannot be told apart from it."
     if same:
         return words
-    return f"{words} It is better than every other candidate on other images of these classes."
+    which = "every other candidate" if all_ran else "every other candidate that was measured,"
+    return f"{words} It is better than {which} on other images of these classes."
 
 
 def _faster(best: RankedCandidate, others: Sequence[RankedCandidate]) -> list[str]:

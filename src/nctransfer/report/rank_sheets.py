@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted, join_names
+from nctransfer.errors import counted
 from nctransfer.report.candidate_sheets import count_cell, size_cell
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import format_number
@@ -62,7 +62,7 @@ def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
                 _share(place.accuracy),
                 f"{_share(place.interval[0])} to {_share(place.interval[1])}",
                 "–" if place.difference is None else _share(max(0.0, -place.difference)),
-                "–" if place.difference_interval is None else _share(-place.difference_interval[0]),
+                "–" if place.difference_interval is None else _share(abs(place.difference_interval[0])),
                 *(_labels(one.labels_needed.get(target)) for target in targets),
                 *([_speed(one)] if any(other.speed for other in ran) else []),
                 *([f"{place.images:,}"] if raced else []),
@@ -166,7 +166,7 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
         "parameters and a random order show what a score has to surpass."
     )
     if len(found.rounds) > 1:
-        about += " Only candidates that ran over all images are compared; --no-race runs all of them."
+        about += " Only the candidates that ran over the most images are compared; --no-race runs all over all images."
     absent = dict.fromkeys(f"No correlation of {one.name}: {one.reason}." for one in found.correlations if one.reason)
     return [
         Sheet(
@@ -187,12 +187,9 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
 
 
 def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
-    """Candidates that failed or did not run, by reason."""
-    by_reason: dict[tuple[str, str, str], list[str]] = {}
-    for one in absent:
-        by_reason.setdefault((one.status, one.reason or "", one.hint), []).append(one.name)
-    rows = [[join_names(names, len(names)), status, reason] for (status, reason, _), names in by_reason.items()]
-    reading = " ".join(dict.fromkeys(f"Hint: {hint}." for _, _, hint in by_reason if hint))
+    """Candidates that failed or did not run, and why."""
+    rows = [[one.name, one.status, one.reason or ""] for one in absent]
+    reading = " ".join(dict.fromkeys(f"Hint: {one.hint}." for one in absent if one.hint))
     return Sheet("Not in the ranking", ["candidate", "status", "reason"], rows, {}, reading)
 
 
