@@ -28,6 +28,7 @@ GATHERED_BYTES = 2 * 2**20  # features gathered at a time, so that they stay in 
 OUTLYING = 1e6  # times a typical distance of two samples, where float32 begins to lose it
 LARGE_SUPPORT = 200  # support samples of an episode, from which its inner products are looked up by themselves
 LOOKED_UP_BYTES = 2**20  # rows of all inner products copied at a time, so that they stay in the cache
+DEAR_PRODUCTS = 1.4  # times the width: with more labelled examples, weights by features are less work than by products
 BATCH_BYTES = 32 * 2**20  # inner products of a batch of episodes
 
 
@@ -177,18 +178,21 @@ class AgainstAll(Products):
         squares: The squared lengths of the queries, ``(E, n)``.
         with_point: See :class:`Products`.
         factor: See :class:`Products`.
+        looked_up: The inner products of the labelled examples with each other, if they are known, ``(E, N, N)``.
     """
 
     def __init__(
         self,
+        *,
         x: torch.Tensor,
         rows: torch.Tensor,
         ways: int,
         squares: torch.Tensor,
         with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         factor: float,
+        looked_up: torch.Tensor | None = None,
     ) -> None:
-        self.x, self._rows = x, rows
+        self.x, self._rows, self._known = x, rows, looked_up
         self.ways, self.squares, self.with_point, self.factor = ways, squares, with_point, factor
 
     @property
@@ -199,7 +203,13 @@ class AgainstAll(Products):
     @functools.cached_property
     def support(self) -> torch.Tensor:  # type: ignore[override]
         """The inner products of the labelled examples with each other, ``(E, N, N)``."""
-        return self.x @ self.x.mT
+        return self.x @ self.x.mT if self._known is None else self._known
+
+    @property
+    def prefers_directions(self) -> bool:
+        """Whether weights by features are less work than by inner products."""
+        size, width = self.x.shape[1:]
+        return size > width * (1 if self._known is None else DEAR_PRODUCTS)
 
     @functools.cached_property
     def cross(self) -> torch.Tensor:  # type: ignore[override]
@@ -324,6 +334,18 @@ class Pool:
         if size * size * self._rows.itemsize <= GRAM_BYTES and 0.65 * size * size <= work:
             self._gram = _gram(self._rows)
 
+    def prepare_splits(self, supports: Sequence[int], splits: int) -> None:
+        """Compute all inner products at once if that is less work than computing those of the labelled examples.
+
+        Args:
+            supports: The number of labelled examples in a split, for each number of shots.
+            splits: The number of splits of each that is expected at least.
+        """
+        size, width = self._rows.shape
+        work = sum(splits * support**2 for support in supports if support <= DEAR_PRODUCTS * width)
+        if size * size * self._rows.itemsize <= GRAM_BYTES and size * size <= work:
+            self._gram = _gram(self._rows)
+
     def batch(self, spec: EpisodeSpec, queries: int) -> int:
         """The number of episodes per batch, with this number of queries per class."""
         support = spec.ways * spec.shots
@@ -369,8 +391,18 @@ class Pool:
             x = x.view(len(x), -1, shots, x.shape[2]).mean(dim=2)
             with_mean = with_mean.view(len(x), -1, shots).mean(dim=2)
         every = (len(x), -1)
-        point = (with_mean, self._with_mean.expand(every), self._mean_square)
-        return AgainstAll(x, self._rows, support.shape[1], self._squares.expand(every), point, self._factor)
+        looked_up = None
+        if self._gram is not None and x.shape[1] == rows.shape[1]:
+            looked_up, _ = self._looked_up_by_episode(self._gram, rows, rows[:, :0])
+        return AgainstAll(
+            x=x,
+            rows=self._rows,
+            ways=support.shape[1],
+            squares=self._squares.expand(every),
+            with_point=(with_mean, self._with_mean.expand(every), self._mean_square),
+            factor=self._factor,
+            looked_up=looked_up,
+        )
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None

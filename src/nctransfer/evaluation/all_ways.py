@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.episodes.inner_products import Pool, prepared
-from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.episodes.splits import BLOCK, draw_splits, labelled
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.fewshot_plan import plan_episodes
@@ -152,6 +152,8 @@ def all_ways_accuracy(
         pool=Pool(prepared(plan.features, None, None, task.l2_normalise), device),
         settings=task.as_fewshot().classifier_settings(),
     )
+    if not only_centres(task.classifiers):
+        run.pool.prepare_splits([shots * len(plan.features.classes) for shots in task.shots], BLOCK)
     found: dict[tuple[int, str], Estimate] = {}
     for number, shots in enumerate(task.shots):
         if progress:
@@ -233,7 +235,7 @@ class _Splits:
         for some in torch.split(support, step):
             products = self.pool.against_all(some, by_centres=classifier.by_centres)
             scores = None
-            if classifier.directions is not None and products.x.shape[1] > products.x.shape[2]:
+            if classifier.directions is not None and products.prefers_directions:
                 directions = classifier.directions(products.centred[0], products.ways, **classifier.options(settings))
                 if directions is not None:
                     scores = products.along(directions.to(products.x.dtype))
