@@ -158,3 +158,10 @@ def test_wrong_tasks_are_refused(features):
         all_ways_accuracy(small, AllWaysTask(shots=1))
     assert "--drop-small" in error.value.hint
     assert all_ways_accuracy(small, AllWaysTask(shots=1, drop_small=True)).dropped == ("c",)
+
+
+def test_one_class_is_an_error_of_the_data_and_names_it():
+    for labels, settings in ((["cat"] * 4, {}), (["cat"] * 4 + ["dog"], {"drop_small": True})):
+        with pytest.raises(EpisodeError, match="cat") as error:
+            all_ways_accuracy(FeatureSet.from_arrays(np.eye(len(labels)), labels), AllWaysTask(shots=2, **settings))
+        assert "--ways" not in error.value.hint

@@ -112,6 +112,12 @@ def test_the_same_features_under_two_names(three):
     assert "exactly the same features" in found.recommendation
 
 
+def test_a_warning_names_the_candidates_that_it_is_about(three):
+    constant = nct.FeatureSet.from_arrays(np.ones((150, 3)), [three["a"].classes[i] for i in three["a"].labels])
+    found = nct.rank_features({"a": three["a"], "constant": constant}, targets=())
+    assert [text.split(":")[0] for text in found.warnings] == ["constant"]
+
+
 def test_one_set_of_features(three):
     found = nct.rank_features({"a": three["a"]})
     assert found.best.place.difference is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.leaving_out import TENTHS
 from nctransfer.episodes.requirements import check, large_enough, same_classes
-from nctransfer.errors import counted, join_names
+from nctransfer.errors import EpisodeError, counted, join_names
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -72,6 +72,12 @@ def plan_episodes(task: FewShotTask, features: FeatureSet, query_set: FeatureSet
     if task.drop_small:
         features, query_set, dropped = _without_small(features, query_set, task.spec(2))
     count = len(features.classes)
+    if count < 2 and "all" in task.ways:
+        which = f"one class, {features.classes[0]!r}"
+        raise EpisodeError(
+            f"only {which}, has enough images" if dropped else f"there is only {which}; a task needs two or more",
+            "give fewer shots, or data with more classes" if dropped else "give data with more classes",
+        )
     sizes = sorted({count if ways == "all" else ways for ways in task.ways})
     specs = tuple(task.spec(size) for size in sizes)
     for spec in specs:

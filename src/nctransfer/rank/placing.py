@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import NCTransferError
+from nctransfer.errors import NCTransferError, join_names
 from nctransfer.evaluation.image_influence import common_splits
 from nctransfer.evaluation.labels_needed import LabelsNeeded, labels_needed
 from nctransfer.evaluation.learning_curve import learning_curve
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nctransfer.rank.running import Wishes
 
 __all__ = ["ranking_of"]
+
+MOST_WARNED = 3  # candidates that a warning names
 
 
 def ranking_of(
@@ -82,7 +84,19 @@ def ranking_of(
         images_without_racing=len(ran) * sum(class_sizes),
         is_complete=finished.is_complete and last > 0,
         correlations=_correlations(rows) if wishes.scores else (),
-        warnings=tuple(dict.fromkeys(text for one in finished.results.values() for text in one.warnings)),
+        warnings=_warnings(finished),
+    )
+
+
+def _warnings(finished: Race) -> tuple[str, ...]:
+    """What weakens the conclusions, with the candidates that it is about if it is not about all of them."""
+    about: dict[str, list[str]] = {}
+    for name, result in finished.results.items():
+        for text in result.warnings:
+            about.setdefault(text, []).append(name)
+    return tuple(
+        text if len(names) == len(finished.results) else f"{join_names(names, MOST_WARNED)}: {text}"
+        for text, names in about.items()
     )
 
 
