@@ -36,13 +36,17 @@ def test_agrees_with_episodes_of_all_classes(features, name):
     assert abs(found.accuracy - row.accuracy) < 3 * (found.split_half_width + row.ci95)
 
 
+@pytest.mark.parametrize("is_looked_up", [False, True])
 @pytest.mark.parametrize(
     ("name", "by_centres"),
     [(name, by) for name, one in CLASSIFIERS.own.items() for by in {False, one.by_centres}],
 )
-def test_products_with_all_rows_give_the_same_scores(features, name, by_centres):
+def test_products_with_all_rows_give_the_same_scores(features, name, by_centres, is_looked_up):
     classifier = CLASSIFIERS[name]
     pool = Pool(features.features, "cpu")
+    if is_looked_up:
+        pool.prepare_splits([12], 10_000)
+        assert pool.has_gram
     support = labelled(next(draw_splits(features, 3, 0)), features.counts, 2)
     settings = ClassifierSettings(shots=2)
     found = classifier.scores(pool.against_all(support, by_centres=by_centres), settings)
