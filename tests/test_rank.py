@@ -291,6 +291,8 @@ def test_stored_sets_are_ranked(pets):
     assert all(one["images_per_second"] > 0 for one in found["candidates"])
     assert all(one["speed"]["is_earlier"] for one in found["candidates"])
     assert all(one["parameters"] > 0 for one in found["candidates"])
+    with_controls = data_of("rank", "test_vit", "--shots", 2, "--data", pets)
+    assert {one["name"] for one in with_controls["candidates"]} == {"test_vit", *CONTROLS}
     for option in (("--budget", "1m"), ("--no-race",), ("--model", "test_vit")):
         refusal("rank", "test_vit", *option).expect("SettingError", option[0], hint=option[0])
 

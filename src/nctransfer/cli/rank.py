@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from nctransfer.backbones.request import BackboneRequest
     from nctransfer.evaluation.all_ways import AllWaysTask
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.candidates import Candidate
     from nctransfer.rank.ranking import Ranking
     from nctransfer.rank.running import Wishes
@@ -289,9 +290,9 @@ def rank(
             seconds=seconds,
         )
         if features:
-            wanted = Wanted(candidates.defaults(), images, reading, chosen)
+            wanted = Wanted(candidates.defaults(), dataclasses.replace(images, data=None), reading, chosen)
             given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates)
-            found = _rank_sets(features, given, candidates, asked, race, wishes)
+            found = _rank_sets(features, given, candidates, asked, race, wishes, images)
         else:
             _refuse_for_images(feature_column, drop_duplicates)
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
@@ -380,8 +381,9 @@ def _rank_sets(
     asked: RankTaskOptions,
     race: RaceOptions,
     wishes: Wishes,
+    images: ImageOptions,
 ) -> Ranking:
-    """Rank features that are there already."""
+    """Rank features that are there already; with ``--data``, their images, controls run over these."""
     from nctransfer.rank.running import rank_sets
     from nctransfer.store.measured_speed import measured_speed
 
@@ -406,7 +408,26 @@ def _rank_sets(
         dict(zip(named, sets, strict=True)),
         asked.task(smallest, given.wanted.chosen.seed),
         wishes,
+        controls=_controls(given, images) if images.data is not None else {},
         speeds=speeds,
         device=given.output.device,
+        progress=given.terminal.progress,
+    )
+
+
+def _controls(given: ChosenFeatures, images: ImageOptions) -> dict[str, FeatureSet]:
+    """The features of the controls on the images that the ranked features are of."""
+    from nctransfer.rank.images import control_features
+    from nctransfer.sources.opening import open_source
+    from nctransfer.store.cache_folder import FeatureStore
+
+    assert images.data is not None
+    chosen, reading = given.wanted.chosen, given.wanted.reading
+    return control_features(
+        FeatureStore(given.output.cache_dir),
+        open_source(images.data, reading.reading(chosen.split, images.offline)),
+        chosen.selection(),
+        images.runtime(given.output.device),
+        skip_broken=images.skip_broken,
         progress=given.terminal.progress,
     )

@@ -18,7 +18,7 @@ from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.features.stand_ins import stand_ins
 from nctransfer.rank.candidate_facts import kept_facts
 from nctransfer.rank.candidates import candidates_of
-from nctransfer.rank.contenders import RunBackbone, Workplace
+from nctransfer.rank.contenders import RunBackbone, UnusableImagesError, Workplace
 from nctransfer.rank.controls import controls
 from nctransfer.rank.default_candidates import default_candidates, with_weights
 from nctransfer.rank.running import Wishes, rank_contenders
@@ -31,12 +31,13 @@ from nctransfer.store.pipeline import Runtime
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
+    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.candidates import Candidate
     from nctransfer.rank.default_candidates import NotRun
     from nctransfer.rank.ranking import Ranking
     from nctransfer.sources.source import ImageSource
 
-__all__ = ["rank_backbones", "rank_images"]
+__all__ = ["control_features", "rank_backbones", "rank_images"]
 
 
 def rank_backbones(
@@ -195,6 +196,43 @@ def rank_images(
                 one.use()
     why = {one.name: one.why for one in candidates}
     return replace(found, candidates=tuple(replace(one, why=why.get(one.name, one.why)) for one in found.candidates))
+
+
+def control_features(
+    store: FeatureStore,
+    source: ImageSource,
+    selection: Selection,
+    runtime: Runtime,
+    *,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, FeatureSet]:
+    """The features of the controls on some images, by name, extracted if they are not stored.
+
+    Args:
+        store: The cache.
+        source: The images.
+        selection: Which images are wanted.
+        runtime: How to run.
+        skip_broken: Leave out images that cannot be read; otherwise they are an error.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        NCTransferError: The images cannot be used.
+    """
+    place = Workplace(
+        store=store,
+        source=source,
+        listed=wanted_images(source, [selection]),
+        selection=selection,
+        runtime=runtime,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+    try:
+        return {one.name: RunBackbone(candidate=one, place=place).features(None) for one in controls(selection.seed)}
+    except UnusableImagesError as error:
+        raise error.error from error
 
 
 def _cost(candidate: Candidate, store: FeatureStore, offline: bool) -> float:

@@ -107,6 +107,7 @@ def rank_sets(
     task: AllWaysTask,
     wishes: Wishes | None = None,
     *,
+    controls: Mapping[str, FeatureSet] | None = None,
     speeds: Mapping[str, Speed | None] | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -117,6 +118,7 @@ def rank_sets(
         sets: The feature sets, by name.
         task: The number of labelled images per class, and the classifier.
         wishes: What is wanted beside accuracies.
+        controls: Further sets that are there to be beaten, by name.
         speeds: How fast the backbone of each ran, as far as it is known.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
@@ -124,8 +126,12 @@ def rank_sets(
     Raises:
         EpisodeError: The sets have no images in common, or too few for the task.
     """
-    same = dict(zip(sets, same_samples(list(sets.values())), strict=True)) if len(sets) > 1 else sets
-    contenders = [GivenFeatures(name=name, given=one, how_fast=(speeds or {}).get(name)) for name, one in same.items()]
+    every = {**sets, **(controls or {})}
+    same = dict(zip(every, same_samples(list(every.values())), strict=True)) if len(every) > 1 else every
+    contenders = [
+        GivenFeatures(name=name, given=one, how_fast=(speeds or {}).get(name), is_control=name in (controls or {}))
+        for name, one in same.items()
+    ]
     first = next(iter(same.values()))
     plan_episodes(task.as_fewshot(), first)
     return rank_contenders(
