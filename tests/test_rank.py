@@ -237,7 +237,17 @@ def test_broken_images_end_the_ranking(pets):
     (pets / "zero" / "broken.png").write_bytes(b"no image")
     with pytest.raises(BrokenImagesError):
         ranking(pets, racing=False)
-    assert ranking(pets, racing=False, skip_broken=True).candidates[0].has_run
+    found = ranking(pets, racing=False, skip_broken=True)
+    assert found.candidates[0].has_run
+    assert found.images == IMAGES
+    assert "1 image" in found.warnings[0]
+
+
+def test_broken_images_that_leave_too_few_end_the_ranking(pets):
+    for number in range(EACH - 2):
+        (pets / "zero" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(EpisodeError, match="zero"):
+        ranking(pets, racing=False, skip_broken=True)
 
 
 def test_no_such_model(pets):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from nctransfer.backbones.facts import BackboneFacts, facts_of
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import (
+    BrokenImage,
     BrokenImagesError,
     FeaturesError,
     ModelError,
@@ -18,6 +19,7 @@ from nctransfer.errors import (
     SetChangedError,
     StoreError,
     counted,
+    join_names,
     reason_of,
 )
 from nctransfer.store.extraction import extract_to_store
@@ -133,6 +135,7 @@ class Workplace:
         progress: Called as ``progress(stage, done, total)``.
         ids: The names of the images of the first candidate, by images per class.
         speeds: How fast backbones ran in this run, by the id of their set.
+        broken: The images that could not be read, and why.
     """
 
     store: FeatureStore
@@ -144,6 +147,7 @@ class Workplace:
     progress: Progress | None = None
     ids: dict[int | None, tuple[str, ...]] = field(default_factory=dict)
     speeds: dict[str, Speed] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     def wanted(self, images: int | None) -> Selection:
         """The selection of up to so many images per class."""
@@ -151,6 +155,18 @@ class Workplace:
         if images is None or (most is not None and most <= images):
             return self.selection
         return replace(self.selection, max_per_class=images)
+
+    def note_broken(self, found: Sequence[BrokenImage]) -> None:
+        """Remember images that could not be read, and warn of those that were not known yet."""
+        if new := [one for one in found if one.id not in self.broken]:
+            self.broken.update((one.id, one.reason) for one in new)
+            names = join_names([repr(one.id) for one in new])
+            log.warning(
+                "%s that cannot be read left out: %s; the first: %s",
+                counted(len(new), "image"),
+                names,
+                new[0].reason,
+            )
 
     def check(self, features: FeatureSet, images: int | None) -> None:
         """Refuse features of fewer images than the first candidate had.
@@ -225,6 +241,7 @@ class RunBackbone:
             raise FeaturesError(f"{report.failed[0].reason} for {counted(len(report.failed), 'image')}")
         if report.failed and not place.skip_broken:
             raise BrokenImagesError(report.failed, report.samples)
+        place.note_broken(report.failed)
         self._last["stored"] = report.stored
         if (speed := speed_of(report, place.runtime)) is not None:
             before = place.speeds.get(report.stored.id, speed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nctransfer.backbones.prefetching import WeightsAhead
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
+from nctransfer.errors import counted
 from nctransfer.evaluation.all_ways import AllWaysTask
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.features.stand_ins import stand_ins
@@ -195,7 +196,13 @@ def rank_images(
             if best is not None and one.name == best.name:
                 one.use()
     why = {one.name: one.why for one in candidates}
-    return replace(found, candidates=tuple(replace(one, why=why.get(one.name, one.why)) for one in found.candidates))
+    broken = (f"{counted(len(place.broken), 'image')} that cannot be read left out",) if place.broken else ()
+    return replace(
+        found,
+        images=found.images - len(place.broken),
+        candidates=tuple(replace(one, why=why.get(one.name, one.why)) for one in found.candidates),
+        warnings=(*broken, *found.warnings),
+    )
 
 
 def control_features(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
-from nctransfer.errors import SettingError, counted, join_names
+from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.fewshot_comparison import same_samples
 from nctransfer.evaluation.fewshot_plan import plan_episodes
@@ -219,7 +219,10 @@ class _Measurer:
     def measure(self, name: str, images: int) -> AllWaysResult:
         contender = next(one for one in self.contenders if one.name == name)
         features = contender.features(None if images >= max(self.class_sizes) else images)
-        return all_ways_accuracy(features, self.task, device=self.device, progress=_tell(self.progress, name))
+        try:
+            return all_ways_accuracy(features, self.task, device=self.device, progress=_tell(self.progress, name))
+        except EpisodeError as error:  # too few images are left, because some could not be read
+            raise UnusableImagesError(error) from error
 
     def note_measured(self, name: str, images: int, outcome: AllWaysResult | Failure) -> None:
         self._done[images] = self._done.get(images, 0) + 1
