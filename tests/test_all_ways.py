@@ -115,6 +115,16 @@ def test_draws_fewer_splits_where_more_would_change_little(features):
     assert few.error_of_splits <= few.error / 4 or few.split_half_width < 0.002
 
 
+def test_a_small_class_widens_the_interval():
+    features = clusters(np.random.default_rng(3), classes=2, each=100, spread=0.01)
+    few = features.only_rows(torch.cat([torch.arange(2), torch.arange(100, 200)]))
+    task = AllWaysTask(shots=1)
+    equal, unequal = (all_ways_accuracy(one, task).estimates[1, "ridge"] for one in (features, few))
+    assert equal.accuracy == unequal.accuracy == 1
+    assert equal.interval[0] > 0.97
+    assert unequal.interval[0] < 0.8  # half of the accuracy rests on two images
+
+
 def test_intervals_of_perfect_accuracy_have_a_width():
     features = clusters(np.random.default_rng(3), spread=0.01)
     found = all_ways_accuracy(features, AllWaysTask(shots=2)).estimates[2, "ridge"]

@@ -131,7 +131,7 @@ def estimate(answers: Answers) -> Estimate:
         accuracy=mean,
         of_images=influence,
         of_splits=accuracies,
-        interval=_interval(mean, variance, len(labels)),
+        interval=_interval(mean, variance, classes**2 / float((1 / counts.double()).sum())),
     )
 
 
@@ -154,8 +154,15 @@ def _true_share(easy: torch.Tensor, share: torch.Tensor, asked: torch.Tensor, ow
     return math.sqrt(max(0.0, 1 - noise / total)) if total > 0 else 0.0
 
 
-def _interval(accuracy: float, variance: float, images: int) -> tuple[float, float]:
-    """The 95% interval, which is of some width even if every image was classified right."""
+def _interval(accuracy: float, variance: float, images: float) -> tuple[float, float]:
+    """The 95% interval, which is of some width even if every image was classified right.
+
+    Args:
+        accuracy: The mean over splits.
+        variance: Of the mean, over images and over the draw of splits.
+        images: How many images it rests on: as many as classes of one size would need to be as informative,
+            ``C² / Σ 1/n_c``. A class of few images counts as much as the others, so that its images matter more.
+    """
     more = images + 2 * PSEUDO
     centre = (images * accuracy + PSEUDO) / more
     square = images**2 * variance + PSEUDO * ((1 - centre) ** 2 + centre**2)
