@@ -12,7 +12,7 @@ import nctransfer as nct
 from conftest import write_digits
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
-from nctransfer.errors import BrokenImagesError, EpisodeError, ModelError, SettingError
+from nctransfer.errors import BrokenImagesError, DeviceError, EpisodeError, ModelError, SettingError
 from nctransfer.rank.ranking import Ranking
 from nctransfer.report.rank_sheets import rank_sheets
 from terminal import data_of, done, misused, on_terminal, refusal, refused, shows, tables, warned
@@ -133,6 +133,18 @@ def test_classes_of_two_images():
     assert found.best.labels_needed[0.9].value is None or found.best.labels_needed[0.9].value == 1
 
 
+def test_no_sets_and_no_such_device_are_refused(three):
+    with pytest.raises(SettingError):
+        nct.rank_features({})
+    with pytest.raises(DeviceError, match="gpu"):
+        nct.rank_features(three, device="gpu")
+
+
+def test_one_target_or_several(three):
+    found = nct.rank_features({"a": three["a"]}, targets=0.6)
+    assert found.best.labels_needed == nct.rank_features({"a": three["a"]}, targets=(0.6, 0.6)).best.labels_needed
+
+
 def test_two_classifiers_are_refused(three):
     with pytest.raises(SettingError):
         nct.rank_features(three, classifier="all")
@@ -179,7 +191,7 @@ def test_a_race_drops_who_cannot_be_the_best_and_a_second_run_does_nothing_new(t
 
 
 def test_an_accuracy_is_that_of_the_features(pets):
-    found = ranking(pets, [VIT], racing=False)
+    found = ranking(pets, VIT, racing=False)
     features = nct.extract("test_vit", pets, random_init=True, img_size=32)
     alone = nct.rank_features({"test": features}, 2, targets=())
     one = next(one for one in found.candidates if one.name.startswith("test_vit"))
@@ -319,6 +331,8 @@ def test_list_runs_nothing(ran):
     shown = done("rank", "--list", *NAMED, "--format", "csv").stdout
     assert shows(shown, "test_vit --random-init", *CONTROLS)
     assert ran() == 0
+    refusal("rank", "--list", "some.npz").expect("SettingError", "some.npz")
+    refusal("rank", "--list", *NAMED, "--figure", "a.svg").expect("SettingError", "--figure")
 
 
 @pytest.mark.slow

@@ -281,6 +281,7 @@ def rank(
         if figure is not None:
             check_figure(figure)
         if candidates.list_candidates:
+            _refuse_to_list(features, figure)
             _list(candidates, images, chosen.seed, output, terminal)
             return
         wishes = Wishes(
@@ -298,6 +299,12 @@ def rank(
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
         terminal.files.figure("--figure", lambda: rank_figure(found))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
+
+
+def _refuse_to_list(features: Sequence[str] | None, figure: Path | None) -> None:
+    """Refuse what a list of candidates has no use for."""
+    for given in (*map(repr, features or ()), *(["--figure"] if figure else [])):
+        raise SettingError(f"--list prints candidates and runs nothing, so {given} has no effect", f"leave out {given}")
 
 
 def _list(

@@ -22,7 +22,7 @@ from nctransfer.rank.candidates import candidates_of
 from nctransfer.rank.contenders import RunBackbone, UnusableImagesError, Workplace
 from nctransfer.rank.controls import controls
 from nctransfer.rank.default_candidates import default_candidates, with_weights
-from nctransfer.rank.running import Wishes, rank_contenders
+from nctransfer.rank.running import Wishes, as_targets, rank_contenders
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
@@ -43,7 +43,7 @@ __all__ = ["control_features", "rank_backbones", "rank_images"]
 
 def rank_backbones(
     data: str | os.PathLike[str] = "digits",
-    models: Iterable[str | BackboneRequest] = (),
+    models: str | BackboneRequest | Iterable[str | BackboneRequest] = (),
     *,
     split: str | None = None,
     classes: Sequence[str] | None = None,
@@ -55,7 +55,7 @@ def rank_backbones(
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
     l2_normalise: bool = False,
     drop_small: bool = False,
-    targets: Sequence[float] = (0.9,),
+    targets: float | Sequence[float] = (0.9,),
     scores: bool = False,
     racing: bool = True,
     budget: float | None = None,
@@ -74,8 +74,8 @@ def rank_backbones(
 
     Args:
         data: The labelled images.
-        models: The candidates: names of models, or requests with further settings. By default all models whose weights
-            are on this machine, and a curated list.
+        models: The candidates: one or several names of models, or requests with further settings. By default all
+            models whose weights are on this machine, and a curated list.
         split: Use only this split.
         classes: Use only these classes.
         exclude_classes: Leave out these classes.
@@ -102,7 +102,8 @@ def rank_backbones(
     Raises:
         NCTransferError: There are no such images or models, or too few images for the task.
     """
-    requests = [BackboneRequest(one, seed=seed) if isinstance(one, str) else one for one in models]
+    given = [models] if isinstance(models, str | BackboneRequest) else models
+    requests = [BackboneRequest(one, seed=seed) if isinstance(one, str) else one for one in given]
     candidates = candidates_of([*(requests or default_candidates(BackboneRequest(seed=seed))), *controls(seed)])
     able, not_run = with_weights(candidates, offline)
     task = AllWaysTask(
@@ -126,7 +127,7 @@ def rank_backbones(
         ),
         Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline),
         lambda _: task,
-        Wishes(targets=tuple(targets), scores=scores, racing=racing, seconds=budget),
+        Wishes(targets=as_targets(targets), scores=scores, racing=racing, seconds=budget),
         not_run=not_run,
         skip_broken=skip_broken,
         progress=progress,

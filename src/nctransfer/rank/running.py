@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nctransfer.devices import pick_device
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nctransfer.rank.ranking import Ranking
     from nctransfer.store.measured_speed import Speed
 
-__all__ = ["Wishes", "rank_contenders", "rank_features", "rank_sets"]
+__all__ = ["Wishes", "as_targets", "rank_contenders", "rank_features", "rank_sets"]
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,15 @@ class Wishes:
             check_target(target)
 
 
+def as_targets(targets: float | Sequence[float]) -> tuple[float, ...]:
+    """One or several accuracies, each once.
+
+    >>> as_targets(0.9), as_targets([0.8, 0.9, 0.8])
+    ((0.9,), (0.8, 0.9))
+    """
+    return tuple(dict.fromkeys([targets] if isinstance(targets, int | float) else targets))
+
+
 def rank_features(
     sets: Mapping[str, FeatureSet],
     shots: int | Sequence[int] = 5,
@@ -66,7 +76,7 @@ def rank_features(
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
     l2_normalise: bool = False,
     drop_small: bool = False,
-    targets: Sequence[float] = (0.9,),
+    targets: float | Sequence[float] = (0.9,),
     scores: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -98,7 +108,7 @@ def rank_features(
         l2_normalise=l2_normalise,
         drop_small=drop_small,
     )
-    wishes = Wishes(targets=tuple(targets), scores=scores)
+    wishes = Wishes(targets=as_targets(targets), scores=scores)
     return rank_sets(sets, task, wishes, device=device, progress=progress)
 
 
@@ -125,7 +135,10 @@ def rank_sets(
 
     Raises:
         EpisodeError: The sets have no images in common, or too few for the task.
+        SettingError: There are no sets.
     """
+    if not sets:
+        raise SettingError("there are no feature sets to rank", "give one or more, each by its name")
     every = {**sets, **(controls or {})}
     same = dict(zip(every, same_samples(list(every.values())), strict=True)) if len(every) > 1 else every
     contenders = [
@@ -170,6 +183,7 @@ def rank_contenders(
 
     Raises:
         SettingError: There is more than one classifier.
+        DeviceError: This machine has no such device.
         NCTransferError: The images cannot be used.
     """
     if len(task.classifiers) != 1:
@@ -177,6 +191,7 @@ def rank_contenders(
             f"candidates are ranked by one classifier; {join_names(task.classifiers)} were given",
             "give --classifier one name",
         )
+    pick_device(device)  # without it every candidate would fail
     measurer = _Measurer(contenders=contenders, task=task, class_sizes=class_sizes, device=device, progress=progress)
     sizes = sizes_of_rounds(class_sizes, max(task.shots)) if wishes.racing else (max(class_sizes),)
     start = time.monotonic()
