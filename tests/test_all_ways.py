@@ -14,7 +14,7 @@ from nctransfer.episodes.splits import draw_splits, labelled
 from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.fewshot_accuracy import fewshot
-from nctransfer.evaluation.image_influence import common_splits
+from nctransfer.evaluation.image_influence import Answers, common_splits, estimate
 from nctransfer.features.feature_set import FeatureSet
 
 
@@ -145,6 +145,38 @@ def test_equal_features_do_not_differ_and_worse_ones_do(features):
     assert errors[0, 1] == 0
     assert 0 < errors[0, 2] < 0.1
     assert values[0] - values[2] > 2 * errors[0, 2]
+
+
+def test_an_image_that_spoils_its_class_when_labelled_has_influence():
+    """Image 0 is as easy as the others, but splits in which it is labelled lose 30% of the queries."""
+    images, shots, lost = 20, 2, 0.3
+    labels = torch.arange(2).repeat_interleave(images)
+    rng = np.random.default_rng(0)
+    orders = torch.from_numpy((labels.numpy() + rng.random((2000, 2 * images))).argsort(axis=1))
+    support = labelled(orders, torch.tensor([images, images]), shots)
+    spoilt = (support == 0).flatten(1).any(1)
+    right = ~(spoilt[:, None] & torch.from_numpy(rng.random((2000, 2 * images)) < lost))
+    answers = Answers(labels, shots)
+    answers.add(right, support)
+    found = estimate(answers).of_images
+    expected = torch.zeros(2 * images, dtype=torch.float64)
+    expected[:images] = shots / images * lost / images
+    expected[0] -= shots / images * lost
+    assert torch.allclose(found, expected, atol=0.1 * shots / images * lost)
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=0.1)
+
+
+def test_splits_by_chance_give_labelled_images_no_influence():
+    labels, rng = torch.arange(4).repeat_interleave(15), np.random.default_rng(1)
+    errors = []
+    for _ in range(20):
+        orders = torch.from_numpy((labels.numpy() + rng.random((64, 60))).argsort(axis=1))
+        answers = Answers(labels, 3)
+        by_image = rng.beta(4, 1, size=60)
+        answers.add(torch.from_numpy(rng.random((64, 60)) < by_image), labelled(orders, torch.full((4,), 15), 3))
+        errors.append((estimate(answers).error, np.sqrt((by_image.reshape(4, 15).var(1, ddof=1) / 15).sum()) / 4))
+    mean, expected = np.mean(errors, axis=0)
+    assert mean == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.slow

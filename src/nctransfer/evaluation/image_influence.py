@@ -6,10 +6,12 @@ others are classified.
 An image acts on the accuracy in two ways. As a query it counts: with ``q_i`` the share of splits in which image i is
 classified right, its influence is ``(q_i − q̄_c) / (C n_c)``. As a labelled example it teaches: splits in which it is
 labelled are more or less accurate. Easy images tend to teach well; the slope β of the accuracy of a split on
-``Σ (q_i − q̄_c)`` over its labelled images measures how well, and ``β m/n_c (q_i − q̄_c)`` is added to the influence. The
-sum of squares is the variance of the accuracy over samples of as many images (the infinitesimal jackknife; Hájek 1968,
-Efron 2014), to which the draw of splits adds its own. What labelled images change beyond the slope is left out: in
-simulations it is small, and an estimate of it is mostly noise.
+``Σ (q_i − q̄_c)`` over its labelled images measures how well, and ``β m/n_c (q_i − q̄_c)`` is added to the influence.
+Beyond the slope, an image can teach badly though it is easy, or the other way round: an image far from all others, say,
+spoils the splits in which it is the one labelled example of its class. With ``r_i`` the mean of what the slope leaves,
+over the splits in which image i is labelled, ``m/n_c · (n_c − 1)/(n_c − m) · r_i`` is added, shrunk by as much as the
+draw of splits inflates these means. The sum of squares is the variance of the accuracy over samples of as many images
+(the infinitesimal jackknife; Hájek 1968, Efron 2014), to which the draw of splits adds its own.
 """
 
 from __future__ import annotations
@@ -122,9 +124,10 @@ def estimate(answers: Answers) -> Estimate:
     accuracies = (_class_sums(right, labels).double() / (counts - m)).mean(dim=1)
     residuals = accuracies - is_query.double() @ (scale * share)
     labelled_easy = (1 - is_query).double() @ easy
-    slope = _slope(labelled_easy, residuals)
+    slope = max(_slope(labelled_easy, residuals), -1 / (classes * m))  # what teaches badly, counts below
     influence = easy * _true_share(easy, share, asked, own) * (own / (own - 1).clamp(min=1)).sqrt()
-    influence = influence * (1 / (classes * own) + slope * m / own).clamp(min=0)
+    influence = influence * (1 / (classes * own) + slope * m / own)
+    influence = influence + _of_teaching(1 - is_query, residuals - slope * labelled_easy, own, m)
     mean = float(accuracies.mean())
     variance = float(influence.square().sum()) + float(accuracies.var()) / len(accuracies)
     return Estimate(
@@ -133,6 +136,30 @@ def estimate(answers: Answers) -> Estimate:
         of_splits=accuracies,
         interval=_interval(mean, variance, classes**2 / float((1 / counts.double()).sum())),
     )
+
+
+def _of_teaching(labelled: torch.Tensor, rest: torch.Tensor, own: torch.Tensor, shots: int) -> torch.Tensor:
+    """What an image changes as a labelled example, beyond the slope, ``(n,)``.
+
+    If the accuracy of a split is a sum of ``g_i`` over its labelled images, with mean zero in each class, then splits
+    in which image i is labelled are more accurate by ``g_i (n_c − m)/(n_c − 1)``. The influence of the image is
+    ``m/n_c g_i``. What the draw of splits adds to the spread is taken off (Wager, Hastie and Efron 2014).
+
+    Args:
+        labelled: Which images are labelled, ``(E, n)``.
+        rest: What is left of the accuracy of each split, ``(E,)``.
+        own: The number of images of the class of each image.
+        shots: Labelled images per class, m.
+    """
+    rest = rest - rest.mean()
+    times = labelled.sum(dim=0).double().clamp(min=1)
+    factor = shots / own * (own - 1) / (own - shots)
+    teaching = factor * (rest @ labelled.double()) / times
+    noise = float((factor.square() / times).sum() * rest.square().mean())
+    total = float(teaching.square().sum())
+    if total <= noise or float(rest.abs().max()) < 1e-12:  # by chance, or by rounding
+        return teaching.zero_()
+    return teaching * math.sqrt(1 - noise / total)
 
 
 def _class_sums(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
