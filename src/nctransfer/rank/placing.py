@@ -49,6 +49,7 @@ def ranking_of(
 ) -> Ranking:
     """The ranking that a race gives; see :func:`~nctransfer.rank.running.rank_contenders` for the arguments."""
     places = {shots: _places(finished, (shots, task.classifiers[0])) for shots in task.shots}
+    counted_images = {name: one.images for one in finished.rounds for name in one.results}
     detail = _Details(task=task, wishes=wishes, device=device)
     rows = []
     for number, contender in enumerate(contenders):
@@ -58,7 +59,7 @@ def ranking_of(
             finished, contender, {shots: one for shots, found in places.items() if (one := found.get(contender.name))}
         )
         if row.has_run:
-            images = finished.images[contender.name]
+            images = counted_images[contender.name]  # it may have run on more, in a round that does not count
             features = contender.features(None if images >= max(class_sizes) else images)
             row = detail.added(row, features)
         rows.append(row)

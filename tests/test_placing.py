@@ -1,0 +1,75 @@
+"""From a race to a ranking: rows are about the rounds that count, and agree with each other."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from nctransfer.backbones.facts import BackboneFacts
+from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
+from nctransfer.features.feature_set import FeatureSet
+from nctransfer.neural_collapse.debiased_measures import debiased_measures
+from nctransfer.rank.placing import ranking_of
+from nctransfer.rank.race import race
+from nctransfer.rank.running import Wishes
+from nctransfer.report.rank_sheets import rank_sheets
+
+CLASSES, EACH = 3, 24
+TASK = AllWaysTask(shots=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """A candidate whose features are there, of as many images per class as are asked for."""
+
+    name: str
+    given: FeatureSet
+    is_control: bool = False
+
+    def features(self, images: int | None) -> FeatureSet:
+        rows = torch.arange(CLASSES * EACH)
+        return self.given.only_rows(rows[rows % EACH < (images or EACH)])
+
+    def facts(self) -> BackboneFacts:
+        return BackboneFacts()
+
+    def speed(self) -> None:
+        return None
+
+
+def candidate(name: str, noise: float) -> Fixed:
+    rows = np.repeat(2 * np.eye(CLASSES, 6), EACH, axis=0)
+    rows = rows + noise * np.random.default_rng(len(name)).normal(size=rows.shape)
+    return Fixed(name=name, given=FeatureSet.from_arrays(rows.astype(np.float32), np.repeat(list("abc"), EACH)))
+
+
+def ranking(candidates, calls: int | None = None, task=TASK):
+    """A ranking after a race in which there was time for so many measurements."""
+    by_name, counter = {one.name: one for one in candidates}, itertools.count()
+    finished = race(
+        list(by_name),
+        (8, EACH),
+        lambda name, images: all_ways_accuracy(by_name[name].features(images), task),
+        keys=[(shots, "ridge") for shots in task.shots],
+        has_time=lambda: calls is None or next(counter) < calls,
+    )
+    return ranking_of(
+        finished, candidates, task, Wishes(targets=(0.9,), scores=True), class_sizes=[EACH] * CLASSES, data="data"
+    )
+
+
+def test_a_round_that_does_not_count_leaves_no_trace_in_the_rows():
+    ones = [candidate("a", 1.5), candidate("bb", 1.5)]
+    found = ranking(ones, calls=3)  # time for one of the two in the second round
+    assert not found.is_complete
+    assert [one.images_per_class for one in found.rounds] == [8]
+    for one, row in zip(ones, sorted(found.candidates, key=lambda row: row.name), strict=True):
+        assert row.place.images == 8
+        assert row.cdnv_debiased == pytest.approx(debiased_measures(one.features(8)).cdnv_debiased)
+        assert row.labels_needed[0.9].value is None or row.labels_needed[0.9].value < 8
+
+
