@@ -47,12 +47,12 @@ def candidate(name: str, noise: float) -> Fixed:
     return Fixed(name=name, given=FeatureSet.from_arrays(rows.astype(np.float32), np.repeat(list("abc"), EACH)))
 
 
-def ranking(candidates, calls: int | None = None, task=TASK):
+def ranking(candidates, calls: int | None = None, *, sizes=(8, EACH), task=TASK):
     """A ranking after a race in which there was time for so many measurements."""
     by_name, counter = {one.name: one for one in candidates}, itertools.count()
     finished = race(
         list(by_name),
-        (8, EACH),
+        sizes,
         lambda name, images: all_ways_accuracy(by_name[name].features(images), task),
         keys=[(shots, "ridge") for shots in task.shots],
         has_time=lambda: calls is None or next(counter) < calls,
@@ -73,3 +73,18 @@ def test_a_round_that_does_not_count_leaves_no_trace_in_the_rows():
         assert row.labels_needed[0.9].value is None or row.labels_needed[0.9].value < 8
 
 
+def test_what_there_was_no_time_for_is_not_saved():
+    ones = [candidate("a", 1.5), candidate("bb", 1.5)]
+    stopped, whole = rank_sheets(ranking(ones, calls=5, sizes=(8, 16, EACH))), rank_sheets(ranking(ones))
+    assert stopped[0].facts["race"] == "images per class (candidates): 8 (2), 16 (2)"
+    assert whole[0].facts["race"] == "images per class (candidates): 8 (2), 24 (2); 0% of the image passes saved"
+
+
+def test_scores_of_unequal_numbers_of_images_are_told_apart():
+    found = ranking([candidate("a", 1.5), candidate("bb", 1.5), candidate("bad", 50)])
+    assert [row.place.images for row in found.candidates] == [EACH, EACH, 8]
+    sheet = next(one for one in rank_sheets(found) if "logme" in one.heads)
+    assert sheet.heads[-1] == "images/class"
+    assert [row[-1] for row in sheet.rows] == ["24", "24", "8"]
+    whole = rank_sheets(replace(found, rounds=found.rounds[:1]))
+    assert not any("images/class" in str(one.heads) for one in whole)

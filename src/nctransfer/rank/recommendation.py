@@ -36,7 +36,10 @@ def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -
     else:
         sentences = [_take(best, others, candidates), *_faster(best, others), *_about_labels(best)]
     if not is_complete:
-        sentences.append("Time ran out before all images were used; more time may narrow the choice.")
+        sentences.append(
+            "Time ran out before every candidate that may be the best had been through all images; more time may "
+            "change the choice."
+        )
     return " ".join(sentences)
 
 

@@ -24,7 +24,7 @@ def rank_sheets(found: Ranking) -> list[Sheet]:
     """One row per candidate, best first, in two sheets: what was measured, and what each candidate is."""
     ran = [one for one in found.candidates if one.has_run]
     advice = Sheet("What to take", [], [], {}, found.recommendation)
-    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(ran)] if ran else [advice]
+    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(found, ran)] if ran else [advice]
     if found.correlations:
         sheets += _scores_sheets(found, ran)
     absent = [one for one in found.candidates if not one.has_run]
@@ -82,8 +82,10 @@ def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
     }
     if len(found.rounds) > 1:
         sizes = ", ".join(f"{one.images_per_class:,} ({len(one.candidates)})" for one in found.rounds)
-        saved = 1 - found.images_run / found.images_without_racing
-        facts["race"] = f"images per class (candidates): {sizes}; {saved:.0%} of the image passes saved"
+        facts["race"] = f"images per class (candidates): {sizes}"
+        if found.is_complete:  # what there was no time for is not saved
+            saved = 1 - found.images_run / found.images_without_racing
+            facts["race"] += f"; {saved:.0%} of the image passes saved"
     if found.task.l2_normalise:
         facts["features are"] = "scaled to unit length"
     speeds = [one.speed for one in ran if one.speed]
@@ -111,7 +113,7 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
     return " ".join(words)
 
 
-def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
+def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     """What each candidate is, and how collapsed its classes are."""
     rows = [
         [
@@ -136,21 +138,25 @@ def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
         for name, reason in one.undefined.items()
         if name in ("cdnv_debiased", "directional_cdnv_debiased")
     )
-    return Sheet(
-        "Backbones",
-        [*heads, "pretrained on", "licence"],
-        rows,
-        {},
-        f"{FRONT}: no other candidate is both more accurate and faster. CDNV and directional CDNV are debiased; lower "
-        f"is more collapsed. {' '.join(list(reasons)[:MOST_REASONS])}".strip(),
-    )
+    words = [
+        f"{FRONT}: no other candidate is both more accurate and faster.",
+        "CDNV and directional CDNV are debiased; lower is more collapsed.",
+        *(["They are from as many images per class as the accuracy."] if len(found.rounds) > 1 else []),
+        *list(reasons)[:MOST_REASONS],
+    ]
+    return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
 
 
 def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet]:
     """Scores of each candidate, and how they rank the candidates."""
-    names = list(ran[0].scores)
+    names, raced = list(ran[0].scores), len(found.rounds) > 1
     values = [
-        [one.name, *(format_number(one.scores[name]) for name in names), _share(one.place.accuracy)]
+        [
+            one.name,
+            *(format_number(one.scores[name]) for name in names),
+            _share(one.place.accuracy),
+            *([f"{one.place.images:,}"] if raced else []),
+        ]
         for one in ran
         if one.place
     ]
@@ -162,19 +168,24 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
         for one in found.correlations
     ]
     about = (
-        "1 if a score ranks the candidates as accuracy does. Controls of the ranking are left out; the number of "
-        "parameters and a random order show what a score has to surpass."
+        "1 if a score ranks the candidates as accuracy does; for CDNV, lower counts as better. Controls of the ranking "
+        "are left out; the number of parameters and a random order show what a score has to surpass."
     )
-    if len(found.rounds) > 1:
+    if raced:
         about += " Only the candidates that ran over the most images are compared; --no-race runs all over all images."
     absent = dict.fromkeys(f"No correlation of {one.name}: {one.reason}." for one in found.correlations if one.reason)
     return [
         Sheet(
             "Scores that need no held-out images",
-            ["candidate", *(f">{name}" for name in names), f">{found.shots}-shot"],
+            [
+                "candidate",
+                *(f">{name}" for name in names),
+                f">{found.shots}-shot",
+                *([">images/class"] if raced else []),
+            ],
             values,
             {},
-            " ".join(["Higher is better.", *list(reasons)[:MOST_REASONS]]),
+            " ".join([_about_scores(raced), *list(reasons)[:MOST_REASONS]]),
         ),
         Sheet(
             "Rank correlation of scores with accuracy",
@@ -184,6 +195,10 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
             " ".join([about, *absent]),
         ),
     ]
+
+
+def _about_scores(raced: bool) -> str:
+    return "Higher is better" + "; compare only scores from as many images per class" * raced + "."
 
 
 def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
