@@ -25,6 +25,7 @@ TITLE = "Labels needed: how often the true number lies in its interval"
 STUDIES = 2  # random subsets of each set of features; of each law, fifty times as many
 CLASSIFIERS = ("ridge", "ncc")
 NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80)  # targets are what these numbers of labels reach in truth
+NAMES = {"caltech60.tar": "Caltech", "omniglot_small1.tar": "Omniglot", "test.parquet": "CIFAR-FS"}
 CLASSES, IMAGES, POPULATION, MOST = 10, 20, 2000, 80  # of a law
 SPLITS = 64  # at most; more would narrow the intervals a little
 
@@ -124,7 +125,8 @@ def _real() -> Iterator[tuple[str, str, np.ndarray]]:
         found = nct.load_features(path)
         each = int(found.counts.min())
         rows = np.stack([found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))])
-        yield Path(found.info.data or path.name).name, path.parent.name, rows
+        data = Path(found.info.data or path.name).name
+        yield NAMES.get(data, data), path.parent.name, rows
 
 
 def _lines(head: str, cells: list[Cell], names: Iterable[str]) -> str:
