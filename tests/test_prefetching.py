@@ -78,6 +78,10 @@ def test_an_error_is_kept_until_the_weights_are_wanted(slow_hub: SlowHub) -> Non
         with pytest.raises(WeightsError) as error:
             ahead.wait(VIT)
         ahead.wait(VIT)  # it is raised once
+        asked = len(slow_hub.asked)
+        ahead.start(VIT)  # and not tried again
+        ahead.wait(VIT)
+        assert len(slow_hub.asked) == asked
     says(error, REPOSITORY, hint="--checkpoint")
 
 

@@ -58,6 +58,7 @@ class WeightsAhead:
     def __init__(self, offline: bool = False) -> None:
         self._offline = offline
         self._downloads: dict[str, _Download] = {}
+        self._started: set[str] = set()  # each is tried once, also if it failed
         self._last: _Download | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +76,7 @@ class WeightsAhead:
 
         Errors are kept until :meth:`wait`.
         """
-        if why_not_asked(self._offline) or str(request) in self._downloads:
+        if why_not_asked(self._offline) or str(request) in self._started:
             return
         try:
             if is_at_hand(request):
@@ -83,6 +84,7 @@ class WeightsAhead:
         except NCTransferError:  # loading it will say so
             return
         import_timm()  # not in two threads at once
+        self._started.add(str(request))
         self._last = self._downloads[str(request)] = _Download(request, self._last)
 
     def wait(self, request: BackboneRequest, progress: Progress | None = None) -> None:
