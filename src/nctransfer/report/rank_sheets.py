@@ -26,7 +26,7 @@ def rank_sheets(found: Ranking) -> list[Sheet]:
     advice = Sheet("What to take", [], [], {}, found.recommendation)
     sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(found, ran)] if ran else [advice]
     if found.correlations:
-        sheets += _scores_sheets(found, ran)
+        sheets += [_scores_sheet(found, ran), _correlations_sheet(found)]
     absent = [one for one in found.candidates if not one.has_run]
     if absent:
         sheets.append(_absent_sheet(absent))
@@ -147,8 +147,8 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
 
 
-def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet]:
-    """Scores of each candidate, and how they rank the candidates."""
+def _scores_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
+    """Scores of each candidate."""
     names, raced = list(ran[0].scores), len(found.rounds) > 1
     values = [
         [
@@ -160,10 +160,23 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
         for one in ran
         if one.place
     ]
+    heads = ["candidate", *(f">{name}" for name in names), f">{found.shots}-shot"]
     reasons = dict.fromkeys(
         f"No {name} of {one.name}: {one.undefined[name]}." for one in ran for name in names if name in one.undefined
     )
-    correlations = [
+    about = "Higher is better" + "; compare only scores from as many images per class" * raced + "."
+    return Sheet(
+        "Scores that need no held-out images",
+        [*heads, *([">images/class"] if raced else [])],
+        values,
+        {},
+        " ".join([about, *list(reasons)[:MOST_REASONS]]),
+    )
+
+
+def _correlations_sheet(found: Ranking) -> Sheet:
+    """How scores rank the candidates."""
+    rows = [
         [one.name + " (control)" * one.is_control, _or_dash(one.value), _span(one.interval), f"{one.candidates:,}"]
         for one in found.correlations
     ]
@@ -171,34 +184,16 @@ def _scores_sheets(found: Ranking, ran: Sequence[RankedCandidate]) -> list[Sheet
         "1 if a score ranks the candidates as accuracy does; for CDNV, lower counts as better. Controls of the ranking "
         "are left out; the number of parameters and a random order show what a score has to surpass."
     )
-    if raced:
+    if len(found.rounds) > 1:
         about += " Only the candidates that ran over the most images are compared; --no-race runs all over all images."
     absent = dict.fromkeys(f"No correlation of {one.name}: {one.reason}." for one in found.correlations if one.reason)
-    return [
-        Sheet(
-            "Scores that need no held-out images",
-            [
-                "candidate",
-                *(f">{name}" for name in names),
-                f">{found.shots}-shot",
-                *([">images/class"] if raced else []),
-            ],
-            values,
-            {},
-            " ".join([_about_scores(raced), *list(reasons)[:MOST_REASONS]]),
-        ),
-        Sheet(
-            "Rank correlation of scores with accuracy",
-            ["score", ">correlation", ">95% interval", ">candidates"],
-            correlations,
-            {},
-            " ".join([about, *absent]),
-        ),
-    ]
-
-
-def _about_scores(raced: bool) -> str:
-    return "Higher is better" + "; compare only scores from as many images per class" * raced + "."
+    return Sheet(
+        "Rank correlation of scores with accuracy",
+        ["score", ">correlation", ">95% interval", ">candidates"],
+        rows,
+        {},
+        " ".join([about, *absent]),
+    )
 
 
 def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
