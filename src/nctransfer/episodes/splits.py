@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,14 @@ def draw_splits(features: FeatureSet, splits: int, seed: int) -> Iterator[torch.
     import numpy as np
     import torch
 
-    labels = features.labels.numpy()
+    bounds = [0, *features.counts.cumsum(0).tolist()]
     for block in range(-(-splits // BLOCK)):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, STREAM)))
-        keys = generator.random((BLOCK, len(labels)))[: splits - block * BLOCK]
-        yield torch.from_numpy((labels + keys).argsort(axis=1, kind="stable"))
+        keys = generator.random((BLOCK, bounds[-1]))[: splits - block * BLOCK]
+        orders = np.empty(keys.shape, np.int64)
+        for start, end in itertools.pairwise(bounds):
+            orders[:, start:end] = start + keys[:, start:end].argsort(axis=1)
+        yield torch.from_numpy(orders)
 
 
 def labelled(orders: torch.Tensor, counts: torch.Tensor, shots: int) -> torch.Tensor:
