@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nctransfer.episodes.classifier import ClassifierSettings
-from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.inner_products import LookedUpAgainstAll, Pool, Products
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import directions, ridge
 from nctransfer.episodes.splits import draw_splits, labelled
@@ -36,20 +36,24 @@ def test_agrees_with_episodes_of_all_classes(features, name):
     assert abs(found.accuracy - row.accuracy) < 3 * (found.split_half_width + row.ci95)
 
 
-@pytest.mark.parametrize("is_looked_up", [False, True])
+@pytest.mark.parametrize("looked_up", ["nothing", "of labelled images", "all"])
 @pytest.mark.parametrize(
     ("name", "by_centres"),
     [(name, by) for name, one in CLASSIFIERS.own.items() for by in {False, one.by_centres}],
 )
-def test_products_with_all_rows_give_the_same_scores(features, name, by_centres, is_looked_up):
+def test_products_with_all_rows_give_the_same_scores(name, by_centres, looked_up):
     classifier = CLASSIFIERS[name]
+    features = clusters(np.random.default_rng(0), width=80 if looked_up == "all" else 16)
     pool = Pool(features.features, "cpu")
-    if is_looked_up:
+    if looked_up == "of labelled images":
         pool.prepare_splits([12], 10_000)
         assert pool.has_gram
     support = labelled(next(draw_splits(features, 3, 0)), features.counts, 2)
     settings = ClassifierSettings(shots=2)
-    found = classifier.scores(pool.against_all(support, by_centres=by_centres), settings)
+    for _ in range(9 if looked_up == "all" else 1):  # after some of them, the products of all rows are computed
+        products = pool.against_all(support, by_centres=by_centres)
+    assert isinstance(products, LookedUpAgainstAll) is (looked_up == "all" and not by_centres)
+    found = classifier.scores(products, settings)
     rows = features.features.double()
     queries = rows.expand(3, -1, -1)
     exact = Products.of(rows[support.flatten(1)], queries, support.shape[1])
@@ -58,6 +62,12 @@ def test_products_with_all_rows_give_the_same_scores(features, name, by_centres,
     found = found - found.mean(dim=2, keepdim=True)
     assert torch.allclose(found.double(), scores, atol=2e-3 * float(scores.abs().max()))
     assert (found.argmax(2) == scores.argmax(2)).double().mean() > 0.99
+
+
+def test_equal_scores_go_to_the_first_class():
+    same = FeatureSet.from_arrays(np.ones((40, 3), np.float32), np.repeat(list("abcd"), 10))
+    found = all_ways_accuracy(same, AllWaysTask(shots=3, classifiers="ncc", splits=32)).estimates[3, "ncc"]
+    assert found.accuracy == 0.25
 
 
 def test_ridge_by_features_is_ridge_by_inner_products():

@@ -239,9 +239,80 @@ class AgainstAll(Products):
             ``(E, n, w)``, in the precision of the features.
         """
         episodes, width, ways = directions.shape
-        products = self._rows @ directions.permute(1, 0, 2).reshape(width, -1)  # one large product is much the fastest
-        offsets = self.centred[1] @ directions  # (E, 1, w)
-        return products.view(-1, episodes, ways).sub_(offsets[:, 0]).transpose(0, 1)
+        products = directions.mT.reshape(-1, width) @ self._rows.T  # one large product is much the fastest
+        offsets = (self.centred[1] @ directions).mT  # (E, w, 1)
+        return products.view(episodes, ways, -1).sub_(offsets).mT
+
+
+class LookedUpAgainstAll(Products):
+    """Inner products of E episodes whose queries are all rows of the pool, from those of all rows with each other.
+
+    Args:
+        gram: The inner products of all rows with each other, ``(n, n)``.
+        labelled: The rows of the labelled examples, ``(E, N)``.
+        ways: The number of classes.
+        squares: The squared lengths of the queries, ``(E, n)``.
+        with_point: See :class:`Products`.
+        factor: See :class:`Products`.
+    """
+
+    def __init__(
+        self,
+        gram: torch.Tensor,
+        labelled: torch.Tensor,
+        ways: int,
+        squares: torch.Tensor,
+        with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        factor: float,
+    ) -> None:
+        self._gram, self._labelled = gram, labelled
+        self.ways, self.squares, self.with_point, self.factor = ways, squares, with_point, factor
+
+    @property
+    def shots(self) -> int:
+        """Labelled examples per class, s."""
+        return self._labelled.shape[1] // self.ways
+
+    @functools.cached_property
+    def support(self) -> torch.Tensor:  # type: ignore[override]
+        """The inner products of the labelled examples with each other, ``(E, N, N)``."""
+        return looked_up(self._gram, self._labelled, self._labelled)
+
+    @functools.cached_property
+    def cross(self) -> torch.Tensor:  # type: ignore[override]
+        """The inner products of the queries with the labelled examples, ``(E, n, N)``."""
+        rows = self._gram.index_select(0, self._labelled.flatten())
+        return rows.view(*self._labelled.shape, -1).mT
+
+    def weighted(self, weights: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Products.weighted`."""
+        import torch
+
+        weights = weights - weights.mean(dim=1, keepdim=True)  # as if the mean were subtracted from the examples
+        largest = weights.abs().amax(dim=(1, 2), keepdim=True)
+        largest = largest.where(largest > 0, 1)
+        scaled = (weights / largest).to(self._gram.dtype).mT.contiguous()  # (E, w, N)
+        products = scaled.new_empty(*scaled.shape[:2], len(self._gram))
+        for one, labelled, out in zip(scaled, self._labelled, products, strict=True):  # these rows stay in the cache
+            torch.mm(one, self._gram.index_select(0, labelled), out=out)
+        products -= scaled @ self.support.mean(dim=2)[:, :, None]  # and from the queries
+        return products.mul_(largest.to(products.dtype)).mT
+
+
+def looked_up(gram: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Places of a matrix of at most ``GRAM_BYTES``.
+
+    Args:
+        gram: The matrix.
+        rows: Row numbers of E episodes, ``(E, N)``.
+        columns: Column numbers, ``(E, M)``.
+
+    Returns:
+        ``(E, N, M)``.
+    """
+    rows, columns = rows.int(), columns.int()  # all places are below 2³¹
+    places = rows[:, :, None] * len(gram) + columns[:, None]  # row by row, so that a row stays in the cache
+    return gram.view(-1).index_select(0, places.view(-1)).view(places.shape)  # several times faster than two indices
 
 
 def prepared(
@@ -311,6 +382,7 @@ class Pool:
         self._with_mean = self._rows @ mean
         self._mean_square = mean.double().square().sum()
         self._gram: torch.Tensor | None = None
+        self._work = 0.0
 
     @property
     def has_gram(self) -> bool:
@@ -377,45 +449,60 @@ class Pool:
             factor=self._factor,
         )
 
-    def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll:
+    def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll | LookedUpAgainstAll:
         """The inner products of labelled examples with every row of the pool, as far as a classifier needs them.
 
         Args:
             support: The rows of the labelled examples of E episodes, ``(E, w, s)``.
             by_centres: Whether their class centres take their place, as if there were one shot.
         """
-        rows, shots = support.flatten(1).to(self.device), support.shape[2]
+        rows, ways, shots = support.flatten(1).to(self.device), support.shape[1], support.shape[2]
+        every = (len(rows), -1)
+        if not (by_centres and shots > 1) and self._is_looked_up(rows.shape, ways):
+            assert self._gram is not None
+            point = (self._with_mean[rows], self._with_mean.expand(every), self._mean_square)
+            return LookedUpAgainstAll(self._gram, rows, ways, self._squares.expand(every), point, self._factor)
         x = self._rows.index_select(0, rows.flatten()).view(*rows.shape, -1)
         with_mean = self._with_mean[rows]
         if by_centres and shots > 1:
             x = x.view(len(x), -1, shots, x.shape[2]).mean(dim=2)
             with_mean = with_mean.view(len(x), -1, shots).mean(dim=2)
-        every = (len(x), -1)
-        looked_up = None
+        known = None
         if self._gram is not None and x.shape[1] == rows.shape[1]:
-            looked_up, _ = self._looked_up_by_episode(self._gram, rows, rows[:, :0])
+            known, _ = self._looked_up_by_episode(self._gram, rows, rows[:, :0])
         return AgainstAll(
             x=x,
             rows=self._rows,
-            ways=support.shape[1],
+            ways=ways,
             squares=self._squares.expand(every),
             with_point=(with_mean, self._with_mean.expand(every), self._mean_square),
             factor=self._factor,
-            looked_up=looked_up,
+            looked_up=known,
         )
+
+    def _is_looked_up(self, shape: Sequence[int], ways: int) -> bool:
+        """Whether products of all rows with labelled examples are looked up.
+
+        All of them are computed once so many have been computed one by one that it would have paid.
+
+        Args:
+            shape: The number of episodes, and of labelled examples of each.
+            ways: The number of classes.
+        """
+        (count, width), (episodes, size) = self._rows.shape, shape
+        if size > width or (4 * ways + 43) * size > 2 * ways * width:  # measured on two cores
+            return False
+        if self._gram is None and count * count * self._rows.itemsize <= GRAM_BYTES:
+            self._work += episodes * (count * ways + size * size)  # in units of one inner product
+            if self._work >= 0.25 * count * count:
+                self._gram = _gram(self._rows)
+        return self._gram is not None
 
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None
         if self.device.type == "cpu" and support.shape[1] >= LARGE_SUPPORT:
             return self._looked_up_by_episode(self._gram, support, queries)
-        flat, width = self._gram.view(-1), len(self._gram)
-        support, queries = support.int(), queries.int()  # places in a matrix of GRAM_BYTES are below 2³¹
-
-        def at(columns: torch.Tensor) -> torch.Tensor:
-            places = support[:, :, None] * width + columns[:, None]  # row by row, so that a row stays in the cache
-            return flat.index_select(0, places.view(-1)).view(places.shape)  # several times faster than two indices
-
-        return at(support), at(queries).mT
+        return looked_up(self._gram, support, support), looked_up(self._gram, support, queries).mT
 
     def _looked_up_by_episode(
         self, gram: torch.Tensor, support: torch.Tensor, queries: torch.Tensor

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
-from nctransfer.episodes.inner_products import Pool, prepared
+from nctransfer.episodes.inner_products import AgainstAll, Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.episodes.splits import BLOCK, draw_splits, labelled
 from nctransfer.errors import SettingError
@@ -235,14 +235,32 @@ class _Splits:
         for some in torch.split(support, step):
             products = self.pool.against_all(some, by_centres=classifier.by_centres)
             scores = None
-            if classifier.directions is not None and products.prefers_directions:
+            if classifier.directions is not None and isinstance(products, AgainstAll) and products.prefers_directions:
                 directions = classifier.directions(products.centred[0], products.ways, **classifier.options(settings))
                 if directions is not None:
                     scores = products.along(directions.to(products.x.dtype))
             if scores is None:
                 scores = classifier.scores(products, settings)
-            parts.append(scores.max(dim=2).indices.cpu() == self.features.labels)
+            parts.append(_is_right(scores, self.features.labels.to(scores.device)).cpu())
         return torch.cat(parts)
+
+
+def _is_right(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether the class of each query is the first with the highest score, ``(E, Q)`` bool.
+
+    Args:
+        scores: The score of each query and class, ``(E, Q, w)``; they are overwritten.
+        labels: The class of each query, ``(Q,)``.
+    """
+    import torch
+
+    place = labels[:, None].expand(len(scores), -1, 1)
+    own = scores.gather(2, place)
+    others = scores.scatter_(2, place, -torch.inf).amax(dim=2)  # far faster than the place of the highest
+    right = own[:, :, 0] > others
+    if not bool((right | (own[:, :, 0] < others)).all()):  # equal scores, or none that can be compared
+        right = scores.scatter_(2, place, own).max(dim=2).indices == labels
+    return right
 
 
 def _is_enough(one: Estimate) -> bool:
