@@ -100,7 +100,9 @@ def test_json_has_what_the_interface_promises(ranked):
         assert one["labels_needed"]["0.99"].keys() >= {"value", "interval", "extrapolated"}
     assert data["rounds"] == [{"images_per_class": 30, "candidates": ["a", "b", "c"], "dropped": ["c"]}]
     assert data["images_run"] == data["images_without_racing"] == 450
-    assert len(ranked.to_frame()) == 3
+    frame = ranked.to_frame()
+    assert len(frame) == 3
+    assert {str(frame[name].dtype) for name in ("splits", "width", "img_size", "labels_for_0.99_high")} == {"Int64"}
     assert "<table" in ranked._repr_html_()
 
 

@@ -21,6 +21,8 @@ __all__ = ["Placed", "RankedCandidate", "Ranking", "RoundSummary", "Status"]
 
 Status = Literal["possible best", "not best", "failed", "not run", "control"]
 Span = tuple[float, float]
+WHOLE = ("images_per_class", "splits", "parameters", "width", "img_size")
+"""Columns of whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,4 +248,6 @@ class Ranking(ShownInNotebooks):
         """One row per candidate."""
         import pandas as pd
 
-        return pd.DataFrame([one.to_row() for one in self.candidates])
+        frame = pd.DataFrame([one.to_row() for one in self.candidates])
+        whole = [name for name in frame if name in WHOLE or str(name).startswith("labels_for_")]
+        return frame.astype(dict.fromkeys(whole, "Int64"))  # which can be missing
