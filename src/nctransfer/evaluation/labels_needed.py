@@ -9,7 +9,7 @@ fitted to the measured part (:mod:`~nctransfer.evaluation.curve_families`), and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,31 @@ class LabelsNeeded:
     extrapolated: bool
     reason: str | None = None
 
+    @property
+    def between(self) -> str:
+        """The interval in words. Extrapolated ends are rounded outwards to two digits.
+
+        >>> LabelsNeeded(target=0.9, classifier="ncc", value=5, interval=(4, 1200), extrapolated=False).between
+        '4 to 1,200'
+        >>> LabelsNeeded(target=0.9, classifier="ncc", value=None, interval=(43, 1234), extrapolated=True).between
+        '43 to 1,300'
+        """
+        low, high = self.interval
+        if self.extrapolated:
+            low, high = _rounded(low, math.floor), None if high is None else _rounded(high, math.ceil)
+        if high is None:
+            return f"more than {low:,}" if self.extrapolated else f"{low:,} or more"
+        return f"{low:,} to {high:,}" if low < high else f"{low:,}"
+
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
         return {**asdict(self), "interval": list(self.interval)}
+
+
+def _rounded(number: int, towards: Callable[[float], int]) -> int:
+    """A number with two digits, rounded up or down."""
+    unit: int = 10 ** max(0, len(str(number)) - 2)
+    return towards(number / unit) * unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

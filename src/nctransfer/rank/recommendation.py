@@ -97,13 +97,10 @@ def _about_labels(best: RankedCandidate) -> list[str]:
 
 def _labels(one: LabelsNeeded) -> str:
     target = f"{one.target * 100:g}%"
-    low, high = one.interval
-    if one.value is not None:
-        span = f" (between {low} and {high})" if high is not None else f" (at least {low})"
-        images = counted(one.value, "labelled image")
-        return f"For {target} it needs about {images} per class{span if low != high else ''}."
-    span = f"{low} to {high}" if high is not None else f"{low} or more"
-    return f"{target} is {one.reason}; by extrapolation it takes {span} labelled images per class."
+    if one.value is None:
+        return f"{target} is {one.reason}; by extrapolation it takes {one.between} labelled images per class."
+    span = f" ({one.between})" if one.interval[0] != one.interval[1] else ""
+    return f"For {target} it needs about {counted(one.value, 'labelled image')} per class{span}."
 
 
 def _listed(names: Sequence[str]) -> str:

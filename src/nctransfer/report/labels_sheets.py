@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted, join_names
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.evaluation.labels_needed import LabelsNeeded
 
-__all__ = ["labels_sheets", "needed_cell", "range_cell", "short_percent"]
+__all__ = ["labels_sheets", "needed_cell", "short_percent"]
 
 
 def labels_sheets(found: LabelCounts) -> list[Sheet]:
@@ -29,7 +28,7 @@ def _targets_sheet(found: LabelCounts) -> Sheet:
             one.classifier,
             short_percent(one.target),
             needed_cell(one),
-            range_cell(one),
+            one.between,
             "extrapolated" if one.extrapolated else "measured",
         ]
         for one in found.targets
@@ -47,15 +46,15 @@ def _in_words(targets: Sequence[LabelsNeeded]) -> list[str]:
     """Sentences about the targets: one for each that is reached, and one for each classifier that misses some."""
     said = [
         f"{one.classifier} reaches {short_percent(one.target)} with {counted(one.value, 'labelled image')} per class "
-        f"({range_cell(one)} with other images of these classes)."
+        f"({one.between} with other images of these classes)."
         for one in targets
         if one.value is not None
     ]
     for name in dict.fromkeys(one.classifier for one in targets):
         missed = [one for one in targets if one.classifier == name and one.value is None]
         if missed:
-            ranges = [f"{range_cell(one)} for {short_percent(one.target)}" for one in missed]
-            ranges[0] = f"{range_cell(missed[0])} labelled images per class for {short_percent(missed[0].target)}"
+            ranges = [f"{one.between} for {short_percent(one.target)}" for one in missed]
+            ranges[0] = f"{missed[0].between} labelled images per class for {short_percent(missed[0].target)}"
             said.append(
                 f"{name} at {join_names([short_percent(one.target) for one in missed])}: {missed[0].reason}. "
                 f"By extrapolation, it takes {join_names(ranges)}."
@@ -71,25 +70,6 @@ def _in_words(targets: Sequence[LabelsNeeded]) -> list[str]:
 def needed_cell(one: LabelsNeeded) -> str:
     """The number; a dash if the target lies beyond the images at hand."""
     return "–" if one.value is None else f"{one.value:,}"
-
-
-def range_cell(one: LabelsNeeded) -> str:
-    """The interval in words. Extrapolated ends are rounded outwards to two digits.
-
-    Args:
-        one: The labels that a target needs.
-    """
-    low, high = one.interval
-    if one.extrapolated:
-        low, high = _rounded(low, math.floor), None if high is None else _rounded(high, math.ceil)
-    if high is None:
-        return f"more than {low:,}" if one.extrapolated else f"{low:,} or more"
-    return f"{low:,} to {high:,}" if low < high else f"{low:,}"
-
-
-def _rounded(number: int, towards: Callable[[float], int]) -> int:
-    unit: int = 10 ** max(0, len(str(number)) - 2)
-    return towards(number / unit) * unit
 
 
 def short_percent(share: float) -> str:

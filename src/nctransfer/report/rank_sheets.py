@@ -210,10 +210,7 @@ def _share(value: float) -> str:
 def _labels(one: LabelsNeeded | None) -> str:
     if one is None:
         return "–"
-    low, high = one.interval
-    if one.value is not None:
-        return f"{one.value} [{low}, {high if high is not None else '…'}]"
-    return f"~{low} to {high}" if high is not None else f"~{low} or more"
+    return f"~ {one.between}" if one.value is None else f"{one.value:,} ({one.between})"
 
 
 def _speed(one: RankedCandidate) -> str:
