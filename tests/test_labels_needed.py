@@ -56,6 +56,24 @@ def needed(target: float, accuracies: Sequence[float], shots: Sequence[int] = (1
     return labels_needed(curve_of(shots, accuracies, **errors), "ridge", target)
 
 
+# Beyond the last point
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(SHARES, min_size=4, max_size=4), SHARES, st.floats(0.001, 0.05))
+def test_ends_are_in_order_and_what_is_not_reached_needs_more(values: list[float], target: float, level: float) -> None:
+    found = needed(target, values, level=level)
+    low, high = found.interval
+    assert 1 <= low <= (found.value or low)
+    assert high is None or high >= max(low, found.value or 9)
+
+
+def test_a_family_that_is_above_the_last_point_does_not_reach_the_target_there() -> None:
+    found = needed(0.5, [0.5, 0.5, 0.5, 0.25], level=0.03)
+    assert found.value is None
+    assert found.interval == (8, 9)
+
+
 # A rising curve
 
 

@@ -133,6 +133,8 @@ def labels_needed(curve: AllWaysResult, classifier: str, target: float) -> Label
     if high is None and (beyond := extrapolate(curve, classifier)) is not None:
         level = LEVEL if value is not None else EXTRAPOLATED_LEVEL
         high = beyond.reaching(target, (1 + level) / 2)
+        if value is None and high is not None:
+            high = max(high, shots[-1] + 1)  # a family may reach at the last point what the measured curve does not
         low = low or beyond.reaching(target, (1 - level) / 2) or beyond.shots[-1]
     best = isotonic([one.accuracy for one in estimates], weights)[-1]
     return LabelsNeeded(
