@@ -57,9 +57,12 @@ def test_weights_are_fetched_while_something_else_runs(slow_hub: SlowHub) -> Non
         ahead.start(VIT)
         ahead.start(VIT)  # once is enough
         assert not is_at_hand(VIT)
+        assert ahead.is_busy_with(VIT)
+        assert not ahead.is_busy_with(BackboneRequest("test_resnet"))
         slow_hub.may_send.set()
         shown: list[tuple[str, int, int]] = []
         ahead.wait(VIT, lambda *step: shown.append(step))
+        assert not ahead.is_busy_with(VIT)
     assert cached(REPOSITORY, FILES)
     assert is_at_hand(VIT)
     assert all(done <= total for _, done, total in shown)

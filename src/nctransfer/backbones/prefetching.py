@@ -87,6 +87,11 @@ class WeightsAhead:
         self._started.add(str(request))
         self._last = self._downloads[str(request)] = _Download(request, self._last)
 
+    def is_busy_with(self, request: BackboneRequest) -> bool:
+        """Whether the weights of a backbone are being downloaded."""
+        download = self._downloads.get(str(request))
+        return download is not None and download.thread.is_alive()
+
     def wait(self, request: BackboneRequest, progress: Progress | None = None) -> None:
         """Wait for the weights of a backbone if they are being downloaded.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 from collections import Counter
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageSource
 
 __all__ = ["control_features", "rank_backbones", "rank_images"]
+
+log = logging.getLogger(__name__)
 
 
 def rank_backbones(
@@ -253,6 +256,8 @@ def _get_ready(
     ahead: WeightsAhead, ordered: Sequence[Candidate], progress: Progress | None, candidate: Candidate
 ) -> None:
     """Wait for the weights of a candidate, and fetch those of the next one meanwhile."""
+    if ahead.is_busy_with(candidate.request):
+        log.info("waiting for the weights of %s", candidate.name)
     ahead.wait(candidate.request, progress)
     place = [one.name for one in ordered].index(candidate.name)
     for following in ordered[place + 1 : place + 2]:
