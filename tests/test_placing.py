@@ -11,8 +11,11 @@ import torch
 
 from nctransfer.backbones.facts import BackboneFacts
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
+from nctransfer.evaluation.image_influence import common_splits
+from nctransfer.evaluation.multiple_comparisons import compare_with_best
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.debiased_measures import debiased_measures
+from nctransfer.rank.clear_losers import behind_best, clear_losers
 from nctransfer.rank.placing import ranking_of
 from nctransfer.rank.race import race
 from nctransfer.rank.running import Wishes
@@ -88,3 +91,23 @@ def test_scores_of_unequal_numbers_of_images_are_told_apart():
     assert [row[-1] for row in sheet.rows] == ["24", "24", "8"]
     whole = rank_sheets(replace(found, rounds=found.rounds[:1]))
     assert not any("images/class" in str(one.heads) for one in whole)
+
+
+def test_the_best_may_be_behind_every_other_candidate_that_is_marked():
+    several = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        rows = np.repeat(2.2 * np.eye(5, 12), 8, axis=0)
+        rows = rows + 0.35 * rng.normal(size=rows.shape)
+        labels, task = np.repeat(list("abcde"), 8), AllWaysTask(shots=1)
+        sets = [rows + noise * rng.normal(size=rows.shape) for noise in (0.3, 0.5, 0.9, 1.3)]
+        found = [all_ways_accuracy(FeatureSet.from_arrays(one, labels), task).estimates[1, "ridge"] for one in sets]
+        kept = [not lost for lost in clear_losers(found, 0.975)]
+        compared = behind_best(found, 0.975, kept)
+        alone = [one.is_possible for one in compare_with_best(*common_splits(found), 0.975)]
+        several += sum(kept) > 1 == sum(alone)
+        for one in compared:
+            assert one.low <= min(one.value, 0) <= 0 <= one.high
+        if sum(kept) > 1:
+            assert all(one.low < 0 for one, is_kept in zip(compared, kept, strict=True) if is_kept)
+    assert several  # where one comparison alone would have left nobody but the best

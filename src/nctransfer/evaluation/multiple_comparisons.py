@@ -97,7 +97,14 @@ def compare_with_first(estimates: Sequence[float], spread: Spread, level: float 
     )
 
 
-def compare_with_best(estimates: Sequence[float], spread: Spread, level: float = 0.95) -> tuple[WithBest, ...]:
+def compare_with_best(
+    estimates: Sequence[float],
+    spread: Spread,
+    level: float = 0.95,
+    *,
+    second: torch.Tensor | None = None,
+    kept: Sequence[bool] | None = None,
+) -> tuple[WithBest, ...]:
     """Multiple comparisons with the best (Hsu 1984): which estimates may be of the best, and by how much they miss it.
 
     Estimate i is a possible best if ``θ̂_i + q_i se_ij ≥ θ̂_j`` for all j, with ``q_i`` the one-sided 95% point of the
@@ -109,6 +116,8 @@ def compare_with_best(estimates: Sequence[float], spread: Spread, level: float =
         estimates: K estimates, K ≥ 2.
         spread: How they vary together.
         level: In place of 95%, between 0 and 1.
+        second: The factors of a second test, ``(K, K)``: that of i against j is used where it is larger than ``q_i``.
+        kept: The possible bests, if another rule has chosen them.
 
     Raises:
         SettingError: The level is not between 0 and 1.
@@ -135,15 +144,16 @@ def compare_with_best(estimates: Sequence[float], spread: Spread, level: float =
     )
     itself = torch.eye(count, dtype=torch.bool)
     gaps = values[:, None] - values  # (K, K): i minus j
-    reach = factors[:, None] * spread.errors_of_differences()  # (K, K): q_i se_ij
+    either = factors[:, None] if second is None else factors[:, None].maximum(second)
+    reach = either * spread.errors_of_differences()  # (K, K): q_i se_ij
     upper = (gaps + reach).masked_fill(itself, math.inf).amin(dim=1)
-    is_possible = upper >= 0
+    is_possible = upper >= 0 if kept is None else torch.tensor(kept, dtype=torch.bool)
     lower = (gaps - reach.T).masked_fill(itself | ~is_possible, math.inf).amin(dim=1)
     lower = lower.where(lower.isfinite(), 0).clamp(max=0)  # the only possible best is not below any other
     to_best = gaps.masked_fill(itself, math.inf).amin(dim=1)
     is_alone = int(is_possible.sum()) == 1
     return tuple(
-        WithBest(value, low, max(high, 0.0), possible, _verdict(possible, is_alone))
+        WithBest(value, low, max(high, 0.0) if possible else 0.0, possible, _verdict(possible, is_alone))
         for value, low, high, possible in zip(
             to_best.tolist(), lower.tolist(), upper.tolist(), is_possible.tolist(), strict=True
         )

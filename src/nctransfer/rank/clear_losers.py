@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import torch
 
     from nctransfer.evaluation.image_influence import Estimate
+    from nctransfer.evaluation.multiple_comparisons import WithBest
     from nctransfer.evaluation.spread import Spread
 
-__all__ = ["clear_losers", "deciding_images"]
+__all__ = ["behind_best", "clear_losers", "deciding_images"]
 
 
 def clear_losers(estimates: Sequence[Estimate], level: float) -> tuple[bool, ...]:
@@ -76,13 +77,36 @@ def deciding_images(influences: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def _is_worse_than_another(values: Sequence[float], spread: Spread, images: int, level: float) -> list[bool]:
+def behind_best(estimates: Sequence[Estimate], level: float, kept: Sequence[bool]) -> tuple[WithBest, ...]:
+    """How far each candidate is behind the best, by intervals that agree with :func:`clear_losers`.
+
+    Both tests have their say: the larger of their factors counts.
+
+    Args:
+        estimates: K ≥ 2 estimates on the same images, with one number of shots, and from the same seed.
+        level: The level of the intervals.
+        kept: Which candidates may be the best.
+    """
+    values, spread = common_splits(estimates)
+    second = _factors(spread, len(estimates[0].of_images), level)
+    return compare_with_best(values, spread, level, second=second, kept=kept)
+
+
+def _factors(spread: Spread, images: int, level: float) -> torch.Tensor:
+    """By how many standard errors each candidate must be behind each other one in the second test, ``(K, K)``."""
     import torch
     from scipy.special import stdtrit
 
+    influences = spread.vectors[:images]
+    degrees = (deciding_images(influences) - 1).clamp(min=1, max=spread.degrees)
+    return torch.from_numpy(stdtrit(degrees.numpy(), 1 - (1 - level) / (influences.shape[1] - 1)))
+
+
+def _is_worse_than_another(values: Sequence[float], spread: Spread, images: int, level: float) -> list[bool]:
+    import torch
+
     means = torch.tensor(values, dtype=torch.float64)
-    degrees = (deciding_images(spread.vectors[:images]) - 1).clamp(min=1, max=spread.degrees)
-    quantiles = torch.from_numpy(stdtrit(degrees.numpy(), 1 - (1 - level) / (len(means) - 1)))
     behind = means - means[:, None]  # (K, K): how far i is behind j
-    worse: list[bool] = (behind > quantiles * spread.errors_of_differences()).any(dim=1).tolist()
+    reach = _factors(spread, images, level) * spread.errors_of_differences()
+    worse: list[bool] = (behind > reach).any(dim=1).tolist()
     return worse

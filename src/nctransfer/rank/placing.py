@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, join_names
-from nctransfer.evaluation.image_influence import common_splits
 from nctransfer.evaluation.labels_needed import LabelsNeeded, labels_needed
 from nctransfer.evaluation.learning_curve import learning_curve
-from nctransfer.evaluation.multiple_comparisons import compare_with_best
 from nctransfer.neural_collapse.debiased_measures import debiased_measures
+from nctransfer.rank.clear_losers import behind_best
 from nctransfer.rank.pareto import pareto_front
 from nctransfer.rank.rank_correlation import rank_correlations
 from nctransfer.rank.ranking import Placed, RankedCandidate, Ranking, RoundSummary
@@ -113,7 +112,8 @@ def _places_in(one: Round, key: tuple[int, str], possible: Sequence[str]) -> dic
     """Where each candidate stands in a round."""
     names = list(one.results)
     estimates = [one.results[name].estimates[key] for name in names]
-    compared = compare_with_best(*common_splits(estimates), one.level) if len(names) > 1 else [None] * len(names)
+    kept = [name in one.possible[key] for name in names]
+    compared = behind_best(estimates, one.level, kept) if len(names) > 1 else [None] * len(names)
     return {
         name: Placed(
             accuracy=estimate.accuracy,

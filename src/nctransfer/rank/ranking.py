@@ -33,7 +33,7 @@ class Placed:
         accuracy: The accuracy on all classes, from 0 to 1.
         interval: Its 95% interval, over other images of these classes.
         difference: The accuracy minus that of the best of the others on the same images; 0 or more for the best.
-        difference_interval: Its interval, at the level of the race; it holds 0 for possible bests.
+        difference_interval: Its interval, at the level of the race; the upper end is 0 if it is no possible best.
         is_possible_best: Whether it may be the best of all.
         images: Images per class, at most, that this is from.
         splits: The random splits that were drawn.
