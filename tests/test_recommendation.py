@@ -115,3 +115,14 @@ def test_time_that_ran_out_is_said_whatever_the_advice():
     absent = RankedCandidate(name="c", status="not run", reason="there was no time for it")
     assert "before time ran out" in recommend([row("pixels", 0.9, control=True), absent], is_complete=False)
     assert "Time ran out" in recommend([row("pixels", 0.9, control=True), row("a", 0.9)], is_complete=False)
+
+
+def test_another_candidate_that_is_better_with_fewer_labels_is_named():
+    a, b, c = row("a", 0.9), row("b", 0.8, possible=False), row("pixels", 0.5, possible=False, control=True)
+    few = {name: replace(a.places[5], is_possible_best=name != "a") for name in ("a", "b")}
+    rows = [replace(one, places={1: few[one.name], 5: one.places[5]}) for one in (a, b)]
+    said = recommend([*rows, c])
+    assert said.startswith("Take a. It is better than")
+    assert said.endswith("With 1 labelled image per class, take b instead.")
+    both = [rows[1], replace(rows[0], places={1: few["b"], 5: a.places[5]})]
+    assert "instead" not in recommend(both[::-1])

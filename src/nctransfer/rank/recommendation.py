@@ -34,7 +34,12 @@ def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -
     if unbeaten:
         sentences = [_none_of_them(best, unbeaten)]
     else:
-        sentences = [_take(best, others, candidates), *_faster(best, others), *_about_labels(best)]
+        sentences = [
+            _take(best, others, candidates),
+            *_with_fewer_labels(best, ran),
+            *_faster(best, others),
+            *_about_labels(best),
+        ]
     if not is_complete:
         sentences.append(
             "Time ran out before every candidate that may be the best had been through all images; more time may "
@@ -75,6 +80,19 @@ def _take(best: RankedCandidate, others: Sequence[RankedCandidate], candidates: 
         return words
     which = "every other candidate" if all_ran else "every other candidate that was measured,"
     return f"{words} It is better than {which} on other images of these classes."
+
+
+def _with_fewer_labels(best: RankedCandidate, ran: Sequence[RankedCandidate]) -> list[str]:
+    """What to take with a smaller number of labelled images, where the best with most of them cannot be the best."""
+    said = []
+    for shots, place in sorted(best.places.items()):
+        there = [one for one in ran if shots in one.places and one.places[shots].is_possible_best]
+        if place.is_possible_best or not there:
+            continue
+        leader = max(there, key=lambda one: one.places[shots].difference or 0.0)
+        if leader.status != "control":
+            said.append(f"With {counted(shots, 'labelled image')} per class, take {leader.name} instead.")
+    return said
 
 
 def _faster(best: RankedCandidate, others: Sequence[RankedCandidate]) -> list[str]:
