@@ -209,6 +209,8 @@ def test_wrong_tasks_are_refused(features):
             AllWaysTask(**wrong)
     with pytest.raises(EpisodeError, match="20"):
         all_ways_accuracy(features, AllWaysTask(shots=20))
+    with pytest.raises(EpisodeError, match="20"):
+        all_ways_accuracy(features, AllWaysTask(shots=10**30))
     small = FeatureSet.from_arrays(np.eye(5), ["a", "a", "b", "b", "c"])
     with pytest.raises(EpisodeError) as error:
         all_ways_accuracy(small, AllWaysTask(shots=1))

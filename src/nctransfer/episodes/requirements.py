@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "check_disjoint", "large_enough", "same_classes"]
 
+MOST = 2**60  # samples per class: tensors cannot hold larger numbers
+
 log = logging.getLogger(__name__)
 
 
@@ -65,10 +67,10 @@ def same_classes(features: FeatureSet, query_set: FeatureSet) -> tuple[FeatureSe
 
 def large_enough(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None = None) -> torch.Tensor:
     """Which classes have enough samples for the episodes, ``(C,)`` bool."""
-    queries = spec.queries or 1
+    shots, queries = (min(number, MOST) for number in (spec.shots, spec.queries or 1))
     if query_set is None:
-        return features.counts >= spec.shots + queries
-    return (features.counts >= spec.shots) & (query_set.counts >= queries)
+        return features.counts >= shots + queries
+    return (features.counts >= shots) & (query_set.counts >= queries)
 
 
 def check(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None = None) -> None:
