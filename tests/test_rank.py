@@ -329,6 +329,10 @@ def test_files_of_features_are_ranked(tmp_path, three):
     assert found["correlations"]
 
 
+def test_a_folder_of_images_is_no_feature_set(pets):
+    refusal("rank", pets).expect("FeaturesError", pets, hint=("--data", pets))
+
+
 def test_list_runs_nothing(ran):
     shown = done("rank", "--list", *NAMED, "--format", "csv").stdout
     assert shows(shown, "test_vit --random-init", *CONTROLS)

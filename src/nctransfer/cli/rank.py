@@ -27,7 +27,7 @@ from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
 from nctransfer.cli.terminal import Terminal
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS
-from nctransfer.errors import SettingError
+from nctransfer.errors import FeaturesError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -381,6 +381,17 @@ def _rank_images(
     )
 
 
+def _read(given: ChosenFeatures, name: str) -> FeatureSet:
+    """Stored features by their name."""
+    try:
+        return given.read(name)
+    except FeaturesError as error:
+        if not Path(name).expanduser().is_dir():
+            raise
+        how = f"to rank backbones on the images of a folder, give --data {name}"
+        raise FeaturesError(error.message, how) from error
+
+
 def _rank_sets(
     names: Sequence[str],
     given: ChosenFeatures,
@@ -402,7 +413,7 @@ def _rank_sets(
     ):
         if value:
             raise SettingError(f"{option} has no effect on features that are there already", f"leave out {option}")
-    sets = [given.read(name) for name in names]
+    sets = [_read(given, name) for name in names]
     found = [given.find(name) for name in names]
     runtime = given.wanted.images.runtime(given.output.device)
     named = plain_names(sets)
