@@ -20,8 +20,12 @@ from nctransfer.rank.placing import ranking_of
 from nctransfer.rank.race import race
 from nctransfer.rank.running import Wishes
 from nctransfer.report.rank_sheets import rank_sheets
+from nctransfer.store.measured_speed import Speed, SpeedConditions
 
 CLASSES, EACH = 3, 24
+CONDITIONS = SpeedConditions(
+    device="cpu", processor="EPYC", dtype="float32", batch_size=32, threads=2, workers=2, engine="torch", version="0"
+)
 TASK = AllWaysTask(shots=2)
 
 
@@ -32,6 +36,7 @@ class Fixed:
     name: str
     given: FeatureSet
     is_control: bool = False
+    how_fast: float | None = None
 
     def features(self, images: int | None) -> FeatureSet:
         rows = torch.arange(CLASSES * EACH)
@@ -40,8 +45,10 @@ class Fixed:
     def facts(self) -> BackboneFacts:
         return BackboneFacts()
 
-    def speed(self) -> None:
-        return None
+    def speed(self) -> Speed | None:
+        if self.how_fast is None:
+            return None
+        return Speed(images=100, seconds=100 / self.how_fast, has_first_batch=False, conditions=CONDITIONS)
 
 
 def candidate(name: str, noise: float) -> Fixed:
@@ -111,3 +118,19 @@ def test_the_best_may_be_behind_every_other_candidate_that_is_marked():
         if sum(kept) > 1:
             assert all(one.low < 0 for one, is_kept in zip(compared, kept, strict=True) if is_kept)
     assert several  # where one comparison alone would have left nobody but the best
+
+
+def test_easy_images_do_not_bring_who_dropped_out_to_the_front():
+    rng, first = np.random.default_rng(0), np.tile(np.arange(EACH) < 8, CLASSES)
+    means, labels = np.repeat(4 * np.eye(CLASSES, 6), EACH, axis=0), np.repeat(list("abc"), EACH)
+    good = np.where(first[:, None], means, 0) + rng.normal(size=means.shape)  # only its first images can be told apart
+    bad = means * (rng.random(len(means)) < 0.65)[:, None] + rng.normal(size=means.shape)
+    ones = [
+        Fixed(name=name, given=FeatureSet.from_arrays(rows.astype(np.float32), labels), how_fast=speed)
+        for name, rows, speed in [("good", good, 20), ("bad", bad, 10)]
+    ]
+    best, dropped = ranking(ones).candidates
+    assert (best.name, best.place.images, dropped.place.images) == ("good", EACH, 8)
+    assert dropped.place.accuracy > best.place.accuracy
+    assert best.pareto
+    assert not dropped.pareto

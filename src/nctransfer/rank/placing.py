@@ -196,8 +196,10 @@ class _Details:
 def _with_marks(rows: Sequence[RankedCandidate]) -> list[RankedCandidate]:
     """The rows with marks that depend on the others: the Pareto front, and equal features."""
     compared = [row for row in rows if row.has_run and row.status != "control"]
+    places = [row.place for row in compared if row.place]
+    raced = len({place.images for place in places}) > 1  # accuracies on other images do not compare
     front = pareto_front(
-        [row.place.accuracy for row in compared if row.place],
+        [min(0.0, place.difference or 0.0) if raced else place.accuracy for place in places],
         [row.speed.images_per_second if row.speed else None for row in compared],
     )
     on_front = {row.name for row, is_on in zip(compared, front, strict=True) if is_on}

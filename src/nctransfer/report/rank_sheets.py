@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["rank_sheets"]
 
 POSSIBLE, FRONT = "●", "◆"
+_AFTER_A_RACE = (
+    "Both are from as many images per class as the accuracy. Accuracies on unequal numbers of images are compared by "
+    "how far each is behind."
+)
 MOST_REASONS = 2  # why numbers are missing; JSON has all
 
 
@@ -141,7 +145,7 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     words = [
         f"{FRONT}: no other candidate is both more accurate and faster.",
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
-        *(["They are from as many images per class as the accuracy."] if len(found.rounds) > 1 else []),
+        *([_AFTER_A_RACE] if len(found.rounds) > 1 else []),
         *list(reasons)[:MOST_REASONS],
     ]
     return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
