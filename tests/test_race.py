@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import t
 
-from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.errors import FeaturesError, ModelError, SettingError
 from nctransfer.evaluation.all_ways import AllWaysResult, AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.image_influence import Estimate
 from nctransfer.features.feature_set import FeatureSet
@@ -195,6 +195,14 @@ def test_a_later_failure_that_changes_nothing_is_not_told_twice() -> None:
     assert found.survivors == ("a", "b")
     assert [one.images for one in told] == [8, 16, 32]
     assert found.rounds[1].failed.keys() == {"c"}
+
+
+def test_a_reason_is_one_line() -> None:
+    def measure(name: str, images: int) -> Any:
+        raise ModelError("it fails\n  in two lines")
+
+    found = race(["a"], (8,), measure, keys=[(1, "ridge")])
+    assert found.failed["a"].reason == "it fails in two lines"
 
 
 def test_all_fail() -> None:

@@ -245,6 +245,7 @@ def test_a_candidate_without_finite_features_is_a_row(pets, tmp_path):
     found = ranking(pets, [MLP, BackboneRequest("test_vit", checkpoint=tmp_path / "diverged.safetensors", img_size=32)])
     row = next(one for one in found.candidates if one.status == "failed")
     assert "NaN" in row.reason
+    assert row.to_dict().items() >= {"reason": row.reason, "hint": row.hint}.items()
 
 
 def test_broken_images_end_the_ranking(pets):

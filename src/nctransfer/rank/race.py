@@ -273,7 +273,8 @@ class _Running:
             try:
                 outcome = self.measured[name, size] = self.measure(name, size)
             except NCTransferError as error:
-                outcome = self.failed[name] = Failure(size, error.message, error.hint)
+                reason = " ".join(error.message.split())  # a row of a table is one line
+                outcome = self.failed[name] = Failure(size, reason, error.hint)
             if self.on_measured:
                 self.on_measured(name, size, outcome)
         return {name: self.measured[name, size] for name in names if (name, size) in self.measured}

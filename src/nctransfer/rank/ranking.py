@@ -110,6 +110,7 @@ class RankedCandidate:
             "name": self.name,
             "status": self.status,
             "reason": self.reason,
+            "hint": self.hint,
             "is_possible_best": self.is_possible_best,
             "accuracy": place and place.accuracy,
             "interval": place and list(place.interval),
@@ -135,7 +136,7 @@ class RankedCandidate:
     def to_row(self) -> dict[str, Any]:
         """The row of a flat table."""
         row = self.to_dict()
-        for name in ("by_shots", "labels_needed", "scores", "undefined", "speed"):
+        for name in ("hint", "by_shots", "labels_needed", "scores", "undefined", "speed"):
             del row[name]
         for name in ("interval", "difference_interval"):
             low, high = row.pop(name) or (None, None)
