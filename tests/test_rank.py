@@ -330,6 +330,10 @@ def test_files_of_features_are_ranked(tmp_path, three):
     assert found["correlations"]
 
 
+def test_help_does_not_promise_the_set_used_last():
+    assert "last" not in done("rank", "--help", COLUMNS="200").stdout.split("Options")[0]
+
+
 def test_a_folder_of_images_is_no_feature_set(pets):
     refusal("rank", pets).expect("FeaturesError", pets, hint=("--data", pets))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DropDuplicates", "FeatureColumn", "FeaturesArgument", "FeaturesArguments"]
+__all__ = ["DropDuplicates", "FeatureColumn", "FeaturesArgument", "FeaturesArguments", "RankedFeatures"]
 
 _ONE = (
     "The features: a stored set, by its id or the beginning of it, or a file of features in Parquet (or a folder of "
@@ -22,6 +22,15 @@ FeaturesArguments = Annotated[
         metavar="FEATURES",
         help=f"{_ONE} Several are compared side by side.",
         show_default="the set used last",
+    ),
+]
+RankedFeatures = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FEATURES",
+        help="Rank features that are there already: stored sets, by their ids or the beginnings of them, or files of "
+        "features in Parquet (or folders of such files), .npz or .safetensors. Each is a candidate.",
+        show_default="run backbones over the images of --data",
     ),
 ]
 FeatureColumn = Annotated[

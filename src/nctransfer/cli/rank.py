@@ -21,7 +21,7 @@ from nctransfer.cli.choices import listed
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, RankedFeatures
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
 from nctransfer.cli.terminal import Terminal
@@ -251,7 +251,7 @@ def rank(
     asked: RankTaskOptions,
     race: RaceOptions,
     output: OutputOptions,
-    features: FeaturesArguments = None,
+    features: RankedFeatures = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
     figure: Annotated[
