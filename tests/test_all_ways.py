@@ -133,6 +133,9 @@ def test_a_small_class_widens_the_interval():
     assert equal.accuracy == unequal.accuracy == 1
     assert equal.interval[0] > 0.97
     assert unequal.interval[0] < 0.8  # half of the accuracy rests on two images
+    assert all_ways_accuracy(features, task).warnings == ()
+    [warning] = all_ways_accuracy(few, task).warnings
+    assert warning.startswith("1 class ('c0') has 2 images only")
 
 
 def test_intervals_of_perfect_accuracy_have_a_width():

@@ -17,7 +17,7 @@ from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.episodes.inner_products import AgainstAll, Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.episodes.splits import BLOCK, draw_splits, labelled
-from nctransfer.errors import SettingError
+from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask, OneOrSeveral
 from nctransfer.evaluation.image_influence import Answers, Estimate, estimate
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BATCH_BYTES = 48 * 2**20  # features of labelled examples, or scores, of a batch of splits
 ENOUGH = 1 / 3  # of the standard error over images: a draw of splits that is smaller widens the interval by 5%, or less
+HARDLY_KNOWN = 2  # images: if both are right, nothing shows how much a class varies
 FINE = 0.002  # or the half-width over splits: 0.2 points
 
 Progress = Callable[[str, int, int], None]
@@ -143,8 +144,8 @@ def all_ways_accuracy(
     1.0
     """
     plan = plan_episodes(task.as_fewshot(), features)
-    leaks = Leaks.of(plan.features)
-    for warning in leaks.warnings():
+    warnings = _warnings(plan.features)
+    for warning in warnings:
         log.warning("%s", warning)
     run = _Splits(
         features=plan.features,
@@ -171,8 +172,24 @@ def all_ways_accuracy(
         images=tuple(plan.features.counts.tolist()),
         estimates=found,
         dropped=plan.dropped,
-        warnings=leaks.warnings(),
+        warnings=warnings,
     )
+
+
+def _warnings(features: FeatureSet) -> tuple[str, ...]:
+    """What gives answers away, and classes that are too small beside the others."""
+    counts: list[int] = features.counts.tolist()
+    small = [repr(name) for name, count in zip(features.classes, counts, strict=True) if count == HARDLY_KNOWN]
+    said = Leaks.of(features).warnings()
+    if not small or len(small) == len(counts):
+        return said
+    has, counts_as = ("has", "counts") if len(small) == 1 else ("have", "count")
+    warning = (
+        f"{counted(len(small), 'class', 'classes')} ({join_names(small)}) {has} {HARDLY_KNOWN} images only and "
+        f"{counts_as} as much as the others, so that intervals are too narrow and the best is missed more often than "
+        "it should be; --exclude-classes leaves classes out"
+    )
+    return (*said, warning)
 
 
 def _sizes(splits: int) -> Iterator[int]:
