@@ -76,13 +76,13 @@ def test_labels():
         return {0.9: LabelsNeeded(target=0.9, classifier="ridge", **{"extrapolated": False, **values})}
 
     read = recommend([row("a", 0.9, labels_needed=needed(value=7, interval=(5, 12)))])
-    assert read.endswith("For 90% it needs about 7 labelled images per class (5 to 12).")
+    assert read.endswith("For 90%, a needs about 7 labelled images per class (5 to 12).")
     exact = recommend([row("a", 0.9, labels_needed=needed(value=1, interval=(1, 1)))])
     assert exact.endswith("about 1 labelled image per class.")
     beyond = needed(value=None, interval=(50, 90), extrapolated=True, reason="not reached; the best is 88.2%")
     said = recommend([row("a", 0.9, labels_needed=beyond)])
     assert said.endswith(
-        "90% is not reached; the best is 88.2%; by extrapolation it takes 50 to 90 labelled images per class."
+        "90% is not reached; the best is 88.2%; by extrapolation, a needs 50 to 90 labelled images per class."
     )
     endless = {0.9: replace(beyond[0.9], interval=(400, None))}
     assert "more than 400 labelled images" in recommend([row("a", 0.9, labels_needed=endless)])

@@ -110,15 +110,15 @@ def _faster(best: RankedCandidate, others: Sequence[RankedCandidate]) -> list[st
 
 
 def _about_labels(best: RankedCandidate) -> list[str]:
-    return [_labels(one) for one in best.labels_needed.values()]
+    return [_labels(best.name, one) for one in best.labels_needed.values()]
 
 
-def _labels(one: LabelsNeeded) -> str:
+def _labels(name: str, one: LabelsNeeded) -> str:
     target = f"{one.target * 100:g}%"
     if one.value is None:
-        return f"{target} is {one.reason}; by extrapolation it takes {one.between} labelled images per class."
+        return f"{target} is {one.reason}; by extrapolation, {name} needs {one.between} labelled images per class."
     span = f" ({one.between})" if one.interval[0] != one.interval[1] else ""
-    return f"For {target} it needs about {counted(one.value, 'labelled image')} per class{span}."
+    return f"For {target}, {name} needs about {counted(one.value, 'labelled image')} per class{span}."
 
 
 def _listed(names: Sequence[str]) -> str:
