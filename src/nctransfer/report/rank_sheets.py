@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["rank_sheets"]
 
 POSSIBLE, FRONT = "●", "◆"
-_AFTER_A_RACE = (
-    "Both are from as many images per class as the accuracy. Accuracies on unequal numbers of images are compared by "
-    "how far each is behind."
-)
+_AFTER_A_RACE = "Accuracies on unequal numbers of images are compared by how far each is behind."
 MOST_REASONS = 2  # why numbers are missing; JSON has all
 
 
@@ -28,7 +25,7 @@ def rank_sheets(found: Ranking) -> list[Sheet]:
     """One row per candidate, best first, in two sheets: what was measured, and what each candidate is."""
     ran = [one for one in found.candidates if one.has_run]
     advice = Sheet("What to take", [], [], {}, found.recommendation)
-    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(found, ran)] if ran else [advice]
+    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(ran)] if ran else [advice]
     if found.correlations:
         sheets += [_scores_sheet(found, ran), _correlations_sheet(found)]
     absent = [one for one in found.candidates if not one.has_run]
@@ -117,14 +114,18 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
     return " ".join(words)
 
 
-def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
-    """What each candidate is, and how collapsed its classes are."""
+def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
+    """What each candidate is, and how collapsed its classes are; CDNV only of those that ran over the most images."""
+    most = max(one.place.images for one in ran if one.place)
+    all_alike = all(one.place is None or one.place.images == most for one in ran)
     rows = [
         [
             one.name,
             FRONT if one.pareto else "",
-            format_number(one.cdnv_debiased),
-            format_number(one.directional_cdnv_debiased),
+            *(
+                format_number(value if one.place and one.place.images == most else None)
+                for value in (one.cdnv_debiased, one.directional_cdnv_debiased)
+            ),
             size_cell(one.facts.parameters, 1e6, "M"),
             size_cell(one.facts.gmacs),
             count_cell(one.facts.width),
@@ -143,9 +144,18 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         if name in ("cdnv_debiased", "directional_cdnv_debiased")
     )
     words = [
-        f"{FRONT}: no other candidate is both more accurate and faster.",
+        f"{FRONT}: no other candidate is both more accurate and faster"
+        + ", among those whose speed is known" * any(one.speed is None for one in ran)
+        + ".",
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
-        *([_AFTER_A_RACE] if len(found.rounds) > 1 else []),
+        *(
+            []
+            if all_alike
+            else [
+                f"They are shown where {most:,} images per class ran; with few images they are too low.",
+                _AFTER_A_RACE,
+            ]
+        ),
         *list(reasons)[:MOST_REASONS],
     ]
     return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
