@@ -126,10 +126,13 @@ def _listed(names: Sequence[str]) -> str:
 
     >>> _listed(["a", "b"]), _listed(["a", "b", "c", "d", "e"])
     ('a and b', 'a, b, c and 2 others')
+    >>> _listed(["a, 224×224", "a, 96×96", "b"])
+    'a, 224×224; a, 96×96 and b'
     """
+    comma = "; " if any("," in name for name in names) else ", "
     if len(names) > MOST_NAMED + 1:
-        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        return f"{comma.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
+    return " and ".join(filter(None, [comma.join(names[:-1]), names[-1]]))
 
 
 def _has(names: Sequence[object]) -> str:
