@@ -127,7 +127,7 @@ def test_classes_with_two_images_have_a_curve_of_one_point() -> None:
     small = nct.labels(features(2, noise=3), 0.99, device="cpu")
     assert small.curve.task.shots == (1,)
     [one] = small.targets
-    assert (one.value, one.interval, one.extrapolated) == (None, (2, None), True)
+    assert (one.value, one.interval, one.extrapolated) == (None, (2, None), False)
     assert extrapolate(small.curve, "ridge") is None
     assert shows(one.reason or "", "not reached", 2)
     assert all(shows(sheet.title) for sheet in labels_sheets(small))
@@ -203,7 +203,7 @@ def sheet_of(one: LabelsNeeded, found: LabelCounts) -> Any:
         (1, (1, 1), ["1", "1", "measured"]),
         (12, (9, None), ["12", "9 or more", "measured"]),
         (None, (123, 1234), ["–", "120 to 1,300", "extrapolated"]),
-        (None, (400, None), ["–", "more than 400", "extrapolated"]),
+        (None, (400, None), ["–", "400 or more", "extrapolated"]),
     ],
 )
 def test_cells_say_what_is_known(found: LabelCounts, value: int | None, interval: Any, cells: list[str]) -> None:

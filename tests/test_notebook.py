@@ -71,6 +71,8 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "BoundTable": lambda pets: bound_table(ClassStatistics.of(features(), "cpu"), features().describe(), [2], [1, 10]),
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),
     "ProbeResult": lambda pets: nct.probe(features()),
+    "LabelCounts": lambda pets: nct.labels(features(), device="cpu"),
+    "Ranking": lambda pets: nct.rank_features({"1": features(), NASTY: features("b", 1.0)}, 1, scores=True),
     "Trajectory": trajectory,
 }
 

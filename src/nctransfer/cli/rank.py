@@ -27,7 +27,7 @@ from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
 from nctransfer.cli.terminal import Terminal
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS
-from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.errors import FeaturesError, SettingError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,6 +198,8 @@ class RankTaskOptions:
         from nctransfer.evaluation.all_ways import AllWaysTask
 
         usual = USUAL_SHOTS if self.drop_small else max(1, min(USUAL_SHOTS, smallest - 1))
+        if self.shots is None and usual < USUAL_SHOTS:
+            log.info("%d-shot, because the smallest class has %s", usual, counted(smallest, "image"))
         return AllWaysTask(
             shots=self._shots() or [usual],
             classifiers=self.classifier,
@@ -299,6 +301,8 @@ def rank(
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
         terminal.files.figure("--figure", lambda: rank_figure(found))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
+        if found.best is None:
+            raise typer.Exit(1)
 
 
 def _refuse_to_list(features: Sequence[str] | None, figure: Path | None) -> None:
@@ -357,15 +361,15 @@ def _rank_images(
     """Rank backbones that run over images."""
     from nctransfer.rank.default_candidates import with_weights
     from nctransfer.rank.images import rank_images
-    from nctransfer.sources.digits import Digits
     from nctransfer.sources.opening import open_source
     from nctransfer.store.cache_folder import FeatureStore
 
     if images.data is None:
-        log.info("no --data: taking the built-in digits of scikit-learn")
-    source = open_source(
-        Digits.name if images.data is None else images.data, reading.reading(chosen.split, images.offline)
-    )
+        raise SettingError(
+            "there is nothing to rank backbones on: neither images nor stored features were given",
+            "give --data FOLDER, or name stored features; --data digits takes the built-in digits",
+        )
+    source = open_source(images.data, reading.reading(chosen.split, images.offline))
     able, not_run = with_weights(_candidates(candidates, chosen.seed), images.offline)
     return rank_images(
         FeatureStore(output.cache_dir),

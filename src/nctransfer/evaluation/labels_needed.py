@@ -43,7 +43,8 @@ class LabelsNeeded:
         interval: The number lies between these two, over other images of the same classes: the 95% interval of a number
             that was read off, and otherwise the range that holds 85% of the extrapolated curves. The upper end is
             ``None`` if it is more than ten times the images at hand, or not known.
-        extrapolated: Whether the target lies beyond the images at hand, so that the interval is extrapolated.
+        extrapolated: Whether the target lies beyond the images at hand, and the interval is extrapolated. A curve of
+            fewer than four points, or one that does not rise, is not: then only its lower end is known.
         reason: Why there is no value, and what the best accuracy is.
     """
 
@@ -67,7 +68,7 @@ class LabelsNeeded:
         if self.extrapolated:
             low, high = _rounded(low, math.floor), None if high is None else _rounded(high, math.ceil)
         if high is None:
-            return f"more than {low:,}" if self.extrapolated else f"{low:,} or more"
+            return f"{low:,} or more"
         return f"{low:,} to {high:,}" if low < high else f"{low:,}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +131,8 @@ def labels_needed(curve: AllWaysResult, classifier: str, target: float) -> Label
     value = where([one.accuracy for one in estimates])
     low = where([one.interval[1] for one in estimates])
     high = where([one.interval[0] for one in estimates])
-    if high is None and (beyond := extrapolate(curve, classifier)) is not None:
+    beyond = extrapolate(curve, classifier) if high is None else None
+    if beyond is not None:
         level = LEVEL if value is not None else EXTRAPOLATED_LEVEL
         high = beyond.reaching(target, (1 + level) / 2)
         if value is None and high is not None:
@@ -142,7 +144,7 @@ def labels_needed(curve: AllWaysResult, classifier: str, target: float) -> Label
         classifier=classifier,
         value=value,
         interval=(low or shots[-1] + 1, high),
-        extrapolated=value is None,
+        extrapolated=value is None and beyond is not None,
         reason=None if value is not None else f"not reached; the best is {best:.1%} with {_with_all(curve, shots[-1])}",
     )
 

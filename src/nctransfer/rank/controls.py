@@ -41,7 +41,7 @@ def controls(seed: int = 0) -> tuple[Candidate, ...]:
             name="random network",
             request=BackboneRequest(RANDOM, random_init=True, seed=seed),
             is_control=True,
-            why="It shows what the architecture gives without any training.",
+            why=f"It is {RANDOM} with random weights: what an architecture gives without any training.",
         ),
         Candidate(
             name="pixels 16×16",

@@ -180,7 +180,7 @@ def rank_images(
             skip_broken=skip_broken,
             progress=progress,
         )
-        ordered = sorted(candidates, key=lambda one: _cost(one, store, runtime.offline))
+        ordered = sorted(candidates, key=lambda one: (not one.is_control, _cost(one, store, runtime.offline)))
         with WeightsAhead(runtime.offline) as ahead:
             get_ready = functools.partial(_get_ready, ahead, ordered, progress)
             contenders = [RunBackbone(candidate=one, place=place, get_ready=get_ready) for one in ordered]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, join_names
+from nctransfer.evaluation.image_influence import common_splits
 from nctransfer.evaluation.labels_needed import LabelsNeeded, labels_needed
 from nctransfer.evaluation.learning_curve import learning_curve
 from nctransfer.neural_collapse.debiased_measures import debiased_measures
-from nctransfer.rank.clear_losers import behind_best
+from nctransfer.rank.clear_losers import behind_best, clear_losers
 from nctransfer.rank.pareto import pareto_front
 from nctransfer.rank.rank_correlation import rank_correlations
 from nctransfer.rank.ranking import Placed, RankedCandidate, Ranking, RoundSummary
@@ -21,6 +22,7 @@ from nctransfer.rank.transfer_scores import transfer_scores
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.evaluation.all_ways import AllWaysTask
+    from nctransfer.evaluation.multiple_comparisons import WithBest
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.contenders import Contender
     from nctransfer.rank.default_candidates import NotRun
@@ -47,13 +49,14 @@ def ranking_of(
     progress: Progress | None = None,
 ) -> Ranking:
     """The ranking that a race gives; see :func:`~nctransfer.rank.running.rank_contenders` for the arguments."""
-    places = {shots: _places(finished, (shots, task.classifiers[0])) for shots in task.shots}
+    controls = {one.name for one in contenders if one.is_control}
+    places = {shots: _places(finished, (shots, task.classifiers[0]), controls) for shots in task.shots}
     counted_images = {name: one.images for one in finished.rounds for name in one.results}
     detail = _Details(task=task, wishes=wishes, device=device)
     rows = []
     for number, contender in enumerate(contenders):
         if progress:
-            progress("details", number, len(contenders))
+            progress("labels needed and collapse", number, len(contenders))
         row = _row(
             finished, contender, {shots: one for shots, found in places.items() if (one := found.get(contender.name))}
         )
@@ -100,32 +103,49 @@ def _warnings(finished: Race) -> tuple[str, ...]:
     )
 
 
-def _places(finished: Race, key: tuple[int, str]) -> dict[str, Placed]:
+def _places(finished: Race, key: tuple[int, str], controls: Collection[str]) -> dict[str, Placed]:
     """Where each candidate stands in the last round that it ran in."""
     found: dict[str, Placed] = {}
     for one in finished.rounds:
-        found |= _places_in(one, key, finished.possible.get(key, ()))
+        found |= _places_in(one, key, finished.possible.get(key, ()), controls)
     return found
 
 
-def _places_in(one: Round, key: tuple[int, str], possible: Sequence[str]) -> dict[str, Placed]:
-    """Where each candidate stands in a round."""
-    names = list(one.results)
-    estimates = [one.results[name].estimates[key] for name in names]
-    kept = [name in one.possible[key] for name in names]
-    compared = behind_best(estimates, one.level, kept) if len(names) > 1 else [None] * len(names)
-    return {
-        name: Placed(
-            accuracy=estimate.accuracy,
+def _places_in(
+    one: Round, key: tuple[int, str], possible: Sequence[str], controls: Collection[str]
+) -> dict[str, Placed]:
+    """Where each candidate stands in a round: candidates among themselves, controls among all."""
+    every = list(one.results)
+    if not every:
+        return {}
+    own = [name for name in every if name not in controls]
+    behind = _behind(one, key, every) if len(own) < len(every) else {}
+    behind |= _behind(one, key, own)
+    accuracies, _ = common_splits([one.results[name].estimates[key] for name in every])
+    lost = dict(zip(every, clear_losers([one.results[name].estimates[key] for name in every], one.level), strict=True))
+    found = {}
+    for name, accuracy in zip(every, accuracies, strict=True):
+        estimate, with_best = one.results[name].estimates[key], behind.get(name)
+        found[name] = Placed(
+            accuracy=accuracy,
             interval=estimate.interval,
             difference=with_best and with_best.value,
             difference_interval=with_best and (with_best.low, with_best.high),
             is_possible_best=name in possible,
+            is_below_control=lost[name] and name in one.possible[key] and name not in controls,
             images=max(one.results[name].images),
             splits=estimate.splits,
         )
-        for name, estimate, with_best in zip(names, estimates, compared, strict=True)
-    }
+    return found
+
+
+def _behind(one: Round, key: tuple[int, str], names: Sequence[str]) -> dict[str, WithBest]:
+    """How each of some candidates compares with the best of the others; nothing if it is alone."""
+    if len(names) < 2:
+        return {}
+    estimates = [one.results[name].estimates[key] for name in names]
+    kept = [name in one.possible[key] for name in names]
+    return dict(zip(names, behind_best(estimates, one.level, kept), strict=True))
 
 
 def _row(finished: Race, contender: Contender, places: Mapping[int, Placed]) -> RankedCandidate:

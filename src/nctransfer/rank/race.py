@@ -4,6 +4,8 @@ Every candidate runs on a few images per class. Those that are worse than the be
 get twice the images, and so on until all images are used. The images of a round are among those of the next one, so
 that no image is run twice.
 
+Controls are judged by all others, and judge nobody: backbones that the pixels beat still compete among themselves.
+
 Who is worse is judged by :mod:`~nctransfer.rank.clear_losers`. The level is divided over the rounds: it is
 ``1 − error/R`` with R rounds. So the true best is lost in at most the share ``error`` of races, however many candidates
 are equal to it. With few images the accuracy at a number of shots is imprecise, but it is the same on average as with
@@ -12,7 +14,7 @@ many, so that rounds with few images do not mislead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,6 +157,7 @@ def race(
     measure: Measure,
     *,
     keys: Sequence[Key],
+    controls: Collection[str] = (),
     error: float = 0.05,
     has_time: Callable[[], bool] = lambda: True,
     on_measured: Callable[[str, int, AllWaysResult | Failure], None] | None = None,
@@ -176,6 +179,8 @@ def race(
             at most once for each candidate and number.
         keys: Numbers of shots with classifiers. If there are several, a candidate stays as long as it may be the best
             at any of them, and ``error`` is that of each by itself.
+        controls: Candidates that are there to be beaten. They are compared with all others, but nobody drops out
+            because of them: the others compete among themselves.
         error: The share of races in which the best may be lost, at most.
         has_time: Whether there is time to measure one more candidate.
         on_measured: Called with each candidate, its images per class, and its result or why it failed.
@@ -190,6 +195,7 @@ def race(
         sizes=tuple(sizes),
         measure=measure,
         keys=tuple(keys),
+        controls=frozenset(controls),
         level=1 - error / len(sizes),
         has_time=has_time,
         on_measured=on_measured,
@@ -220,6 +226,7 @@ class _Running:
     sizes: tuple[int, ...]
     measure: Measure
     keys: tuple[Key, ...]
+    controls: frozenset[str]
     level: float
     has_time: Callable[[], bool]
     on_measured: Callable[[str, int, AllWaysResult | Failure], None] | None
@@ -280,12 +287,19 @@ class _Running:
         return {name: self.measured[name, size] for name in names if (name, size) in self.measured}
 
     def _possible(self, key: Key, names: tuple[str, ...], results: Mapping[str, AllWaysResult]) -> tuple[str, ...]:
-        """Those of some candidates that may be the best of them."""
+        """Those of some candidates that may be the best of them; and the controls that may be the best of all."""
+        there = [name for name in names if name in results]
+        own = [name for name in there if name not in self.controls]
+        kept = self._kept(key, own, results)
+        if len(own) < len(there):
+            kept |= self._kept(key, there, results) & self.controls
+        return tuple(name for name in there if name in kept)
+
+    def _kept(self, key: Key, names: Sequence[str], results: Mapping[str, AllWaysResult]) -> set[str]:
         from nctransfer.rank.clear_losers import clear_losers
 
-        there = tuple(name for name in names if name in results)
-        lost = clear_losers([results[name].estimates[key] for name in there], self.level)
-        return tuple(name for name, is_lost in zip(there, lost, strict=True) if not is_lost)
+        lost = clear_losers([results[name].estimates[key] for name in names], self.level)
+        return {name for name, is_lost in zip(names, lost, strict=True) if not is_lost}
 
     def _report(self, done: Round) -> None:
         before = self.reported.get(done.images)

@@ -30,11 +30,13 @@ class Placed:
     """Where a candidate stands at one number of shots.
 
     Attributes:
-        accuracy: The accuracy on all classes, from 0 to 1.
+        accuracy: The accuracy on all classes, from 0 to 1, over the draws that all candidates of its last round share.
         interval: Its 95% interval, over other images of these classes.
         difference: The accuracy minus that of the best of the others on the same images; 0 or more for the best.
+            Candidates are compared among themselves, controls with all.
         difference_interval: Its interval, at the level of the race; the upper end is 0 if it is no possible best.
-        is_possible_best: Whether it may be the best of all.
+        is_possible_best: Whether it may be the best of the candidates; for a control, of all.
+        is_below_control: Whether a control is clearly better.
         images: Images per class, at most, that this is from.
         splits: The random splits that were drawn.
     """
@@ -44,6 +46,7 @@ class Placed:
     difference: float | None
     difference_interval: Span | None
     is_possible_best: bool
+    is_below_control: bool = False
     images: int
     splits: int
 

@@ -50,7 +50,8 @@ def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -
 
 def _none_of_them(best: RankedCandidate, unbeaten: Sequence[RankedCandidate]) -> str:
     """What to say where controls may be the best of all."""
-    if not best.is_possible_best:
+    assert best.place is not None
+    if best.place.is_below_control:
         return (
             f"Take none of them: the control {unbeaten[0].name} is better than {best.name}, which is the best of the "
             "candidates. They are of little use for these images."
@@ -96,17 +97,25 @@ def _with_fewer_labels(best: RankedCandidate, ran: Sequence[RankedCandidate]) ->
 
 
 def _faster(best: RankedCandidate, others: Sequence[RankedCandidate]) -> list[str]:
-    """Which of those that cannot be told apart is much faster."""
-    if best.speed is None:
+    """Which of those that cannot be told apart is much faster, and what it may cost."""
+    times = {one.name: _times_as_fast(one, best) for one in others}
+    if not times or max(times.values()) < MUCH_FASTER:
         return []
-    speeds = {
-        one.name: one.speed.images_per_second / best.speed.images_per_second for one in others if one.speed is not None
-    }
-    if not speeds or max(speeds.values()) < MUCH_FASTER:
-        return []
-    name = max(speeds, key=lambda one: speeds[one])
-    times = speeds[name]
-    return [f"{name} is {times:.1f} times as fast." if times < 10 else f"{name} is {times:.0f} times as fast."]
+    fastest = max(others, key=lambda one: times[one.name])
+    said = f"{fastest.name} is about {times[fastest.name]:.{0 if times[fastest.name] >= 10 else 1}f} times as fast"
+    if fastest.place is None or fastest.place.difference_interval is None:
+        return [f"{said}."]
+    return [f"{said}, and at most {abs(fastest.place.difference_interval[0]) * 100:.1f} points behind the best."]
+
+
+def _times_as_fast(one: RankedCandidate, best: RankedCandidate) -> float:
+    """How much faster a candidate ran, no more than its work per image explains; 0 if that is not known."""
+    if one.speed is None or best.speed is None:
+        return 0.0
+    times = one.speed.images_per_second / best.speed.images_per_second
+    if one.facts.gmacs and best.facts.gmacs and best.facts.gmacs / one.facts.gmacs < MUCH_FASTER:
+        return 0.0  # on a busy machine, speeds vary
+    return times
 
 
 def _about_labels(best: RankedCandidate) -> list[str]:
@@ -116,7 +125,8 @@ def _about_labels(best: RankedCandidate) -> list[str]:
 def _labels(name: str, one: LabelsNeeded) -> str:
     target = f"{one.target * 100:g}%"
     if one.value is None:
-        return f"{target} is {one.reason}; by extrapolation, {name} needs {one.between} labelled images per class."
+        how = "by extrapolation, " if one.extrapolated else ""
+        return f"{target} is {one.reason}; {how}{name} needs {one.between} labelled images per class."
     span = f" ({one.between})" if one.interval[0] != one.interval[1] else ""
     return f"For {target}, {name} needs about {counted(one.value, 'labelled image')} per class{span}."
 

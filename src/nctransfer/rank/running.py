@@ -201,6 +201,7 @@ def rank_contenders(
             sizes,
             measurer.measure,
             keys=[(shots, task.classifiers[0]) for shots in task.shots],
+            controls=[one.name for one in contenders if one.is_control],
             has_time=lambda: wishes.seconds is None or time.monotonic() - start < wishes.seconds,
             on_measured=measurer.note_measured,
             on_round=functools.partial(measurer.note_round, sizes),

@@ -29,7 +29,7 @@ def _targets_sheet(found: LabelCounts) -> Sheet:
             short_percent(one.target),
             needed_cell(one),
             one.between,
-            "extrapolated" if one.extrapolated else "measured",
+            "extrapolated" if one.extrapolated else "measured" if one.value is not None else "not reached",
         ]
         for one in found.targets
     ]
@@ -57,7 +57,7 @@ def _in_words(targets: Sequence[LabelsNeeded]) -> list[str]:
             ranges[0] = f"{missed[0].between} labelled images per class for {short_percent(missed[0].target)}"
             said.append(
                 f"{name} at {join_names([short_percent(one.target) for one in missed])}: {missed[0].reason}. "
-                f"By extrapolation, it takes {join_names(ranges)}."
+                f"{'By extrapolation, it' if missed[0].extrapolated else 'It'} takes {join_names(ranges)}."
             )
     measured, extrapolated = (any(one.extrapolated == which for one in targets) for which in (False, True))
     if measured:

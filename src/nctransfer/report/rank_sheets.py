@@ -16,40 +16,40 @@ if TYPE_CHECKING:
 
 __all__ = ["rank_sheets"]
 
-POSSIBLE, FRONT = "●", "◆"
-_AFTER_A_RACE = "Accuracies on unequal numbers of images are compared by how far each is behind."
+POSSIBLE, UNBEATEN, FRONT = "●", "○", "◆"
+_AFTER_A_RACE = (
+    "A candidate that dropped out ran on fewer images per class, and its accuracy is from these. Such candidates are "
+    "compared by how far they are behind."
+)
+MOST_ROWS = 5  # candidates with one reason why they did not run
 MOST_REASONS = 2  # why numbers are missing; JSON has all
 
 
 def rank_sheets(found: Ranking) -> list[Sheet]:
     """One row per candidate, best first, in two sheets: what was measured, and what each candidate is."""
     ran = [one for one in found.candidates if one.has_run]
-    advice = Sheet("What to take", [], [], {}, found.recommendation)
-    sheets = [_ranking_sheet(found, ran), advice, _backbones_sheet(ran)] if ran else [advice]
+    sheets = [_ranking_sheet(found, ran), _backbones_sheet(found, ran)] if ran else []
     if found.correlations:
         sheets += [_scores_sheet(found, ran), _correlations_sheet(found)]
     absent = [one for one in found.candidates if not one.has_run]
     if absent:
         sheets.append(_absent_sheet(absent))
-    return sheets
+    return [*sheets, Sheet("What to take", [], [], {}, found.recommendation)]
 
 
 def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     """Accuracy, difference to the best, labels and speed."""
     targets = list(dict.fromkeys(target for one in ran for target in one.labels_needed))
-    raced = len(found.rounds) > 1
     fewer = [shots for shots in found.task.shots if shots != found.shots]
     heads = [
         "",
         "candidate",
         *(f">{shots}-shot" for shots in fewer),
         f">{found.shots}-shot",
-        ">95% interval",
         ">behind",
         ">at most",
         *(f">labels for {target * 100:g}%" for target in targets),
         *([">images/s"] if any(one.speed for one in ran) else []),
-        *([">images/class"] if raced else []),
     ]
     rows = []
     for one in ran:
@@ -57,31 +57,34 @@ def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         assert place is not None
         rows.append(
             [
-                POSSIBLE if place.is_possible_best else "",
+                _mark(one),
                 one.name + (" (control)" if one.status == "control" else ""),
                 *(_share(one.places[shots].accuracy) for shots in fewer),
-                _share(place.accuracy),
-                f"{_share(place.interval[0])} to {_share(place.interval[1])}",
+                f"{_share(place.accuracy)} ({_share(place.interval[0])} to {_share(place.interval[1])})",
                 "–" if place.difference is None else _share(max(0.0, -place.difference)),
                 "–" if place.difference_interval is None else _share(abs(place.difference_interval[0])),
                 *(_labels(one.labels_needed.get(target)) for target in targets),
                 *([_speed(one)] if any(other.speed for other in ran) else []),
-                *([f"{place.images:,}"] if raced else []),
             ]
         )
     return Sheet("Ranking", heads, rows, _facts(found, ran), _reading(ran, targets))
 
 
+def _is_raced(found: Ranking) -> bool:
+    """Whether some candidates, or all, have not been through all images."""
+    return len(found.rounds) > 1 or not found.is_complete
+
+
 def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
     splits = [place.splits for one in ran for place in one.places.values()]
     drawn = " to ".join(dict.fromkeys(f"{count:,}" for count in (min(splits), max(splits))))
-    shots = ", ".join(map(str, found.task.shots))
+    shots = " and ".join(", ".join(f"{one}-" for one in found.task.shots).rsplit(", ", 1)) + "shot"
     facts = {
         "data": f"{found.data}: {counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",
-        "task": f"all {found.classes} classes at once, {shots}-shot, {found.task.classifiers[0]}, "
-        f"chance {100 / found.classes:.1f} %, {drawn} random splits, seed {found.task.seed}",
+        "task": f"all {found.classes} classes at once, {shots}, {found.task.classifiers[0]}, "
+        f"chance {100 / found.classes:.1f} %, {drawn} random draws, seed {found.task.seed}",
     }
-    if len(found.rounds) > 1:
+    if _is_raced(found):
         sizes = ", ".join(f"{one.images_per_class:,} ({len(one.candidates)})" for one in found.rounds)
         facts["race"] = f"images per class (candidates): {sizes}"
         if found.is_complete:  # what there was no time for is not saved
@@ -98,8 +101,11 @@ def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
 def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
     words = [
         f"{POSSIBLE}: may be the best on other images of these classes; in at least 95% of studies the best is marked.",
-        "Accuracy in %. Behind: points below the best here; at most: how far it may be below the true best.",
+        "Accuracy in %, with its 95% interval over such images.",
+        "Behind: points below the best on the same images and draws; at most: how far it may be below the true best.",
     ]
+    if any(one.status == "control" and one.is_possible_best for one in ran):
+        words.append(f"{UNBEATEN}: a control that no candidate clearly beats.")
     if targets:
         words.append(
             "Labels: labelled images per class for this accuracy, with the 95% interval. ~ marks a range that is "
@@ -114,14 +120,16 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
     return " ".join(words)
 
 
-def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
+def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     """What each candidate is, and how collapsed its classes are; CDNV only of those that ran over the most images."""
+    raced = _is_raced(found)
     most = max(one.place.images for one in ran if one.place)
     all_alike = all(one.place is None or one.place.images == most for one in ran)
     rows = [
         [
             one.name,
             FRONT if one.pareto else "",
+            *([f"{one.place.images:,}"] if raced and one.place else []),
             *(
                 format_number(value if one.place and one.place.images == most else None)
                 for value in (one.cdnv_debiased, one.directional_cdnv_debiased)
@@ -136,7 +144,8 @@ def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
         ]
         for one in ran
     ]
-    heads = ["candidate", "front", ">CDNV", ">directional", ">params", ">GMACs", ">width", ">pixels", "pooling"]
+    heads = ["candidate", "front", *([">images/class"] if raced else []), ">CDNV", ">directional"]
+    heads += [">params", ">GMACs", ">width", ">pixels", "pooling"]
     reasons = dict.fromkeys(
         f"No {name.partition('_')[0]} of {one.name}: {reason}."
         for one in ran
@@ -148,17 +157,15 @@ def _backbones_sheet(ran: Sequence[RankedCandidate]) -> Sheet:
         + ", among those whose speed is known" * any(one.speed is None for one in ran)
         + ".",
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
-        *(
-            []
-            if all_alike
-            else [
-                f"They are shown where {most:,} images per class ran; with few images they are too low.",
-                _AFTER_A_RACE,
-            ]
-        ),
+        *([] if all_alike else [_only_with_most(most)]),
+        *([_AFTER_A_RACE] if raced else []),
         *list(reasons)[:MOST_REASONS],
     ]
     return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
+
+
+def _only_with_most(most: int) -> str:
+    return f"They are shown where {most:,} images per class ran; with few images they are too low."
 
 
 def _scores_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
@@ -211,10 +218,24 @@ def _correlations_sheet(found: Ranking) -> Sheet:
 
 
 def _absent_sheet(absent: Sequence[RankedCandidate]) -> Sheet:
-    """Candidates that failed or did not run, and why."""
-    rows = [[one.name, one.status, one.reason or ""] for one in absent]
-    reading = " ".join(dict.fromkeys(f"Hint: {one.hint}." for one in absent if one.hint))
-    return Sheet("Not in the ranking", ["candidate", "status", "reason"], rows, {}, reading)
+    """Candidates that failed or did not run, and why; many with one reason share a row."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for one in absent:
+        by_reason.setdefault((one.status, one.reason or ""), []).append(one.name)
+    rows = []
+    for (status, reason), names in by_reason.items():
+        if len(names) > MOST_ROWS:
+            rows.append([f"{', '.join(names[:2])} and {len(names) - 2} others", status, reason])
+        else:
+            rows += [[name, status, reason] for name in names]
+    hints = dict.fromkeys(f"Hint: {one.hint}." for one in absent if one.hint)
+    return Sheet("Not in the ranking", ["candidate", "status", "reason"], rows, {}, " ".join(hints))
+
+
+def _mark(one: RankedCandidate) -> str:
+    if not one.is_possible_best:
+        return ""
+    return UNBEATEN if one.status == "control" else POSSIBLE
 
 
 def _share(value: float) -> str:
@@ -224,7 +245,7 @@ def _share(value: float) -> str:
 def _labels(one: LabelsNeeded | None) -> str:
     if one is None:
         return "–"
-    return f"~ {one.between}" if one.value is None else f"{one.value:,} ({one.between})"
+    return f"{'~ ' * one.extrapolated}{one.between}" if one.value is None else f"{one.value:,} ({one.between})"
 
 
 def _speed(one: RankedCandidate) -> str:
