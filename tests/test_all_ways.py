@@ -1,4 +1,4 @@
-"""Accuracy on all classes at once: the same as that of episodes, splits that backbones share, intervals over images."""
+"""Accuracy on all classes at once: the same as that of episodes, draws that backbones share, intervals over images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from nctransfer.episodes.classifier import ClassifierSettings
+from nctransfer.episodes.draws import labelled, random_orders
 from nctransfer.episodes.inner_products import LookedUpAgainstAll, Pool, Products
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import directions, ridge
-from nctransfer.episodes.splits import draw_splits, labelled
 from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.evaluation.fewshot_accuracy import fewshot
-from nctransfer.evaluation.image_influence import Answers, common_splits, estimate
+from nctransfer.evaluation.image_influence import Answers, common_draws, estimate
 from nctransfer.features.feature_set import FeatureSet
 
 
@@ -31,9 +31,9 @@ def features():
 
 @pytest.mark.parametrize("name", [name for name in CLASSIFIERS.own if name != "logistic"])
 def test_agrees_with_episodes_of_all_classes(features, name):
-    found = all_ways_accuracy(features, AllWaysTask(shots=3, classifiers=name, splits=512)).estimates[3, name]
+    found = all_ways_accuracy(features, AllWaysTask(shots=3, classifiers=name, draws=512)).estimates[3, name]
     row = fewshot(features, "all", 3, queries="all", episodes=2000, classifiers=name, theory=False).rows[0]
-    assert abs(found.accuracy - row.accuracy) < 3 * (found.split_half_width + row.ci95)
+    assert abs(found.accuracy - row.accuracy) < 3 * (found.draw_half_width + row.ci95)
 
 
 @pytest.mark.parametrize("looked_up", ["nothing", "of labelled images", "all"])
@@ -46,9 +46,9 @@ def test_products_with_all_rows_give_the_same_scores(name, by_centres, looked_up
     features = clusters(np.random.default_rng(0), width=80 if looked_up == "all" else 16)
     pool = Pool(features.features, "cpu")
     if looked_up == "of labelled images":
-        pool.prepare_splits([12], 10_000)
+        pool.prepare_draws([12], 10_000)
         assert pool.has_gram
-    support = labelled(next(draw_splits(features, 3, 0)), features.counts, 2)
+    support = labelled(next(random_orders(features, 3, 0)), features.counts, 2)
     settings = ClassifierSettings(shots=2)
     for _ in range(9 if looked_up == "all" else 1):  # after some of them, the products of all rows are computed
         products = pool.against_all(support, by_centres=by_centres)
@@ -66,7 +66,7 @@ def test_products_with_all_rows_give_the_same_scores(name, by_centres, looked_up
 
 def test_equal_scores_go_to_the_first_class():
     same = FeatureSet.from_arrays(np.ones((40, 3), np.float32), np.repeat(list("abcd"), 10))
-    found = all_ways_accuracy(same, AllWaysTask(shots=3, classifiers="ncc", splits=32)).estimates[3, "ncc"]
+    found = all_ways_accuracy(same, AllWaysTask(shots=3, classifiers="ncc", draws=32)).estimates[3, "ncc"]
     assert found.accuracy == 0.25
 
 
@@ -80,27 +80,27 @@ def test_ridge_by_features_is_ridge_by_inner_products():
 
 
 def test_supports_wider_than_the_features_use_them(features):
-    task = AllWaysTask(shots=15, splits=64)  # 90 labelled images, 16 dimensions
+    task = AllWaysTask(shots=15, draws=64)  # 90 labelled images, 16 dimensions
     by_products = CLASSIFIERS["ridge"].function
     found = all_ways_accuracy(features, task).estimates[15, "ridge"]
-    orders = next(draw_splits(features, 32, 0))
+    orders = next(random_orders(features, 32, 0))
     support = labelled(orders, features.counts, 15)
     rows = features.features.double()
     exact = by_products(Products.of(rows[support.flatten(1)], rows.expand(32, -1, -1), 6)).argmax(2) == features.labels
     is_query = torch.ones_like(exact).scatter_(1, support.flatten(1), value=False)
     expected = (exact & is_query).sum(1) / is_query.sum(1)
-    assert torch.allclose(found.of_splits[:32], expected.double(), atol=1e-6)
+    assert torch.allclose(found.of_draws[:32], expected.double(), atol=1e-6)
 
 
-def test_splits_depend_on_the_samples_alone_and_are_nested(features):
+def test_draws_depend_on_the_samples_alone_and_are_nested(features):
     other = clusters(np.random.default_rng(9), width=3)
-    first, second = (torch.cat(list(draw_splits(one, 40, 7))) for one in (features, other))
+    first, second = (torch.cat(list(random_orders(one, 40, 7))) for one in (features, other))
     assert torch.equal(first, second)
-    assert torch.equal(first[:32], next(draw_splits(features, 200, 7)))
+    assert torch.equal(first[:32], next(random_orders(features, 200, 7)))
     few, many = (labelled(first, features.counts, shots) for shots in (2, 5))
     assert torch.equal(few, many[:, :, :2])
     assert torch.equal(features.labels[few], torch.arange(6)[:, None].expand(40, 6, 2))
-    assert not torch.equal(first, torch.cat(list(draw_splits(features, 40, 8))))
+    assert not torch.equal(first, torch.cat(list(random_orders(features, 40, 8))))
 
 
 def test_every_class_counts_equally():
@@ -108,21 +108,21 @@ def test_every_class_counts_equally():
     names = np.repeat(["a", "b"], [60, 6])
     rows = rng.normal(size=(66, 4)) + np.where(names == "a", 0.0, 0.8)[:, None]
     features = FeatureSet.from_arrays(rows, names)
-    found = all_ways_accuracy(features, AllWaysTask(shots=5, splits=64)).estimates[5, "ridge"]
-    orders = torch.cat(list(draw_splits(features, found.splits, 0)))
+    found = all_ways_accuracy(features, AllWaysTask(shots=5, draws=64)).estimates[5, "ridge"]
+    orders = torch.cat(list(random_orders(features, found.draws, 0)))
     support = labelled(orders, features.counts, 5)
     right = ridge(Products.of(features.features[support.flatten(1)], features.features.expand(len(orders), -1, -1), 2))
     right = (right.argmax(2) == features.labels) & torch.ones(len(orders), 66, dtype=bool).scatter_(
         1, support.flatten(1), value=False
     )
     by_class = torch.stack([right[:, :60].sum(1) / 55, right[:, 60:].sum(1) / 1]).mean(0)
-    assert torch.allclose(found.of_splits, by_class.double(), atol=1e-6)
+    assert torch.allclose(found.of_draws, by_class.double(), atol=1e-6)
 
 
-def test_draws_fewer_splits_where_more_would_change_little(features):
+def test_draws_fewer_draws_where_more_would_change_little(features):
     few = all_ways_accuracy(features, AllWaysTask(shots=5)).estimates[5, "ridge"]
-    assert few.splits < 2000
-    assert few.error_of_splits <= few.error / 4 or few.split_half_width < 0.002
+    assert few.draws < 2000
+    assert few.error_of_draws <= few.error / 4 or few.draw_half_width < 0.002
 
 
 def test_a_small_class_widens_the_interval():
@@ -152,7 +152,7 @@ def test_equal_features_do_not_differ_and_worse_ones_do(features):
     noisy = FeatureSet.from_arrays(features.features.numpy() + rng.normal(size=(120, 16)), features.labels.tolist())
     task = AllWaysTask(shots=3)
     found = [all_ways_accuracy(one, task).estimates[3, "ridge"] for one in (features, features, noisy)]
-    values, spread = common_splits(found)
+    values, spread = common_draws(found)
     errors = spread.errors_of_differences()
     assert values[0] == values[1]
     assert errors[0, 1] == 0
@@ -161,7 +161,7 @@ def test_equal_features_do_not_differ_and_worse_ones_do(features):
 
 
 def test_an_image_that_spoils_its_class_when_labelled_has_influence():
-    """Image 0 is as easy as the others, but splits in which it is labelled lose 30% of the queries."""
+    """Image 0 is as easy as the others, but draws in which it is labelled lose 30% of the queries."""
     images, shots, lost = 20, 2, 0.3
     labels = torch.arange(2).repeat_interleave(images)
     rng = np.random.default_rng(0)
@@ -179,7 +179,7 @@ def test_an_image_that_spoils_its_class_when_labelled_has_influence():
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=0.1)
 
 
-def test_splits_by_chance_give_labelled_images_no_influence():
+def test_draws_by_chance_give_labelled_images_no_influence():
     labels, rng = torch.arange(4).repeat_interleave(15), np.random.default_rng(1)
     errors = []
     for _ in range(20):
@@ -201,13 +201,13 @@ def test_the_standard_error_is_the_spread_over_other_images():
         features = FeatureSet.from_arrays(rows, np.repeat(list("abcdefgh"), 25))
         found = all_ways_accuracy(features, AllWaysTask(shots=(1, 5, 20))).estimates
         accuracies.append([one.accuracy for one in found.values()])
-        squares.append([one.error**2 + one.error_of_splits**2 for one in found.values()])
+        squares.append([one.error**2 + one.error_of_draws**2 for one in found.values()])
     ratio = np.sqrt(np.mean(squares, axis=0)) / np.std(accuracies, axis=0)
     assert ((ratio > 0.85) & (ratio < 1.35)).all()
 
 
 def test_wrong_tasks_are_refused(features):
-    for wrong in ({"shots": 0}, {"classifiers": "rigde"}, {"splits": 1}, {"ridge_lambda": -1.0}):
+    for wrong in ({"shots": 0}, {"classifiers": "rigde"}, {"draws": 1}, {"ridge_lambda": -1.0}):
         with pytest.raises(SettingError):
             AllWaysTask(**wrong)
     with pytest.raises(EpisodeError, match="20"):

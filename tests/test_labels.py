@@ -167,10 +167,10 @@ def test_the_dictionary_has_targets_and_curve(found: LabelCounts) -> None:
     assert {*data["targets"][0]} == {"target", "classifier", "value", "interval", "extrapolated", "reason"}
     assert len(data["curve"]) == 2 * len(found.curve.task.shots)
     for point in data["curve"]:
-        assert {"shots", "classifier", "accuracy", "interval", "splits"} <= {*point}
+        assert {"shots", "classifier", "accuracy", "interval", "draws"} <= {*point}
         low, high = point["interval"]
         assert 0 <= low <= point["accuracy"] <= high <= 1
-        assert point["splits"] > 1
+        assert point["draws"] > 1
 
 
 def test_frames_have_a_row_for_each_target_and_point(found: LabelCounts) -> None:
@@ -231,8 +231,8 @@ def test_the_curve_is_a_table_with_bars(found: LabelCounts) -> None:
     assert len(sheet.bars) == 2 * len(shots)
     one = found.curve.estimates[1, "ncc"]
     assert sheet.rows[0][2].startswith(f"{one.accuracy * 100:.2f} [{one.interval[0] * 100:.2f}, ")
-    splits = [each.splits for each in found.curve.estimates.values()]
-    assert shows(sheet.facts["random splits"], min(splits), max(splits))
+    draws = [each.draws for each in found.curve.estimates.values()]
+    assert shows(sheet.facts["random draws"], min(draws), max(draws))
 
 
 # The command
@@ -277,7 +277,7 @@ def test_every_format_shows_the_targets(file: Path, found: LabelCounts) -> None:
     words = ("labels", file, "-t", "70%,99%", "-c", "ridge,ncc", "--format")
     for name in ("table", "markdown"):
         shown = " ".join(done(*words, name).stdout.split())
-        assert shows(shown, "70%", "99%", "ridge", "ncc", "extrapolated", "95% interval", "splits")
+        assert shows(shown, "70%", "99%", "ridge", "ncc", "extrapolated", "95% interval", "draws")
     frame = pd.read_csv(io.StringIO(done(*words, "csv").stdout), comment="#")
     assert frame["low"].tolist() == [one.interval[0] for one in found.targets]
 

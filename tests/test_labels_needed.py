@@ -33,11 +33,11 @@ def point(accuracy: float, level: float = 0.0, alone: float = 0.0, place: int = 
     return SimpleNamespace(
         accuracy=accuracy,
         of_images=images,
-        of_splits=torch.full((4,), accuracy, dtype=torch.float64),
-        splits=4,
+        of_draws=torch.full((4,), accuracy, dtype=torch.float64),
+        draws=4,
         error=error,
-        error_of_splits=0.0,
-        split_half_width=0.0,
+        error_of_draws=0.0,
+        draw_half_width=0.0,
         interval=(max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error)),
     )
 
@@ -221,8 +221,8 @@ def test_points_with_other_numbers_of_splits() -> None:
     law, shots = LAWS["power law"], shots_grid(29)
     curve = curve_of(shots, [law(m) for m in shots], level=0.003)
     one = curve.estimates[29, "ridge"]
-    one.splits = 50
-    one.of_splits = 0.9 + 0.1 * torch.linspace(-1, 1, 50, dtype=torch.float64)
+    one.draws = 50
+    one.of_draws = 0.9 + 0.1 * torch.linspace(-1, 1, 50, dtype=torch.float64)
     low, high = labels_needed(curve, "ridge", law(60)).interval
     assert low <= 60 <= (high or 0)
 

@@ -11,7 +11,7 @@ import torch
 
 from nctransfer.backbones.facts import BackboneFacts
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
-from nctransfer.evaluation.image_influence import common_splits
+from nctransfer.evaluation.image_influence import common_draws
 from nctransfer.evaluation.multiple_comparisons import compare_with_best
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.debiased_measures import debiased_measures
@@ -111,7 +111,7 @@ def test_the_best_may_be_behind_every_other_candidate_that_is_marked():
         found = [all_ways_accuracy(FeatureSet.from_arrays(one, labels), task).estimates[1, "ridge"] for one in sets]
         kept = [not lost for lost in clear_losers(found, 0.975)]
         compared = behind_best(found, 0.975, kept)
-        alone = [one.is_possible for one in compare_with_best(*common_splits(found), 0.975)]
+        alone = [one.is_possible for one in compare_with_best(*common_draws(found), 0.975)]
         several += sum(kept) > 1 == sum(alone)
         for one in compared:
             assert one.low <= min(one.value, 0) <= 0 <= one.high

@@ -33,7 +33,7 @@ def result(accuracies: Mapping[Key, float], images: int, number: int) -> Any:
         key: Estimate(
             accuracy=accuracy,
             of_images=of_images.flatten(),
-            of_splits=torch.full((2,), accuracy, dtype=torch.float64),
+            of_draws=torch.full((2,), accuracy, dtype=torch.float64),
             interval=(0.0, 1.0),
         )
         for key, accuracy in accuracies.items()
@@ -307,8 +307,8 @@ def test_bad_input(names: list[str], sizes: tuple[int, ...], keys: list[Key]) ->
 
 
 def candidate(accuracy: float, influence: torch.Tensor) -> Estimate:
-    splits = torch.full((2,), accuracy, dtype=torch.float64)
-    return Estimate(accuracy=accuracy, of_images=influence, of_splits=splits, interval=(0.0, 1.0))
+    draws = torch.full((2,), accuracy, dtype=torch.float64)
+    return Estimate(accuracy=accuracy, of_images=influence, of_draws=draws, interval=(0.0, 1.0))
 
 
 @pytest.mark.parametrize("deciding", [2, 5, 20, 200])
@@ -355,7 +355,7 @@ def test_a_race_on_features_finds_the_best_and_saves_passes() -> None:
     def measure(name: str, images: int) -> AllWaysResult:
         rows = (means + float(name) * hard)[:, :images].reshape(-1, 8)
         labels = np.repeat(["a", "b", "c", "d"], images)
-        task = AllWaysTask(shots=(1, 3), classifiers="ncc", splits=64)
+        task = AllWaysTask(shots=(1, 3), classifiers="ncc", draws=64)
         return all_ways_accuracy(FeatureSet.from_arrays(rows, labels), task, device="cpu")
 
     sizes = sizes_of_rounds([32] * 4, shots=3)

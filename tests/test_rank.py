@@ -102,7 +102,7 @@ def test_json_has_what_the_interface_promises(ranked):
     assert data["images_run"] == data["images_without_racing"] == 450
     frame = ranked.to_frame()
     assert len(frame) == 3
-    assert {str(frame[name].dtype) for name in ("splits", "width", "img_size", "labels_for_0.99_high")} == {"Int64"}
+    assert {str(frame[name].dtype) for name in ("draws", "width", "img_size", "labels_for_0.99_high")} == {"Int64"}
     assert "<table" in ranked._repr_html_()
 
 

@@ -23,7 +23,7 @@ def row(name, accuracy, *, possible=True, control=False, below=False, speed=None
         is_possible_best=possible,
         is_below_control=below,
         images=20,
-        splits=64,
+        draws=64,
     )
     status = "control" if control else "possible best" if possible else "not best"
     rate = speed and Speed(images=100, seconds=100 / speed, has_first_batch=False, conditions=CONDITIONS)

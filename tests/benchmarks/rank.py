@@ -1,6 +1,6 @@
 """What ranking costs beside extraction: the statistics of 30 candidates, and of many classes, beside what they contain.
 
-    python tests/benchmarks/rank.py [ROW]       with a row: its splits, seconds, CPU seconds and peak memory as JSON
+    python tests/benchmarks/rank.py [ROW]       with a row: its draws, seconds, CPU seconds and peak memory as JSON
 
 Features are Gaussian, with variances that fall along the dimensions and class means that are as far apart as those of
 ImageNet networks on CIFAR-FS; some images of each class are near its mean only by half, so that accuracy levels off, at
@@ -20,7 +20,7 @@ from peak_memory import peak
 from sklearn.linear_model import RidgeClassifier
 
 import nctransfer as nct
-from nctransfer.episodes.splits import draw_splits, labelled
+from nctransfer.episodes.draws import labelled, random_orders
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 
 TITLE = "Ranking"
@@ -41,18 +41,18 @@ def generate(number: int = 15, of: int = 30, classes: int = 20, each: int = 250)
 
 
 def ranked(candidates: int, targets: tuple[float, ...] = (), classes: int = 20, each: int = 250) -> str:
-    """Rank them, and say how many splits were drawn."""
+    """Rank them, and say how many draws were drawn."""
     sets = {str(number): generate(29 - number, classes=classes, each=each) for number in range(candidates)}
     found, seconds, cpu = timed(lambda: nct.rank_features(sets, SHOTS, targets=targets, device="cpu"))
-    splits = [place.splits for one in found.candidates for place in one.places.values()]
-    return json.dumps([f"{min(splits):,} to {max(splits):,}", seconds, cpu, peak()])
+    draws = [place.draws for one in found.candidates for place in one.places.values()]
+    return json.dumps([f"{min(draws):,} to {max(draws):,}", seconds, cpu, peak()])
 
 
 def one_accuracy() -> str:
     """Only the accuracy of one candidate at 5 shots."""
     features = generate()
     found, seconds, cpu = timed(lambda: all_ways_accuracy(features, AllWaysTask(shots=5), device="cpu"))
-    return json.dumps([found.estimates[5, "ridge"].splits, seconds, cpu, peak()])
+    return json.dumps([found.estimates[5, "ridge"].draws, seconds, cpu, peak()])
 
 
 def episodes() -> str:
@@ -64,9 +64,9 @@ def episodes() -> str:
 
 
 def by_sklearn() -> str:
-    """The same by scikit-learn, over some of the splits."""
+    """The same by scikit-learn, over some of the draws."""
     features = generate()
-    support = labelled(next(draw_splits(features, FITS, 0)), features.counts, 5).flatten(1).numpy()
+    support = labelled(next(random_orders(features, FITS, 0)), features.counts, 5).flatten(1).numpy()
     rows, labels = features.features.numpy(), features.labels.numpy()
 
     def fit() -> None:
@@ -98,7 +98,7 @@ RUNS = {
 
 
 def table() -> str:
-    """CPU seconds, splits and peak memory of each run."""
+    """CPU seconds, draws and peak memory of each run."""
     from page_tables import markdown
 
     rows = []
@@ -106,9 +106,9 @@ def table() -> str:
         command = [sys.executable, __file__, str(number)]
         passive = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # as the command sets it
         run = subprocess.run(command, capture_output=True, text=True, check=True, env=passive)
-        splits, _, cpu, memory = json.loads(run.stdout)
-        rows.append([name, splits, f"{cpu:.1f}", f"{memory:,.0f}"])
-    return markdown(["what", "splits per number of shots", "CPU seconds", "peak MiB"], rows)
+        draws, _, cpu, memory = json.loads(run.stdout)
+        rows.append([name, draws, f"{cpu:.1f}", f"{memory:,.0f}"])
+    return markdown(["what", "draws per number of shots", "CPU seconds", "peak MiB"], rows)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ CLASSIFIERS = ("ridge", "ncc")
 NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80)  # targets are what these numbers of labels reach in truth
 NAMES = {"caltech60.tar": "Caltech", "omniglot_small1.tar": "Omniglot", "test.parquet": "CIFAR-FS"}
 CLASSES, IMAGES, POPULATION, MOST = 10, 20, 2000, 80  # of a law
-SPLITS = 64  # at most; more would narrow the intervals a little
+DRAWS = 64  # at most; more would narrow the intervals a little
 
 
 class Cell(NamedTuple):
@@ -88,7 +88,7 @@ Truth = dict[str, tuple[list[int], tuple[float, ...]]]
 
 def _curves(rows: np.ndarray, most: int) -> Truth:
     """The true learning curve of each classifier: shots and accuracies."""
-    found = learning_curve(feature_set(rows), CLASSIFIERS, most_shots=most, splits=2 * SPLITS, device="cpu")
+    found = learning_curve(feature_set(rows), CLASSIFIERS, most_shots=most, draws=2 * DRAWS, device="cpu")
     shots = list(found.task.shots)
     return {
         name: (shots, isotonic([found.estimates[number, name].accuracy for number in shots])) for name in CLASSIFIERS
@@ -97,7 +97,7 @@ def _curves(rows: np.ndarray, most: int) -> Truth:
 
 def _cells(name: str, truth: Truth, rows: np.ndarray, seed: int) -> Iterator[Cell]:
     """Predictions from some images for targets that the true curve reaches."""
-    curve = learning_curve(feature_set(rows), CLASSIFIERS, seed=seed, splits=SPLITS, device="cpu")
+    curve = learning_curve(feature_set(rows), CLASSIFIERS, seed=seed, draws=DRAWS, device="cpu")
     for classifier, (shots, accuracies) in truth.items():
         for number in NUMBERS:
             if number > shots[-1]:

@@ -190,7 +190,7 @@ class RankTaskOptions:
 
         Args:
             smallest: The number of images of the smallest class.
-            seed: The seed of the splits.
+            seed: The seed of the draws.
 
         Raises:
             SettingError: There is no such classifier, or it cannot be used.

@@ -406,15 +406,15 @@ class Pool:
         if size * size * self._rows.itemsize <= GRAM_BYTES and 0.65 * size * size <= work:
             self._gram = _gram(self._rows)
 
-    def prepare_splits(self, supports: Sequence[int], splits: int) -> None:
+    def prepare_draws(self, supports: Sequence[int], draws: int) -> None:
         """Compute all inner products at once if that is less work than computing those of the labelled examples.
 
         Args:
             supports: The number of labelled examples in a split, for each number of shots.
-            splits: The number of splits of each that is expected at least.
+            draws: The number of draws of each that is expected at least.
         """
         size, width = self._rows.shape
-        work = sum(splits * support**2 for support in supports if support <= DEAR_PRODUCTS * width)
+        work = sum(draws * support**2 for support in supports if support <= DEAR_PRODUCTS * width)
         if size * size * self._rows.itemsize <= GRAM_BYTES and size * size <= work:
             self._gram = _gram(self._rows)
 

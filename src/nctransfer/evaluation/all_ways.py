@@ -1,7 +1,7 @@
 """Accuracy on the user's own classes, all at once, with m labelled images per class.
 
-In each random split, the first m images of every class are labelled, and all others are classified. The accuracy is the
-mean over splits, in which every class counts equally. Its interval is about other images of these classes, see
+In each random draw, the first m images of every class are labelled, and all others are classified. The accuracy is the
+mean over draws, in which every class counts equally. Its interval is about other images of these classes, see
 :mod:`~nctransfer.evaluation.image_influence`.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
+from nctransfer.episodes.draws import BLOCK, labelled, random_orders
 from nctransfer.episodes.inner_products import AgainstAll, Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
-from nctransfer.episodes.splits import BLOCK, draw_splits, labelled
 from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask, OneOrSeveral
@@ -34,10 +34,10 @@ __all__ = ["AllWaysResult", "AllWaysTask", "all_ways_accuracy"]
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 48 * 2**20  # features of labelled examples, or scores, of a batch of splits
-ENOUGH = 1 / 3  # of the standard error over images: a draw of splits that is smaller widens the interval by 5%, or less
+BATCH_BYTES = 48 * 2**20  # features of labelled examples, or scores, of a batch of draws
+ENOUGH = 1 / 3  # of the standard error over images: a draw of draws that is smaller widens the interval by 5%, or less
 HARDLY_KNOWN = 2  # images: if both are right, nothing shows how much a class varies
-FINE = 0.002  # or the half-width over splits: 0.2 points
+FINE = 0.002  # or the half-width over draws: 0.2 points
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,12 +49,12 @@ class AllWaysTask:
     Attributes:
         shots: Labelled images per class, ascending.
         classifiers: Names of the registry :data:`~nctransfer.episodes.registry.CLASSIFIERS`.
-        seed: The seed of the splits. The same seed draws the same splits for any backbone on the same data.
+        seed: The seed of the draws. The same seed draws the same draws for any backbone on the same data.
         ridge_lambda: The penalty of ``ridge``, see :func:`~nctransfer.episodes.ridge.ridge`.
         l2_normalise: Whether features are scaled to unit length.
         drop_small: Whether classes with too few images are left out; otherwise they are an error.
-        splits: Random splits, at most. Fewer are drawn if more would change little: once the half-width of the 95%
-            interval over splits is below a third of that over images, or below 0.2 points.
+        draws: Random draws, at most. Fewer are drawn if more would change little: once the half-width of the 95%
+            interval over draws is below a third of that over images, or below 0.2 points.
 
     Raises:
         SettingError: A number is too small, or a name is unknown.
@@ -66,11 +66,11 @@ class AllWaysTask:
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA
     l2_normalise: bool = False
     drop_small: bool = False
-    splits: int = 2_000
+    draws: int = 2_000
 
     def __post_init__(self) -> None:
-        if self.splits < 2:
-            raise SettingError(f"splits is {self.splits}; an interval needs at least 2", "give 2 splits or more")
+        if self.draws < 2:
+            raise SettingError(f"draws is {self.draws}; an interval needs at least 2", "give 2 draws or more")
         normal = self.as_fewshot()
         for name in ("shots", "classifiers", "seed"):
             object.__setattr__(self, name, getattr(normal, name))
@@ -81,7 +81,7 @@ class AllWaysTask:
             ways="all",
             shots=self.shots,
             queries="all",
-            episodes=self.splits,
+            episodes=self.draws,
             classifiers=self.classifiers,
             seed=self.seed,
             ridge_lambda=self.ridge_lambda,
@@ -147,24 +147,24 @@ def all_ways_accuracy(
     warnings = _warnings(plan.features)
     for warning in warnings:
         log.warning("%s", warning)
-    run = _Splits(
+    run = _Draws(
         features=plan.features,
         task=task,
         pool=Pool(prepared(plan.features, None, None, task.l2_normalise), device),
         settings=task.as_fewshot().classifier_settings(),
     )
     if not only_centres(task.classifiers):
-        run.pool.prepare_splits([shots * len(plan.features.classes) for shots in task.shots], BLOCK)
+        run.pool.prepare_draws([shots * len(plan.features.classes) for shots in task.shots], BLOCK)
     found: dict[tuple[int, str], Estimate] = {}
     for number, shots in enumerate(task.shots):
         if progress:
-            progress("splits", number, len(task.shots))
+            progress("draws", number, len(task.shots))
         here = run(shots)
         found |= {(shots, name): one for name, one in here.items()}
         if until is not None and until(here):
             break
     if progress:
-        progress("splits", len(task.shots), len(task.shots))
+        progress("draws", len(task.shots), len(task.shots))
     return AllWaysResult(
         features=features.describe(),
         task=task,
@@ -192,18 +192,18 @@ def _warnings(features: FeatureSet) -> tuple[str, ...]:
     return (*said, warning)
 
 
-def _sizes(splits: int) -> Iterator[int]:
-    """The numbers of splits at which drawing may stop, ascending; the last is all of them."""
+def _sizes(draws: int) -> Iterator[int]:
+    """The numbers of draws at which drawing may stop, ascending; the last is all of them."""
     size = BLOCK
-    while size < splits:
+    while size < draws:
         yield size
         size *= 2
-    yield splits
+    yield draws
 
 
 @dataclass(kw_only=True)
-class _Splits:
-    """Draws splits, and classifies what is not labelled.
+class _Draws:
+    """Draws draws, and classifies what is not labelled.
 
     Attributes:
         features: The feature set.
@@ -222,12 +222,12 @@ class _Splits:
         self._counts = self.features.counts
 
     def __call__(self, shots: int) -> dict[str, Estimate]:
-        """The accuracy of each classifier with one number of shots, over as many splits as it needs."""
+        """The accuracy of each classifier with one number of shots, over as many draws as it needs."""
         answers = {name: Answers(self.features.labels, shots) for name in self.task.classifiers}
-        sizes = _sizes(self.task.splits)
+        sizes = _sizes(self.task.draws)
         end, done = next(sizes), 0
         found: dict[str, Estimate] = {}
-        for orders in draw_splits(self.features, self.task.splits, self.task.seed):
+        for orders in random_orders(self.features, self.task.draws, self.task.seed):
             support = labelled(orders, self._counts, shots)
             for name, kept in answers.items():
                 kept.add(self._right(CLASSIFIERS[name], support), support)
@@ -237,11 +237,11 @@ class _Splits:
             found = {name: estimate(kept) for name, kept in answers.items()}
             if all(_is_enough(one) for one in found.values()):
                 break
-            end = next(sizes, self.task.splits)
+            end = next(sizes, self.task.draws)
         return found
 
     def _right(self, classifier: Classifier, support: torch.Tensor) -> torch.Tensor:
-        """Which samples are classified right in each split, ``(S, n)`` bool, labelled ones included."""
+        """Which samples are classified right in each draw, ``(S, n)`` bool, labelled ones included."""
         import torch
 
         width = self.features.dim * (len(self._counts) if classifier.by_centres else support[0].numel())
@@ -281,5 +281,5 @@ def _is_right(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _is_enough(one: Estimate) -> bool:
-    """Whether the draw of splits adds little to the interval over images."""
-    return one.split_half_width <= FINE or one.error_of_splits <= ENOUGH * one.error
+    """Whether the draw of draws adds little to the interval over images."""
+    return one.draw_half_width <= FINE or one.error_of_draws <= ENOUGH * one.error

@@ -88,8 +88,8 @@ class LabelCounts(ShownInNotebooks):
                 "classifier": name,
                 "accuracy": estimates[shots, name].accuracy,
                 "interval": list(estimates[shots, name].interval),
-                "splits": estimates[shots, name].splits,
-                "split_half_width": estimates[shots, name].split_half_width,
+                "draws": estimates[shots, name].draws,
+                "draw_half_width": estimates[shots, name].draw_half_width,
             }
             for name in self.curve.task.classifiers
             for shots in self.curve.task.shots
@@ -111,7 +111,7 @@ def labels(
 ) -> LabelCounts:
     """How many labelled images per class a classifier needs to reach each target accuracy on all classes at once.
 
-    The learning curve is measured on random splits of the images: in each, some images of every class are labelled and
+    The learning curve is measured on random draws of the images: in each, some images of every class are labelled and
     all others are classified. The number for a target is read off the curve, with its 95% interval over other images of
     these classes. A target beyond the images at hand gets a range by extrapolation, and no number.
 
@@ -120,7 +120,7 @@ def labels(
         targets: Accuracies above 0 and at most 1, such as 0.9.
         classifiers: Names of classifiers.
         most_shots: Where the measured curve ends; by default at four fifths of the images of the smallest class.
-        seed: The seed of the splits. The same seed draws the same splits for any backbone on the same data.
+        seed: The seed of the draws. The same seed draws the same draws for any backbone on the same data.
         ridge_lambda: The penalty of ``ridge``, see :class:`~nctransfer.episodes.classifier.ClassifierSettings`.
         l2_normalise: Scale features to unit length.
         drop_small: Leave out classes with too few images; otherwise they are an error.

@@ -123,7 +123,7 @@ def labels_needed(curve: AllWaysResult, classifier: str, target: float) -> Label
     """
     check_target(target)
     shots, estimates = _points(curve, classifier)
-    weights = [1 / max(one.error**2 + one.error_of_splits**2, 1e-8) for one in estimates]
+    weights = [1 / max(one.error**2 + one.error_of_draws**2, 1e-8) for one in estimates]
 
     def where(values: Sequence[float]) -> int | None:
         return first_reaching(shots, isotonic(values, weights), target)
@@ -198,19 +198,19 @@ def _points(curve: AllWaysResult, classifier: str) -> tuple[list[int], list[Esti
 
 
 def _covariance(estimates: Sequence[Estimate]) -> npt.NDArray[np.float64]:
-    """The covariance of the points of a curve, over other images and over the draw of splits, ``(K, K)``.
+    """The covariance of the points of a curve, over other images and over the draw of draws, ``(K, K)``.
 
-    All points share the images, and the first of their splits, so that neighbours move together.
+    All points share the images, and the first of their draws, so that neighbours move together.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     images = torch.stack([one.of_images for one in estimates])  # (K, n)
-    splits = pad_sequence(
-        [(one.of_splits - one.of_splits.mean()) / math.sqrt(one.splits * (one.splits - 1)) for one in estimates],
+    draws = pad_sequence(
+        [(one.of_draws - one.of_draws.mean()) / math.sqrt(one.draws * (one.draws - 1)) for one in estimates],
         batch_first=True,
     )
-    vectors = torch.cat([images, splits], dim=1).double()
+    vectors = torch.cat([images, draws], dim=1).double()
     return (vectors @ vectors.T).numpy()
 
 

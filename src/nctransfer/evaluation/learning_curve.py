@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["curve_task", "learning_curve", "shots_grid"]
 
-SPLITS = 2_000
-LABELLED = 0.8  # of the images of the smallest class; with fewer queries, many more splits would be needed
+DRAWS = 2_000
+LABELLED = 0.8  # of the images of the smallest class; with fewer queries, many more draws would be needed
 STEPS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 57, 80)  # about evenly spaced on a log scale, √2 apart from 5 on
 
 
@@ -45,7 +45,7 @@ def learning_curve(
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
     l2_normalise: bool = False,
     drop_small: bool = False,
-    splits: int = SPLITS,
+    draws: int = DRAWS,
     until_reached: float | None = None,
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
@@ -59,11 +59,11 @@ def learning_curve(
         classifiers: Names of classifiers. If one needs 2 shots (``ridge`` with the penalty ``loo``), the grid starts
             there.
         most_shots: The largest number of shots; by default four fifths of the images of the smallest class.
-        seed: The seed of the splits.
+        seed: The seed of the draws.
         ridge_lambda: The penalty of ``ridge``.
         l2_normalise: Scale features to unit length.
         drop_small: Leave out classes with too few images; otherwise they are an error.
-        splits: Random splits per number of shots, at most.
+        draws: Random draws per number of shots, at most.
         until_reached: An accuracy; once the whole interval of every classifier is above it, larger numbers of shots are
             not measured.
         device: Where to compute.
@@ -83,7 +83,7 @@ def learning_curve(
         ridge_lambda=ridge_lambda,
         l2_normalise=l2_normalise,
         drop_small=drop_small,
-        splits=splits,
+        draws=draws,
     )
 
     def is_reached(estimates: Mapping[str, Estimate]) -> bool:
@@ -101,7 +101,7 @@ def curve_task(
     ridge_lambda: RidgePenalty = RIDGE_LAMBDA,
     l2_normalise: bool = False,
     drop_small: bool = False,
-    splits: int = SPLITS,
+    draws: int = DRAWS,
 ) -> AllWaysTask:
     """What :func:`learning_curve` measures. Only labels are looked at, so it can be known before features are there.
 
@@ -109,11 +109,11 @@ def curve_task(
         features: The feature set.
         classifiers: Names of classifiers.
         most_shots: The largest number of shots.
-        seed: The seed of the splits.
+        seed: The seed of the draws.
         ridge_lambda: The penalty of ``ridge``.
         l2_normalise: Scale features to unit length.
         drop_small: Leave out classes with too few images.
-        splits: Random splits per number of shots, at most.
+        draws: Random draws per number of shots, at most.
 
     Raises:
         EpisodeError: A class has too few images.
@@ -136,7 +136,7 @@ def curve_task(
         ridge_lambda=ridge_lambda,
         l2_normalise=l2_normalise,
         drop_small=drop_small,
-        splits=splits,
+        draws=draws,
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.evaluation.image_influence import common_splits
+from nctransfer.evaluation.image_influence import common_draws
 from nctransfer.evaluation.multiple_comparisons import compare_with_best
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def clear_losers(estimates: Sequence[Estimate], level: float) -> tuple[bool, ...
     >>> def candidate(number, accuracy, images):
     ...     influence = torch.zeros(40, dtype=torch.float64)
     ...     influence[number * 20 : number * 20 + images] = 0.1 / images**0.5
-    ...     splits = torch.full((2,), accuracy, dtype=torch.float64)
-    ...     return Estimate(accuracy=accuracy, of_images=influence, of_splits=splits, interval=(0, 1))
+    ...     draws = torch.full((2,), accuracy, dtype=torch.float64)
+    ...     return Estimate(accuracy=accuracy, of_images=influence, of_draws=draws, interval=(0, 1))
     >>> clear_losers([candidate(0, 0.4, 20), candidate(1, 0.8, 20)], 0.95)
     (True, False)
     >>> clear_losers([candidate(0, 0.4, 1), candidate(1, 0.8, 1)], 0.95)  # two images decide
@@ -51,7 +51,7 @@ def clear_losers(estimates: Sequence[Estimate], level: float) -> tuple[bool, ...
     """
     if len(estimates) < 2:
         return (False,) * len(estimates)
-    values, spread = common_splits(estimates)
+    values, spread = common_draws(estimates)
     found = compare_with_best(values, spread, level)
     is_worse = _is_worse_than_another(values, spread, len(estimates[0].of_images), level)
     return tuple(not one.is_possible and worse for one, worse in zip(found, is_worse, strict=True))
@@ -87,7 +87,7 @@ def behind_best(estimates: Sequence[Estimate], level: float, kept: Sequence[bool
         level: The level of the intervals.
         kept: Which candidates may be the best.
     """
-    values, spread = common_splits(estimates)
+    values, spread = common_draws(estimates)
     second = _factors(spread, len(estimates[0].of_images), level)
     return compare_with_best(values, spread, level, second=second, kept=kept)
 

@@ -93,7 +93,7 @@ def rank_backbones(
         scores: Also compute LogME and the H-score.
         racing: Whether candidates that cannot be the best drop out before all images are run.
         budget: Seconds after which no candidate starts.
-        seed: The seed of the splits, of ``max_per_class`` and of random weights.
+        seed: The seed of the draws, of ``max_per_class`` and of random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per batch.
         workers: Threads that decode images.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, join_names
-from nctransfer.evaluation.image_influence import common_splits
+from nctransfer.evaluation.image_influence import common_draws
 from nctransfer.evaluation.labels_needed import LabelsNeeded, labels_needed
 from nctransfer.evaluation.learning_curve import learning_curve
 from nctransfer.neural_collapse.debiased_measures import debiased_measures
@@ -121,7 +121,7 @@ def _places_in(
     own = [name for name in every if name not in controls]
     behind = _behind(one, key, every) if len(own) < len(every) else {}
     behind |= _behind(one, key, own)
-    accuracies, _ = common_splits([one.results[name].estimates[key] for name in every])
+    accuracies, _ = common_draws([one.results[name].estimates[key] for name in every])
     lost = dict(zip(every, clear_losers([one.results[name].estimates[key] for name in every], one.level), strict=True))
     found = {}
     for name, accuracy in zip(every, accuracies, strict=True):
@@ -134,7 +134,7 @@ def _places_in(
             is_possible_best=name in possible,
             is_below_control=lost[name] and name in one.possible[key] and name not in controls,
             images=max(one.results[name].images),
-            splits=estimate.splits,
+            draws=estimate.draws,
         )
     return found
 

@@ -21,7 +21,7 @@ __all__ = ["Placed", "RankedCandidate", "Ranking", "RoundSummary", "Status"]
 
 Status = Literal["possible best", "not best", "failed", "not run", "control"]
 Span = tuple[float, float]
-WHOLE = ("images_per_class", "splits", "parameters", "width", "img_size")
+WHOLE = ("images_per_class", "draws", "parameters", "width", "img_size")
 """Columns of whole numbers."""
 
 
@@ -38,7 +38,7 @@ class Placed:
         is_possible_best: Whether it may be the best of the candidates; for a control, of all.
         is_below_control: Whether a control is clearly better.
         images: Images per class, at most, that this is from.
-        splits: The random splits that were drawn.
+        draws: The random draws that were drawn.
     """
 
     accuracy: float
@@ -48,7 +48,7 @@ class Placed:
     is_possible_best: bool
     is_below_control: bool = False
     images: int
-    splits: int
+    draws: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class RankedCandidate:
             "difference": place and place.difference,
             "difference_interval": place and place.difference_interval and list(place.difference_interval),
             "images_per_class": place and place.images,
-            "splits": place and place.splits,
+            "draws": place and place.draws,
             "by_shots": [{"shots": shots, **asdict(one)} for shots, one in self.places.items()],
             "labels_needed": {f"{target:g}": one.to_dict() for target, one in self.labels_needed.items()},
             "cdnv_debiased": self.cdnv_debiased,

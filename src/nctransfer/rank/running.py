@@ -93,7 +93,7 @@ def rank_features(
         drop_small: Leave out classes with too few images; otherwise they are an error.
         targets: Accuracies for which the number of labels is wanted, from 0 to 1.
         scores: Also compute LogME and the H-score.
-        seed: The seed of the splits.
+        seed: The seed of the draws.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 

@@ -89,8 +89,8 @@ def _images(curve: AllWaysResult) -> str:
 def _curve_sheet(curve: AllWaysResult) -> Sheet:
     """The learning curve: a row for each number of labelled images per class, a column for each classifier."""
     names, shots = curve.task.classifiers, curve.task.shots
-    splits = [one.splits for one in curve.estimates.values()]
-    fewest, most = min(splits), max(splits)
+    draws = [one.draws for one in curve.estimates.values()]
+    fewest, most = min(draws), max(draws)
     drawn = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
     def cell(number: int, name: str) -> str:
@@ -101,8 +101,8 @@ def _curve_sheet(curve: AllWaysResult) -> Sheet:
         "Learning curve",
         [">labels per class", *(f">{name}" for name in names)],
         [[f"{number:,}", *(cell(number, name) for name in names)] for number in shots],
-        {"random splits": f"{drawn} for each number of labelled images"},
-        f"Accuracy in % on all {len(curve.classes):,} classes at once, each class counting equally. In each split "
+        {"random draws": f"{drawn} for each number of labelled images"},
+        f"Accuracy in % on all {len(curve.classes):,} classes at once, each class counting equally. In each draw "
         "all images that are not labelled are classified. In brackets: the 95% interval over other images "
         "of these classes.",
         tuple(

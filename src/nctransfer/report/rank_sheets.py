@@ -76,8 +76,8 @@ def _is_raced(found: Ranking) -> bool:
 
 
 def _facts(found: Ranking, ran: Sequence[RankedCandidate]) -> dict[str, str]:
-    splits = [place.splits for one in ran for place in one.places.values()]
-    drawn = " to ".join(dict.fromkeys(f"{count:,}" for count in (min(splits), max(splits))))
+    draws = [place.draws for one in ran for place in one.places.values()]
+    drawn = " to ".join(dict.fromkeys(f"{count:,}" for count in (min(draws), max(draws))))
     shots = " and ".join(", ".join(f"{one}-" for one in found.task.shots).rsplit(", ", 1)) + "shot"
     facts = {
         "data": f"{found.data}: {counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",

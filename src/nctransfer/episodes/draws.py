@@ -11,33 +11,33 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["BLOCK", "draw_splits", "labelled"]
+__all__ = ["BLOCK", "labelled", "random_orders"]
 
-BLOCK = 32  # splits that share a generator; another number would give other splits
+BLOCK = 32  # draws that share a generator; another number would give other draws
 STREAM = 5  # of the seed, beside those of the episodes
 
 
-def draw_splits(features: FeatureSet, splits: int, seed: int) -> Iterator[torch.Tensor]:
+def random_orders(features: FeatureSet, draws: int, seed: int) -> Iterator[torch.Tensor]:
     """Random orders of the samples of every class.
 
-    Split number s depends on the seed, on s, and on the number of samples of each class: not on the features. With the
-    samples sorted by class and id, as they are in a feature set, all backbones meet the same splits.
+    Draw number s depends on the seed, on s, and on the number of samples of each class: not on the features. With the
+    samples sorted by class and id, as they are in a feature set, all backbones meet the same draws.
 
     Args:
         features: The feature set, n samples.
-        splits: The number of splits.
+        draws: The number of draws.
         seed: The seed.
 
     Yields:
-        Row numbers ``(S, n)`` of up to 32 splits; those of a class stay at the places of that class.
+        Row numbers ``(S, n)`` of up to 32 draws; those of a class stay at the places of that class.
     """
     import numpy as np
     import torch
 
     bounds = [0, *features.counts.cumsum(0).tolist()]
-    for block in range(-(-splits // BLOCK)):
+    for block in range(-(-draws // BLOCK)):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, STREAM)))
-        keys = generator.random((BLOCK, bounds[-1]))[: splits - block * BLOCK]
+        keys = generator.random((BLOCK, bounds[-1]))[: draws - block * BLOCK]
         orders = np.empty(keys.shape, np.int64)
         for start, end in itertools.pairwise(bounds):
             orders[:, start:end] = start + keys[:, start:end].argsort(axis=1)
@@ -48,7 +48,7 @@ def labelled(orders: torch.Tensor, counts: torch.Tensor, shots: int) -> torch.Te
     """The rows of the labelled examples: the first of each class.
 
     Args:
-        orders: Row numbers of S splits, ``(S, n)``.
+        orders: Row numbers of S draws, ``(S, n)``.
         counts: The number of samples of each class, ``(C,)``.
         shots: Labelled examples per class.
 
