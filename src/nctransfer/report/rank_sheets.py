@@ -104,6 +104,8 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
         "Accuracy in %, with its 95% interval over such images.",
         "Behind: points below the best on the same images and draws; at most: how far it may be below the true best.",
     ]
+    if any(one.status == "control" for one in ran):
+        words.append("Candidates are compared among themselves, controls with all.")
     if any(one.status == "control" and one.is_possible_best for one in ran):
         words.append(f"{UNBEATEN}: a control that no candidate clearly beats.")
     if targets:
