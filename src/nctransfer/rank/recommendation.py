@@ -28,7 +28,8 @@ def recommend(candidates: Sequence[RankedCandidate], is_complete: bool = True) -
     best = next((one for one in ran if one.status != "control"), None)
     if best is None:
         when = "" if is_complete else " before time ran out"
-        return f"No candidate could be run{when}, so there is nothing to recommend."
+        where = "nctransfer rank --list shows whose weights are here."
+        return f"No candidate could be run{when}, so there is nothing to recommend. {where}"
     others = [one for one in ran if one.is_possible_best and one is not best and one.status != "control"]
     unbeaten = [one for one in ran if one.status == "control" and one.is_possible_best]
     if unbeaten:

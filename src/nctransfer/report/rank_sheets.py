@@ -38,7 +38,7 @@ def rank_sheets(found: Ranking) -> list[Sheet]:
 
 
 def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
-    """Accuracy, difference to the best, labels and speed."""
+    """Accuracy, difference to the best, and labels."""
     targets = list(dict.fromkeys(target for one in ran for target in one.labels_needed))
     fewer = [shots for shots in found.task.shots if shots != found.shots]
     heads = [
@@ -49,7 +49,6 @@ def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         ">behind",
         ">at most",
         *(f">labels for {target * 100:g}%" for target in targets),
-        *([">images/s"] if any(one.speed for one in ran) else []),
     ]
     rows = []
     for one in ran:
@@ -64,7 +63,6 @@ def _ranking_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
                 "–" if place.difference is None else _share(max(0.0, -place.difference)),
                 "–" if place.difference_interval is None else _share(abs(place.difference_interval[0])),
                 *(_labels(one.labels_needed.get(target)) for target in targets),
-                *([_speed(one)] if any(other.speed for other in ran) else []),
             ]
         )
     return Sheet("Ranking", heads, rows, _facts(found, ran), _reading(ran, targets))
@@ -113,10 +111,6 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
             "Labels: labelled images per class for this accuracy, with the 95% interval. ~ marks a range that is "
             "extrapolated beyond these images."
         )
-    if any(one.speed and one.speed.is_earlier for one in ran):
-        words.append("* The speed was measured in an earlier run.")
-    if any(one.speed and one.speed.has_first_batch for one in ran):
-        words.append("≥: measured on few images, the first ones included, which are slower.")
     if not any(one.status == "control" for one in ran):
         words.append("There are no controls here: give --data with the images, and the pixels compete too.")
     return " ".join(words)
@@ -124,13 +118,14 @@ def _reading(ran: Sequence[RankedCandidate], targets: Sequence[float]) -> str:
 
 def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
     """What each candidate is, and how collapsed its classes are; CDNV only of those that ran over the most images."""
-    raced = _is_raced(found)
+    raced, has_speeds = _is_raced(found), any(one.speed for one in ran)
     most = max(one.place.images for one in ran if one.place)
     all_alike = all(one.place is None or one.place.images == most for one in ran)
     rows = [
         [
             one.name,
             FRONT if one.pareto else "",
+            *([_speed(one)] if has_speeds else []),
             *([f"{one.place.images:,}"] if raced and one.place else []),
             *(
                 format_number(value if one.place and one.place.images == most else None)
@@ -146,7 +141,8 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         ]
         for one in ran
     ]
-    heads = ["candidate", "front", *([">images/class"] if raced else []), ">CDNV", ">directional"]
+    heads = ["candidate", "front", *([">images/s"] if has_speeds else []), *([">images/class"] if raced else [])]
+    heads += [">CDNV", ">directional"]
     heads += [">params", ">GMACs", ">width", ">pixels", "pooling"]
     reasons = dict.fromkeys(
         f"No {name.partition('_')[0]} of {one.name}: {reason}."
@@ -158,12 +154,22 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         f"{FRONT}: no other candidate is both more accurate and faster"
         + ", among those whose speed is known" * any(one.speed is None for one in ran)
         + ".",
+        *_about_speeds(ran),
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
         *([] if all_alike else [_only_with_most(most)]),
         *([_AFTER_A_RACE] if raced else []),
         *list(reasons)[:MOST_REASONS],
     ]
     return Sheet("Backbones", [*heads, "pretrained on", "licence"], rows, {}, " ".join(words))
+
+
+def _about_speeds(ran: Sequence[RankedCandidate]) -> list[str]:
+    words = []
+    if any(one.speed and one.speed.is_earlier for one in ran):
+        words.append("*: the speed was measured in an earlier run.")
+    if any(one.speed and one.speed.has_first_batch for one in ran):
+        words.append("≥: measured on few images, the first ones included, which are slower.")
+    return words
 
 
 def _only_with_most(most: int) -> str:
