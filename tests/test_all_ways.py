@@ -8,7 +8,8 @@ import torch
 
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.draws import labelled, random_orders
-from nctransfer.episodes.inner_products import LookedUpAgainstAll, Pool, Products
+from nctransfer.episodes.inner_products import LookedUpAgainstAll, Products
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import directions, ridge
 from nctransfer.errors import EpisodeError, SettingError

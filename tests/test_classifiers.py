@@ -21,9 +21,10 @@ from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
-from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.inner_products import Products
 from nctransfer.episodes.logistic import TOLERANCE, _fit_logistic, logistic
 from nctransfer.episodes.nearest import cosine, knn, ncc, simpleshot
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import ridge
 from nctransfer.episodes.sampling import sample

@@ -19,9 +19,9 @@ from messages import logged, raises
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import EpisodeSpec
-from nctransfer.episodes.inner_products import Pool
 from nctransfer.episodes.logistic import TOLERANCE
 from nctransfer.episodes.nearest import simpleshot
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, NCTransferError, SettingError
@@ -177,7 +177,7 @@ def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: fl
     features, spec, episodes = gaussian(offset=offset), EpisodeSpec(5, 5, 10), 30
     found, results = [], []
     for limit in (2**30, 0):
-        monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", limit)
+        monkeypatch.setattr("nctransfer.episodes.pool.GRAM_BYTES", limit)
         pool = Pool(features.features, "cpu")
         pool.prepare([spec], episodes, 20)
         assert pool.has_gram == bool(limit)
@@ -193,7 +193,7 @@ def test_both_ways_to_inner_products(monkeypatch: pytest.MonkeyPatch, offset: fl
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, path: str, limit: int):
     features = gaussian()
     whole = fewshot(features, (2, 5), (1, 5), queries=10, episodes=8, classifiers="all")
-    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", limit)
+    monkeypatch.setattr("nctransfer.episodes.pool.BATCH_BYTES", limit)
     sizes = []
     parts = fewshot(
         features,
@@ -267,7 +267,7 @@ def test_dict_and_frame_agree():
 
 
 def test_progress_counts_all_episodes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 200_000)
+    monkeypatch.setattr("nctransfer.episodes.pool.BATCH_BYTES", 200_000)
     calls = []
     result = fewshot(gaussian(), (2, 5), (1, 5), episodes=60, progress=lambda *call: calls.append(call))
     assert intervals(result) == intervals(fewshot(gaussian(), (2, 5), (1, 5), episodes=60))
@@ -471,7 +471,7 @@ def test_a_single_disjoint_episode_has_no_interval():
 @pytest.mark.parametrize("queries", [4, "all"])
 @pytest.mark.parametrize("shots", [1, 3])
 def test_class_accuracies_and_confusions_of_a_plain_loop(path: str, monkeypatch, queries, shots: int):
-    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 20_000)
+    monkeypatch.setattr("nctransfer.episodes.pool.BATCH_BYTES", 20_000)
     features = uneven(8, 14, 9, 11, 7)
     result = fewshot(features, 3, (1, 3), queries=queries, episodes=40, classifiers=("ridge", "ncc"))
     asked, right, together, taken_for = Counter(), Counter(), Counter(), Counter()

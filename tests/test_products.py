@@ -9,7 +9,8 @@ import torch
 from clusters import normal_classes, set_of
 from nctransfer.episodes import inner_products
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
-from nctransfer.episodes.inner_products import Pool, Products
+from nctransfer.episodes.inner_products import Products
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample
 from nctransfer.evaluation.fewshot_accuracy import fewshot
@@ -23,7 +24,7 @@ def gaussian(scale: float = 1, offset: float = 0, dtype: str = "float32") -> Fea
 
 
 def pool_of(features: FeatureSet, looked_up: bool, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 2**30 if looked_up else 0)
+    monkeypatch.setattr("nctransfer.episodes.pool.GRAM_BYTES", 2**30 if looked_up else 0)
     pool = Pool(features.features, "cpu")
     pool.prepare([EpisodeSpec()], 10**6, 20)
     assert pool.has_gram == looked_up
@@ -120,7 +121,7 @@ def test_gathered_some_at_a_time(monkeypatch: pytest.MonkeyPatch, limit: int):
     features = gaussian()
     pool, episodes = Pool(features.features, "cpu"), episodes_of(features)
     expected = matrices(pool(episodes))
-    monkeypatch.setattr("nctransfer.episodes.inner_products.GATHERED_BYTES", limit)
+    monkeypatch.setattr("nctransfer.episodes.pool.GATHERED_BYTES", limit)
     assert_close(matrices(pool(episodes)), expected)
 
 
@@ -156,14 +157,14 @@ def test_all_products_are_made_where_that_is_less_work():
 
 
 def test_all_products_are_not_made_where_they_are_too_large(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 4 * 100 * 100)
+    monkeypatch.setattr("nctransfer.episodes.pool.GRAM_BYTES", 4 * 100 * 100)
     assert has_gram(100, 10**6, EpisodeSpec())
     assert not has_gram(101, 10**6, EpisodeSpec())
 
 
 def test_batches_are_as_large_as_their_products_may_be(monkeypatch: pytest.MonkeyPatch):
     pool, spec = Pool(torch.zeros(10, 2), "cpu"), EpisodeSpec(5, 2, 15)
-    monkeypatch.setattr("nctransfer.episodes.inner_products.BATCH_BYTES", 4 * 10 * (10 + 75) * 6 + 1)
+    monkeypatch.setattr("nctransfer.episodes.pool.BATCH_BYTES", 4 * 10 * (10 + 75) * 6 + 1)
     assert pool.batch(spec, 15) == 6
     assert pool.batch(spec, 10_000) == 1
 
@@ -260,7 +261,7 @@ def test_centres_take_the_place_of_the_support(name: str, shots: int, monkeypatc
 
 
 def test_a_task_of_centres_alone_has_the_accuracies_of_the_whole_support(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nctransfer.episodes.inner_products.GRAM_BYTES", 0)
+    monkeypatch.setattr("nctransfer.episodes.pool.GRAM_BYTES", 0)
     features, task = gaussian(), {"shots": (1, 3), "queries": 5, "episodes": 50, "theory": False, "device": "cpu"}
     alone = fewshot(features, 3, classifiers=("ncc", "cosine"), **task)
     beside = fewshot(features, 3, classifiers=("ncc", "cosine", "ridge"), **task)

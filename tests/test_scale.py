@@ -15,8 +15,8 @@ from clusters import normal_classes, set_of
 from messages import says
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
-from nctransfer.episodes.inner_products import Pool
 from nctransfer.episodes.logistic import logistic
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.rescaling import rescaled
 from nctransfer.episodes.ridge import ridge

@@ -22,7 +22,7 @@ import numpy as np
 import nctransfer as nct
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import EpisodeSpec
-from nctransfer.episodes.inner_products import Pool
+from nctransfer.episodes.pool import Pool
 from nctransfer.episodes.ridge import ridge
 from nctransfer.episodes.sampling import sample
 

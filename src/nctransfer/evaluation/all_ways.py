@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.episodes.draws import BLOCK, labelled, random_orders
-from nctransfer.episodes.inner_products import AgainstAll, Pool, prepared
+from nctransfer.episodes.inner_products import AgainstAll
+from nctransfer.episodes.pool import Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
 from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.fewshot_plan import plan_episodes

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from nctransfer.episodes.classifier import ClassifierSettings
     from nctransfer.episodes.episode import Episodes, EpisodeSpec
-    from nctransfer.episodes.inner_products import Pool, Products
+    from nctransfer.episodes.inner_products import Products
+    from nctransfer.episodes.pool import Pool
     from nctransfer.evaluation.fewshot_plan import Plan
     from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.fewshot_task import FewShotTask

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nctransfer.devices import with_float64
 from nctransfer.episodes.episode import EpisodeSpec
-from nctransfer.episodes.inner_products import prepared
+from nctransfer.episodes.pool import prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.requirements import check
 from nctransfer.episodes.rescaling import rescaled

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
-from nctransfer.episodes.inner_products import Pool, prepared
+from nctransfer.episodes.pool import Pool, prepared
 from nctransfer.episodes.registry import only_centres, reported_names
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.episode_runs import EpisodeRuns, RunResult
