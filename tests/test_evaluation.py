@@ -16,7 +16,7 @@ from scipy.stats import norm, t
 
 import oracles
 from messages import logged, raises
-from nctransfer.episodes import inner_products
+from nctransfer.episodes import pool as pools
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.logistic import TOLERANCE
@@ -87,7 +87,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways to inner products, whichever the set's size would choose."""
     size = 2**30 if request.param == "gram" else 0
     monkeypatch.setattr(
-        Pool, "prepare", lambda pool, *_, **__: size and setattr(pool, "_gram", inner_products._gram(pool._rows))
+        Pool, "prepare", lambda pool, *_, **__: size and setattr(pool, "_gram", pools._gram(pool._rows))
     )
     return request.param
 

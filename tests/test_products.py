@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clusters import normal_classes, set_of
-from nctransfer.episodes import inner_products
+from nctransfer.episodes import pool as pools
 from nctransfer.episodes.episode import Episodes, EpisodeSpec
 from nctransfer.episodes.inner_products import Products
 from nctransfer.episodes.pool import Pool
@@ -113,7 +113,7 @@ def test_about_the_origin_they_are_those_of_the_features_as_they_are(
 @pytest.mark.parametrize("block", [1, 7, 119, 120, 121, 1024])
 def test_all_products_in_blocks(block: int):
     rows = gaussian().features.double()
-    torch.testing.assert_close(inner_products._gram(rows, block), rows @ rows.T, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pools._gram(rows, block), rows @ rows.T, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 20_000, 10**9])
@@ -275,8 +275,8 @@ def test_large_episodes_are_looked_up_by_themselves(size: int, monkeypatch: pyte
     pool = pool_of(features, looked_up=True, monkeypatch=monkeypatch)
     episodes = episodes_of(features)
     expected = pool(episodes)
-    monkeypatch.setattr(inner_products, "LARGE_SUPPORT", 12)
-    monkeypatch.setattr(inner_products, "LOOKED_UP_BYTES", size)
+    monkeypatch.setattr(pools, "LARGE_SUPPORT", 12)
+    monkeypatch.setattr(pools, "LOOKED_UP_BYTES", size)
     found = pool(episodes)
     assert torch.equal(found.support, expected.support)
     assert torch.equal(found.cross, expected.cross)
