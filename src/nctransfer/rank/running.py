@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import pick_device
@@ -230,7 +230,6 @@ class _Measurer:
     class_sizes: Sequence[int]
     device: str
     progress: Progress | None
-    _done: dict[int, int] = field(default_factory=dict)
 
     def measure(self, name: str, images: int) -> AllWaysResult:
         contender = next(one for one in self.contenders if one.name == name)
@@ -240,8 +239,7 @@ class _Measurer:
         except EpisodeError as error:  # too few images are left, because some could not be read
             raise UnusableImagesError(error) from error
 
-    def note_measured(self, name: str, images: int, outcome: AllWaysResult | Failure) -> None:
-        self._done[images] = self._done.get(images, 0) + 1
+    def note_measured(self, name: str, _: int, outcome: AllWaysResult | Failure) -> None:
         if isinstance(outcome, Failure):
             log.warning("%s is left out: %s", name, outcome.reason)
             return
