@@ -1,21 +1,15 @@
-"""A linear probe on all labels: the full-data end of the learning curve.
-
-It is ridge regression on one-hot labels in the eigenbasis of the covariance ``XᵀX = U S Uᵀ`` of the training samples,
-where every penalty costs one product: ``ŷ = z (S + λ)⁻¹ Uᵀ XᵀY`` with ``z = x U``. A leave-one-out residual is the
-residual over ``1 − h`` with ``h = 1/n + Σ z²/(s + λ)``, so that leaving out each sample needs no further fit.
-"""
+"""A linear probe on all labels: the full-data end of the learning curve."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.devices import with_float64
-from nctransfer.episodes.ridge import LOO_EXPONENTS
 from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.evaluation.leaks import Leaks
+from nctransfer.evaluation.ridge_regression import RidgeRegressions
 from nctransfer.intervals import wilson
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.notebook import ShownInNotebooks
@@ -107,9 +101,9 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
     leaks = Leaks.of(train, test)
     for warning in leaks.warnings():
         log.warning("%s", warning)
-    fit = _Fit(ClassStatistics.of(train, device), with_float64(device))
-    best, hits = _leave_one_out(fit, train)
-    counts = train.counts
+    fit = RidgeRegressions(ClassStatistics.of(train, device), with_float64(device))
+    errors, counts = fit.left_out_errors(train), train.counts
+    best, hits = errors.best, errors.right[errors.best]
     loo = float(hits.sum() / counts.sum())
     if test is not None:
         hits, counts = _tested(fit, best, train, test)
@@ -132,21 +126,7 @@ def probe(train: Features, test: Features | None = None, device: str = "auto") -
     )
 
 
-def _leave_one_out(fit: _Fit, train: Features) -> tuple[int, torch.Tensor]:
-    """The number of the best penalty, and with it the training samples of each class that are right, ``(C,)``."""
-    import torch
-
-    errors = torch.zeros(len(fit.penalties), dtype=torch.float64)
-    right = torch.zeros(len(fit.penalties), len(train.classes), dtype=torch.float64)
-    for rows, labels in train.batches():
-        for number, (predicted, residuals) in enumerate(fit.left_out(rows, labels)):
-            errors[number] += float(residuals.square().sum())
-            right[number].index_add_(0, labels, (predicted == labels).double())
-    best = int(errors.argmin())
-    return best, right[best]
-
-
-def _tested(fit: _Fit, number: int, train: Features, test: Features) -> tuple[torch.Tensor, torch.Tensor]:
+def _tested(fit: RidgeRegressions, number: int, train: Features, test: Features) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each class of the training set the test samples that are right, and the test samples, both ``(C,)``."""
     import torch
 
@@ -194,53 +174,3 @@ def _check(train: Features, test: Features) -> None:
             + join_names([repr(name) for name in unknown], most=3),
             "choose classes by --classes FILE",
         )
-
-
-class _Fit:
-    """Ridge regressions on one training set, one for each penalty.
-
-    Args:
-        stats: The moments of the training set.
-        device: Where to compute.
-    """
-
-    def __init__(self, stats: ClassStatistics, device: torch.device) -> None:
-        import torch
-
-        self._total = float(stats.counts.sum())
-        shares = stats.counts / self._total
-        means = stats.centred_means + stats.centre
-        mean = shares @ means
-        values, vectors = torch.linalg.eigh((stats.covariance * self._total).to(device))
-        values = values.clamp(min=0)  # (d,)
-        scale = float(values.sum()) / self._total or 1.0
-        self.penalties = [10.0**exponent * scale for exponent in LOO_EXPONENTS]
-        self._vectors, self._mean, self._shares = vectors, mean.to(device), shares.to(device)
-        moments = (stats.counts[:, None] * (means - mean)).to(device)  # (C, d): YᵀX
-        self._rotated = (moments @ vectors).T  # (d, C)
-        self._inverse = [1 / (values + penalty) for penalty in self.penalties]
-
-    def _in_basis(self, rows: torch.Tensor) -> torch.Tensor:
-        """``z = (x − mean) U``, ``(b, d)``."""
-        import torch
-
-        z: torch.Tensor = (rows.to(self._mean.device, torch.float64) - self._mean) @ self._vectors
-        return z
-
-    def left_out(self, rows: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For each penalty the leave-one-out predictions for some training samples, and their residuals ``(b, C)``."""
-        import torch
-
-        z = self._in_basis(rows)
-        targets = torch.nn.functional.one_hot(labels.to(z.device), len(self._shares)).double()
-        for inverse in self._inverse:
-            residuals = targets - (z @ (inverse[:, None] * self._rotated) + self._shares)
-            leverage = z.square() @ inverse + 1 / self._total
-            residuals /= (1 - leverage).clamp(min=torch.finfo(z.dtype).eps)[:, None]
-            yield (targets - residuals).argmax(dim=1).cpu(), residuals
-
-    def predict(self, rows: torch.Tensor, number: int) -> torch.Tensor:
-        """The class codes that the regression with penalty number ``number`` predicts for some samples."""
-        scores = self._in_basis(rows) @ (self._inverse[number][:, None] * self._rotated) + self._shares
-        found: torch.Tensor = scores.argmax(dim=1).cpu()
-        return found

@@ -1,0 +1,1 @@
+"""A head to use: fitted, calibrated, saved, applied."""
