@@ -12,7 +12,7 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 
 if TYPE_CHECKING:
-    from nctransfer.cli.output_options import OutputOptions
+    from nctransfer.cli.output_options import PrintOptions
     from nctransfer.cli.terminal import Terminal
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
@@ -64,7 +64,7 @@ class ChosenFeatures:
 
     wanted: Wanted
     column: str | None
-    output: OutputOptions
+    output: PrintOptions
     terminal: Terminal
     drop_duplicates: bool = False
     rehearse: Callable[[FeatureSet], object] | None = None
@@ -199,7 +199,7 @@ def _noted(features: AnyFeatures, fewer: AnyFeatures) -> AnyFeatures:
 
 def run_extraction(
     wanted: Wanted,
-    output: OutputOptions,
+    output: PrintOptions,
     terminal: Terminal,
     rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
 ) -> ExtractionReport:

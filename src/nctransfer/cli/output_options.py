@@ -11,14 +11,14 @@ from nctransfer.cli.expanding import panel_option
 from nctransfer.report.format import Format
 from nctransfer.report.registry import FORMATS, format_of_file
 
-__all__ = ["OutputOptions"]
+__all__ = ["OutputOptions", "PrintOptions"]
 
 _RUN, _OUTPUT = "How to run", "Output"
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """Where to compute, where the cache is, what to print."""
+class PrintOptions:
+    """Where to compute, where the cache is, what to print; for commands whose ``--output`` is not their table."""
 
     device: Annotated[
         str,
@@ -47,18 +47,7 @@ class OutputOptions:
             metavar="NAME",
             callback=choice_of(FORMATS),
             help=f"How results are printed: {listed(FORMATS)}.",
-            show_default="the one that the suffix of --output names, else table",
-        ),
-    ] = None
-    output: Annotated[
-        Path | None,
-        panel_option(
-            "--output",
-            "-o",
-            panel=_OUTPUT,
-            metavar="FILE",
-            help="Write the results to this file. Without --format, its suffix chooses the format, for example .json.",
-            show_default="stdout",
+            show_default="table",
         ),
     ] = None
     quiet: Annotated[
@@ -73,8 +62,30 @@ class OutputOptions:
     ] = False
 
     @property
+    def output(self) -> Path | None:
+        """The file that the table is written to; ``None`` for stdout."""
+        return None
+
+    @property
     def chosen_format(self) -> Format:
         """The format that results are printed in."""
         if self.format is not None:
             return FORMATS[self.format]
         return (format_of_file(self.output) if self.output else None) or FORMATS["table"]
+
+
+@dataclass(frozen=True)
+class OutputOptions(PrintOptions):
+    """The same with ``--output`` for the table."""
+
+    output: Annotated[
+        Path | None,
+        panel_option(
+            "--output",
+            "-o",
+            panel=_OUTPUT,
+            metavar="FILE",
+            help="Write the results to this file. Without --format, its suffix chooses the format, for example .json.",
+            show_default="stdout",
+        ),
+    ] = None

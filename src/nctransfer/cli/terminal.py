@@ -15,7 +15,7 @@ import typer
 
 from nctransfer.cli.notes import Notes
 from nctransfer.cli.output_files import OutputFiles
-from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.progress_bar import ProgressBar
 from nctransfer.errors import BrokenImagesError, NCTransferError, SettingError
 
@@ -55,7 +55,7 @@ class Terminal:
 
     def __init__(
         self,
-        options: OutputOptions,
+        options: PrintOptions,
         files: Mapping[str, Path | None] | None = None,
         hushed: Collection[ModuleType] = (),
     ) -> None:
