@@ -70,12 +70,18 @@ class Members(Generic[Place]):
 
 
 class Archive(ListedSource[Place]):
-    """An archive whose members lie in one folder per class. It is read without unpacking it to disk."""
+    """An archive whose members lie in one folder per class. It is read without unpacking it to disk.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: The archive.
+        labels_optional: Whether images outside the class folders are listed too.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
         self.name = os.fspath(path)
         self.id = source_id(path)
         self._path = Path(path)
+        self._labels_optional = labels_optional
 
     def scan(self) -> Listing[Place]:
         """See :meth:`ListedSource.scan`; the images are in the order of the archive."""
@@ -94,6 +100,7 @@ class Archive(ListedSource[Place]):
             ((path, size, mtime_ns) for path, (size, _) in members.files.items()),
             top,
             "archive",
+            labels_optional=self._labels_optional,
         )
         places = {entry.id: members.files[arranged.renamed.get(entry.id, entry.id)][1] for entry in arranged.entries}
         return Listing(arranged.entries, (*arranged.notes, *members.notes(), *notes), places)

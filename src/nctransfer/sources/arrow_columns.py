@@ -37,14 +37,14 @@ class Columns:
     Attributes:
         image: Column of the images.
         is_struct: Whether the images are structs ``{bytes, path}``; otherwise they are bytes.
-        label: Column of the labels.
+        label: Column of the labels, or ``None`` if there is none.
         names: Names of the classes with the codes 0, 1, …; ``None`` if the labels are names, or codes without names.
         split: Column of the splits, or ``None`` if there is none.
     """
 
     image: str
     is_struct: bool
-    label: str
+    label: str | None
     names: Sequence[str] | None
     split: str | None
 

@@ -17,8 +17,9 @@ from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
+    from nctransfer.sources.source_kind import ReadingOptions
 
-__all__ = ["FOLDER", "ImageFolder", "holds_parquet", "walk"]
+__all__ = ["FLAT_FOLDER", "FOLDER", "ImageFolder", "holds_parquet", "walk"]
 
 
 class ImageFolder(ListedSource[str]):
@@ -26,17 +27,22 @@ class ImageFolder(ListedSource[str]):
 
     Files and folders whose name begins with a dot are ignored. Only images whose id is not their path have a place:
     the path.
+
+    Args:
+        path: The folder.
+        labels_optional: Whether images outside the class folders are listed too.
     """
 
-    kind = "folder of class folders"
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
+        self.kind = "folder of images" if labels_optional else "folder of class folders"
         self.name = os.fspath(path)
         self.id = source_id(path)
+        self._labels_optional = labels_optional
 
     def scan(self) -> Listing[str]:
         """See :meth:`ListedSource.scan`."""
-        arranged = arrange(f"the folder {self.name!r}", _upper_folders(self.name), _files(self.name))
+        what, folders = f"the folder {self.name!r}", _upper_folders(self.name)
+        arranged = arrange(what, folders, _files(self.name), labels_optional=self._labels_optional)
         entries = sorted(arranged.entries)
         for one, other in itertools.pairwise(entries):
             if one.id == other.id:
@@ -145,11 +151,26 @@ def holds_parquet(folder: str) -> bool:
     return found
 
 
+def _has_images_on_top(name: str) -> bool:
+    return Path(name).is_dir() and any(is_image(item.name) and not _is_folder(item) for item in _visible(name))
+
+
+def _open(name: str, options: ReadingOptions) -> ImageFolder:
+    return ImageFolder(name, labels_optional=options.labels_optional)
+
+
 FOLDER = SourceKind(
     name="folder",
     recognises=lambda name: Path(name).is_dir() and not holds_parquet(name),
-    open=lambda name, _options: ImageFolder(name),
+    open=_open,
     examples=("pets/",),
     summary="a folder with one folder of images per class",
     details="Splits may lie above the classes, as in `pets/train/cat/1.jpg`.",
+)
+FLAT_FOLDER = SourceKind(
+    name="flat folder",
+    recognises=_has_images_on_top,
+    open=_open,
+    examples=("new_photos/",),
+    summary="a folder of images, at any depth",
 )

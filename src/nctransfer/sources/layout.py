@@ -1,13 +1,14 @@
 """Which files are images, and what their folders say about classes and splits.
 
 The layout is ``class/image.jpg``, or ``split/class/image.jpg`` if all folders on top have the names of splits. Images
-may lie in further folders below their class.
+may lie in further folders below their class. Where labels are optional, images may also lie on top or directly in the
+folder of a split; they have no label then.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nctransfer.errors import DataError, counted, join_names
@@ -37,7 +38,13 @@ class Arranged(NamedTuple):
 
 
 def arrange(
-    what: str, folders: Collection[str], files: Iterable[tuple[str, int, int]], top: str = "", holder: str = "folder"
+    what: str,
+    folders: Collection[str],
+    files: Iterable[tuple[str, int, int]],
+    top: str = "",
+    holder: str = "folder",
+    *,
+    labels_optional: bool = False,
 ) -> Arranged:
     """Files as labelled images, whose classes and splits are the names of their folders.
 
@@ -47,39 +54,43 @@ def arrange(
         files: Path, size and time of each file that is not hidden.
         top: A prefix of all paths that says nothing about classes, for example ``pets/``.
         holder: What the source is, for the hint: "folder" or "archive".
+        labels_optional: Whether images outside the class folders are taken too, with the label "".
 
     Raises:
-        DataError: No file is an image in a class folder.
+        DataError: No file is an image, or none is in a class folder and labels are not optional.
     """
-    has_splits = splits_on_top(folder.partition("/")[0] for folder in folders) and any("/" in name for name in folders)
+    has_splits = splits_on_top(folder.partition("/")[0] for folder in folders)
+    has_splits = has_splits and (labels_optional or any("/" in name for name in folders))
     depth = 2 if has_splits else 1
     entries, renamed, beside, others = [], {}, 0, 0
     used: set[tuple[str, ...]] = set()
     for path, size, mtime_ns in files:
         parts = path[len(top) :].split("/", depth)
+        is_in_class = len(parts) > depth
         if not is_image(path):
-            others += len(parts) > depth
-        elif len(parts) <= depth:
+            others += is_in_class or labels_optional
+        elif not (is_in_class or labels_optional):
             beside += 1
         else:
-            name, label = as_unicode(path), sys.intern(as_unicode(parts[depth - 1]))
-            used.add(tuple(parts[:depth]))
-            entries.append(ImageEntry(name, label, as_unicode(parts[0]) if has_splits else "", size, mtime_ns))
+            name, label, split = as_unicode(path), "", ""
+            if is_in_class:
+                label = sys.intern(as_unicode(parts[depth - 1]))
+                used.add(tuple(parts[:depth]))
+            if has_splits and len(parts) > 1:
+                split = as_unicode(parts[0])
+            entries.append(ImageEntry(name, label, split, size, mtime_ns))
             if name != path:
                 renamed[name] = path
     if not entries:
-        raise _nothing(what, holder, beside, others, bool(folders))
-    classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
-    empty = [as_unicode(names[-1]) for names in classes if names not in used]
+        raise _nothing(what, holder, beside, others, bool(folders), labels_optional)
     notes = []
     if beside:
         notes.append(f"left out {counted(beside, 'image')} outside the class folders, because they have no class")
     if others:
         notes.append(f"left out {counted(others, 'file')} whose names do not end like those of images")
-    if empty:
-        notes.append(
-            f"left out {counted(len(empty), 'class folder')} without images: {join_names(list(map(repr, empty)))}"
-        )
+    if not labels_optional:
+        classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
+        notes += _about_empty([as_unicode(names[-1]) for names in classes if names not in used])
     return Arranged(entries, tuple(notes), renamed)
 
 
@@ -121,15 +132,23 @@ def as_unicode(name: str) -> str:
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _nothing(what: str, holder: str, beside: int, others: int, folders: bool) -> DataError:
+def _about_empty(classes: Sequence[str]) -> Iterator[str]:
+    """A note about class folders that hold no image."""
+    if classes:
+        names = join_names(list(map(repr, classes)))
+        yield f"left out {counted(len(classes), 'class folder')} without images: {names}"
+
+
+def _nothing(what: str, holder: str, beside: int, others: int, folders: bool, labels_optional: bool) -> DataError:
     if beside:
         found = f"has {counted(beside, 'image')}, but none of them in a class folder"
     elif others or folders:
         found = f"has no images, but {counted(others, 'other file')}"
     else:
         found = "is empty"
+    needed = "images" if labels_optional else "one folder of images per class, as in pets/cat/1.jpg"
     return DataError(
         f"{what} {found}",
-        f"expected {'a folder' if holder == 'folder' else f'an {holder}'} with one folder of images per class, as in "
-        f"pets/cat/1.jpg; names of images end in {' '.join(sorted(SUFFIXES))}",
+        f"expected {'a folder' if holder == 'folder' else f'an {holder}'} with {needed}; names of images end in "
+        f"{' '.join(sorted(SUFFIXES))}",
     )

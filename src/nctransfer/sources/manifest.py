@@ -39,6 +39,7 @@ class Manifest(ImageSource):
         label_column: Column of the classes. Default: ``label`` or ``class``.
         image_root: Folder that the paths are relative to; no path may lead out of it. Default: the manifest's folder.
         class_names: Names of the classes, if the column of classes holds the codes 0, 1, … instead of names.
+        labels_optional: Whether there may be no column of classes, or no class in some lines.
     """
 
     kind = "manifest"
@@ -51,6 +52,7 @@ class Manifest(ImageSource):
         label_column: str | None = None,
         image_root: Path | None = None,
         class_names: Sequence[str] | None = None,
+        labels_optional: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         # The id depends on the options that decide which image a line stands for, not on the names of the classes.
@@ -60,6 +62,7 @@ class Manifest(ImageSource):
         self._root = os.path.abspath(image_root or self._path.parent)  # noqa: PTH100 - resolve() would follow links
         self._columns = (image_column, label_column)
         self._class_names = class_names
+        self._labels_optional = labels_optional
 
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`; the images are in the order of their paths."""
@@ -77,7 +80,9 @@ class Manifest(ImageSource):
                 f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
             )
         image = self._column("image", first[1], IMAGE_COLUMNS, self._columns[0])
-        label = self._column("label", first[1], LABEL_COLUMNS, self._columns[1])
+        may_lack = self._labels_optional and self._columns[1] is None
+        is_there = not may_lack or any(_find(name, first[1]) for name in LABEL_COLUMNS)
+        label = self._column("label", first[1], LABEL_COLUMNS, self._columns[1]) if is_there else LABEL_COLUMNS[0]
         split = _find("split", first[1])
         for line, row in itertools.chain([first], rows):
             entry = self._entry(line, row, image, label, split)
@@ -110,14 +115,22 @@ class Manifest(ImageSource):
             raise self._error(line, f"{path!r} is not a path: {error}") from error
         else:
             size, mtime_ns = found.st_size, found.st_mtime_ns
-        name = self._value(line, row, label)
+        name = self._label(line, row, label)
+        return ImageEntry(path, name, str(row.get(split) or "") if split else "", size, mtime_ns)
+
+    def _label(self, line: int, row: Mapping[str, Any], column: str) -> str:
+        """The name of the class in a line; "" if labels are optional and there is none."""
+        value = row.get(column)
+        if self._labels_optional and (value is None or (isinstance(value, str) and not value.strip())):
+            return ""
+        name = self._value(line, row, column)
         if self._class_names is not None:
             if not (name.isascii() and name.isdigit() and len(name) < 10):
                 raise self._error(
                     line, f"the label {name!r} is not a code", "with --class-names, labels must be 0, 1, …"
                 )
             name = name_of_code(int(name), self._class_names, self._where(line))
-        return ImageEntry(path, name, str(row.get(split) or "") if split else "", size, mtime_ns)
+        return name
 
     def _inside(self, line: int, given: str) -> str:
         """A path relative to the root, without ``.`` and ``..``."""
@@ -225,6 +238,7 @@ def _open(name: str, options: ReadingOptions) -> Manifest:
         label_column=options.label_column,
         image_root=options.image_root,
         class_names=options.class_names,
+        labels_optional=options.labels_optional,
     )
 
 

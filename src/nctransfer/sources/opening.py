@@ -5,13 +5,14 @@ The kinds of data source are in :mod:`nctransfer.sources.registry`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, reason_of
-from nctransfer.sources.registry import SOURCES, describe_sources
+from nctransfer.sources.registry import SOURCES, UNLABELLED, describe_sources
 from nctransfer.sources.source_kind import ReadingOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_source"]
 
-FOR_EVERY_KIND = ("split", "offline")  # options that no kind refuses
+FOR_EVERY_KIND = ("split", "offline", "labels_optional")  # options that no kind refuses
 
 
 def open_source(data: str | os.PathLike[str], options: ReadingOptions | None = None) -> ImageSource:
@@ -36,19 +37,19 @@ def open_source(data: str | os.PathLike[str], options: ReadingOptions | None = N
     """
     name, options = os.fspath(data), options or ReadingOptions()
     if not name:
-        raise DataError("the name of the data is empty", _hint())
+        raise DataError("the name of the data is empty", _hint(options))
     if not _can_be_a_path(name):
-        raise DataError(f"{name!r} does not exist", _hint())
+        raise DataError(f"{name!r} does not exist", _hint(options))
     try:
-        for kind in SOURCES.values():
+        for kind in itertools.chain(UNLABELLED if options.labels_optional else (), SOURCES.values()):
             if kind.recognises(name):
                 source = kind.open(name, options)
                 _check_options(source, kind, options)
                 return source
         problem = _why_not_recognised(Path(name))
     except OSError as error:
-        raise DataError(f"{name!r} cannot be read: {reason_of(error)}", _hint()) from error
-    raise DataError(f"{name!r} {problem}", _hint())
+        raise DataError(f"{name!r} cannot be read: {reason_of(error)}", _hint(options)) from error
+    raise DataError(f"{name!r} {problem}", _hint(options))
 
 
 def _can_be_a_path(name: str) -> bool:
@@ -73,5 +74,5 @@ def _why_not_recognised(path: Path) -> str:
     return "is neither a file nor a folder" if path.exists() else "does not exist"
 
 
-def _hint() -> str:
-    return f"give one of: {describe_sources()}"
+def _hint(options: ReadingOptions) -> str:
+    return f"give one of: {describe_sources(options.labels_optional)}"

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import DataError, counted
 from nctransfer.sources.arrow_columns import (
@@ -53,6 +53,7 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
         label_column: The column of the labels. Default: ``label``, ``class``, ``fine_label``, or the only column
             that the Hugging Face metadata describe as classes.
         class_names: Names of the classes whose labels are the codes 0, 1, … They replace those in the metadata.
+        labels_optional: Whether there may be no column of labels, or no label in some rows.
     """
 
     kind = "Parquet files"
@@ -64,11 +65,13 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
         image_column: str | None = None,
         label_column: str | None = None,
         class_names: Sequence[str] | None = None,
+        labels_optional: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         self.id = source_id(path, *([f"image={image_column}"] if image_column else []))
         self._asked = (image_column, label_column)
         self._class_names = class_names
+        self._labels_optional = labels_optional
 
     def scan(self) -> Listing[tuple[Path, Columns]]:
         """See :meth:`ListedSource.scan`; reads the labels, not the images."""
@@ -82,15 +85,17 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
             with open_parquet(path) as file:
                 columns = self._choose(path, file.schema_arrow)
                 places[stem] = path, columns
-                entries += _rows(stem, path, file, columns)
+                entries += _rows(stem, path, file, columns, self._labels_optional)
                 rows += file.metadata.num_rows
-        if len({columns.names is None for _, columns in places.values()}) > 1:
+        if len({columns.names is None for _, columns in places.values() if columns.label is not None}) > 1:
             raise DataError(
                 f"some Parquet files of {self.name!r} name their classes, and others do not",
                 "give the names of all classes with --class-names, or read the files separately",
             )
         unlabelled = rows - len(entries)
         if not entries:
+            if self._labels_optional:
+                raise DataError(f"{self.name!r} has no images", "give Parquet files with rows")
             raise DataError(f"{self.name!r} has no labelled images ({counted(unlabelled, 'row')} without a label)")
         notes = (f"left out {counted(unlabelled, 'image')} without a label",) if unlabelled else ()
         return Listing(entries, notes, places)
@@ -102,31 +107,24 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
             yield from read_rows(*self.places[stem], [row for _, row in group])
 
     def _choose(self, path: Path, schema: pa.Schema) -> Columns:
-        import pyarrow as pa
-
         image_column, label_column = self._asked
         features = hub_features(schema)
         image = image_column or find_image_column(path, schema, features)
-        label = label_column or find_label_column(path, schema, features)
-        for what, column in (("image", image), ("label", label)):
-            if column not in schema.names:
-                raise no_column(path, schema, f"no column {column!r}", what)
+        if image not in schema.names:
+            raise no_column(path, schema, f"no column {image!r}", "image")
         kind = schema.field(image).type
         is_struct = is_image_struct(kind)
         if not (is_struct or is_binary_type(kind)):
             raise no_column(path, schema, f"values of type {kind} in the column {image!r}, not images", "image")
-        names = self._class_names
-        if names is None and (described := class_label(features.get(label))) is not None:
-            names = distinct_names(described)
-        kind = stored_type(schema.field(label).type)
-        if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or is_text_type(kind)):
-            raise no_column(
-                path, schema, f"values of type {kind} in the column {label!r}, not names or codes of classes", "label"
-            )
-        if is_text_type(kind):
-            if self._class_names is not None:
-                raise DataError(f"the labels in {str(path)!r} are names, not codes", "leave out --class-names")
-            names = None
+        label: str | None = label_column
+        names: Sequence[str] | None = None
+        try:
+            label = label or find_label_column(path, schema, features)
+            names = self._names(path, schema, label, features)
+        except DataError:
+            if label_column is not None or not self._labels_optional:
+                raise
+            label = None
         split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
         return Columns(
             image=image,
@@ -135,6 +133,30 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
             names=names,
             split=split if split not in (image, label) else None,
         )
+
+    def _names(self, path: Path, schema: pa.Schema, label: str, features: dict[str, Any]) -> Sequence[str] | None:
+        """The names of the classes whose labels are codes; ``None`` if the labels are names, or nobody names the codes.
+
+        Raises:
+            DataError: There is no such column, it does not hold labels, or it holds names where codes are expected.
+        """
+        import pyarrow as pa
+
+        if label not in schema.names:
+            raise no_column(path, schema, f"no column {label!r}", "label")
+        kind = stored_type(schema.field(label).type)
+        if pa.types.is_boolean(kind) or not (pa.types.is_integer(kind) or is_text_type(kind)):
+            raise no_column(
+                path, schema, f"values of type {kind} in the column {label!r}, not names or codes of classes", "label"
+            )
+        if is_text_type(kind):
+            if self._class_names is not None:
+                raise DataError(f"the labels in {str(path)!r} are names, not codes", "leave out --class-names")
+            return None
+        described = class_label(features.get(label))
+        if self._class_names is not None or described is None:
+            return self._class_names
+        return distinct_names(described)
 
 
 def is_parquet(path: Path) -> bool:
@@ -162,25 +184,40 @@ def _find_files(name: str) -> dict[str, Path]:
     return {as_unicode(relative.removesuffix(".parquet")): path / relative for relative in found}
 
 
-def _rows(stem: str, path: Path, file: parquet.ParquetFile, columns: Columns) -> Iterator[ImageEntry]:
+def _rows(
+    stem: str, path: Path, file: parquet.ParquetFile, columns: Columns, labels_optional: bool
+) -> Iterator[ImageEntry]:
     import pyarrow as pa
 
     found = path.stat()
     split = _split_of(stem)
-    wanted = [columns.label, *([columns.split] if columns.split else [])]
     row = 0
     try:
-        for batch in file.iter_batches(batch_size=LISTED_ROWS, columns=wanted):
-            labels = batch.column(columns.label).to_pylist()
-            splits = batch.column(columns.split).to_pylist() if columns.split else itertools.repeat(split)
-            for code, part in zip(labels, splits, strict=False):
+        for codes, splits in _labels_and_splits(file, columns):
+            for code, part in zip(codes, splits or itertools.repeat(split), strict=False):
+                label = ""
                 if code is not None and code != "" and code != -1:
                     where = f"row {row} of {str(path)!r}"
                     label = code if isinstance(code, str) else name_of_code(code, columns.names, where)
+                if label or labels_optional:
                     yield ImageEntry(f"{stem}/{row:07d}", label, part or "", found.st_size, found.st_mtime_ns)
                 row += 1
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
+
+
+def _labels_and_splits(
+    file: parquet.ParquetFile, columns: Columns
+) -> Iterator[tuple[Sequence[str | int | None], Sequence[str | None] | None]]:
+    """The label and the split of each row, in batches; ``None`` where a row has no label, or the file no splits."""
+    wanted = [name for name in (columns.label, columns.split) if name]
+    if not wanted:
+        for start in range(0, file.metadata.num_rows, LISTED_ROWS):
+            yield [None] * min(LISTED_ROWS, file.metadata.num_rows - start), None
+        return
+    for batch in file.iter_batches(batch_size=LISTED_ROWS, columns=wanted):
+        labels, splits = (batch.column(name).to_pylist() if name else None for name in (columns.label, columns.split))
+        yield labels or [None] * len(batch), splits
 
 
 def _split_of(stem: str) -> str:
@@ -207,6 +244,7 @@ def _open(name: str, options: ReadingOptions) -> ParquetFiles:
         image_column=options.image_column,
         label_column=options.label_column,
         class_names=options.class_names,
+        labels_optional=options.labels_optional,
     )
 
 

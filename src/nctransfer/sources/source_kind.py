@@ -23,6 +23,8 @@ class ReadingOptions:
         image_root: Folder that the paths in a manifest are relative to. Default: the folder of the manifest.
         class_names: Names of the classes whose labels are the codes 0, 1, …
         split: Split that timm opens. Other sources read all splits, and a selection chooses among them.
+        labels_optional: Whether images without a label are listed too, with the label "". Otherwise they are left out,
+            and a source that knows no labels at all is an error.
         data_dir: Folder where timm looks for data, and downloads data to.
         offline: Whether servers must not be asked.
     """
@@ -34,6 +36,7 @@ class ReadingOptions:
     split: str | None = None
     data_dir: Path | None = None
     offline: bool = False
+    labels_optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class SourceKind:
         recognises: Returns whether this kind reads what the user named. It must be fast: each kind is asked in turn.
         open: Returns the source with that name. Images are listed later.
         takes: The fields of :class:`ReadingOptions` that this kind uses; a user who gives another one gets an error.
-            ``split`` and ``offline`` need not be listed, because they may be given for every kind.
+            ``split``, ``offline`` and ``labels_optional`` need not be listed, because they may be given for every kind.
         examples: What the user may write after ``--data``, for example ``pets/``; the first is the usual one.
         summary: What the examples are, in one phrase for help texts, for example "a tar or zip archive".
         details: Further sentences for the documentation; may be empty.

@@ -19,6 +19,7 @@ from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
+    from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["TAR", "TarArchive"]
 
@@ -34,8 +35,8 @@ MAX_HEADER = 2**20  # bytes; tarfile reads a header of these types into memory a
 class TarArchive(Archive[int]):
     """A tar archive, compressed or not. The place of an image is the offset of its bytes before compression."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
+        super().__init__(path, labels_optional=labels_optional)
         self._is_compressed = _begins_with(self._path, COMPRESSED)
         self.kind = "compressed tar archive" if self._is_compressed else "tar archive"
 
@@ -149,11 +150,11 @@ def _recognises(name: str) -> bool:
     return _is_tar(path) or (name.lower().endswith(SUFFIXES) and not zipfile.is_zipfile(path))
 
 
-def _open(name: str, _: object) -> TarArchive:
+def _open(name: str, options: ReadingOptions) -> TarArchive:
     path = Path(name)
     if not _is_tar(path):
         raise not_whole(path)
-    return TarArchive(path)
+    return TarArchive(path, labels_optional=options.labels_optional)
 
 
 TAR = SourceKind(

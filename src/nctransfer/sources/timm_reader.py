@@ -66,6 +66,7 @@ class TimmReader(ImageSource):
         self._keys = {"input_key": options.image_column, "target_key": options.label_column}
         self._class_names = options.class_names
         self._offline = options.offline
+        self._labels_optional = options.labels_optional
 
     def list(self) -> list[ImageEntry]:
         """See :meth:`ImageSource.list`; the images are in the order of the reader."""
@@ -79,15 +80,18 @@ class TimmReader(ImageSource):
                     names = self._class_names or self._names()
                 if label is None or label == -1:
                     unlabelled += 1
-                    continue
-                if isinstance(label, str) and self._class_names is not None:
+                    if not self._labels_optional:
+                        continue
+                    label = ""
+                elif isinstance(label, str) and self._class_names is not None:
                     raise DataError(f"the labels of {self.name!r} are names, not codes", "leave out --class-names")
                 if not isinstance(label, str):
                     label = name_of_code(int(label), names, f"image {id_} of {self.name!r}")
                 entries.append(ImageEntry(id_, label, self.split, size, stamp))
         if not entries:
-            raise DataError(f"{self.name!r} has no labelled images in its split {self.split!r}")
-        if unlabelled:
+            labelled = "" if self._labels_optional else "labelled "
+            raise DataError(f"{self.name!r} has no {labelled}images in its split {self.split!r}")
+        if unlabelled and not self._labels_optional:
             self.notes += (f"left out {counted(unlabelled, 'image')} without a label",)
         return entries
 

@@ -17,6 +17,7 @@ from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
+    from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["ZIP", "ZipArchive"]
 
@@ -75,11 +76,11 @@ def _recognises(name: str) -> bool:
     return is_readable_file(path) and (zipfile.is_zipfile(path) or name.lower().endswith(".zip"))
 
 
-def _open(name: str, _: object) -> ZipArchive:
+def _open(name: str, options: ReadingOptions) -> ZipArchive:
     path = Path(name)
     if not zipfile.is_zipfile(path):
         raise not_whole(path)
-    return ZipArchive(path)
+    return ZipArchive(path, labels_optional=options.labels_optional)
 
 
 ZIP = SourceKind(
