@@ -11,6 +11,7 @@
     ├── StoreError             the cache: not writable, disk full, a damaged file
     │   └── SetChangedError    another process changed a stored set while it was read
     ├── FeaturesError          the features: not found, not finite, no such column
+    ├── HeadError              a saved head: damaged, of a newer format, not for this backbone
     ├── SettingError           a value that is wrong whatever the material: 1 way, an unknown classifier
     ├── EpisodeError           the task: more ways than classes, too few samples
     └── PluginError            another package's entry: it cannot be loaded, or its name is taken
@@ -31,6 +32,7 @@ __all__ = [
     "DeviceError",
     "EpisodeError",
     "FeaturesError",
+    "HeadError",
     "ModelError",
     "NCTransferError",
     "PluginError",
@@ -144,6 +146,10 @@ class SetChangedError(StoreError):
 
 class FeaturesError(NCTransferError):
     """The features cannot be found or used."""
+
+
+class HeadError(NCTransferError):
+    """A saved head cannot be read, written or used."""
 
 
 class SettingError(NCTransferError):
