@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,22 @@ def hub_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return folder
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Takes back what a plugin registers."""
+    from timm.models import _registry
+
+    tables = [value for value in vars(_registry).values() if isinstance(value, dict | set)]
+    before, modules = [table.copy() for table in tables], set(sys.modules)
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
+    for name in set(sys.modules) - modules:
+        if "plugin" in name:
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +44,6 @@ def folder(tmp_path: Path, own: Any) -> Path:
     path = tmp_path / "saved"
     timm.models.save_for_hf(own, path, safe_serialization=True, data_config={"mean": (0.1, 0.2, 0.3)})
     return path
-
-
-@pytest.fixture
-def registered() -> Iterator[None]:
-    """Takes back what a plugin registers."""
-    from timm.models import _registry
-
-    tables = [value for value in vars(_registry).values() if isinstance(value, dict | set)]
-    before, modules = [table.copy() for table in tables], set(sys.modules)
-    yield
-    for table, content in zip(tables, before, strict=True):
-        table.clear()
-        table.update(content)
-    for name in set(sys.modules) - modules:
-        if "plugin" in name:
-            del sys.modules[name]
 
 
 def unpacked(backbone: Backbone) -> Any:

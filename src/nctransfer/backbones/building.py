@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
     from nctransfer.backbones.request import BackboneRequest
 
-__all__ = ["build_model", "load"]
+__all__ = ["build_model", "load", "make_fast", "own_transform"]
 
 log = logging.getLogger(__name__)
 
@@ -132,3 +132,35 @@ def build_model(spec: ModelSpec, request: BackboneRequest, **pretrained: Any) ->
             f"without --img-size its images have {size} pixels; --model-kwargs must be arguments of timm's constructor",
         ) from error
     return model
+
+
+def own_transform(spec: ModelSpec, request: BackboneRequest) -> dict[str, Any]:
+    """The transform of images as a model describes it, without the settings of the request.
+
+    Raises:
+        ModelError: The model does not take the arguments of the request.
+    """
+    import torch
+    from timm.data import resolve_model_data_config
+
+    try:
+        with torch.device("meta"):  # without values
+            model = build_model(spec, request)
+    except ModelError:  # some architectures need values to be built
+        model = build_model(spec, request)
+    return dict(resolve_model_data_config(model))
+
+
+def make_fast(backbone: Backbone, compiled_for: int | None = None) -> None:
+    """Prepare a backbone to run many images, in ways that change its features by no more than rounding.
+
+    Args:
+        backbone: The backbone; it is changed.
+        compiled_for: The size of the batches to compile it for; ``None`` for no compilation.
+    """
+    if backbone.device.type == "cpu":
+        backbone.fold()
+    if compiled_for is None:
+        backbone.pack()
+    else:
+        backbone.compile(compiled_for)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nctransfer.errors import ModelError
 
-__all__ = ["import_plugin", "plugin_file"]
+__all__ = ["import_plugin", "plugin_digest", "plugin_file"]
 
 
 def plugin_file(plugin: str) -> Path:
@@ -38,6 +38,15 @@ def plugin_file(plugin: str) -> Path:
     return Path(spec.origin)
 
 
+def plugin_digest(plugin: str) -> str:
+    """The digest of a plugin's file, which is not run.
+
+    Raises:
+        ModelError: There is no such plugin.
+    """
+    return hashlib.blake2b(plugin_file(plugin).read_bytes(), digest_size=16).hexdigest()
+
+
 def import_plugin(plugin: str) -> str:
     """Run a plugin, so that timm knows the architectures that it registers.
 
@@ -47,8 +56,7 @@ def import_plugin(plugin: str) -> str:
     Raises:
         ModelError: There is no such plugin, or it raises an error.
     """
-    path = plugin_file(plugin)
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    path, digest = plugin_file(plugin), plugin_digest(plugin)
     name = f"nctransfer_plugin_{digest}" if plugin.endswith(".py") else plugin
     if name in sys.modules:
         return digest

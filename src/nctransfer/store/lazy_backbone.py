@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.backbones.building import load
+from nctransfer.backbones.building import load, make_fast
 from nctransfer.backbones.feature_key import FEATURE, FeatureKey, format_of
 from nctransfer.backbones.hub import cached
 from nctransfer.backbones.names import WEIGHT_FILES
@@ -95,12 +95,7 @@ class LazyBackbone:
         if backbone is None or not set(columns) <= set(backbone.columns):
             layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
             backbone = self._load(replace(self._request, layers=",".join(map(str, layers)) or None))
-        if backbone.device.type == "cpu":
-            backbone.fold()
-        if self._runtime.compile:
-            backbone.compile(self._runtime.batch_size)
-        else:
-            backbone.pack()
+        make_fast(backbone, self._runtime.batch_size if self._runtime.compile else None)
         return backbone
 
     def _load(self, request: BackboneRequest) -> Backbone:
