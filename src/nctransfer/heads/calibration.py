@@ -1,0 +1,131 @@
+"""Probabilities that mean something: a temperature for scores, and how far probabilities are from what happens.
+
+Shapes: n images of C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "BINS",
+    "calibration_noise",
+    "expected_calibration_error",
+    "fitted_temperature",
+    "log_loss",
+]
+
+BINS = 15
+STEPS = 100  # of Newton's method, or halvings, at most
+WIDEST = 1e4  # the temperature at most, in units of the standard deviation of the scores of an image
+
+
+def fitted_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """The temperature T at which ``softmax(scores / T)`` has the smallest logarithmic loss.
+
+    The loss is convex in 1/T, and Newton's method that stays within a bracket finds its minimum. Where all images are
+    classified right, the loss falls for ever as T goes to 0. So one more image is counted, the average of all, which is
+    taken for the best of the wrong classes: of n images that are all right, about one in n + 1 is then expected to be
+    wrong (Laplace's rule of succession). If the scores are no better than chance, T is large but finite.
+
+    Args:
+        scores: The scores of each image, which must not come from a classifier that was fitted to it, ``(n, C)``.
+        labels: The class codes, ``(n,)``.
+
+    Returns:
+        The temperature; 1 if all scores of every image are equal.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017).
+
+    >>> import torch
+    >>> scores, labels = torch.tensor([[2.0, 0.0]]).repeat(10, 1), torch.tensor([0] * 8 + [1] * 2)
+    >>> p = (scores / fitted_temperature(scores, labels)).softmax(dim=1)[0, 0]
+    >>> round(float(p), 3)  # the one more image makes it (8 + 0.2)/11, not 8/10
+    0.745
+    """
+    wide = scores.double()
+    wide = wide - wide.amax(dim=1, keepdim=True)
+    unit = float(wide.std(dim=1, correction=0).square().mean().sqrt())
+    if not unit > 0:
+        return 1.0
+    wide /= unit
+    own = wide.gather(1, labels[:, None])[:, 0]
+    runner_up = wide.scatter(1, labels[:, None], -math.inf).amax(dim=1)
+    target = own.sum() + runner_up.mean()  # what the expected scores must add up to
+    weight = 1 + 1 / len(wide)
+    low, high = 1 / WIDEST, math.inf  # of 1/T
+    beta = 1.0
+    for _ in range(STEPS):
+        p = (beta * wide).softmax(dim=1)
+        mean = (p * wide).sum(dim=1)
+        slope = float(weight * mean.sum() - target)
+        curvature = weight * float(((p * wide.square()).sum(dim=1) - mean.square()).sum())
+        low, high = (beta, high) if slope < 0 else (low, beta)
+        new = beta - slope / curvature if curvature > 0 else math.inf
+        if not low < new < high:
+            new = math.sqrt(low * high) if math.isfinite(high) else 2 * beta
+        if abs(new - beta) <= 1e-9 * beta:
+            break
+        beta = new
+    return unit / beta
+
+
+def log_loss(scores: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> float:
+    """The mean over images of ``−log p`` of the right class, with ``p = softmax(scores / temperature)``.
+
+    >>> import torch
+    >>> round(log_loss(torch.zeros(3, 2), torch.tensor([0, 1, 1])), 4)  # log 2
+    0.6931
+    """
+    import torch
+
+    return float(torch.nn.functional.cross_entropy(scores.double() / temperature, labels))
+
+
+def expected_calibration_error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
+    """The expected calibration error of the predicted classes, with 15 bins of equally many images.
+
+    Images are sorted by the probability of their predicted class. In each bin, the mean of these probabilities is
+    compared with the share of images that are classified right; the error is the mean of the absolute differences,
+    weighted by images. Few images alone make it larger than zero, see :func:`calibration_noise`.
+
+    Args:
+        probabilities: ``(n, C)``.
+        labels: The class codes, ``(n,)``.
+
+    >>> import torch
+    >>> sure = torch.tensor([[0.9, 0.1]]).repeat(150, 1)  # bins of 10, in each of which 8 are right
+    >>> round(expected_calibration_error(sure, torch.tensor([0, 0, 0, 0, 1] * 30)), 3)
+    0.1
+    """
+    top, predicted = probabilities.double().max(dim=1)
+    gaps = ((predicted == labels).double() - top)[top.argsort(stable=True)]
+    return sum(abs(float(part.sum())) for part in _bins(gaps)) / len(gaps)
+
+
+def calibration_noise(probabilities: torch.Tensor) -> float:
+    """The expected calibration error that perfectly calibrated probabilities would show on as many images.
+
+    In a bin whose images are right with probabilities p, the sum of what happens minus what is expected has mean zero
+    and variance ``V = Σ p(1 − p)``, and its absolute value is ``√(2V/π)`` on average if it is normal. For few images
+    that are nearly certain it is at most ``2 Σ p(1 − p)``.
+
+    Args:
+        probabilities: ``(n, C)``.
+
+    >>> import torch
+    >>> round(calibration_noise(torch.tensor([[0.9, 0.1]]).repeat(150, 1)), 3)
+    0.076
+    """
+    top = probabilities.double().amax(dim=1).sort().values
+    variances = (float(part.sum()) for part in _bins(top * (1 - top)))
+    return sum(min(math.sqrt(2 * v / math.pi), 2 * v) for v in variances) / len(top)
+
+
+def _bins(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Sorted values ``(n,)`` in up to 15 bins of equally many."""
+    return values.tensor_split(min(BINS, len(values)))
