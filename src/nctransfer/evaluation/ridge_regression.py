@@ -7,7 +7,7 @@ In the eigenbasis of the covariance ``XᵀX = U S Uᵀ`` of the centred training
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.episodes.ridge import LOO_EXPONENTS
@@ -110,6 +110,33 @@ class RidgeRegressions:
         """
         for rows, labels in train.batches():
             yield self._left_out(self._in_basis(rows), labels.to(self._mean.device), number).cpu(), labels
+
+    def scores_without_groups(
+        self, rows: torch.Tensor, labels: torch.Tensor, groups: Iterable[torch.Tensor], number: int
+    ) -> Iterator[torch.Tensor]:
+        """The scores of groups of training samples, the samples of each group being left out together.
+
+        With H the block of the hat matrix of a group, its left-out residuals are ``(I − H)⁻¹`` times its residuals.
+
+        Args:
+            rows: All n training samples, ``(n, d)``.
+            labels: Their class codes, ``(n,)``.
+            groups: The rows of each group.
+            number: The number of the penalty.
+
+        Yields:
+            The scores of each group, ``(b, C)`` float64, on the CPU.
+        """
+        import torch
+
+        z, inverse = self._in_basis(rows), self._inverse[number]
+        targets = torch.nn.functional.one_hot(labels.to(z.device), len(self._shares)).double()
+        residuals = targets - (z @ (inverse[:, None] * self._rotated) + self._shares)
+        z *= inverse.sqrt()
+        for group in groups:
+            chosen = group.to(z.device)
+            rest = torch.eye(len(chosen), dtype=z.dtype, device=z.device) - z[chosen] @ z[chosen].T - 1 / self._total
+            yield (targets[chosen] - torch.linalg.solve(rest, residuals[chosen])).cpu()
 
     def predict(self, rows: torch.Tensor, number: int) -> torch.Tensor:
         """The class codes ``(b,)`` that the regression with penalty number ``number`` predicts for some samples."""
