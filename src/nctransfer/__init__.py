@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.evaluation.pair_explanation import explain
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.heads.head import Head
+    from nctransfer.heads.head_files import load_head
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.rank.images import rank_backbones
@@ -46,6 +48,7 @@ _HOMES = {
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
+    "Head": "heads.head",
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
     "Ranking": "rank.ranking",
@@ -63,6 +66,7 @@ _HOMES = {
     "inspect": "sources.inventory",
     "labels": "evaluation.label_counts",
     "load_features": "store.cache_folder",
+    "load_head": "heads.head_files",
     "look_alikes": "sources.similar_images",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
@@ -76,6 +80,7 @@ __all__ = [
     "FeatureSet",
     "FeatureStore",
     "FewShotResult",
+    "Head",
     "LabelCounts",
     "NCTransferError",
     "Ranking",
@@ -94,6 +99,7 @@ __all__ = [
     "inspect",
     "labels",
     "load_features",
+    "load_head",
     "look_alikes",
     "open_source",
     "probe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -110,3 +111,17 @@ class Head:
     def classes(self) -> tuple[str, ...]:
         """The C class names, in the order of the scores."""
         return self.linear.classes
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the head into one file, whole or not at all; :func:`nctransfer.load_head` reads it.
+
+        Args:
+            path: The file. Its suffix is ``.head`` by habit.
+            overwrite: Whether a file that exists is replaced.
+
+        Raises:
+            HeadError: The file exists or cannot be written, or a class name is not plain text.
+        """
+        from nctransfer.heads.head_files import save_head
+
+        save_head(self, path, overwrite)

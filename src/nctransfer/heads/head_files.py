@@ -1,0 +1,113 @@
+"""A head in a file: written whole or not at all, and checked before it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nctransfer.errors import HeadError, reason_of
+from nctransfer.heads.head import Head
+from nctransfer.heads.head_content import NewerFormatError, from_bytes, header_bytes, to_bytes
+from nctransfer.store.atomic_files import replace_file
+
+__all__ = ["check_new_file", "load_head", "save_head"]
+
+MOST_BYTES = 2**32
+"""The largest file that is read. A head for 20,000 classes and a width of 4,096 takes a tenth of it."""
+
+
+def save_head(head: Head, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a head into one file, whole or not at all. What would not be loaded again is not written.
+
+    Args:
+        head: The head.
+        path: The file. Its suffix is ``.head`` by habit.
+        overwrite: Whether a file that exists is replaced.
+
+    Raises:
+        HeadError: The file exists or cannot be written, or a class name is not plain text.
+    """
+    file = Path(path).expanduser()
+    check_new_file(file, overwrite)
+    try:
+        content = to_bytes(head)
+        from_bytes(content)
+    except ValueError as error:
+        raise HeadError(
+            f"the head cannot be saved: {error}",
+            "class names must be plain text and differ from each other, and numbers finite",
+        ) from error
+    try:
+        replace_file(file, lambda opened: opened.write(content))
+    except OSError as error:
+        raise _unwritable(file, reason_of(error)) from error
+
+
+def check_new_file(path: Path, overwrite: bool, what: str = "the head") -> None:
+    """Refuse a file that could not be written, or that exists and is not to be replaced.
+
+    Args:
+        path: The file.
+        overwrite: Whether a file that exists is replaced.
+        what: What will be written, for messages.
+
+    Raises:
+        HeadError: The file exists, or is not a file; or its folder does not exist.
+    """
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if not path.absolute().parent.is_dir():
+        raise _unwritable(path, "its folder does not exist")
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        raise _unwritable(path, "it is not a file")
+    if os.path.lexists(path) and not overwrite:
+        raise HeadError(
+            f"{str(path)!r} exists already, and {what} would replace it",
+            "give another name, or --overwrite (overwrite=True) to replace it",
+        )
+
+
+def load_head(path: str | os.PathLike[str]) -> Head:
+    """Read a head, and check everything in it before it is used. Nothing in the file is run.
+
+    A digest detects damage. It is not a signature: it does not say who wrote the file.
+
+    Args:
+        path: A file that :meth:`Head.save <nctransfer.heads.head.Head.save>` or ``nctransfer fit`` wrote.
+
+    Raises:
+        HeadError: There is no such file, it is not a head, it is damaged, or a newer version of nctransfer wrote it.
+    """
+    file = Path(path).expanduser()
+    try:
+        return from_bytes(_content(file))
+    except NewerFormatError as error:
+        raise HeadError(
+            f"{str(file)!r} is a head of a newer format: {error}", "upgrade: pip install --upgrade nctransfer"
+        ) from error
+    except ValueError as error:
+        raise HeadError(
+            f"{str(file)!r} cannot be used as a head: {error}",
+            "copy it again from where it came, or make it anew by nctransfer fit",
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that may be a head."""
+    try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise ValueError("it is not a file")
+        with path.open("rb") as file:
+            header_bytes(file.read(8))
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+            file.seek(0)
+            return file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise HeadError(f"there is no head {str(path)!r}", f"nctransfer fit -o {path.name} makes one") from error
+    except OSError as error:
+        raise HeadError(f"{str(path)!r} cannot be read: {reason_of(error)}") from error
+
+
+def _unwritable(path: Path, reason: str) -> HeadError:
+    return HeadError(f"{str(path)!r} cannot be written: {reason}", "give another file, in a folder that exists")
