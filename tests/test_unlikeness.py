@@ -80,8 +80,8 @@ def test_scale_and_orientation_change_nothing() -> None:
 
 
 def test_images_of_another_class_are_unlike_and_new_ones_of_the_classes_like_those_left_out() -> None:
-    *known, unknown = normal_classes([15] * 21, 64, apart=0.5, offset=0.5)
-    new = normal_classes([15] * 21, 64, apart=0.5, offset=0.5, draw=1)[:-1]
+    *known, unknown = normal_classes([15] * 21, 64, apart=0.7, offset=0.5)
+    new = normal_classes([15] * 21, 64, apart=0.7, offset=0.5, draw=1)[:-1]
     unlikeness, left_out = fit_unlikeness(set_of(known), "cpu")
     scores = unlikeness.of(torch.from_numpy(np.concatenate([*new, unknown])))
     assert roc_auc_score([0] * 300 + [1] * 15, scores) > 0.9
