@@ -119,9 +119,9 @@ def test_neighbours_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch)
     assert stages[0] == (3, 31)
     assert stages[-1] == (31, 31)
     torch.testing.assert_close(parts.distance, whole.distance)
-    assert torch.equal(parts.index, whole.index)
+    assert torch.equal(parts.places, whole.places)
     distance = torch.cdist(rows, rows).fill_diagonal_(torch.inf).sort(dim=1)
-    assert torch.equal(whole.index, distance.indices[:, :4])
+    assert torch.equal(whole.places, distance.indices[:, :4])
     torch.testing.assert_close(whole.distance, distance.values[:, :4], atol=1e-3, rtol=0)
 
 

@@ -81,7 +81,7 @@ def near_duplicates(
 
     spaces = [_Space.of(one, device, progress) for one in sets]
     copies = _copies(sets[0].images)
-    pairs = torch.cat([copies, *(space.close_pairs() for space in spaces)]).unique(dim=0)  # (P, 2), sorted
+    pairs = _distinct(torch.cat([copies, *(space.close_pairs() for space in spaces)]))  # (P, 2), sorted
     measured = torch.stack([space.closeness(pairs) for space in spaces])  # (S, P)
     same = torch.isin(_numbered(pairs, len(sets[0])), _numbered(copies, len(sets[0])))
     together = torch.where(same, 0, measured.mean(dim=0))
@@ -97,13 +97,13 @@ class _Space(NamedTuple):
 
     Attributes:
         rows: ``(n, d)``, of unit length.
-        index: The nearest images of each, ``(n, K)``.
+        places: The nearest images of each, ``(n, K)``.
         scale: How far from it others usually lie, ``(n,)``; 0 if that cannot be said.
         limit: The largest ratio of near-duplicates.
     """
 
     rows: torch.Tensor
-    index: torch.Tensor
+    places: torch.Tensor
     scale: torch.Tensor
     limit: float
 
@@ -116,7 +116,7 @@ class _Space(NamedTuple):
         if near is None or number < 3:  # too few images to say what is usual
             return cls(rows, features.labels[:, None][:, :0], features.labels.float() * 0, 0.0)
         scale = near.distance[:, -1].clamp(max=_usual_within_classes(rows, features.labels))
-        return cls(rows, near.index, scale, min(MOST_RATIO, _chance_limit(near.distance)))
+        return cls(rows, near.places, scale, min(MOST_RATIO, _chance_limit(near.distance)))
 
     def close_pairs(self) -> torch.Tensor:
         """The pairs of neighbours that this backbone takes as near-duplicates, ``(P, 2)``, the smaller position first.
@@ -125,10 +125,11 @@ class _Space(NamedTuple):
         """
         import torch
 
-        n, number = self.index.shape
-        pairs = torch.stack([torch.arange(n)[:, None].expand(n, number), self.index], dim=2).reshape(-1, 2)
-        pairs = pairs.sort(dim=1).values.unique(dim=0)
-        return pairs[self.closeness(pairs) <= 1]
+        n, number = self.places.shape
+        pairs = torch.stack([torch.arange(n)[:, None].expand(n, number), self.places], dim=2).reshape(-1, 2)
+        pairs = _distinct(pairs.sort(dim=1).values)
+        close: torch.Tensor = pairs[self.closeness(pairs) <= 1]
+        return close
 
     def closeness(self, pairs: torch.Tensor) -> torch.Tensor:
         """The distance of each pair in units of the largest one of near-duplicates, ``(P,)``; infinite if unknown."""
@@ -138,6 +139,14 @@ class _Space(NamedTuple):
         largest = self.limit * (self.scale[pairs[:, 0]] * self.scale[pairs[:, 1]]).sqrt()
         found: torch.Tensor = torch.where(largest > 0, distance / largest, torch.inf)
         return found
+
+
+def _distinct(pairs: torch.Tensor) -> torch.Tensor:
+    """Each pair once, sorted."""
+    import torch
+
+    found: torch.Tensor = torch.unique(pairs, dim=0)
+    return found
 
 
 def _blocks(pairs: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:

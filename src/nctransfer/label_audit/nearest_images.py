@@ -20,11 +20,11 @@ class NearestImages(NamedTuple):
 
     Attributes:
         distance: ``(n, K)`` float32, ascending.
-        index: Their positions, ``(n, K)`` int64.
+        places: Their positions, ``(n, K)`` int64.
     """
 
     distance: torch.Tensor
-    index: torch.Tensor
+    places: torch.Tensor
 
 
 def unit_rows(features: FeatureSet, device: torch.device) -> torch.Tensor:
@@ -56,7 +56,7 @@ def nearest_images(
 
     >>> import torch
     >>> found = nearest_images(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), 1)
-    >>> found.index[:, 0].tolist(), found.distance[0].item().__round__(4)
+    >>> found.places[:, 0].tolist(), found.distance[0].item().__round__(4)
     ([1, 2, 1], 0.8944)
     """
     import torch
@@ -68,8 +68,8 @@ def nearest_images(
         blocks.append(NearestImages(*(column.cpu() for column in cosines.topk(number))))
         if progress:
             progress("comparing images", start + len(cosines), len(rows))
-    cosine, index = (torch.cat(column) for column in zip(*blocks, strict=True))
-    return NearestImages((2 - 2 * cosine).clamp(min=0).sqrt(), index)
+    cosine, places = (torch.cat(column) for column in zip(*blocks, strict=True))
+    return NearestImages((2 - 2 * cosine).clamp(min=0).sqrt(), places)
 
 
 def _cosines(rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
