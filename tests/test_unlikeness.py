@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from clusters import normal_classes, set_of
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.heads.unlikeness import SHRINKAGE, Unlikeness, fit_unlikeness
+from nctransfer.heads.class_distances import SHRINKAGE
+from nctransfer.heads.unlikeness import Unlikeness, fit_unlikeness
 
 CASES = {
     "more images than features": normal_classes([9, 6, 7], 5, offset=2),
@@ -21,52 +22,70 @@ CASES = {
 }
 
 
-def by_matrices(rows: np.ndarray, labels: np.ndarray, new: np.ndarray, penalties: tuple[float, float]) -> float:
-    """The unlikeness of one image, with the penalties of both scatter matrices given."""
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    image = new / np.linalg.norm(new)
-    classes, eye = np.unique(labels), np.eye(rows.shape[1])
-    means = {code: unit[labels == code].mean(axis=0) for code in classes}
-    residuals = unit - np.stack([means[code] for code in labels])
-    about = unit - unit.mean(axis=0)
-    within = (residuals.T @ residuals + penalties[0] * eye) / max(len(unit) - len(classes), 1)
-    total = (about.T @ about + penalties[1] * eye) / len(unit)
-    far = image - unit.mean(axis=0)
-    nearest = min((image - mean) @ np.linalg.solve(within, image - mean) for mean in means.values())
-    return float(nearest - far @ np.linalg.solve(total, far))
+class ByMatrices:
+    """Plain matrices, with the penalties of both scatter matrices and the noise of class means from all images."""
 
+    def __init__(self, features: FeatureSet) -> None:
+        self.rows, self.labels = features.features.double().numpy(), features.labels.numpy()
+        unit = self.rows / np.linalg.norm(self.rows, axis=1, keepdims=True)
+        means = np.stack([unit[self.labels == code].mean(axis=0) for code in range(len(features.classes))])
+        width = unit.shape[1]
+        self.within = SHRINKAGE * ((unit - means[self.labels]) ** 2).sum() / width
+        self.total = SHRINKAGE * ((unit - unit.mean(axis=0)) ** 2).sum() / width
+        counts = np.bincount(self.labels)[self.labels]
+        own = [self.distances(place)[0].get(code, 0.0) for place, code in enumerate(self.labels)]
+        self.noise = float(np.mean(np.array(own) * (counts - 1) / counts))
 
-def penalties(rows: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Those of all training images."""
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    within = sum(((unit[labels == code] - unit[labels == code].mean(axis=0)) ** 2).sum() for code in np.unique(labels))
-    total = ((unit - unit.mean(axis=0)) ** 2).sum()
-    return SHRINKAGE * within / rows.shape[1], SHRINKAGE * total / rows.shape[1]
+    def distances(self, place: int | None, new: np.ndarray | None = None) -> tuple[dict[int, float], float, np.ndarray]:
+        """Of an image, to each class and to all images, without it if it has a place; and the class sizes."""
+        rows = self.rows if place is None else np.delete(self.rows, place, axis=0)
+        labels = self.labels if place is None else np.delete(self.labels, place)
+        image = self.rows[place] if new is None else new
+        unit, image = rows / np.linalg.norm(rows, axis=1, keepdims=True), image / np.linalg.norm(image)
+        classes, eye = np.unique(labels), np.eye(rows.shape[1])
+        means = {code: unit[labels == code].mean(axis=0) for code in classes}
+        residuals = unit - np.stack([means[code] for code in labels])
+        about = unit - unit.mean(axis=0)
+        within = (residuals.T @ residuals + self.within * eye) / max(len(unit) - len(classes), 1)
+        total = (about.T @ about + self.total * eye) / len(unit)
+        far = image - unit.mean(axis=0)
+        near = {code: float((image - mean) @ np.linalg.solve(within, image - mean)) for code, mean in means.items()}
+        return near, float(far @ np.linalg.solve(total, far)), np.bincount(labels)
+
+    def unlikeness(self, place: int | None, new: np.ndarray | None = None) -> float:
+        near, far, counts = self.distances(place, new)
+        return min(distance - self.noise / counts[code] for code, distance in near.items()) - far
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_unlikeness_is_the_difference_of_two_distances(name: str) -> None:
     features = set_of(CASES[name])
-    rows, labels = features.features.double().numpy(), features.labels.numpy()
+    expected = ByMatrices(features)
     unlikeness, _ = fit_unlikeness(features, "cpu")
-    new = np.random.default_rng(1).normal(rows.mean(axis=0), 2.0, size=(20, rows.shape[1]))
-    expected = [by_matrices(rows, labels, one, penalties(rows, labels)) for one in new]
-    spread = np.ptp(expected)
-    assert unlikeness.of(torch.from_numpy(new)).numpy() == pytest.approx(expected, abs=2e-3 * spread, rel=2e-3)
+    new = np.random.default_rng(1).normal(expected.rows.mean(axis=0), 2.0, size=(20, features.dim))
+    values = [expected.unlikeness(None, one) for one in new]
+    assert unlikeness.of(torch.from_numpy(new)).numpy() == pytest.approx(values, abs=2e-3 * np.ptp(values), rel=2e-3)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_left_out_images_are_really_left_out(name: str) -> None:
     features = set_of(CASES[name])
-    rows, labels = features.features.double().numpy(), features.labels.numpy()
     _, left_out = fit_unlikeness(features, "cpu")
-    same = penalties(rows, labels)
-    expected = [
-        by_matrices(np.delete(rows, place, axis=0), np.delete(labels, place), rows[place], same)
-        for place in range(len(rows))
-    ]
+    expected = ByMatrices(features)
+    values = [expected.unlikeness(place) for place in range(len(features))]
     assert left_out.dtype == torch.float32
-    assert left_out.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5 * np.ptp(expected))
+    assert left_out.numpy() == pytest.approx(values, rel=1e-5, abs=1e-5 * np.ptp(values))
+
+
+def test_classes_without_images_are_nowhere() -> None:
+    both = set_of(normal_classes([6, 7, 5], 8, offset=1))
+    some = both.only_rows((both.labels != 1).nonzero()[:, 0])
+    without = both.only_classes(torch.tensor([0, 2]))
+    new = torch.randn(9, 8, generator=torch.manual_seed(0))
+    (there, left_out), (gone, expected) = fit_unlikeness(some, "cpu"), fit_unlikeness(without, "cpu")
+    assert torch.equal(left_out, expected)
+    assert torch.equal(there.of(new), gone.of(new))
+    Unlikeness.from_tensors(there.tensors(), dim=8, classes=3)
 
 
 def test_scale_and_orientation_change_nothing() -> None:

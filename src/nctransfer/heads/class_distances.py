@@ -1,0 +1,195 @@
+"""Distances to the nearest class and to all images together, also of training images that are left out, exactly.
+
+A scatter matrix without image i is one with a rank-one update: within classes ``S − a r rᵀ`` with r the residual of the
+image and ``a = n_k/(n_k − 1)``, because the mean of its class moves too. By Sherman–Morrison, with products in the
+metric of ``S + ρ I`` and ``h = a r·r``, the squared distance to the mean of another class is ``δ·δ + a (δ·r)²/(1 − h)``
+with δ the difference from it, and that to the mean of the own class is ``a h/(1 − h)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["ClassDistances", "Metric", "unit_length"]
+
+SHRINKAGE = 3.0  # what is added to a covariance, in units of the mean variance of a coordinate
+BATCH = 1024
+
+
+class Metric(NamedTuple):
+    """The metric of a covariance ``(scatter + ridge I) / degrees``.
+
+    Attributes:
+        factor: The lower Cholesky factor of ``scatter + ridge I``, ``(r, r)``.
+        ridge: The penalty.
+        degrees: The degrees of freedom of the scatter.
+    """
+
+    factor: torch.Tensor
+    ridge: float
+    degrees: int
+
+    @classmethod
+    def of(cls, scatter: torch.Tensor, trace: float, dim: int, degrees: int) -> Metric:
+        """The metric of a scatter matrix.
+
+        Args:
+            scatter: ``(r, r)``, in coordinates that span the images.
+            trace: Its trace, or a stand-in for zero.
+            dim: The width of the features, which is at least r.
+            degrees: Its degrees of freedom.
+        """
+        import torch
+
+        ridge = SHRINKAGE * trace / dim
+        eye = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
+        return cls(torch.linalg.cholesky(scatter + ridge * eye), ridge, max(degrees, 1))
+
+    def whitened(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows ``(b, r)`` whose inner products are those of the metric without its degrees of freedom."""
+        import torch
+
+        found: torch.Tensor = torch.linalg.solve_triangular(self.factor, rows.T, upper=False).T
+        return found
+
+    def inverse(self) -> torch.Tensor:
+        """The inverse covariance, ``(r, r)``."""
+        import torch
+
+        return torch.cholesky_inverse(self.factor) * self.degrees
+
+    @property
+    def outside(self) -> float:
+        """The inverse variance in directions that no image spans."""
+        return self.degrees / self.ridge
+
+
+class _Residuals(NamedTuple):
+    """What leaving out each of b images needs: a, h, and the degrees of freedom of the others are ``(b,)``."""
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+    white: torch.Tensor
+    residual: torch.Tensor
+    share: torch.Tensor
+    leverage: torch.Tensor
+    degrees: torch.Tensor
+
+
+class ClassDistances:
+    """Training images at unit length, in coordinates that span them, and the metrics within classes and of all images.
+
+    Args:
+        features: n training images of C classes.
+        device: Where to compute, in float64.
+
+    Attributes:
+        mean: The mean of all images, ``(d,)``.
+        basis: Orthonormal columns in whose coordinates all else is, ``(d, r)``; ``None`` for the features themselves.
+        means: The class means minus ``mean``, ``(C, r)``.
+        within: The metric within classes.
+        total: The metric of all images.
+        noise: What the noise of each class mean adds to a squared distance on average, ``(C,)``; minus infinity for
+            a class without images, which is then nowhere near.
+    """
+
+    def __init__(self, features: FeatureSet, device: torch.device) -> None:
+        import torch
+
+        self._features, self._device = features, device
+        self._labels, self._counts = features.labels.to(device), features.counts.to(device, torch.float64)
+        total, dim = len(features), features.dim
+        self.mean = torch.stack([rows.sum(dim=0) for rows in self._at_unit_length()]).sum(dim=0) / total
+        self.basis = self._spanning() if 2 * total < dim else None
+        width = dim if self.basis is None else self.basis.shape[1]
+        sums = torch.zeros(len(self._counts), width, dtype=torch.float64, device=device)
+        scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
+        for rows, labels in self._batches():
+            sums.index_add_(0, labels, rows)
+            scatter.addmm_(rows.T, rows)
+        self.means = sums / self._counts.clamp(min=1)[:, None]
+        within = scatter - sums.T @ self.means
+        spread = float(scatter.trace()) or 1.0
+        self.total = Metric.of(scatter, spread, dim, total)
+        inside = max(float(within.trace()), 1e-6 * spread)  # of classes whose images are all equal
+        self.within = Metric.of(within, inside, dim, total - int((self._counts > 0).sum()))
+        self._centres = self.within.whitened(self.means)
+        self._noise_of_one = self._mean_distance()
+        self.noise = torch.where(self._counts > 0, self._noise_of_one / self._counts, -torch.inf)
+
+    def left_out(self) -> torch.Tensor:
+        """``min_k (distance to class k − noise_k) − distance to all images``, each image left out, ``(n,)`` float64."""
+        import torch
+
+        classes = torch.arange(len(self._counts), device=self._device)
+        lengths, all_but_one = self._centres.square().sum(dim=1), len(self._features) - 1
+        factor = (all_but_one + 1) / max(all_but_one, 1)
+        found = []
+        for rows, labels, white, residual, share, leverage, degrees in self._residuals():
+            products = (white * residual).sum(dim=1, keepdim=True) - residual @ self._centres.T
+            squared = white.square().sum(dim=1, keepdim=True) - 2 * white @ self._centres.T + lengths
+            squared = (squared + (share / (1 - leverage))[:, None] * products.square()) * degrees[:, None] - self.noise
+            others = self._counts[labels] - 1
+            own = share * leverage / (1 - leverage) * degrees - self._noise_of_one / others
+            squared = torch.where(classes == labels[:, None], own.where(others > 0, torch.inf)[:, None], squared)
+            q = factor * self.total.whitened(rows).square().sum(dim=1)
+            found.append(squared.amin(dim=1) - factor * q / (1 - q) * max(self.total.degrees - 1, 1))
+        return torch.cat(found)
+
+    def _mean_distance(self) -> torch.Tensor:
+        """The mean squared distance of images to the true mean of their class, ``()``.
+
+        The distance to the mean of m other images is ``1 + 1/m`` times that, on average.
+        """
+        import torch
+
+        distances = [leverage / (1 - leverage) * degrees for *_, leverage, degrees in self._residuals()]
+        return torch.cat(distances).mean()
+
+    def _at_unit_length(self) -> Iterator[torch.Tensor]:
+        for rows, _ in self._features.batches(BATCH):
+            yield unit_length(rows.to(self._device).double())
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Coordinates ``(b, r)`` about the overall mean, and labels ``(b,)``."""
+        start = 0
+        for rows in self._at_unit_length():
+            moved = rows - self.mean
+            yield moved if self.basis is None else moved @ self.basis, self._labels[start : start + len(rows)]
+            start += len(rows)
+
+    def _residuals(self) -> Iterator[_Residuals]:
+        import torch
+
+        for rows, labels in self._batches():
+            white, own = self.within.whitened(rows), self._counts[labels]
+            residual, share = white - self._centres[labels], own / (own - 1).clamp(min=1)
+            leverage = share * residual.square().sum(dim=1)
+            # a class of one image is gone without it, and the degree of freedom of its mean with it
+            degrees = torch.where(own > 1, max(self.within.degrees - 1, 1), self.within.degrees)
+            yield _Residuals(rows, labels, white, residual, share, leverage, degrees)
+
+    def _spanning(self) -> torch.Tensor:
+        """Orthonormal columns that span far fewer images than dimensions, ``(d, n)``."""
+        import torch
+
+        basis: torch.Tensor = torch.linalg.qr((torch.cat(list(self._at_unit_length())) - self.mean).T).Q
+        return basis
+
+
+def unit_length(rows: torch.Tensor) -> torch.Tensor:
+    """Rows ``(b, d)`` scaled to unit length; a row of zeros stays.
+
+    >>> import torch
+    >>> unit_length(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6..., 0.8...], [0.0, 0.0]]
+    """
+    length = rows.norm(dim=1, keepdim=True)
+    scaled: torch.Tensor = rows / length.where(length > 0, 1)
+    return scaled
