@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["image_transform", "normalise", "resize_and_crop"]
+__all__ = ["described_steps", "image_transform", "normalise", "resize_and_crop"]
 
 FLOAT_BITS = 24  # of the significand; Pillow takes the corners of a box as float32
 TALLEST = 1.9  # times as high as wide; of taller images, Pillow resizes the columns first
@@ -53,6 +53,20 @@ def image_transform(config: Mapping[str, Any]) -> Callable[[Image.Image], NDArra
         return np.array(cropped).transpose(2, 0, 1)  # a copy, since the memory of an image is read-only
 
     return usual
+
+
+def described_steps(config: Mapping[str, Any]) -> list[str]:
+    """The steps from an image to pixels that are not normalised yet, in the words of timm and torchvision.
+
+    Args:
+        config: The arguments of timm's ``create_transform``.
+
+    >>> described_steps({"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"})[:2]
+    ['Resize(size=256, interpolation=bicubic, max_size=None, antialias=True)', 'CenterCrop(size=(224, 224))']
+    """
+    from timm.data import create_transform
+
+    return [str(step) for step in create_transform(**config, is_training=False, use_prefetcher=True).transforms]
 
 
 def resize_and_crop(

@@ -14,7 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["ImageEntry", "ImageSource", "ListedSource", "Listing", "content_digest", "safe_name", "source_id"]
+__all__ = [
+    "ImageEntry",
+    "ImageSource",
+    "ListedSource",
+    "Listing",
+    "content_digest",
+    "digest_number",
+    "safe_name",
+    "source_id",
+]
 
 Place = TypeVar("Place")
 
@@ -130,6 +139,11 @@ class ListedSource(ImageSource, Generic[Place]):
 def content_digest(content: bytes) -> str:
     """The digest that identifies an image by its bytes: BLAKE2b with 128 bits, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_number(digest: str) -> int:
+    """A digest of an image in 64 bits, as sets of features hold it."""
+    return int.from_bytes(hashlib.blake2b(digest.encode(), digest_size=8).digest(), signed=True)
 
 
 def safe_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from nctransfer.features.feature_set import FeatureSet, coded, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source import digest_number
 from nctransfer.store.listings import Listed
 from nctransfer.store.part_files import part_error, read_batches, read_part
 
@@ -52,8 +52,7 @@ class _Located:
         """The digest of each image, in 64 bits, ``(n,)`` int64."""
         import torch
 
-        short = (hashlib.blake2b(image.digest.encode(), digest_size=8).digest() for image in self.images)
-        return torch.tensor([int.from_bytes(digest, signed=True) for digest in short], dtype=torch.int64)
+        return torch.tensor([digest_number(image.digest) for image in self.images], dtype=torch.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
