@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import typer
 
+import nctransfer as nct
 from conftest import write_digits
+from made_heads import made_head
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.cli import app
 from terminal import done, misused, refusal, shows
@@ -71,11 +73,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = timm.create_model(MODEL, num_classes=len(ANIMALS))
         save_model(model, str(folder / "run" / f"epoch-{epoch}.safetensors"))
     done("extract", "--data", folder / "pets", "--cache-dir", folder / "cache", "--quiet")
+    features = nct.load_features(DEFAULT_MODEL, cache_dir=folder / "cache")
+    head = made_head(features.classes, features.dim, 20, features.info.key)
+    head.save(folder / "pets.head")
     shutil.copytree(folder / "cache", folder / "one set")  # other examples add to the cache
     return folder
 
 
-LONG = ("nctransfer demo", "nctransfer trajectory", "nctransfer check")  # other tests run these commands on less
+LONG = ("nctransfer demo", "nctransfer trajectory", "nctransfer check", "nctransfer export")
+"""Other tests run these commands on less."""
 
 
 @pytest.mark.parametrize(
@@ -87,14 +93,18 @@ def test_an_example_runs(
 ) -> None:
     if "--figure" in example:
         pytest.importorskip("matplotlib")
+    if name == "nctransfer export":
+        pytest.importorskip("onnxruntime")
     monkeypatch.chdir(prepared)
     cache = prepared / "cache"
     if name.startswith("nctransfer cache"):  # these name a set by its model alone, and one of them deletes it
         cache = shutil.copytree(prepared / "one set", tmp_path / "cache")
     monkeypatch.setenv("NCTRANSFER_CACHE", str(cache))
     words = shlex.split(example)[1:]
-    result = done(*words, "--offline") if "--offline" in typer_options(COMMANDS[name]) else done(*words)
     written = [Path(words[place + 1]) for place, word in enumerate(words) if word in ("--output", "--figure")]
+    for path in written:  # an example before it may have written the same file
+        path.unlink(missing_ok=True)
+    result = done(*words, "--offline") if "--offline" in typer_options(COMMANDS[name]) else done(*words)
     assert all((prepared / path).stat().st_size for path in written)
     assert result.stdout.strip() or "--output" in words or name == "nctransfer cache remove"
 
@@ -107,7 +117,7 @@ def test_commands_are_listed_under_the_question_that_they_answer() -> None:
     shown = done("--help").stdout
     panels = [line.strip("╭─╮ ") for line in shown.splitlines() if line.startswith("╭")]
     first = ["Options", "Start here", "Which backbone, and how many labels?", "Get features", "How good are they?"]
-    assert panels == [*first, "Follow training", "The cache"]
+    assert panels == [*first, "Label new images", "Follow training", "The cache"]
 
 
 @pytest.mark.parametrize("name", ["collapse", "fewshot", "trajectory", "extract"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.heads.head import Head
     from nctransfer.heads.head_files import load_head
+    from nctransfer.heads.onnx_export import export_onnx
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.rank.images import rank_backbones
@@ -61,6 +62,7 @@ _HOMES = {
     "compare_sets": "neural_collapse.comparisons",
     "expect": "evaluation.expected_accuracy",
     "explain": "evaluation.pair_explanation",
+    "export_onnx": "heads.onnx_export",
     "extract": "store.extraction",
     "fewshot": "evaluation.fewshot_accuracy",
     "inspect": "sources.inventory",
@@ -94,6 +96,7 @@ __all__ = [
     "compare_sets",
     "expect",
     "explain",
+    "export_onnx",
     "extract",
     "fewshot",
     "inspect",

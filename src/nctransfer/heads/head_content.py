@@ -205,7 +205,7 @@ def _checked_head(given: CheckedValues, tensors: Mapping[str, torch.Tensor]) -> 
         promise=_promise(given.of("promise")),
         origin=_origin(given.of("origin")),
         images=own.get("images"),
-        max_error=given.number_or_none("max_error", least=1e-9, most=1 - 1e-9),
+        max_error=given.number_or_none("max_error", least=1e-9, most=1),
         max_lost=given.number("max_lost", least=0, most=1 - 1e-9),
     )
     given.end()
