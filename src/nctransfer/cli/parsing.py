@@ -23,6 +23,7 @@ __all__ = [
     "numbers_or_all",
     "percents",
     "ridge_penalty",
+    "share",
 ]
 
 
@@ -85,6 +86,31 @@ def percents(text: str, option: str) -> tuple[float, ...]:
             )
         found.append(share)
     return tuple(dict.fromkeys(found))
+
+
+def share(text: str, option: str, least: float = 0.0) -> float:
+    """A share below 1, as in ``--max-error 2%`` or ``0.02``. A number from 1 on needs the sign.
+
+    Args:
+        text: What the user gave.
+        option: The option.
+        least: Shares below this are refused.
+
+    >>> share("2%", "--max-error"), share("0.02", "--max-error"), share("1%", "--max-error")
+    (0.02, 0.02, 0.01)
+    """
+    number, sign = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(f"{float(number) / 100:.12g}") if sign else float(number)
+    except ValueError:
+        value = math.nan
+    if not least <= value < 1:
+        hint = f"; write {number}% for that many percent" if not sign and 1 <= value < 100 else ""
+        raise typer.BadParameter(
+            f"expected a share such as 2% or 0.02, from {least:.6g} and below 100%, got {text.strip()!r}{hint}",
+            param_hint=option,
+        )
+    return value
 
 
 def ridge_penalty(text: str) -> RidgePenalty:
