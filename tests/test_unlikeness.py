@@ -115,7 +115,21 @@ def test_what_is_stored_gives_the_same() -> None:
     new = torch.randn(50, 600, generator=torch.manual_seed(0))
     assert torch.equal(again.of(new), unlikeness.of(new))
     assert stored["directions"].dtype == torch.float16
-    assert len(stored["directions"]) == 256
+
+
+@pytest.mark.parametrize(("images", "most"), [(160, 110), (500, 190)])  # far fewer than features, and about as many
+def test_directions_that_are_not_stored_hardly_matter(monkeypatch: pytest.MonkeyPatch, images: int, most: int) -> None:
+    spectrum = np.arange(1, 401) ** -0.7
+    rng = np.random.default_rng(0)
+    classes = [spectrum * (mean + rng.normal(size=(images // 4, 400))) for mean in rng.normal(size=(4, 400))]
+    new = torch.from_numpy(spectrum * rng.normal(size=(300, 400)))
+    every = fit_unlikeness(set_of(classes), "cpu")[0].of(new)
+    monkeypatch.setattr("nctransfer.heads.unlikeness.MOST_DIRECTIONS", most)
+    some = fit_unlikeness(set_of(classes), "cpu")[0]
+    assert len(some.directions) == most
+    error = (some.of(new) - every) / every.std()
+    assert abs(float(error.mean())) < 0.1
+    assert float(error.std()) < 0.1
 
 
 @pytest.mark.parametrize(

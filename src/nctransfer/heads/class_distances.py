@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["ClassDistances", "Metric", "unit_length"]
+__all__ = ["SHRINKAGE", "ClassDistances", "Metric", "unit_length"]
 
-SHRINKAGE = 3.0  # what is added to a covariance, in units of the mean variance of a coordinate
+SHRINKAGE = 3.0
+"""What is added to the diagonal of a covariance, in units of the mean variance of a coordinate."""
+
 BATCH = 1024
 
 

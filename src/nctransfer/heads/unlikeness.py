@@ -16,8 +16,8 @@ The unlikeness of a training image is that of an image which was left out, exact
 the overall mean are those of the other images. Only λ and τ are those of all images. Images that are almost equal to
 another training image seem less unlike than new ones.
 
-A head stores one quadratic function for all classes and a linear function for each. The quadratic one keeps the 256
-directions that matter most, in half precision.
+A head stores one quadratic function for all classes and a linear function for each. The quadratic one keeps the 512
+directions that matter most, in half precision; along the others its curvature is their mean.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from nctransfer.devices import with_float64
-from nctransfer.heads.class_distances import ClassDistances, unit_length
+from nctransfer.heads.class_distances import SHRINKAGE, ClassDistances, unit_length
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Unlikeness", "fit_unlikeness"]
 
-MOST_DIRECTIONS = 256
+MOST_DIRECTIONS = 512
+TINY = 1e-300  # in place of the sum of nothing
 NEVER_NEAREST = 1e30  # the offset of a class without images
 
 
@@ -50,7 +51,7 @@ class Unlikeness:
     Attributes:
         centre: ``(d,)`` float32.
         constant: ``()`` float32.
-        directions: ``(r, d)`` float32, whose values float16 holds exactly; r is at most 256.
+        directions: ``(r, d)`` float32, whose values float16 holds exactly; r is at most 512.
         curvatures: ``(r,)`` float32.
         weight: ``(C, d)`` float32.
         offset: ``(C,)`` float32.
@@ -150,21 +151,25 @@ def _function(distances: ClassDistances) -> Unlikeness:
     """The unlikeness as a quadratic function and a linear one per class."""
     import torch
 
-    within, total, basis = distances.within, distances.total, distances.basis
-    inverse, outside = within.inverse(), within.outside - total.outside
+    within, total, basis, dim = distances.within, distances.total, distances.basis, len(distances.mean)
+    inverse, constant = within.inverse(), within.outside - total.outside
     curved = inverse - total.inverse()
-    curved.diagonal().sub_(outside)
+    curved.diagonal().sub_(constant)
     values, vectors = torch.linalg.eigh(curved)
-    kept = values.abs().argsort(descending=True)[:MOST_DIRECTIONS]
+    least = total.ridge / SHRINKAGE  # the mean variance of a coordinate, up to the factor of all variances here
+    variances = (total.factor.T @ vectors).square().sum(dim=0) - total.ridge + least
+    order = (values.abs() * variances).argsort(descending=True)
+    kept, others = order[:MOST_DIRECTIONS], order[MOST_DIRECTIONS:]
+    mean = float(values[others] @ variances[others] / (variances[others].sum() + (dim - len(values)) * least + TINY))
     directions, slopes = vectors[:, kept].T, distances.means @ inverse  # (kept, r), (C, r)
     offset = (slopes * distances.means).sum(dim=1) - distances.noise
     if basis is not None:
         directions, slopes = directions @ basis.T, slopes @ basis.T
     return Unlikeness(
         centre=distances.mean.float().cpu(),
-        constant=torch.tensor(outside),
+        constant=torch.tensor(constant + mean),
         directions=directions.half().float().cpu(),
-        curvatures=values[kept].float().cpu(),
+        curvatures=(values[kept] - mean).float().cpu(),
         weight=(2 * slopes).float().cpu(),
         offset=offset.where(distances.noise.isfinite(), NEVER_NEAREST).float().cpu(),
     )
