@@ -214,6 +214,7 @@ def _tensor(name: str, value: torch.Tensor | None) -> Callable[[dict[str, Any], 
         (_set("origin", "key", "model_kwargs", to={"pretrained_cfg_overlay": {"file": "x"}}), "pretrained_cfg_overlay"),
         (_set("origin", "key", "transform", to={"input_size": [3, 10**6, 10**6]}), "size"),
         (_set("origin", "key", "transform", to={"mean": "x"}), "mean"),
+        (_set("origin", "key", "model_kwargs", to={"depth": float("nan")}), "float"),
         (_set("origin", "key", "more", to=1), "more"),
         (_set("max_lost", to=1), "max_lost"),
         (_set("max_error", to=0), "max_error"),
@@ -244,6 +245,32 @@ def test_a_forged_head_is_refused(change: Any, named: Any, tmp_path: Path) -> No
     path.write_bytes(forged(made_head(key=some_key()), change))
     with raises(HeadError, path, named, hint="nctransfer fit"):
         nct.load_head(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where a JSON value holds others, at any depth."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for name, one in inner for place in [(*path, name), *_places(one, (*path, name))]]
+
+
+PLACES = _places(plain(made_head(key=some_key())))
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(place=st.sampled_from(PLACES), value=JSON)
+def test_any_value_in_any_place_is_refused_or_read(place: tuple[Any, ...], value: Any) -> None:
+    try:
+        found = from_bytes(forged(made_head(key=some_key()), _set(*place, to=value)))
+    except ValueError:
+        return
+    assert same(from_bytes(to_bytes(found)), found)  # what is read can be saved again
 
 
 def test_a_forged_head_that_is_sound_is_read() -> None:  # else the test before could not fail

@@ -291,6 +291,7 @@ def _key(given: CheckedValues) -> FeatureKey:
     transform, arguments = given.mapping("transform"), given.mapping("model_kwargs")
     try:
         check_transform("the backbone", transform)
+        json.dumps([transform, arguments], allow_nan=False)
     except NCTransferError as error:
         raise ValueError(error.message) from error
     if refused := [name for name in arguments if why_reserved(name)]:
