@@ -319,11 +319,26 @@ def test_random_images_differ_from_each_other(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 40])
-def test_every_image_is_compared_once_in_batches_of_several_sizes(count: int) -> None:
-    numbers = torch.arange(count)[:, None]
+def test_images_are_compared_in_batches_of_several_sizes(count: int) -> None:
+    numbers = torch.arange(count).view(-1, 1, 1, 1)
     batches = onnx_check._batches(numbers)
-    assert torch.cat(batches).equal(numbers)
-    assert len({len(batch) for batch in batches}) >= min(count - 1, 2)
+    assert {len(batch) for batch in batches} >= {1, 2}
+    assert torch.cat(batches)[:count].equal(numbers)
+    assert sum(map(len, batches)) == max(count, 3)
+
+
+@needs_onnx
+def test_a_graph_for_one_size_of_batch_is_noticed(head: Head, backbone: Backbone) -> None:
+    whole = onnx_graph._whole(head, backbone)
+
+    class OfTwo(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> Any:
+            return whole(pixels.reshape(2, 3, SIZE, SIZE))
+
+    made = onnx_graph._exported(OfTwo().eval(), (3, SIZE, SIZE), 17, "tracing").SerializeToString()
+    assert len(answers(made, tiny.pixels(backbone, 2))[0]) == 2
+    with pytest.raises(Exception, match=r"(?i)shape"):
+        compare(made, head, backbone, tiny.pixels(backbone, 1))
 
 
 # The command

@@ -147,9 +147,11 @@ def compare(graph: bytes, head: Head, backbone: Backbone, pixels: torch.Tensor) 
 
 
 def _batches(pixels: torch.Tensor) -> list[torch.Tensor]:
-    """The images in batches of several sizes."""
+    """The images in batches of at least two sizes; a few images are taken more than once for that."""
     import torch
 
     first = sum(FIRST_BATCHES)
-    parts = torch.split(pixels[:first], [*FIRST_BATCHES] if len(pixels) >= first else 1)
+    if len(pixels) < first:
+        pixels = pixels.repeat(first, 1, 1, 1)[:first]
+    parts = torch.split(pixels[:first], [*FIRST_BATCHES])
     return [*parts, *(torch.split(pixels[first:], BATCH) if len(pixels) > first else ())]
