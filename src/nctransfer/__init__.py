@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.evaluation.pair_explanation import explain
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.heads.fit_result import FitResult
+    from nctransfer.heads.fitting import fit
     from nctransfer.heads.head import Head
     from nctransfer.heads.head_files import load_head
     from nctransfer.heads.onnx_export import export_onnx
@@ -49,6 +51,7 @@ _HOMES = {
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
+    "FitResult": "heads.fit_result",
     "Head": "heads.head",
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
@@ -65,6 +68,7 @@ _HOMES = {
     "export_onnx": "heads.onnx_export",
     "extract": "store.extraction",
     "fewshot": "evaluation.fewshot_accuracy",
+    "fit": "heads.fitting",
     "inspect": "sources.inventory",
     "labels": "evaluation.label_counts",
     "load_features": "store.cache_folder",
@@ -82,6 +86,7 @@ __all__ = [
     "FeatureSet",
     "FeatureStore",
     "FewShotResult",
+    "FitResult",
     "Head",
     "LabelCounts",
     "NCTransferError",
@@ -99,6 +104,7 @@ __all__ = [
     "export_onnx",
     "extract",
     "fewshot",
+    "fit",
     "inspect",
     "labels",
     "load_features",

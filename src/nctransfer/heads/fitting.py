@@ -1,0 +1,167 @@
+"""Fit a head: choose the classifier, calibrate its probabilities, and say what to expect."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import SettingError, did_you_mean
+from nctransfer.evaluation.leaks import Leaks
+from nctransfer.heads.abstention import thresholds
+from nctransfer.heads.calibration import calibration_noise, fitted_temperature
+from nctransfer.heads.fit_result import Candidate, FitResult
+from nctransfer.heads.head import Head, HeldOut
+from nctransfer.heads.head_origin import origin_of
+from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS, LeftOut, check_counts, left_out_scores
+from nctransfer.heads.mistakes import class_accuracies, confusions
+from nctransfer.heads.promises import lead_over, promise_of
+from nctransfer.heads.unlikeness import fit_unlikeness
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+
+__all__ = ["AUTO", "MOST_WORK", "FitResult", "fit"]
+
+AUTO = "auto"
+MOST_WORK = 3e8  # images × features × classes of logistic regression in the choice: about half a minute on one core
+
+Progress = Callable[[str, int, int], None]
+
+
+def fit(
+    features: FeatureSet,
+    classifier: str = AUTO,
+    *,
+    max_error: float | None = None,
+    max_lost: float = 0.05,
+    drop_small: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> FitResult:
+    """Fit a head to labelled features: a classifier with calibrated probabilities, and what to expect of it.
+
+    Everything that it promises comes from training images that were left out, one of each class at a time.
+
+    Args:
+        features: At least 2 classes with at least 2 images each.
+        classifier: ``ridge``, ``ncc``, ``cosine`` or ``logistic``; ``auto`` takes the one with the highest
+            leave-one-out accuracy, and leaves ``logistic`` out where it would take long.
+        max_error: The largest error among the answered images; ``None``: every image that is like some class is
+            answered.
+        max_lost: The share of good images that may be held back as unlike every class.
+        drop_small: Leave out classes of one image; otherwise they are an error.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        FeaturesError: There are too few classes or images, or they cannot show that the error is as small as asked.
+        SettingError: There is no such classifier, or a share is out of range.
+
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> line = FeatureSet.from_arrays([[0.0], [1.0], [2.0], [8.0], [9.0], [10.0]], "aaabbb")
+    >>> found = fit(line, "ncc")
+    >>> found.head.promise.accuracy, found.head.linear.scores(line.features).argmax(dim=1).tolist()
+    (1.0, [0, 0, 0, 1, 1, 1])
+    """
+    if classifier not in (AUTO, *HEAD_CLASSIFIERS):
+        known = (AUTO, *HEAD_CLASSIFIERS)
+        raise SettingError(
+            f"there is no classifier {classifier!r} for a head",
+            did_you_mean(classifier, known) or f"give --classifier {' or '.join(known)}",
+        )
+    chosen, dropped = _with_enough(features, drop_small)
+    names, untried = _to_try(chosen, classifier)
+    best, candidates = _tried(chosen, names, device, progress)
+    temperature = fitted_temperature(best.scores, chosen.labels)
+    best = dataclasses.replace(best, linear=dataclasses.replace(best.linear, temperature=temperature))
+    head = _assembled(chosen, best, max_error, max_lost, device)
+    predicted = best.scores.argmax(dim=1)
+    return FitResult(
+        head=head,
+        features=chosen.describe(),
+        candidates=candidates,
+        untried=untried,
+        thresholds=thresholds(head.held_out, max_error, max_lost),
+        calibration_noise=calibration_noise((best.scores.double() / temperature).softmax(dim=1)),
+        classes=class_accuracies(predicted, chosen.labels, chosen.classes),
+        confusions=confusions(predicted, chosen.labels, chosen.classes),
+        dropped=dropped,
+        leaks=Leaks.of(chosen),
+    )
+
+
+def _with_enough(features: FeatureSet, drop_small: bool) -> tuple[FeatureSet, tuple[str, ...]]:
+    """The classes of two images or more, and the names of the others.
+
+    Raises:
+        FeaturesError: There are others that must not be left out, or there are fewer than two classes.
+    """
+    small = features.counts < 2
+    if not drop_small or not bool(small.any()):
+        check_counts(features)
+        return features, ()
+    chosen = features.only_classes((~small).nonzero()[:, 0])
+    check_counts(chosen)
+    return chosen, tuple(features.classes[code] for code in small.nonzero()[:, 0].tolist())
+
+
+def _to_try(features: FeatureSet, classifier: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The classifiers to try, and why others are left out."""
+    if classifier != AUTO:
+        return (classifier,), {}
+    work = len(features) * min(len(features), features.dim) * len(features.classes)
+    if work <= MOST_WORK:
+        return HEAD_CLASSIFIERS, {}
+    reason = "with so many images and classes it takes long; --classifier logistic fits it"
+    return tuple(name for name in HEAD_CLASSIFIERS if name != "logistic"), {"logistic": reason}
+
+
+def _tried(
+    features: FeatureSet, names: tuple[str, ...], device: str, progress: Progress | None
+) -> tuple[LeftOut, tuple[Candidate, ...]]:
+    """The most accurate classifier, and all that were tried: it first, then by accuracy."""
+    found: list[LeftOut] = []
+    for done, name in enumerate(names):
+        if progress:
+            progress("fitting", done, len(names))
+        one = left_out_scores(features, name, device)
+        found = sorted([*found, one], key=lambda some: -float(some.hits.mean()))
+        # only the best needs its scores, which are large
+        found[1:] = [dataclasses.replace(some, scores=some.scores[:0].clone()) for some in found[1:]]
+    if progress:
+        progress("fitting", len(names), len(names))
+    best = found[0]
+    candidates = [
+        Candidate(
+            name=one.classifier,
+            accuracy=min(max(float(one.hits.mean()), 0.0), 1.0),
+            measured=float(one.right.mean()),
+            penalty=one.penalty,
+            is_at_end=one.is_at_end,
+            lead=None if one is best else lead_over(best, one, features.labels),
+        )
+        for one in found
+    ]
+    return best, tuple(candidates)
+
+
+def _assembled(features: FeatureSet, best: LeftOut, max_error: float | None, max_lost: float, device: str) -> Head:
+    unlikeness, left_out = fit_unlikeness(features, device)
+    top = (best.scores.double() / best.linear.temperature).softmax(dim=1).max(dim=1)
+    held_out = HeldOut(
+        probability=top.values.float(), right=top.indices == features.labels, unlikeness=left_out.float()
+    )
+    return Head(
+        linear=best.linear,
+        counts=tuple(features.counts.tolist()),
+        classifier=best.classifier,
+        penalty=best.penalty,
+        unlikeness=unlikeness,
+        held_out=held_out,
+        promise=promise_of(best, features.labels),
+        origin=origin_of(features),
+        images=features.images,
+        max_error=max_error,
+        max_lost=max_lost,
+    )
