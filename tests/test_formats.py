@@ -46,7 +46,17 @@ def test_rows_are_made_only_for_a_format_that_prints_them(form: Format) -> None:
         return pd.DataFrame([{"a": 1}])
 
     form.render(Presentation(sheets=[SHEET], data={}, rows=rows), Page())
-    assert bool(made) == (form.name == "csv")
+    assert bool(made) == (form.name in ("csv", "jsonl"))
+
+
+def test_json_lines_are_the_rows() -> None:
+    rows = [{"a": 1, "b": {"c": float("inf")}, "d": None}, {"a": 2, "name": "größe"}]
+    text = FORMATS["jsonl"].render(Presentation(sheets=[], data={}, rows=rows), Page())
+    assert [json.loads(line) for line in text.splitlines()] == [
+        {"a": 1, "b.c": "inf", "d": None, "name": None},
+        {"a": 2, "b.c": None, "d": None, "name": "größe"},
+    ]
+    FORMATS["jsonl"].render(Presentation(sheets=[], data={}, rows=rows), Page(encoding="ascii")).encode("ascii")
 
 
 def test_no_two_formats_have_the_same_suffix() -> None:

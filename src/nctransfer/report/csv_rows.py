@@ -10,7 +10,7 @@ from nctransfer.report.format import Format, Page, Presentation
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CSV", "to_frame"]
+__all__ = ["CSV", "frame_of", "to_frame"]
 
 
 def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -21,9 +21,13 @@ def to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
 
 
+def frame_of(result: Presentation) -> pd.DataFrame:
+    """The flat rows of a result."""
+    return result.rows() if callable(result.rows) else to_frame(result.rows)
+
+
 def _render(result: Presentation, _page: Page) -> str:
-    frame = result.rows() if callable(result.rows) else to_frame(result.rows)
-    return frame.to_csv(index=False)
+    return frame_of(result).to_csv(index=False)
 
 
 CSV = Format(name="csv", meaning="one line per result", suffixes=(".csv",), render=_render)

@@ -9,16 +9,25 @@ from typing import Any
 
 from nctransfer.report.format import Format, Page, Presentation
 
-__all__ = ["JSON", "to_json"]
+__all__ = ["JSON", "json_line", "to_json"]
 
 
 def to_json(value: Any, ascii_only: bool = False) -> str:
     """JSON in full precision; infinite is ``"inf"``, what is not a number ``null``."""
-    text = json.dumps(_strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    return _dumped(value, ascii_only, indent=2)
+
+
+def json_line(value: Any, ascii_only: bool = False) -> str:
+    """The same in one line, without its end."""
+    return _dumped(value, ascii_only, indent=None)
+
+
+def _dumped(value: Any, ascii_only: bool, indent: int | None) -> str:
+    text = json.dumps(_strict(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half a character, of a file name that is no UTF-8
-        return to_json(value, ascii_only=True)
+        return _dumped(value, True, indent)
     return text
 
 

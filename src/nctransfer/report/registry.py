@@ -8,6 +8,7 @@ from nctransfer.registry import Registry
 from nctransfer.report.csv_rows import CSV
 from nctransfer.report.format import Format
 from nctransfer.report.html_tables import HTML
+from nctransfer.report.json_lines import JSONL
 from nctransfer.report.json_text import JSON
 from nctransfer.report.latex import LATEX
 from nctransfer.report.markdown import MARKDOWN
@@ -15,7 +16,7 @@ from nctransfer.report.terminal_tables import TABLE
 
 __all__ = ["FORMATS", "format_of_file"]
 
-FORMATS: Registry[Format] = Registry("nctransfer.formats", Format, [TABLE, JSON, CSV, MARKDOWN, LATEX, HTML])
+FORMATS: Registry[Format] = Registry("nctransfer.formats", Format, [TABLE, JSON, JSONL, CSV, MARKDOWN, LATEX, HTML])
 """Every output format by name, in the order of ``--help``."""
 
 
