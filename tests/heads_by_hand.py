@@ -10,13 +10,7 @@ from nctransfer.features.feature_set import FeatureSet
 from nctransfer.heads.head import Head, HeldOut, Promise
 from nctransfer.heads.head_origin import origin_of
 from nctransfer.heads.linear_classifier import LinearClassifier
-
-
-class NeverUnlike:
-    """No image is unlike the classes."""
-
-    def of(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(features))
+from nctransfer.heads.unlikeness import fit_unlikeness
 
 
 def by_hand(features: FeatureSet, **fields: Any) -> Head:
@@ -33,6 +27,7 @@ def by_hand(features: FeatureSet, **fields: Any) -> Head:
     )
     probability, code = linear.probabilities(features.features).max(1)
     right = code == features.labels
+    unlikeness, unlike = fit_unlikeness(features)
     accuracy = float(right.double().mean())
     return Head(
         **{
@@ -40,8 +35,8 @@ def by_hand(features: FeatureSet, **fields: Any) -> Head:
             "counts": tuple(features.counts.tolist()),
             "classifier": "ncc",
             "penalty": None,
-            "unlikeness": NeverUnlike(),
-            "held_out": HeldOut(probability=probability, right=right, unlikeness=torch.zeros(len(right))),
+            "unlikeness": unlikeness,
+            "held_out": HeldOut(probability=probability, right=right, unlikeness=unlike),
             "promise": Promise(
                 accuracy=accuracy,
                 interval=(max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     import torch
 
     from nctransfer.backbones.feature_key import FeatureKey
+    from nctransfer.backbones.hub import Progress
     from nctransfer.heads.linear_classifier import LinearClassifier
+    from nctransfer.heads.prediction import Predictions
     from nctransfer.heads.unlikeness import Unlikeness
+    from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["Head", "HeadOrigin", "HeldOut", "Promise"]
 
@@ -125,3 +128,69 @@ class Head:
         from nctransfer.heads.head_files import save_head
 
         save_head(self, path, overwrite)
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        max_error: float | None = None,
+        max_lost: float | None = None,
+        reading: ReadingOptions | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        plugin: str | None = None,
+        device: str = "auto",
+        batch_size: int = 32,
+        workers: int | None = None,
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> Predictions:
+        """What the head says of one image or many.
+
+        The backbone is loaded again, and checked to be the one that the head was fitted with. It is kept for the next
+        call, as long as the head lives. An image that cannot be read gets a row with the reason.
+
+        Args:
+            images: One image or a list of images, each the path of a file, a PIL image, or an array of pixels
+                ``(height, width, 3)`` uint8 with values from 0 to 255, or ``(height, width)`` for grey. Also an array
+                of n images ``(n, height, width, 3)``; a folder of images at any depth; or any other source that
+                :func:`nctransfer.open_source` reads, with labels or without.
+            max_error: The largest error among the answered images; images between two classes are held back so that
+                it is kept. 1 for no limit; by default what the head was fitted with.
+            max_lost: The share of good images that may be held back as unlike every class; by default what the head
+                was fitted with.
+            reading: How to read a source, for example the names of columns.
+            checkpoint: The file of the backbone's weights, if they are not published ones; for a model of a folder,
+                the folder.
+            plugin: The Python file or module that registers the architecture, if the head was fitted with one.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            batch_size: The number of images that go through the backbone at once.
+            workers: The number of threads that read and decode images.
+            offline: If true, no server is ever asked for weights.
+            progress: Called as ``progress(stage, done, total)``.
+
+        Returns:
+            A list of one :class:`~nctransfer.heads.prediction.Prediction` per image, also if there is only one image:
+            the type does not depend on whether a path is that of a file or of a folder.
+
+        Raises:
+            DataError: There are no images.
+            ModelError: The backbone cannot be had, or is not the one that the head was fitted with.
+            FeaturesError: The training images cannot show that the error among the answered is so small.
+            SettingError: A share is outside its range.
+        """
+        from nctransfer.heads.predicting import predict_images
+
+        return predict_images(
+            self,
+            images,
+            max_error=max_error,
+            max_lost=max_lost,
+            reading=reading,
+            checkpoint=checkpoint,
+            plugin=plugin,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            offline=offline,
+            progress=progress,
+        )

@@ -34,7 +34,7 @@ def result_to_html(result: object) -> str:
 
 def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """Which function makes the sheets of which type of result. The types are imported only when one is shown."""
-    return {**_of_features(), **_of_images_and_backbones()}
+    return {**_of_features(), **_of_images_and_backbones(), **_of_heads()}
 
 
 def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
@@ -90,3 +90,11 @@ def _of_images_and_backbones() -> Mapping[type, Callable[[Any], Iterable[Sheet]]
         ExtractionReport: lambda result: [store_sheets.extraction_sheet(result)],
         FeatureSet: lambda result: [store_sheets.features_sheet(result)],
     }
+
+
+def _of_heads() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """The results that heads give."""
+    from nctransfer.heads.prediction import Predictions
+    from nctransfer.report import predict_sheets
+
+    return {Predictions: predict_sheets.result_sheets}
