@@ -1,0 +1,209 @@
+"""The journal of a run of predictions: what is done is on disk at once, and a killed run goes on from there.
+
+While images run, every prediction is appended to ``labels.csv.partial``, beside the wanted ``labels.csv``. The first
+line says which head made the predictions, and with which settings. At the end, the wanted file is written from the
+journal and replaces any older one in one step; then the journal is deleted.
+
+A run that goes on reads every image again, because only its content says whether a prediction still holds; but no image
+whose content has a prediction runs through the backbone again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from nctransfer.errors import NCTransferError, reason_of
+from nctransfer.heads.kept_predictions import KeptPredictions, parsed
+from nctransfer.heads.prediction import Prediction
+from nctransfer.heads.prediction_files import writer_for
+from nctransfer.store.atomic_files import replace_file
+
+if TYPE_CHECKING:
+    from nctransfer.heads.predicting import Answer
+    from nctransfer.sources.source import ImageEntry
+
+__all__ = ["Journal", "check_output", "open_journal"]
+
+FORMAT = 1
+
+
+def open_journal(
+    output: Path, settings: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Journal:
+    """Begin the journal of a file of predictions, or open the one that a killed run left.
+
+    Args:
+        output: The file that is wanted; its suffix names the format.
+        settings: The head and all that decides about predictions, as values of JSON.
+        resume: Whether to go on from a journal that is there.
+        overwrite: Whether an output that exists is replaced, and a journal that is not resumed is deleted.
+
+    Raises:
+        NCTransferError: See :func:`check_output`; or the journal is of another head or of other settings, or cannot be
+            written.
+    """
+    path = check_output(output, resume=resume, overwrite=overwrite)
+    head = {"nctransfer": "predictions", "format": FORMAT, **settings}
+    try:
+        if resume and path.exists() and path.stat().st_size:
+            return Journal.resumed(path, output, head)
+        file = path.open("wb")
+    except OSError as error:
+        raise _unwritable(path, reason_of(error)) from error
+    journal = Journal(path=path, output=output, file=file)
+    journal.write(head)
+    return journal
+
+
+def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Refuse, before anything is loaded, an output that could not be written; see :func:`open_journal`.
+
+    Returns:
+        The path of the journal.
+
+    Raises:
+        SettingError: The suffix names no format.
+        NCTransferError: The output exists, or cannot be written; or a journal is there and neither ``resume`` nor
+            ``overwrite`` was given.
+    """
+    writer_for(output)
+    path = output.with_name(f"{output.name}.partial")
+    if output.exists() and not output.is_file():  # a device would be replaced by a file
+        raise _unwritable(output, "it is not a file")
+    if os.path.lexists(output) and not overwrite:
+        raise NCTransferError(f"{str(output)!r} exists already", "give another --output, or --overwrite to replace it")
+    if path.exists() and not (resume or overwrite):
+        raise NCTransferError(
+            f"{str(path)!r} holds the predictions of a run that did not end",
+            "go on from there with --resume, or start anew with --overwrite",
+        )
+    return path
+
+
+@dataclass(kw_only=True, eq=False)
+class Journal:
+    """The predictions of a run, on disk as soon as they are made; it is a context that closes the file.
+
+    Attributes:
+        path: The journal.
+        output: The file that is wanted.
+        file: The open journal.
+        earlier: What an earlier run has done.
+        added: How many answers were added.
+    """
+
+    path: Path
+    output: Path
+    file: IO[bytes]
+    earlier: KeptPredictions | None = None
+    added: int = 0
+
+    @classmethod
+    def resumed(cls, path: Path, output: Path, head: Mapping[str, Any]) -> Journal:
+        """Open the journal of a run that did not end.
+
+        Raises:
+            NCTransferError: It is of another head or of other settings, or is no journal.
+            OSError: It cannot be read or written.
+        """
+        with path.open("rb") as lines:
+            if difference := _difference(parsed(lines.readline()), head):
+                raise NCTransferError(f"{str(path)!r} {difference}", "start anew with --overwrite")
+        earlier = KeptPredictions(path)
+        file = path.open("r+b")
+        file.truncate(earlier.end)  # the rest is a line that was being written when the run ended
+        file.seek(earlier.end)
+        return cls(path=path, output=output, file=file, earlier=earlier)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(OSError):  # of a full disk, which has been reported
+            self.file.close()
+        if self.earlier is not None:
+            self.earlier.close()
+        elif kind is not None and not self.added:
+            self.path.unlink(missing_ok=True)  # there is nothing to go on from
+
+    def add(self, answer: Answer) -> None:
+        """Append an answer, unless an earlier run has given it for an image of the same id and content.
+
+        Raises:
+            NCTransferError: The journal cannot be written.
+        """
+        self.added += 1
+        if self.earlier is None or not self.earlier.has(answer):
+            self.write({**answer.prediction.to_dict(), "digest": answer.digest})
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one line of JSON, and hand it to the system, so that it is there if the process is killed."""
+        try:
+            self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            raise NCTransferError(
+                f"{str(self.path)!r} cannot be written: {reason_of(error)}",
+                "make room, and go on with the same command and --resume",
+            ) from error
+
+    def finish(self, entries: Sequence[ImageEntry]) -> None:
+        """Write the wanted file, and delete the journal.
+
+        Args:
+            entries: The images, in the order of the rows that are wanted; each has been added.
+
+        Raises:
+            NCTransferError: The file cannot be written; the journal stays.
+        """
+        write = writer_for(self.output)
+        rows = self._all() if self.earlier is None else self._in_order(entries)
+        try:
+            with contextlib.closing(rows):
+                replace_file(self.output, functools.partial(write, rows))
+        except OSError as error:
+            raise NCTransferError(
+                f"{str(self.output)!r} cannot be written: {reason_of(error)}",
+                "make room, and write it with the same command and --resume",
+            ) from error
+        self.path.unlink(missing_ok=True)
+
+    def _all(self) -> Generator[Prediction, None, None]:
+        """The predictions of a run that began this journal: in the order of its images."""
+        with self.path.open("rb") as lines:
+            lines.readline()
+            for line in lines:
+                yield Prediction.from_dict(json.loads(line))
+
+    def _in_order(self, entries: Sequence[ImageEntry]) -> Generator[Prediction, None, None]:
+        """The predictions of several runs: the last one for each image."""
+        with contextlib.closing(KeptPredictions(self.path)) as kept:
+            for entry in entries:
+                yield kept.of_image(entry.id)
+
+
+def _difference(begin: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
+    """What distinguishes a journal, by its first line, from the one that is wanted; "" if nothing does."""
+    wanted = json.loads(json.dumps(head))
+    if begin == wanted:
+        return ""
+    if begin is None or begin.get("nctransfer") != wanted["nctransfer"]:
+        return "does not hold predictions"
+    if begin.get("format") != wanted["format"]:
+        return f"has the format {begin.get('format')}, and this version of nctransfer writes {wanted['format']}"
+    if begin.get("head") != wanted.get("head"):
+        return "holds predictions of another head"
+    changed = [name for name in {**begin, **wanted} if begin.get(name) != wanted.get(name)]
+    then = ", ".join(f"{name} {begin.get(name)} instead of {wanted.get(name)}" for name in changed)
+    return f"holds predictions with other settings: {then}"
+
+
+def _unwritable(path: Path, reason: str) -> NCTransferError:
+    return NCTransferError(f"{str(path)!r} cannot be written: {reason}", "give another --output")
