@@ -76,6 +76,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = nct.load_features(DEFAULT_MODEL, cache_dir=folder / "cache")
     head = made_head(features.classes, features.dim, 20, features.info.key)
     head.save(folder / "pets.head")
+    write_digits(folder / "new_photos", {"cat": 1, "2024": 7}, 3)
     shutil.copytree(folder / "cache", folder / "one set")  # other examples add to the cache
     return folder
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.store.pipeline import Runtime
 
 __all__ = [
+    "BatchSizeOption",
     "DataOption",
     "ImageOptions",
     "OfflineOption",
@@ -71,6 +72,12 @@ WorkersOption = Annotated[
         min=1,
         help="Threads that read and decode images.",
         show_default="one per core, at most 16",
+    ),
+]
+BatchSizeOption = Annotated[
+    int,
+    panel_option(
+        "--batch-size", "-b", panel=_RUN, metavar="N", min=1, help="Images that run through the model at once."
     ),
 ]
 OfflineOption = Annotated[
@@ -220,12 +227,7 @@ class ImageOptions:
     """Which images, and how they are run through the backbone."""
 
     data: DataOption = None
-    batch_size: Annotated[
-        int,
-        panel_option(
-            "--batch-size", "-b", panel=_RUN, metavar="N", min=1, help="Images that run through the model at once."
-        ),
-    ] = 32
+    batch_size: BatchSizeOption = 32
     workers: WorkersOption = None
     compile: Annotated[
         bool,

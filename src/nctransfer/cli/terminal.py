@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nctransfer.report.sheet import Sheet
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "provenance"]
 
 LISTED = 50  # broken images that are printed; JSON lists all
 
@@ -48,6 +48,7 @@ class Terminal:
         files: The other files that the command writes, by option.
         hushed: Packages of the library whose notes are printed only with ``--verbose``. Their warnings are always
             printed.
+        after_interruption: What a user who interrupts the command should know.
 
     Attributes:
         files: Writes the files.
@@ -58,9 +59,11 @@ class Terminal:
         options: PrintOptions,
         files: Mapping[str, Path | None] | None = None,
         hushed: Collection[ModuleType] = (),
+        after_interruption: str = "what was extracted is kept, and the same command goes on from there",
     ) -> None:
         self.files = OutputFiles({"--output": options.output, **(files or {})})
         self._options = options
+        self._after_interruption = after_interruption
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # its character set may lack some of ours
                 stream.reconfigure(errors="backslashreplace")
@@ -97,7 +100,7 @@ class Terminal:
             self._complain(error)
             raise typer.Exit(_exit_code(error)) from error
         if isinstance(error, KeyboardInterrupt):
-            self.note("interrupted: what was extracted is kept, and the same command goes on from there", "red")
+            self.note(f"interrupted: {self._after_interruption}", "red")
             raise typer.Exit(130) from error
 
     def progress(self, stage: str, done: int, total: int) -> None:
@@ -149,7 +152,7 @@ class Terminal:
         from nctransfer.report.terminal_tables import page_of_stdout
 
         self.pause()
-        data = {**data, "provenance": _provenance(seed)}
+        data = {**data, "provenance": provenance(seed)}
         page = Page() if self._options.output else page_of_stdout()
         text = self._options.chosen_format.render(Presentation(sheets=sheets, data=data, rows=rows), page)
         if self._options.output:
@@ -185,7 +188,8 @@ def _console(**settings: Any) -> Console:
     return Console(highlight=False, **settings)
 
 
-def _provenance(seed: int) -> dict[str, Any]:
+def provenance(seed: int = 0) -> dict[str, Any]:
+    """What made a result: the command, its seed, and the versions."""
     from importlib.metadata import version
 
     return {
