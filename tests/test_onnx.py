@@ -378,6 +378,14 @@ def test_the_command_refuses(saved: Path, tmp_path: Path) -> None:
 
 
 @needs_onnx
+def test_a_head_for_features_made_elsewhere_has_no_graph(tmp_path: Path) -> None:
+    made_head().save(tmp_path / "pets.head")
+    refused = refusal("export", tmp_path / "pets.head", "-o", tmp_path / "pets.onnx")
+    refused.expect("ModelError", hint="nctransfer fit")
+    assert not (tmp_path / "pets.onnx").exists()
+
+
+@needs_onnx
 def test_weights_that_are_not_those_of_the_head(saved: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
