@@ -127,7 +127,7 @@ def thresholds(held_out: HeldOut, max_error: float | None, max_lost: float) -> T
     number = len(answers.images) - 1 if max_error is None else answers.lowest(max_error)
     if number is None:
         assert max_error is not None
-        raise _no_promise(answers, max_error)
+        raise _no_promise(answers, max_error, len(like))
     images, errors = int(answers.images[number]), int(answers.errors[number])
     return Thresholds(
         probability=0.0 if max_error is None else float(answers.probabilities[number]),
@@ -220,15 +220,14 @@ def _images_needed(errors: int, max_error: float) -> int:
     return high
 
 
-def _no_promise(answers: _Answers, max_error: float) -> FeaturesError:
+def _no_promise(answers: _Answers, max_error: float, images: int) -> FeaturesError:
     """The error that says what the training images can show, and how many would be needed."""
-    images = int(answers.images[-1])
     low, high = max_error, 1.0
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if answers.lowest(middle) is not None else (middle, high)
     lowest = math.ceil(high * 1000) / 1000
-    needed = _more_images(answers, max_error)
+    needed = _more_images(answers, max_error, images)
     hint = f"ask for --max-error {lowest:.1%} or more"
     if needed is not None:
         hint += f", or give about {counted(needed, 'image')} of the same kind"
@@ -239,12 +238,11 @@ def _no_promise(answers: _Answers, max_error: float) -> FeaturesError:
     )
 
 
-def _more_images(answers: _Answers, max_error: float) -> int | None:
+def _more_images(answers: _Answers, max_error: float, images: int) -> int | None:
     """About how many images with the same share of errors at each threshold would do; ``None`` if no number does."""
     import numpy as np
     from scipy.special import bdtr
 
-    images = int(answers.images[-1])
     for factor in np.geomspace(1, MOST_IMAGES, 121)[1:]:
         more = np.ceil(answers.images * factor).astype(np.int64)
         enough = more >= _first_images(int(more[-1]), max_error)
