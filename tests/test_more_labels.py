@@ -8,13 +8,13 @@ import pytest
 from clusters import normal_classes, set_of
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.heads import more_labels as module
-from nctransfer.heads.more_labels import MoreLabels, more_labels
+from nctransfer.heads.more_labels import MoreLabels, gain_of_more_labels
 
 NOISY = {"d": 30, "apart": 0.4}
 
 
 def test_the_gain_is_that_of_twice_as_many_images() -> None:
-    found = more_labels(set_of(normal_classes([15] * 8, **NOISY)), "ncc")
+    found = gain_of_more_labels(set_of(normal_classes([15] * 8, **NOISY)), "ncc")
     assert found is not None
     many = set_of(normal_classes([120] * 8, draw=1, **NOISY))
     truth = all_ways_accuracy(many, AllWaysTask(shots=(15, 30), classifiers="ncc", draws=20)).estimates
@@ -25,22 +25,22 @@ def test_the_gain_is_that_of_twice_as_many_images() -> None:
 
 
 def test_classes_far_apart_gain_nothing() -> None:
-    found = more_labels(set_of(normal_classes([12] * 4, d=8, apart=20.0)), "ncc")
+    found = gain_of_more_labels(set_of(normal_classes([12] * 4, d=8, apart=20.0)), "ncc")
     assert found is None or found.gain[1] < 0.01
 
 
 def test_the_curve_of_logistic_regression_is_that_of_ridge() -> None:
-    found = more_labels(set_of(normal_classes([15] * 4, **NOISY)), "logistic")
+    found = gain_of_more_labels(set_of(normal_classes([15] * 4, **NOISY)), "logistic")
     assert isinstance(found, MoreLabels)
     assert found.classifier == "ridge"
 
 
 @pytest.mark.parametrize("counts", [[1, 9, 9], [3, 3, 3]])
 def test_too_few_images_have_no_curve(counts: list[int]) -> None:
-    assert more_labels(set_of(normal_classes(counts)), "ncc") is None
+    assert gain_of_more_labels(set_of(normal_classes(counts)), "ncc") is None
 
 
 def test_a_curve_of_very_many_images_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IMAGES", 50)
     rows = np.random.default_rng(0).normal(size=(51, 3))
-    assert more_labels(set_of([rows[:25], rows[25:]]), "ncc") is None
+    assert gain_of_more_labels(set_of([rows[:25], rows[25:]]), "ncc") is None

@@ -72,6 +72,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),
     "ProbeResult": lambda pets: nct.probe(features()),
     "LabelCounts": lambda pets: nct.labels(features(), device="cpu"),
+    "FitResult": lambda pets: nct.fit(features(), device="cpu"),
     "Ranking": lambda pets: nct.rank_features({"1": features(), NASTY: features("b", 1.0)}, 1, scores=True),
     "Trajectory": trajectory,
 }

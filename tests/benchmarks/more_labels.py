@@ -14,7 +14,7 @@ import torch
 import nctransfer as nct
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.heads.more_labels import more_labels
+from nctransfer.heads.more_labels import gain_of_more_labels
 
 PART = 0.4  # so that twice as many are the four fifths that a learning curve can have
 
@@ -48,7 +48,7 @@ def main() -> None:
         count = int(PART * int(features.counts.min()))
         gain, cells = true_gain(features, count, given.classifier), []
         for seed in range(given.seeds):
-            found = more_labels(drawn(features, count, seed), given.classifier, seed=seed)
+            found = gain_of_more_labels(drawn(features, count, seed), given.classifier, seed=seed)
             if found is None:
                 cells.append("none")
                 continue

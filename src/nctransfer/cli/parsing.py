@@ -88,13 +88,8 @@ def percents(text: str, option: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def share(text: str, option: str, least: float = 0.0) -> float:
+def share(text: str, option: str, *, may_be_zero: bool = False) -> float:
     """A share below 1, as in ``--max-error 2%`` or ``0.02``. A number from 1 on needs the sign.
-
-    Args:
-        text: What the user gave.
-        option: The option.
-        least: Shares below this are refused.
 
     >>> share("2%", "--max-error"), share("0.02", "--max-error"), share("1%", "--max-error")
     (0.02, 0.02, 0.01)
@@ -104,10 +99,11 @@ def share(text: str, option: str, least: float = 0.0) -> float:
         value = float(f"{float(number) / 100:.12g}") if sign else float(number)
     except ValueError:
         value = math.nan
-    if not least <= value < 1:
+    if not (0 < value < 1 or (may_be_zero and value == 0)):
         hint = f"; write {number}% for that many percent" if not sign and 1 <= value < 100 else ""
+        least = "at least 0%" if may_be_zero else "above 0%"
         raise typer.BadParameter(
-            f"expected a share such as 2% or 0.02, from {least:.6g} and below 100%, got {text.strip()!r}{hint}",
+            f"expected a share such as 2% or 0.02, {least} and below 100%, got {text.strip()!r}{hint}",
             param_hint=option,
         )
     return value

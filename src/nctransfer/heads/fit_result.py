@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import counted, join_names
 from nctransfer.evaluation.leaks import Leaks
+from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.heads.abstention import Thresholds
     from nctransfer.heads.head import Head
     from nctransfer.heads.mistakes import ClassAccuracy, Confusion
+    from nctransfer.heads.more_labels import MoreLabels
     from nctransfer.heads.promises import Lead
 
 __all__ = ["Candidate", "FitResult"]
@@ -60,7 +62,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FitResult:
+class FitResult(ShownInNotebooks):
     """A head, and what its training images say of it.
 
     Attributes:
@@ -74,6 +76,7 @@ class FitResult:
         confusions: The pairs of classes that are confused, those of most images first.
         dropped: The classes that were left out because they have fewer than two images.
         leaks: The images that are there more than once.
+        more_labels: What twice as many images would give; ``None`` if that was not asked for or is not known.
     """
 
     head: Head
@@ -86,6 +89,7 @@ class FitResult:
     untried: dict[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     leaks: Leaks = field(default_factory=Leaks)
+    more_labels: MoreLabels | None = None
 
     @property
     def chosen(self) -> Candidate:
@@ -169,6 +173,7 @@ class FitResult:
             "confusions": [asdict(one) for one in self.confusions],
             "dropped": list(self.dropped),
             "leaks": self.leaks.to_dict(),
+            "more_labels": None if self.more_labels is None else asdict(self.more_labels),
             "warnings": list(self.warnings),
         }
 

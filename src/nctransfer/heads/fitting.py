@@ -15,6 +15,7 @@ from nctransfer.heads.head import Head, HeldOut
 from nctransfer.heads.head_origin import origin_of
 from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS, LeftOut, check_counts, left_out_scores
 from nctransfer.heads.mistakes import class_accuracies, confusions
+from nctransfer.heads.more_labels import gain_of_more_labels
 from nctransfer.heads.promises import lead_over, promise_of
 from nctransfer.heads.unlikeness import fit_unlikeness
 
@@ -36,6 +37,7 @@ def fit(
     max_error: float | None = None,
     max_lost: float = 0.05,
     drop_small: bool = False,
+    more_labels: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> FitResult:
@@ -51,6 +53,7 @@ def fit(
             answered.
         max_lost: The share of good images that may be held back as unlike every class.
         drop_small: Leave out classes of one image; otherwise they are an error.
+        more_labels: Also estimate what twice as many images would give, which takes longer than all the rest.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -88,6 +91,9 @@ def fit(
         confusions=confusions(predicted, chosen.labels, chosen.classes),
         dropped=dropped,
         leaks=Leaks.of(chosen),
+        more_labels=gain_of_more_labels(chosen, best.classifier, device=device, progress=progress)
+        if more_labels
+        else None,
     )
 
 

@@ -12,7 +12,7 @@ from nctransfer.evaluation.learning_curve import learning_curve
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["MoreLabels", "more_labels"]
+__all__ = ["MoreLabels", "gain_of_more_labels"]
 
 DRAWS = 20
 MOST_IMAGES = 20_000
@@ -34,7 +34,7 @@ class MoreLabels:
     classifier: str
 
 
-def more_labels(
+def gain_of_more_labels(
     features: FeatureSet,
     classifier: str,
     *,

@@ -94,7 +94,8 @@ def _of_images_and_backbones() -> Mapping[type, Callable[[Any], Iterable[Sheet]]
 
 def _of_heads() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """The results that heads give."""
+    from nctransfer.heads.fit_result import FitResult
     from nctransfer.heads.prediction import Predictions
-    from nctransfer.report import predict_sheets
+    from nctransfer.report import fit_sheets, predict_sheets
 
-    return {Predictions: predict_sheets.result_sheets}
+    return {FitResult: fit_sheets.fit_sheets, Predictions: predict_sheets.result_sheets}

@@ -1,0 +1,135 @@
+"""``nctransfer fit``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
+from nctransfer.cli.output_options import PrintOptions
+from nctransfer.cli.parsing import share
+from nctransfer.cli.terminal import Terminal
+
+log = logging.getLogger(__name__)
+
+
+@examples(
+    "nctransfer fit --output digits.head",
+    "nctransfer fit --data pets/ --output pets.head --max-error 10%",
+)
+def fit(
+    backbone: BackboneOptions,
+    images: ImageOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    printing: PrintOptions,
+    features: FeaturesArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="HEAD",
+            help="Write the head to this file, for nctransfer predict and export. Without it, the command only says "
+            "what to expect of a head.",
+            show_default="no file",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.", show_default=False)
+    ] = False,
+    classifier: Annotated[
+        str,
+        typer.Option(
+            "--classifier",
+            "-c",
+            metavar="NAME",
+            help="The classifier: ridge, ncc (nearest class centre), cosine, logistic, or auto for the one that is "
+            "most accurate by leave-one-out.",
+        ),
+    ] = "auto",
+    max_error: Annotated[
+        str | None,
+        typer.Option(
+            "--max-error",
+            metavar="PERCENT",
+            help="The largest share of wrong answers among the images that predict answers: it holds back images "
+            "that lie between two classes. predict --max-error replaces it.",
+            show_default="answer them all",
+        ),
+    ] = None,
+    max_lost: Annotated[
+        str,
+        typer.Option(
+            "--max-lost",
+            metavar="PERCENT",
+            help="The share of images of these classes that predict may hold back as unlike every class. More finds "
+            "more images of other things. predict --max-lost replaces it.",
+        ),
+    ] = "5%",
+    drop_small: Annotated[
+        bool,
+        typer.Option(
+            "--drop-small",
+            help="Leave out classes of one image. Without this option they are an error.",
+            show_default=False,
+        ),
+    ] = False,
+    more_labels: Annotated[
+        bool,
+        typer.Option(
+            "--more-labels/--no-more-labels",
+            help="Estimate what twice as many labelled images would give. It takes most of the time of this command.",
+        ),
+    ] = True,
+    feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
+) -> None:
+    """Fit a classifier to frozen features, and say what to expect of it on other images of these classes.
+
+    The file of --output is a safetensors file. It holds the classifier and how its answers are judged, and names the
+    backbone that it needs; it holds no image and no code.
+    """
+    allowed = None if max_error is None else share(max_error, "--max-error")
+    lost = share(max_lost, "--max-lost", may_be_zero=True)
+    with Terminal(printing, {"--output": output}) as terminal:
+        from nctransfer.heads import fitting
+        from nctransfer.heads.head_files import check_new_file
+        from nctransfer.heads.left_out_scores import check_counts
+        from nctransfer.report.fit_sheets import fit_sheets
+
+        if output is not None:
+            check_new_file(output, overwrite)
+        rehearse = None if drop_small else check_counts
+        chooser = ChosenFeatures(
+            Wanted(backbone, images, reading, chosen), feature_column, printing, terminal, drop_duplicates, rehearse
+        )
+        found = fitting.fit(
+            chooser.read(features),
+            classifier,
+            max_error=allowed,
+            max_lost=lost,
+            drop_small=drop_small,
+            more_labels=more_labels,
+            device=printing.device,
+            progress=terminal.progress,
+        )
+        for warning in found.warnings:
+            log.warning("%s", warning)
+        if output is None:
+            log.info("no --output: the head is not kept")
+        else:
+            found.head.save(output, overwrite)
+        terminal.show(
+            fit_sheets(found, None if output is None else str(output)),
+            {**found.to_dict(), "path": None if output is None else str(output)},
+            found.to_frame,
+            chosen.seed,
+        )

@@ -1,0 +1,145 @@
+"""Sheets of a fitted head: what to expect of it, the classifiers, the hardest classes and pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.labels_sheets import short_percent
+from nctransfer.report.sheet import Sheet
+from nctransfer.report.wording import about_features, in_points, percent
+
+if TYPE_CHECKING:
+    from nctransfer.heads.fit_result import FitResult
+    from nctransfer.heads.more_labels import MoreLabels
+
+__all__ = ["fit_sheets"]
+
+SHOWN = 5  # classes, and pairs of classes
+
+
+def fit_sheets(found: FitResult, path: str | None = None) -> list[Sheet]:
+    """What to expect of a head, the classifiers that were tried, and what the head finds hard.
+
+    Args:
+        found: The head.
+        path: The file that it is written to.
+    """
+    sheets = [_expected(found, path)]
+    if len(found.candidates) > 1:
+        sheets.append(_classifiers(found))
+    if any(one.right < one.images for one in found.classes):
+        sheets += [_hardest(found), _confused(found)]
+    return sheets
+
+
+def _expected(found: FitResult, path: str | None) -> Sheet:
+    head = found.head
+    facts = about_features(found.features)
+    facts["classifier"] = head.classifier + ("" if head.penalty is None else f", penalty {head.penalty:.3g}")
+    if head.origin.licence:
+        facts["licence"] = f"{head.origin.licence} (of the weights)"
+    if path is not None:
+        facts["file"] = path
+    return Sheet(
+        "What to expect of this head",
+        ["on other images of these classes", ">in %", ">95% interval"],
+        [*_accuracy_rows(found), *_answer_rows(found), *_more_rows(found.more_labels)],
+        facts,
+        " ".join(filter(None, [found.choice, *_reading(found)])),
+    )
+
+
+def _accuracy_rows(found: FitResult) -> Iterator[list[str]]:
+    promise, counts = found.head.promise, found.head.counts
+    low, high = promise.interval
+    yield ["accuracy", percent(promise.accuracy), f"{percent(low)} to {percent(high)}"]
+    if min(counts) != max(counts):
+        yield ["accuracy, each class counting equally", percent(promise.balanced_accuracy), ""]
+    yield ["calibration error of the probabilities", percent(promise.calibration_error), ""]
+    yield ["  by chance alone, if they were perfect", percent(found.calibration_noise), ""]
+    yield ["  before the temperature was fitted", percent(promise.calibration_error_before), ""]
+
+
+def _answer_rows(found: FitResult) -> Iterator[list[str]]:
+    limits = found.thresholds
+    yield ["answered", percent(limits.answered), ""]
+    yield ["  wrong among the answered", percent(limits.error), f"at most {percent(limits.error_bound)}"]
+    yield ["held back as unlike every class", percent(limits.lost), ""]
+
+
+def _more_rows(more: MoreLabels | None) -> Iterator[list[str]]:
+    if more is not None:
+        low, high = (f"{100 * end:.1f}" for end in more.gain)
+        yield [f"gain of {2 * more.images:,} instead of {more.images:,} images per class", f"{low} to {high}", ""]
+
+
+def _reading(found: FitResult) -> Iterator[str]:
+    yield (
+        f"All numbers come from the {counted(found.head.promise.images, 'training image')}, each classified by a head "
+        "that was fitted without it. They hold for other images of the same kind, in the same proportions of classes."
+    )
+    error = found.head.max_error
+    if error is None:
+        yield "Wrong among the answered: at most this share, with a confidence of 90%. --max-error lowers it."
+    else:
+        yield (
+            f"For an error of at most {short_percent(error)} among the answered, images between two classes are held "
+            "back; it is kept in at least 90% of studies."
+        )
+    if found.more_labels is not None:
+        yield "The gain is extrapolated: the range holds 85% of the curves that fit."
+
+
+def _classifiers(found: FitResult) -> Sheet:
+    rows = [
+        [
+            one.name,
+            percent(one.accuracy),
+            "–" if one.lead is None else f"{100 * one.lead.difference:.2f}",
+            in_points(None if one.lead is None else one.lead.interval),
+            "chosen" if one.lead is None else "less accurate" if one.lead.told_apart else "not told apart",
+        ]
+        for one in found.candidates
+    ]
+    return Sheet(
+        "Classifiers",
+        ["classifier", ">accuracy", ">behind", ">95% interval", "verdict"],
+        rows,
+        {},
+        "Accuracy in %, behind in points, on other images of these classes.",
+    )
+
+
+def _hardest(found: FitResult) -> Sheet:
+    taken: dict[str, str] = {}
+    for pair in found.confusions:
+        taken.setdefault(pair.given, f"{pair.predicted} ({pair.images:,})")
+    hard = [one for one in found.classes if one.right < one.images][:SHOWN]
+    rows = [
+        [
+            one.name,
+            f"{one.right:,} of {one.images:,}",
+            percent(one.accuracy),
+            f"{percent(one.interval[0])} to {percent(one.interval[1])}",
+            taken.get(one.name, "–"),
+        ]
+        for one in hard
+    ]
+    return Sheet(
+        f"The hardest {counted(len(hard), 'class', 'classes')} of {len(found.classes):,}",
+        ["class", ">right", ">in %", ">95% interval", "most often taken for (images)"],
+        rows,
+        {},
+    )
+
+
+def _confused(found: FitResult) -> Sheet:
+    shown = found.confusions[:SHOWN]
+    return Sheet(
+        f"The {counted(len(shown), 'pair')} of classes confused most",
+        ["class", "taken for", ">images"],
+        [[one.given, one.predicted, f"{one.images:,} of {one.of:,}"] for one in shown],
+        {},
+    )
