@@ -57,7 +57,7 @@ def test_without_a_file_nothing_is_written(file: Path, tmp_path: Path, monkeypat
 def test_a_file_that_exists_is_replaced_only_if_that_is_asked_for(file: Path, tmp_path: Path) -> None:
     head = tmp_path / "made.head"
     head.write_text("mine")
-    refusal("fit", file, "-o", head, value=str(head), hint="--overwrite")
+    refusal("fit", file, "-o", head).expect("HeadError", str(head), hint="--overwrite")
     assert head.read_text() == "mine"
     done("fit", file, "-o", head, "--overwrite", "--no-more-labels", "-c", "ncc")
     assert nct.load_head(head).classifier == "ncc"
@@ -66,3 +66,8 @@ def test_a_file_that_exists_is_replaced_only_if_that_is_asked_for(file: Path, tm
 @pytest.mark.parametrize(("option", "value"), [("--max-error", "2"), ("--max-error", "0"), ("--max-lost", "100%")])
 def test_a_share_that_is_none_is_wrong_usage(file: Path, option: str, value: str) -> None:
     assert shows(misused("fit", file, option, value), option, value)
+
+
+def test_an_unknown_classifier_is_refused_before_images_run(tmp_path: Path) -> None:
+    error = refusal("fit", "--data", tmp_path / "no images here", "--classifier", "ridg")
+    error.expect("SettingError", "ridg", hint="ridge")

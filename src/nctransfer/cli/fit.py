@@ -94,8 +94,8 @@ def fit(
 ) -> None:
     """Fit a classifier to frozen features, and say what to expect of it on other images of these classes.
 
-    The file of --output is a safetensors file. It holds the classifier and how its answers are judged, and names the
-    backbone that it needs; it holds no image and no code.
+    The file of --output holds the classifier, how its answers are judged, and the name of its backbone. It holds no
+    image and no code.
     """
     allowed = None if max_error is None else share(max_error, "--max-error")
     lost = share(max_lost, "--max-lost", may_be_zero=True)
@@ -105,6 +105,7 @@ def fit(
         from nctransfer.heads.left_out_scores import check_counts
         from nctransfer.report.fit_sheets import fit_sheets
 
+        fitting.check_classifier(classifier)
         if output is not None:
             check_new_file(output, overwrite)
         rehearse = None if drop_small else check_counts

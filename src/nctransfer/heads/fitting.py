@@ -22,7 +22,7 @@ from nctransfer.heads.unlikeness import fit_unlikeness
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["AUTO", "MOST_WORK", "FitResult", "fit"]
+__all__ = ["AUTO", "MOST_WORK", "FitResult", "check_classifier", "fit"]
 
 AUTO = "auto"
 MOST_WORK = 3e8  # images × features × classes of logistic regression in the choice: about half a minute on one core
@@ -67,12 +67,7 @@ def fit(
     >>> found.head.promise.accuracy, found.head.linear.scores(line.features).argmax(dim=1).tolist()
     (1.0, [0, 0, 0, 1, 1, 1])
     """
-    if classifier not in (AUTO, *HEAD_CLASSIFIERS):
-        known = (AUTO, *HEAD_CLASSIFIERS)
-        raise SettingError(
-            f"there is no classifier {classifier!r} for a head",
-            did_you_mean(classifier, known) or f"give --classifier {' or '.join(known)}",
-        )
+    check_classifier(classifier)
     chosen, dropped = _with_enough(features, drop_small)
     names, untried = _to_try(chosen, classifier)
     best, candidates = _tried(chosen, names, device, progress)
@@ -95,6 +90,20 @@ def fit(
         if more_labels
         else None,
     )
+
+
+def check_classifier(name: str) -> None:
+    """Refuse the name of a classifier that no head can have.
+
+    Raises:
+        SettingError: There is no such classifier.
+    """
+    known = (AUTO, *HEAD_CLASSIFIERS)
+    if name not in known:
+        raise SettingError(
+            f"there is no classifier {name!r} for a head",
+            did_you_mean(name, known) or f"give --classifier {' or '.join(known)}",
+        )
 
 
 def _with_enough(features: FeatureSet, drop_small: bool) -> tuple[FeatureSet, tuple[str, ...]]:
