@@ -10,8 +10,7 @@ from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.label_audit.class_neighbours import nearest_of_class
 from nctransfer.label_audit.label_errors import label_errors
-from nctransfer.label_audit.left_out_discriminant import LeftOutDiscriminant
-from nctransfer.label_audit.left_out_ridge import RIDGE_PENALTIES, left_out_ridge
+from nctransfer.label_audit.left_out_models import LeftOutModels
 from nctransfer.label_audit.noise_rate import fitted_noise
 from nctransfer.label_audit.unit_rows import UnitRows
 
@@ -30,35 +29,35 @@ def named(rows: np.ndarray, codes: np.ndarray, ids: list[str] | None = None) -> 
     return FeatureSet.from_arrays(rows, [f"c{code:03d}" for code in codes], ids)
 
 
-def weighted_rows(each: int = 5, width: int = 3) -> tuple[UnitRows, torch.Tensor]:
-    rows = UnitRows(named(*clusters(4, each, width, 1.0)), CPU)
+def weighted_rows(width: int = 3, distance: float = 1.0) -> tuple[UnitRows, torch.Tensor]:
+    rows = UnitRows(named(*clusters(4, 5, width, distance)), CPU)
     return rows, torch.from_numpy(np.random.default_rng(1).uniform(0.2, 1, len(rows)))
 
 
 @pytest.mark.parametrize("width", [3, 30])
 def test_ridge_scores_are_those_of_fits_without_the_image(width: int) -> None:
     rows, weights = weighted_rows(width=width)
-    found = left_out_ridge(rows, weights, rows.moments(weights)).numpy()
+    models = LeftOutModels(rows, weights)
     x, w, y = rows.rows(torch.arange(len(rows))).numpy(), weights.numpy(), np.eye(4)[rows.labels.numpy()]
     mean = w @ x / w.sum()
-    scale = (w[:, None] * (x - mean) ** 2).sum() / len(x)
+    assert models.ridge_scale == pytest.approx((w[:, None] * (x - mean) ** 2).sum() / len(x))
 
     def without(number: int, penalty: float) -> np.ndarray:
         v = np.where(np.arange(len(x)) == number, 0, w)
         centre, share = v @ x / v.sum(), v @ y / v.sum()
-        gram = (v[:, None] * (x - centre)).T @ (x - centre) + penalty * scale * np.eye(width)
+        gram = (v[:, None] * (x - centre)).T @ (x - centre) + penalty * np.eye(width)
         return share + (x[number] - centre) @ np.linalg.solve(gram, (v[:, None] * (x - centre)).T @ (y - share))
 
-    plain = {p: np.array([without(number, p) for number in range(len(x))]) for p in RIDGE_PENALTIES}
-    errors = {p: (w[:, None] * (scores - y) ** 2).sum() for p, scores in plain.items()}
-    np.testing.assert_allclose(found, plain[min(errors, key=errors.__getitem__)], atol=1e-9)
+    ((seen, more),) = models.projections([0.1, 3.0])
+    for penalty, projections in ((0.1, seen), (3.0, more)):
+        plain = np.array([without(number, penalty) for number in range(len(x))])
+        np.testing.assert_allclose(models.ridge(projections).numpy(), plain, atol=1e-9)
 
 
-@pytest.mark.parametrize("width", [3, 30])
-def test_distances_of_the_discriminant_are_those_without_the_image(width: int) -> None:
-    rows, weights = weighted_rows(width=width)
-    moments = rows.moments(weights)
-    found = LeftOutDiscriminant(rows, weights, moments).squared_distances(0.3).numpy()
+@pytest.mark.parametrize(("width", "distance"), [(3, 1.0), (30, 1.0), (3, 1e4)])
+def test_distances_of_the_discriminant_are_those_without_the_image(width: int, distance: float) -> None:
+    rows, weights = weighted_rows(width=width, distance=distance)
+    models = LeftOutModels(rows, weights)
     x, w, y = rows.rows(torch.arange(len(rows))).numpy(), weights.numpy(), rows.labels.numpy()
 
     def scatter(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,12 +65,16 @@ def test_distances_of_the_discriminant_are_those_without_the_image(width: int) -
         residuals = x - means[y]
         return (v[:, None] * residuals).T @ residuals, means
 
-    penalty = 0.3 * np.trace(scatter(w)[0]) / min(width, len(x))
+    trace = np.trace(scatter(w)[0])
+    assert models.scatter_scale == pytest.approx(trace / min(width, len(x)), rel=1e-2)
+    penalty = 0.3 * models.scatter_scale
+    ((seen,),) = models.projections([penalty])
+    found = models.squared_distances(seen, models.kernel(penalty)).numpy()
     for number in range(len(x)):
         within, means = scatter(np.where(np.arange(len(x)) == number, 0, w))
         offsets = x[number] - means
         plain = (offsets * np.linalg.solve(within + penalty * np.eye(width), offsets.T).T).sum(axis=1)
-        np.testing.assert_allclose(found[number], plain, rtol=1e-8)
+        np.testing.assert_allclose(found[number], plain, rtol=1e-6 if distance == 1 else 0.05)
 
 
 def test_nearest_images_of_wanted_classes_are_those_of_a_plain_search() -> None:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError, counted, join_names
 from nctransfer.label_audit.class_neighbours import nearest_of_class
-from nctransfer.label_audit.left_out_discriminant import LeftOutDiscriminant
-from nctransfer.label_audit.left_out_ridge import left_out_ridge
-from nctransfer.label_audit.noise_rate import LabelNoise, fitted_noise, probability_wrong
+from nctransfer.label_audit.left_out_models import LeftOutModels
+from nctransfer.label_audit.noise_rate import ROWS, LabelNoise, fitted_noise, probability_wrong
 from nctransfer.label_audit.unit_rows import UnitRows
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelErrors", "label_errors"]
 
-SHRINKAGES = (0.1, 0.3, 1.0, 3.0)
+PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(-4, 2))  # times the mean squared length
+SHRINKAGES = (0.1, 0.3, 1.0, 3.0)  # times the mean eigenvalue of the scatter within classes
 LEAST_WEIGHT = 1e-3
 ROUNDS = 2
 SUSPECTED = 0.05  # the rate of wrong labels that the weights of the second round suppose, at least
@@ -122,31 +122,48 @@ def _log_probabilities(rows: UnitRows, done: Callable[[int], None] | None) -> to
             own = scores.log_softmax(dim=1).gather(1, rows.labels[:, None])[:, 0].exp()
             rate = max(SUSPECTED, fitted_noise(scores, rows.labels).rate)
             weights = (1 - probability_wrong(own, rate, rows.number)).clamp(min=LEAST_WEIGHT)
-        moments = rows.moments(weights)
-        scores = _scaled(left_out_ridge(rows, weights, moments), rows.labels)[0]
-        scores = (scores + _discriminant(LeftOutDiscriminant(rows, weights, moments), rows.labels)) / 2
+        scores = _both(LeftOutModels(rows, weights), rows, weights)
         if done is not None:
             done(step + 1)
     return scores
 
 
-def _discriminant(model: LeftOutDiscriminant, labels: torch.Tensor) -> torch.Tensor:
-    """The logarithms of probabilities ``(n, C)`` for the shrinkage under which the labels are most likely."""
+def _both(models: LeftOutModels, rows: UnitRows, weights: torch.Tensor) -> torch.Tensor:
+    """The mean of the logarithms of the probabilities by both models, ``(n, C)``.
+
+    The penalty of ridge regression has the smallest weighted squared error; the shrinkage is that under which the
+    labels are most likely.
+    """
     import torch
 
-    best: tuple[float, torch.Tensor] | None = None
-    for shrinkage in SHRINKAGES:
-        distances = model.squared_distances(shrinkage)
-        scores, likelihood = _scaled(-2 * distances.clamp(min=torch.finfo(distances.dtype).tiny).log(), labels)
-        if best is None or likelihood > best[0]:
-            best = likelihood, scores
-    assert best is not None
-    return best[1]
+    penalties = [penalty * models.ridge_scale for penalty in PENALTIES]
+    shrinkages = [shrinkage * models.scatter_scale for shrinkage in SHRINKAGES]
+    kernels = [models.kernel(shrinkage) for shrinkage in shrinkages]
+    some = -(-len(rows) // ROWS)
+    errors, seen = [0.0] * len(penalties), [[torch.empty(0)] * 0 for _ in shrinkages]
+    for batch in models.projections(penalties + shrinkages):
+        place = batch[0].place
+        targets = torch.nn.functional.one_hot(rows.labels[place], rows.number)
+        for number, one in enumerate(batch[: len(penalties)]):
+            errors[number] += float(weights[place] @ (models.ridge(one) - targets).square().sum(dim=1))
+        for kept, one, kernel in zip(seen, batch[len(penalties) :], kernels, strict=True):
+            kept.append(_closeness(models.squared_distances(one, kernel))[-place.start % some :: some])
+    fits = [fitted_noise(torch.cat(kept), rows.labels[::some]) for kept in seen]
+    best = max(range(len(fits)), key=lambda number: fits[number].likelihood)
+    chosen = [penalties[errors.index(min(errors))], shrinkages[best]]
+    ridge = torch.empty(len(rows), rows.number, dtype=torch.float64, device=weights.device)
+    found = torch.empty_like(ridge)
+    for one, other in models.projections(chosen):
+        ridge[one.place] = models.ridge(one)
+        closeness = _closeness(models.squared_distances(other, kernels[best]))
+        found[one.place] = (closeness * fits[best].scale).log_softmax(dim=1)
+    return found.add_((ridge * fitted_noise(ridge, rows.labels).scale).log_softmax(dim=1)).div_(2)
 
 
-def _scaled(scores: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
-    noise = fitted_noise(scores, labels)
-    return (scores * noise.scale).log_softmax(dim=1), noise.likelihood
+def _closeness(distances: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return -2 * distances.clamp(min=torch.finfo(distances.dtype).tiny).log()
 
 
 def _result(
