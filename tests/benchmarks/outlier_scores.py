@@ -36,7 +36,7 @@ TITLE = "Outlier scores: telling images of no class from new images of the class
 CHOSEN = "relative Mahalanobis, unit length (chosen)"
 MODELS = ("tf_efficientnet_lite0", "mobilenetv1_100", "resnet50")
 SIZES = {"Caltech": (5, 15, 20), "CIFAR-FS": (5, 15, 50), "Omniglot": (5, 15)}
-REPEATS = 4
+REPEATS = 2
 LOST = 0.05
 
 Array = np.ndarray
@@ -86,12 +86,12 @@ def _unit(rows: Array) -> Array:
 
 def _whitened(rows: Array, residuals: Array, degrees: int, shrinkage: float | None) -> Array:
     """Rows in the metric of a covariance that is shrunk to a multiple of the identity; by Ledoit and Wolf if None."""
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
     covariance = residuals.T @ residuals / degrees
-    mean = np.trace(covariance) / len(covariance)
+    size, mean = len(residuals), np.trace(covariance) / len(covariance)
     if shrinkage is None:
-        share = ledoit_wolf_shrinkage(residuals, assume_centered=True)
+        squares = (covariance * degrees / size).ravel() @ (covariance * degrees / size).ravel()
+        noise = (((residuals**2).sum(axis=1) ** 2).mean() - squares) / size
+        share = min(1.0, noise / (squares - (mean * degrees / size) ** 2 * len(covariance)))
         covariance, shrinkage = (1 - share) * covariance, share
     factor = np.linalg.cholesky(covariance + max(shrinkage, 1e-6) * mean * np.eye(len(covariance)))
     return solve_triangular(factor, rows.T, lower=True).T
@@ -116,8 +116,15 @@ def _by_covariance(known: Array, labels: Array, tested: Array) -> dict[str, Arra
 def _by_subspace(known: Array, tested: Array) -> dict[str, Array]:
     """What lies outside the principal subspace with 80% of the variance: absolute (as in ViM), and a share (NECO)."""
     mean = known.mean(axis=0)
-    _, values, vectors = np.linalg.svd(known - mean, full_matrices=False)
-    number = int(np.searchsorted(np.cumsum(values**2) / (values**2).sum(), 0.8)) + 1
+    about = known - mean
+    if len(known) < known.shape[1]:
+        squares, vectors = np.linalg.eigh(about @ about.T)
+        vectors = (about.T @ vectors / np.sqrt(squares.clip(1e-9 * squares[-1]))).T
+    else:
+        squares, vectors = np.linalg.eigh(about.T @ about)
+        vectors = vectors.T
+    squares, vectors = squares[::-1], vectors[::-1]
+    number = int(np.searchsorted(np.cumsum(squares) / squares.sum(), 0.8)) + 1
     inside = (((tested - mean) @ vectors[:number].T) ** 2).sum(axis=1)
     every = ((tested - mean) ** 2).sum(axis=1)
     return {"residual outside the principal subspace": every - inside, "share of the norm inside it": -inside / every}

@@ -23,10 +23,10 @@ from nctransfer.heads.unlikeness import fit_unlikeness
 from page_tables import markdown
 
 TITLE = "Abstention: how often the promised error is exceeded"
-STUDIES = 100  # of each law; a tenth as many of each set of real features
+STUDIES = 100  # of each law; of each set of real features a 25th, with each of three backbones
 LEVELS = (0.02, 0.05, 0.1)
 LOST = 0.05
-NEW = 100  # new images per class, from which the truth is taken
+NEW = 1000  # new images per class, from which the truth is taken
 CHOSEN = ("tf_efficientnet_lite0", "mobilenetv1_100", "resnet50")
 SIZES = {"Caltech": (5, 15, 20), "CIFAR-FS": (5, 20, 50), "Omniglot": (5, 10, 15)}  # images per class for a head
 
@@ -153,9 +153,13 @@ def table(studies: int) -> str:
     for design in DESIGNS:
         found = [outcome(*drawn(design, seed), design.classifier) for seed in range(studies)]
         laws += _rows([design.law.name, design.classifier, design.classes, design.each], found)
-    parts = [markdown(["features", "head", "classes", "images", *HEADS], laws)]
-    real: list[list[str]] = []
+    return "\n\n".join([markdown(["features", "head", "classes", "images", *HEADS], laws), real_table(studies)])
+
+
+def real_table(studies: int) -> str:
+    """A row for each set of real features, number of images, and level."""
+    rows: list[list[str]] = []
     for name in REAL:
         for each in SIZES[name]:
-            real += _rows([name, each], list(real_outcomes(name, each, max(1, studies // 10))))
-    return "\n\n".join([*parts, markdown(["data", "images", *HEADS], real)])
+            rows += _rows([name, each], list(real_outcomes(name, each, max(1, studies // 25))))
+    return markdown(["data", "images", *HEADS], rows)

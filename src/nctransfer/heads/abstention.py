@@ -15,6 +15,10 @@ whatever the probabilities are: to exceed it, the first threshold whose true err
 test (Angelopoulos et al., "Learn then test", 2021). The first threshold that is tested answers a fifth of the images,
 or as many as are needed to show so small an error at all if that is more: ``ln 0.1 / ln(1 − max_error)`` images without
 an error, 114 for 2%. Starting with more images than that lets the test survive a confident mistake.
+
+Both promises are about other images of the same classes in the same proportions, and hold over draws of the training
+images. If a training image has a near-duplicate among the others, it is not really left out: then the head seems better
+than it is, and promises too much.
 """
 
 from __future__ import annotations
@@ -51,7 +55,8 @@ class Thresholds:
         unlikeness: The largest unlikeness that is answered; infinite if so few images allow no threshold.
         answered: The share of the training images, each left out, that are answered.
         error: The share of these that are wrong.
-        error_bound: With a confidence of 90%, the error among the answered is not above this.
+        error_bound: With a confidence of 90%, the error among the answered is not above this: the error that was asked
+            for, or less if no threshold had to be chosen because every image like a class is answered.
         lost: The share of the training images, each left out, that are held back as unlike every class.
     """
 
@@ -114,8 +119,8 @@ def thresholds(held_out: HeldOut, max_error: float | None, max_lost: float) -> T
     >>> ranks = torch.arange(200)
     >>> held_out = HeldOut(probability=1 - ranks / 400, right=ranks < 190, unlikeness=ranks / 200)
     >>> found = thresholds(held_out, max_error=0.05, max_lost=0.0)
-    >>> found.probability, found.answered, found.error, round(found.error_bound, 3)
-    (0.5149..., 0.975, 0.0256..., 0.047)
+    >>> found.probability, found.answered, found.error, found.error_bound
+    (0.5149..., 0.975, 0.0256..., 0.05)
     """
     if max_error is not None and not 0 < max_error < 1:
         raise SettingError(f"an error of {max_error:g} among the answered; expected a number between 0 and 1")
@@ -129,12 +134,13 @@ def thresholds(held_out: HeldOut, max_error: float | None, max_lost: float) -> T
         assert max_error is not None
         raise _no_promise(answers, max_error, len(like))
     images, errors = int(answers.images[number]), int(answers.errors[number])
+    is_last = number == len(answers.images) - 1
     return Thresholds(
         probability=0.0 if max_error is None else float(answers.probabilities[number]),
         unlikeness=unlikeness,
         answered=images / len(like),
         error=errors / images,
-        error_bound=_upper_bound(errors, images),
+        error_bound=_upper_bound(errors, images) if max_error is None or is_last else max_error,
         lost=1 - float(like.double().mean()),
     )
 
