@@ -33,6 +33,7 @@ __all__ = ["HEAD_CLASSIFIERS", "LeftOut", "check_counts", "left_out_scores"]
 
 HEAD_CLASSIFIERS = ("ridge", "ncc", "cosine", "logistic")
 PARTITIONS = 4  # over whose groups the answers are averaged
+ENOUGH = 20_000  # images; of so many, one partition says as much
 FOLDS = 10  # of logistic regression
 
 
@@ -184,19 +185,20 @@ def _answers(
     import torch
 
     labels = features.labels
-    ones = [left_out_groups(labels, 1, MOST_GROUPS, seed) for seed in range(PARTITIONS)]
-    twos = [left_out_groups(labels, 2, MOST_GROUPS // 2, PARTITIONS + seed) for seed in range(PARTITIONS)]
+    partitions = max(1, min(PARTITIONS, ENOUGH // len(labels)))
+    ones = [left_out_groups(labels, 1, MOST_GROUPS, seed) for seed in range(partitions)]
+    twos = [left_out_groups(labels, 2, MOST_GROUPS // 2, partitions + seed) for seed in range(partitions)]
     found = scores(itertools.chain(*ones, *twos))  # in one call, so that what they share is computed once
     kept = _scores(features, ones[0], found)
     right = (kept.argmax(dim=1) == labels).float()
     of_fewer = torch.zeros_like(right)
-    for total, partitions in ((right, ones[1:]), (of_fewer, twos)):
-        for group in itertools.chain(*partitions):
+    for total, others in ((right, ones[1:]), (of_fewer, twos)):
+        for group in itertools.chain(*others):
             total[group] += (next(found).argmax(dim=1) == labels[group]).float()
     return {
         "scores": kept,
-        "right": right / PARTITIONS,
-        "right_of_fewer": of_fewer / PARTITIONS,
+        "right": right / partitions,
+        "right_of_fewer": of_fewer / partitions,
         "step": _step(labels, ones[0], twos[0]),
     }
 
