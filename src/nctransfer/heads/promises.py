@@ -8,9 +8,9 @@ their shares, so that the variance of the mean is that within classes: ``Σ (n_c
 variance of ``a_i`` in class c. Two things make the error larger than that, as simulations with known truth show
 (docs/simulations.md, "Promises of heads"):
 
-- The answers are not independent: all of them come from nearly the same training images. So each standard error
-  ``s_c/√n_c`` is multiplied by ``1 + 1/√n_c``.
-- The correction follows a straight line. A part of it, 35%, is taken as its standard error.
+- The answers are not independent: all of them come from nearly the same training images. So the standard error is
+  multiplied by 1.15.
+- The correction follows a straight line, which the accuracy may not do. Half of it is taken as its standard error.
 
 And accuracies near 0 and 1 have skewed errors, so that two images that are right and two that are wrong are counted
 in (Agresti and Coull 1998). So the interval never shrinks to a point.
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Lead", "lead_over", "outcome_interval", "promise_of"]
 
 PSEUDO = 2.0  # images that are right, and as many that are wrong
-OF_CORRECTION = 0.35  # its standard error, as a share of it
+SHARED = 1.15  # what the standard error is multiplied by, as the answers share their training images
+OF_CORRECTION = 0.5  # its standard error, as a share of it
 
 
 def promise_of(left_out: LeftOut, labels: torch.Tensor) -> Promise:
@@ -139,8 +140,7 @@ def _variance(values: torch.Tensor, labels: torch.Tensor) -> float:
     squares = (values - _class_means(values, labels)[labels]).square()
     sums = squares.new_zeros(len(counts)).index_add_(0, labels, squares)  # (n_c − 1) s_c²
     of_mean = sums / (counts - 1).clamp(min=1) / counts.clamp(min=1)  # s_c²/n_c
-    more = (1 + counts.clamp(min=1).rsqrt()).square()
-    return float(((counts / len(values)).square() * of_mean * more).sum())
+    return SHARED**2 * float(((counts / len(values)).square() * of_mean).sum())
 
 
 def _class_means(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
