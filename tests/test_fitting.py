@@ -184,6 +184,15 @@ def test_what_weakens_the_promise_is_said():
     assert "4 classes and only 3 features" in said
 
 
+def test_two_images_per_class_promise_too_little_and_that_is_said():
+    found = nct.fit(gaussian(counts=(2,) * 4), "ncc", device="cpu")
+    assert found.chosen.accuracy == found.chosen.measured  # nothing to extrapolate from
+    assert any("every class has 2 images" in warning for warning in found.warnings)
+    few = nct.fit(gaussian(counts=(5,) * 20, width=128, apart=0.36), "ncc", device="cpu")
+    assert few.chosen.accuracy > few.chosen.measured
+    assert any("extrapolation" in warning for warning in few.warnings)
+
+
 def test_an_end_of_the_penalties_is_said():
     train = gaussian(apart=0.0, counts=(30,) * 3)  # nothing to learn: the largest penalty is best
     found = nct.fit(train, "ridge", device="cpu")

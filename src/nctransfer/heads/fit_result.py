@@ -139,6 +139,11 @@ class FitResult(ShownInNotebooks):
                 f"the penalty of {self.chosen.name} is at the end of what was tried, {self.chosen.penalty:.3g}: "
                 "another one may be more accurate"
             )
+        if max(self.head.counts) == 2:
+            yield (
+                "every class has 2 images, so that one per class was left when the others were left out: "
+                "the head has seen twice as many, and is probably more accurate than expected"
+            )
         if self.chosen.accuracy - self.chosen.measured > MUCH:
             yield (
                 f"with one image of each class left out the accuracy is {self.chosen.measured:.1%}; the expected "
