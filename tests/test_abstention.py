@@ -113,7 +113,7 @@ def test_an_easier_promise_answers_no_fewer(images: int, seed: int, level: float
 
 def test_what_cannot_be_promised_is_said_with_what_can() -> None:
     given = held_out([1 - place / 200 for place in range(60)], [True] * 60)
-    with raises(FeaturesError, 60, "0.02", "3.8%", hint=("--max-error", "3.8%", 120)):
+    with raises(FeaturesError, 60, "2%", "3.8%", hint=("--max-error", "3.8%", 120)):
         thresholds(given, 0.02, 0.0)
     assert thresholds(given, 0.038, 0.0).answered == 1.0
     more = held_out([1 - place / 400 for place in range(120)], [True] * 120)
@@ -124,7 +124,7 @@ def test_more_images_are_not_asked_for_where_they_would_not_help() -> None:
     given = held_out([0.9] * 200, [place % 4 > 0 for place in range(200)])
     with pytest.raises(FeaturesError) as caught:
         thresholds(given, 0.05, 0.0)
-    says(caught, 200, "0.05", hint="--max-error")
+    says(caught, 200, "5%", hint="--max-error")
     assert "image" not in caught.value.hint
 
 

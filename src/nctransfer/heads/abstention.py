@@ -234,13 +234,14 @@ def _no_promise(answers: _Answers, max_error: float, images: int) -> FeaturesErr
         low, high = (low, middle) if answers.lowest(middle) is not None else (middle, high)
     lowest = math.ceil(high * 1000) / 1000
     needed = _more_images(answers, max_error, images)
-    hint = f"ask for --max-error {lowest:.1%} or more"
+    hints = [f"ask for --max-error {lowest:.1%} or more"] if lowest < 1 else []
     if needed is not None:
-        hint += f", or give about {counted(needed, 'image')} of the same kind"
+        hints.append(f"give about {counted(needed, 'image')} of the same kind")
+    can = f"the lowest that they can show is {lowest:.1%}" if lowest < 1 else "they cannot show any error below 100%"
     return FeaturesError(
-        f"{counted(images, 'training image')} cannot show that the error among the answered is at most {max_error:g}; "
-        f"the lowest that they can show is {lowest:.1%}",
-        hint,
+        f"{counted(images, 'training image')} cannot show that the error among the answered is at most "
+        f"{100 * max_error:.6g}%; {can}",
+        ", or ".join(hints) or "leave out --max-error",
     )
 
 
