@@ -224,6 +224,19 @@ def test_nothing_to_go_on_from_is_a_start(tmp_path: Path) -> None:
         journal.path.unlink()
 
 
+def test_two_processes_do_not_write_to_one_journal(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    output, given = tmp_path / "labels.csv", answers(2)
+    with open_journal(output, SETTINGS) as journal:
+        journal.add(given[0])
+        for options in ({"resume": True}, {"overwrite": True}):
+            with raises(NCTransferError, journal.path, hint="--output"):
+                open_journal(output, SETTINGS, **options)
+        journal.add(given[1])
+        journal.finish(entries(given))
+    assert output.read_bytes() == written(".csv", ROWS[:2])
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [

@@ -52,13 +52,21 @@ def open_journal(
     path = check_output(output, resume=resume, overwrite=overwrite)
     head = {"nctransfer": "predictions", "format": FORMAT, **settings}
     try:
-        if resume and path.exists() and path.stat().st_size:
-            return Journal.resumed(path, output, head)
-        file = path.open("wb")
+        file = path.open("a+b")
     except OSError as error:
         raise _unwritable(path, reason_of(error)) from error
-    journal = Journal(path=path, output=output, file=file)
-    journal.write(head)
+    try:
+        _lock(file, path)
+        journal = Journal(path=path, output=output, file=file)
+        if resume and path.stat().st_size:
+            journal.earlier = _earlier(path, head)
+            file.truncate(journal.earlier.end)  # the rest is a line that was being written when the run ended
+        else:
+            file.truncate(0)
+            journal.write(head)
+    except BaseException:
+        file.close()
+        raise
     return journal
 
 
@@ -104,23 +112,6 @@ class Journal:
     file: IO[bytes]
     earlier: KeptPredictions | None = None
     added: int = 0
-
-    @classmethod
-    def resumed(cls, path: Path, output: Path, head: Mapping[str, Any]) -> Journal:
-        """Open the journal of a run that did not end.
-
-        Raises:
-            NCTransferError: It is of another head or of other settings, or is no journal.
-            OSError: It cannot be read or written.
-        """
-        with path.open("rb") as lines:
-            if difference := _difference(parsed(lines.readline()), head):
-                raise NCTransferError(f"{str(path)!r} {difference}", "start anew with --overwrite")
-        earlier = KeptPredictions(path)
-        file = path.open("r+b")
-        file.truncate(earlier.end)  # the rest is a line that was being written when the run ended
-        file.seek(earlier.end)
-        return cls(path=path, output=output, file=file, earlier=earlier)
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +178,38 @@ class Journal:
         with contextlib.closing(KeptPredictions(self.path)) as kept:
             for entry in entries:
                 yield kept.of_image(entry.id)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Keep other processes from writing to the same journal, until the file is closed; on Windows they can.
+
+    Raises:
+        NCTransferError: Another process does write to it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NCTransferError(
+            f"another process is writing {str(path)!r}", "wait until it has ended, or give another --output"
+        ) from None
+    except OSError:  # some network file systems have no locks
+        return
+
+
+def _earlier(path: Path, head: Mapping[str, Any]) -> KeptPredictions:
+    """What an earlier run has written to its journal.
+
+    Raises:
+        NCTransferError: It is of another head or of other settings, or is no journal.
+    """
+    with path.open("rb") as lines:
+        if difference := _difference(parsed(lines.readline()), head):
+            raise NCTransferError(f"{str(path)!r} {difference}", "start anew with --overwrite")
+    return KeptPredictions(path)
 
 
 def _difference(begin: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
