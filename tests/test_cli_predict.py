@@ -167,6 +167,14 @@ def test_every_kind_of_source_gives_the_same_rows(here: Path, there: Path, monke
     assert [row["class"] for row in found["x.parquet"].values()] == [row["class"] for row in found["-"].values()]
 
 
+def test_no_limit_answers_every_image_that_can_be_read() -> None:
+    for limit in ("none", "0"):
+        rows = rows_in(done(*predict("--format", "jsonl", "--max-lost", limit, "--max-error", "none")).stdout)
+        assert [row["id"] for row in rows if row["abstained"]] == ["broken.png"]
+    rows = rows_in(done(*predict("--format", "jsonl", "--max-lost", "90%")).stdout)
+    assert sum(row["reason"] == "unlike every class" for row in rows) > 5
+
+
 def test_one_image_and_one_split(here: Path, there: Path) -> None:
     (row,) = rows_in(done(*predict("--format", "jsonl", images="new/one/0.png")).stdout)
     assert row["id"] == "new/one/0.png"

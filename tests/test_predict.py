@@ -26,6 +26,7 @@ from nctransfer.heads.head import Head, HeldOut
 from nctransfer.heads.predicting import Predictor, limits_of
 from nctransfer.heads.prediction import Prediction
 from nctransfer.heads.prediction_summary import PredictionTally, Share, difference_interval
+from nctransfer.report.predict_sheets import summary_words
 from nctransfer.sources.source import content_digest
 from pictures import Given, png
 
@@ -115,6 +116,15 @@ def test_a_backbone_is_loaded_once_for_a_head(folder: Path, head: Head, monkeypa
     for _ in range(2):
         own.predict(folder / "one" / "0.png", device="cpu")
     assert len(calls) == 1
+
+
+def test_a_fitted_head_predicts_after_it_was_saved(folder: Path, tmp_path: Path) -> None:
+    _, features = fitted(folder, tmp_path / "cache", img_size=32)
+    given = nct.fit(features, "ncc", device="cpu").head
+    given.save(tmp_path / "digits.head")
+    found = nct.load_head(tmp_path / "digits.head").predict(folder, device="cpu")
+    assert found.rows == given.predict(folder, device="cpu").rows
+    assert found.summary.fitted == len(found) == 18
 
 
 # The stream
@@ -288,6 +298,15 @@ def test_every_image_is_counted_once(head: Head) -> None:
     assert found.accuracy == Share(hits=8, of=11)
     assert found.error == Share(hits=2, of=7)
     assert found.max_error == 0.02
+
+
+@pytest.mark.parametrize(
+    ("truths", "shown"), [(("", ""), ""), (("", "2024"), "2024"), (("2024", "one"), ""), (("x", "y"), "x")]
+)
+def test_labels_that_name_no_class_are_told(head: Head, truths: tuple[str, ...], shown: str) -> None:
+    found = counted(*[("one", False, truth) for truth in truths], head=head)
+    assert found.other_label == shown
+    assert bool(shown) == any(repr(shown) in words for words in summary_words(found) if shown)
 
 
 def test_the_difference_from_the_promise_is_of_two_samples(head: Head) -> None:

@@ -153,7 +153,7 @@ def _limit(text: str | None, option: str) -> float | None:
     """The value of an option; 1 for ``none``, and ``None`` for what the head was fitted with."""
     if text is None:
         return None
-    return NO_LIMIT[option] if text == "none" else share(text, option)
+    return NO_LIMIT[option] if text == "none" else share(text, option, may_be_zero=option == "--max-lost")
 
 
 def _listed(

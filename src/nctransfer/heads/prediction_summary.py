@@ -98,6 +98,7 @@ class PredictionSummary:
         accuracy: The share of right ones among images with a label, answered or not.
         error: The share of wrong ones among answered images with a label.
         fitted: The number of images with a label that the head was fitted on.
+        other_label: A label that is no class of the head, if every label is of this kind; else "".
         promised: The accuracy that was promised when the head was fitted, with its 95% interval.
         max_error: The error among the answered images that the head aims at; ``None`` if it aims at none.
     """
@@ -109,6 +110,7 @@ class PredictionSummary:
     accuracy: Share
     error: Share
     fitted: int
+    other_label: str
     promised: tuple[float, tuple[float, float]]
     max_error: float | None
 
@@ -164,6 +166,7 @@ class PredictionTally:
         self._images = self._labelled = self._right = self._answered_labelled = self._wrong = self._fitted = 0
         self._reasons: collections.Counter[str] = collections.Counter()
         self._given: collections.Counter[str] = collections.Counter()
+        self._other_label = ""
 
     def add(self, prediction: Prediction, label: str, digest: str) -> None:
         """Count one prediction.
@@ -178,7 +181,10 @@ class PredictionTally:
             self._reasons[BROKEN if prediction.is_broken else prediction.reason] += 1
         else:
             self._given[prediction.label or ""] += 1
-        if prediction.is_broken or label not in self._classes:
+        if label not in self._classes:
+            self._other_label = self._other_label or label
+            return
+        if prediction.is_broken:
             return
         if digest and self._fitted_on and digest_number(digest) in self._fitted_on:
             self._fitted += 1
@@ -199,6 +205,7 @@ class PredictionTally:
             accuracy=Share(hits=self._right, of=self._labelled),
             error=Share(hits=self._wrong, of=self._answered_labelled),
             fitted=self._fitted,
+            other_label="" if self._labelled or self._fitted else self._other_label,
             promised=self._promised,
             max_error=self._max_error,
         )

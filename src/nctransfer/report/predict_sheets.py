@@ -65,6 +65,11 @@ def answered_words(summary: PredictionSummary) -> str:
 def summary_words(summary: PredictionSummary) -> list[str]:
     """How accurate the head was where labels are known, in sentences."""
     said = []
+    if summary.other_label:
+        said.append(
+            f"No label of these images is a class of the head (the first is {summary.other_label!r}), so there is no "
+            "accuracy."
+        )
     if summary.fitted:
         said.append(
             f"{counted(summary.fitted, 'image')} with a label {'is' if summary.fitted == 1 else 'are'} left out of the "
