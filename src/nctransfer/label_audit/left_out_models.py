@@ -1,7 +1,8 @@
 """Ridge regression and linear discriminant analysis from one eigenbasis, with weights, each row left out exactly.
 
 With weights w, the weighted mean m, and ``Σ w (x − m)(x − m)ᵀ = U S Uᵀ``, let ``z = Uᵀ(x − m)``, ``k`` the weight of
-each class, N the rows ``√k (μ_c − m)ᵀ U`` and ``G = (S + λ)⁻¹``. For each row, ``u = N G z`` and ``g = zᵀ G z`` tell all.
+each class, N the rows ``√k (μ_c − m)ᵀ U`` and ``G = (S + λ)⁻¹``. Of each row, only ``u = N G z`` and ``g = zᵀ G z`` are
+needed.
 
 **Ridge regression** on one-hot labels has the scores ``k/Σw + √k u``. Without the row, its residual is divided by
 ``1 − h`` with the leverage ``h = w (1/Σw + g)``.
