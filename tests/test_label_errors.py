@@ -194,3 +194,21 @@ def test_progress_counts_two_rounds_for_each_set() -> None:
     seen: list[tuple[int, int]] = []
     label_errors([one, one], device="cpu", progress=lambda done, steps: seen.append((done, steps)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_cleanlab_ranks_and_flags_the_same_images_by_the_same_probabilities() -> None:
+    cleanlab_filter = pytest.importorskip("cleanlab.filter")
+    rank = pytest.importorskip("cleanlab.rank")
+    rows, codes = clusters(2, 60, 6, 0.8)
+    given = codes.copy()
+    given[::15] = 1 - given[::15]
+    found = label_errors([named(rows, given)], device="cpu")
+    labels = found.labels.numpy()
+    own = np.exp(-found.score.numpy())
+    probabilities = np.where(np.arange(2) == labels[:, None], own[:, None], 1 - own[:, None])
+    quality = rank.get_label_quality_scores(labels, probabilities)
+    np.testing.assert_allclose(quality, own, atol=1e-6)
+    issues = cleanlab_filter.find_label_issues(labels, probabilities, n_jobs=1)
+    flagged = found.expected_precision.numpy() >= 0.5
+    assert flagged.sum() >= 4
+    assert issues[flagged].all()

@@ -119,7 +119,7 @@ def _log_probabilities(rows: UnitRows, done: Callable[[int], None] | None) -> to
     scores = torch.empty(0)
     for step in range(ROUNDS):
         if step:
-            own = scores.log_softmax(dim=1).gather(1, rows.labels[:, None])[:, 0].exp()
+            own = scores.log_softmax(dim=1).gather(1, rows.labels[:, None])[:, 0].double().exp()
             rate = max(SUSPECTED, fitted_noise(scores, rows.labels).rate)
             weights = (1 - probability_wrong(own, rate, rows.number)).clamp(min=LEAST_WEIGHT)
         scores = _both(LeftOutModels(rows, weights), rows, weights)
@@ -151,13 +151,14 @@ def _both(models: LeftOutModels, rows: UnitRows, weights: torch.Tensor) -> torch
     fits = [fitted_noise(torch.cat(kept), rows.labels[::some]) for kept in seen]
     best = max(range(len(fits)), key=lambda number: fits[number].likelihood)
     chosen = [penalties[errors.index(min(errors))], shrinkages[best]]
-    ridge = torch.empty(len(rows), rows.number, dtype=torch.float64, device=weights.device)
+    ridge = torch.empty(len(rows), rows.number, dtype=torch.float32, device=weights.device)
     found = torch.empty_like(ridge)
     for one, other in models.projections(chosen):
         ridge[one.place] = models.ridge(one)
         closeness = _closeness(models.squared_distances(other, kernels[best]))
         found[one.place] = (closeness * fits[best].scale).log_softmax(dim=1)
-    return found.add_((ridge * fitted_noise(ridge, rows.labels).scale).log_softmax(dim=1)).div_(2)
+    scale = fitted_noise(ridge, rows.labels).scale
+    return found.add_(ridge.mul_(scale).log_softmax(dim=1)).div_(2)
 
 
 def _closeness(distances: torch.Tensor) -> torch.Tensor:
@@ -173,13 +174,11 @@ def _result(
 
     labels, device = rows[0].labels, rows[0].labels.device
     own_places = labels[:, None]
-    mean = sum(log_scores) / len(log_scores)
-    assert isinstance(mean, torch.Tensor)
+    mean = torch.stack(log_scores).mean(dim=0)
     noise: LabelNoise = fitted_noise(mean, labels)
-    logs = (mean * noise.scale).log_softmax(dim=1)
-    own = logs.gather(1, own_places)[:, 0]
-    others = logs.scatter(1, own_places, -float("inf"))
-    best, suggested = others.max(dim=1)
+    logs = mean.mul_(noise.scale).log_softmax(dim=1)
+    own = logs.gather(1, own_places)[:, 0].double()
+    best, suggested = logs.scatter_(1, own_places, -float("inf")).max(dim=1)
     nearest = [nearest_of_class(rows, wanted) for wanted in (labels, suggested)]
     agreement = sum(
         (some.gather(1, suggested[:, None]) > some.gather(1, own_places))[:, 0].long() for some in log_scores

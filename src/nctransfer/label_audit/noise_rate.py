@@ -25,6 +25,8 @@ __all__ = ["LabelNoise", "fitted_noise", "probability_wrong"]
 ROWS = 5000  # how many rows β and π are fitted to, at most
 SCALES = [step / 2 for step in range(-6, 13)]  # log β: the likelihood may have several maxima
 FINEST = 0.03
+STEPS = 40
+TINY = 1e-300
 MOST = 0.45  # a higher rate would take labels that the features do not tell for wrong ones
 PRIOR = 1.0  # how many right labels are added to those counted, so that no evidence means no noise
 
@@ -47,7 +49,7 @@ def fitted_noise(scores: torch.Tensor, labels: torch.Tensor) -> LabelNoise:
     """The maximum-likelihood scale of leave-one-out scores together with the rate of wrong labels.
 
     Args:
-        scores: ``(n, C)``, float64, of images that were left out.
+        scores: ``(n, C)``, of images that were left out; of more than :data:`ROWS` images, evenly spaced ones are used.
         labels: The given labels, ``(n,)``.
 
     >>> import torch
@@ -60,7 +62,7 @@ def fitted_noise(scores: torch.Tensor, labels: torch.Tensor) -> LabelNoise:
     import torch
 
     every = -(-len(labels) // ROWS)
-    scores, labels = scores[::every], labels[::every]
+    scores, labels = scores[::every].double(), labels[::every]
     wanted = labels[:, None]
 
     @functools.cache
@@ -96,14 +98,20 @@ def probability_wrong(probabilities: torch.Tensor, rate: float, classes: int) ->
 
 
 def _rate(own: torch.Tensor, classes: int) -> tuple[float, float]:
-    """The log-likelihood of labels at the best rate, and that rate, by expectation maximisation."""
-    rate = 0.05
-    for _ in range(60):
-        expected = float(probability_wrong(own, rate, classes).sum())
-        new = min(MOST, expected / (len(own) + PRIOR))
-        done = abs(new - rate) < 1e-6
-        rate = max(new, 1e-9)
+    """The log-likelihood of labels at the best rate, and that rate: a concave function of the rate, by Newton's method.
+
+    A step that leaves the interval in which the maximum is known to lie is replaced by its middle.
+    """
+    other = (1 - own) / (classes - 1)
+    slope = other - own
+    low, high, rate = 0.0, MOST, 0.05
+    for _ in range(STEPS):
+        ratios = slope / (own + rate * slope).clamp(min=TINY)
+        gradient = float(ratios.sum()) - PRIOR / (1 - rate)
+        low, high = (rate, high) if gradient > 0 else (low, rate)
+        new = rate + gradient / (float(ratios.square().sum()) + PRIOR / (1 - rate) ** 2)
+        new = new if low <= new <= high else (low + high) / 2
+        done, rate = abs(new - rate) < 1e-7, new
         if done:
             break
-    likelihood = (1 - rate) * own + rate * (1 - own) / (classes - 1)
-    return float(likelihood.clamp(min=1e-300).log().sum()) + PRIOR * math.log1p(-rate), rate
+    return float((own + rate * slope).clamp(min=TINY).log().sum()) + PRIOR * math.log1p(-rate), rate
