@@ -7,15 +7,12 @@ set counts, or else those of ``tf_efficientnet_lite0`` on the data in ``../share
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from laws import LAWS, REAL, Law, feature_set, real_features
+from laws import LAWS, Law, feature_set, real_sets
 
-import nctransfer as nct
 from nctransfer.evaluation.isotonic import first_reaching, isotonic
 from nctransfer.evaluation.labels_needed import labels_needed
 from nctransfer.evaluation.learning_curve import learning_curve
@@ -25,7 +22,6 @@ TITLE = "Labels needed: how often the true number lies in its interval"
 STUDIES = 2  # random subsets of each set of features; of each law, fifty times as many
 CLASSIFIERS = ("ridge", "ncc")
 NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80)  # targets are what these numbers of labels reach in truth
-NAMES = {"caltech60.tar": "Caltech", "omniglot_small1.tar": "Omniglot", "test.parquet": "CIFAR-FS"}
 CLASSES, IMAGES, POPULATION, MOST = 10, 20, 2000, 80  # of a law
 DRAWS = 64  # at most; more would narrow the intervals a little
 
@@ -49,7 +45,7 @@ def table(studies: int) -> str:
     cells = [cell for law in LAWS for cell in _of_law(law, 50 * studies)]
     parts = [_lines("law", cells, [law.name for law in LAWS])]
     found: list[Cell] = []
-    for number, (data, name, rows) in enumerate(_real()):
+    for number, (data, name, rows) in enumerate(real_sets()):
         found += _of_features(number, data, rows, studies)
         print(f"{name}: {len(found)} cells so far", flush=True)
     if found:
@@ -109,24 +105,6 @@ def _cells(name: str, truth: Truth, rows: np.ndarray, seed: int) -> Iterator[Cel
             found = labels_needed(curve, classifier, target)
             low, high = found.interval
             yield Cell(name, true, low, math.inf if high is None else high, found.extrapolated)
-
-
-def _real() -> Iterator[tuple[str, str, np.ndarray]]:
-    """Real features: the name of the data, that of the set, and features ``(C, n, d)``."""
-    folder = os.environ.get("NCTRANSFER_FEATURES")
-    if folder is None:
-        for name in REAL:
-            try:
-                yield name, name, real_features(name)
-            except FileNotFoundError as error:
-                print(error)
-        return
-    for path in sorted({one.parent for one in Path(folder).rglob("*.parquet")}):
-        found = nct.load_features(path)
-        each = int(found.counts.min())
-        rows = np.stack([found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))])
-        data = Path(found.info.data or path.name).name
-        yield NAMES.get(data, data), path.parent.name, rows
 
 
 def _lines(head: str, cells: list[Cell], names: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ REAL = {
 }
 
 
+NAMES = {"caltech60.tar": "Caltech", "omniglot_small1.tar": "Omniglot", "test.parquet": "CIFAR-FS"}
+
+
 def real_features(name: str, model: str = "tf_efficientnet_lite0", **backbone: Any) -> np.ndarray:
     """Features of real images, ``(C, n, d)``: as many per class as all classes have.
 
@@ -95,6 +99,28 @@ def real_features(name: str, model: str = "tf_efficientnet_lite0", **backbone: A
     each = int(found.counts.min())
     rows = [found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))]
     return np.stack(rows)
+
+
+def real_sets() -> Iterator[tuple[str, str, np.ndarray]]:
+    """Real features: the name of the data, that of the set, and features ``(C, n, d)``.
+
+    They are those of the stored sets in the folder ``$NCTRANSFER_FEATURES``, or else of ``tf_efficientnet_lite0`` on
+    the data in ``../shared``.
+    """
+    folder = os.environ.get("NCTRANSFER_FEATURES")
+    if folder is None:
+        for name in REAL:
+            try:
+                yield name, name, real_features(name)
+            except FileNotFoundError as error:
+                print(error)
+        return
+    for path in sorted({one.parent for one in Path(folder).rglob("*.parquet")}):
+        found = nct.load_features(path)
+        each = int(found.counts.min())
+        rows = np.stack([found.features[found.labels == code][:each].numpy() for code in range(len(found.classes))])
+        data = Path(found.info.data or path.name).name
+        yield NAMES.get(data, data), path.parent.name, rows
 
 
 def halves(rows: np.ndarray, images: Rng, count: int) -> list[FeatureSet]:
