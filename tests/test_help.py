@@ -118,7 +118,7 @@ def test_commands_are_listed_under_the_question_that_they_answer() -> None:
     shown = done("--help").stdout
     panels = [line.strip("╭─╮ ") for line in shown.splitlines() if line.startswith("╭")]
     first = ["Options", "Start here", "Which backbone, and how many labels?", "Get features", "How good are they?"]
-    assert panels == [*first, "Label new images", "Follow training", "The cache"]
+    assert panels == [*first, "Which labels look wrong?", "Label new images", "Follow training", "The cache"]
 
 
 @pytest.mark.parametrize("name", ["collapse", "fewshot", "trajectory", "extract"])

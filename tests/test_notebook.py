@@ -74,6 +74,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "LabelCounts": lambda pets: nct.labels(features(), device="cpu"),
     "FitResult": lambda pets: nct.fit(features(), device="cpu"),
     "Ranking": lambda pets: nct.rank_features({"1": features(), NASTY: features("b", 1.0)}, 1, scores=True),
+    "AuditResult": lambda pets: nct.audit(features(), device="cpu"),
     "Trajectory": trajectory,
 }
 

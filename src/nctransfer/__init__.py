@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from nctransfer.heads.head import Head
     from nctransfer.heads.head_files import load_head
     from nctransfer.heads.onnx_export import export_onnx
+    from nctransfer.label_audit.auditing import audit
+    from nctransfer.label_audit.flags import AuditResult
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.rank.images import rank_backbones
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AuditResult": "label_audit.flags",
     "CollapseReport": "neural_collapse.collapse_report",
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
@@ -58,6 +61,7 @@ _HOMES = {
     "Ranking": "rank.ranking",
     "ReadingOptions": "sources.source_kind",
     "Trajectory": "checkpoints.trajectory_result",
+    "audit": "label_audit.auditing",
     "collapse": "neural_collapse.collapse_report",
     "compare_fewshot": "evaluation.fewshot_comparison",
     "compare_layers": "neural_collapse.comparisons",
@@ -82,6 +86,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AuditResult",
     "CollapseReport",
     "FeatureSet",
     "FeatureStore",
@@ -94,6 +99,7 @@ __all__ = [
     "ReadingOptions",
     "Trajectory",
     "__version__",
+    "audit",
     "collapse",
     "compare_fewshot",
     "compare_layers",

@@ -22,6 +22,7 @@ PANELS = {  # the commands by the question that they answer; each is a function 
     "Which backbone, and how many labels?": ("rank", "labels"),
     "Get features": ("extract", "models", "data", "check"),
     "How good are they?": ("collapse", "fewshot", "expect", "bounds", "explain"),
+    "Which labels look wrong?": ("audit",),
     "Label new images": ("fit", "predict", "export"),
     "Follow training": ("trajectory",),
     "The cache": ("cache",),

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DropDuplicates", "FeatureColumn", "FeaturesArgument", "FeaturesArguments", "RankedFeatures"]
+__all__ = [
+    "AuditedFeatures",
+    "DropDuplicates",
+    "FeatureColumn",
+    "FeaturesArgument",
+    "FeaturesArguments",
+    "RankedFeatures",
+]
 
 _ONE = (
     "The features: a stored set, by its id or the beginning of it, or a file of features in Parquet (or a folder of "
@@ -21,6 +28,14 @@ FeaturesArguments = Annotated[
     typer.Argument(
         metavar="FEATURES",
         help=f"{_ONE} Several are compared side by side.",
+        show_default="the set used last",
+    ),
+]
+AuditedFeatures = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FEATURES",
+        help=f"{_ONE} Several, of the same images and other backbones, decide together.",
         show_default="the set used last",
     ),
 ]

@@ -46,11 +46,13 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
+    from nctransfer.label_audit.flags import AuditResult
     from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.rank.ranking import Ranking
     from nctransfer.report import (
+        audit_sheets,
         collapse_sheets,
         fewshot_sheets,
         labels_sheets,
@@ -70,6 +72,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         BoundTable: lambda result: [theory_sheets.bounds_sheet(result)],
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
         Ranking: rank_sheets.rank_sheets,
+        AuditResult: audit_sheets.audit_sheets,
         Trajectory: trajectory_sheets.trajectory_sheets,
     }
 

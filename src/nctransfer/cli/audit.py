@@ -1,0 +1,162 @@
+"""``nctransfer audit``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import AuditedFeatures, FeatureColumn
+from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.parsing import number_or_all, share
+from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.label_audit.flags import AuditResult
+
+log = logging.getLogger("nctransfer.cli")
+
+_SHOW = "What to show"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagOptions:
+    """Which flags are raised, and what is done with them."""
+
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="NAME,…",
+            help="What to look for: label (labels that are likely wrong), duplicate (images that show the same "
+            "picture), outlier (images unlike every class).",
+        ),
+    ] = "label,duplicate,outlier"
+    level: Annotated[
+        str,
+        typer.Option(
+            "--level",
+            metavar="PERCENT",
+            help="Flag labels that are wrong with at least this estimated probability. Of the outliers, at least this "
+            "share would not be expected by chance. A lower level flags more.",
+        ),
+    ] = "50%"
+    most: Annotated[
+        str,
+        typer.Option(
+            "--most",
+            rich_help_panel=_SHOW,
+            metavar="N|all",
+            help="Number of flags of each kind in the table, the surest first. JSON, CSV and files have all.",
+        ),
+    ] = "20"
+    save_flags: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-flags", rich_help_panel=_SHOW, metavar="FILE", help="Write every flag to this Parquet file."
+        ),
+    ] = None
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrections",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Write all images with their labels to this .csv, .tsv or .jsonl file, those with flags first. "
+            "Correct its column label, and --data reads the file.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            rich_help_panel=_SHOW,
+            help="Replace the file of --corrections if it exists.",
+            show_default=False,
+        ),
+    ] = False
+
+    @property
+    def share(self) -> float:
+        """The level as a share."""
+        return share(self.level, "--level")
+
+
+@examples(
+    "nctransfer audit --data pets/",
+    "nctransfer audit --kind label --level 20% --corrections corrected.csv",
+)
+def audit(
+    backbone: BackboneOptions,
+    images: ImageOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    flags: FlagOptions,
+    output: OutputOptions,
+    features: AuditedFeatures = None,
+    feature_column: FeatureColumn = None,
+) -> None:
+    """Find images whose labels are likely wrong, that show the same picture as another one, or that fit no class.
+
+    A flag is a place to look, not a verdict. Several feature sets of the same images decide together.
+    """
+    level, most = flags.share, number_or_all(flags.most, "--most")
+    kinds = flags.kind.split(",")
+    names: list[str | None] = [*features] if features else [None]
+    with Terminal(output, {"--save-flags": flags.save_flags, "--corrections": flags.corrections}) as terminal:
+        from nctransfer.label_audit import auditing
+        from nctransfer.label_audit.corrections import check_corrections, write_corrections
+        from nctransfer.report.audit_sheets import audit_sheets
+
+        wanted = auditing.wanted_kinds(kinds, level)
+        if flags.corrections is not None:
+            check_corrections(flags.corrections, flags.overwrite)
+
+        def rehearse(labels: FeatureSet) -> None:
+            auditing.check_auditable(labels, wanted)
+
+        given = ChosenFeatures(
+            Wanted(backbone, images, reading, chosen), feature_column, output, terminal, rehearse=rehearse
+        )
+        sets = [given.read(name) for name in names]
+        found = auditing.audit(sets, kinds=wanted, level=level, device=output.device, progress=terminal.progress)
+        for warning in found.warnings:
+            log.warning("%s", warning)
+        terminal.files.parquet("--save-flags", lambda: _table(found))
+        if flags.corrections is not None:
+            write_corrections(found, flags.corrections, flags.overwrite)
+            _say_how_to_go_on(found, flags.corrections, images.data)
+        terminal.show(audit_sheets(found, most), found.to_dict(), found.to_frame, chosen.seed)
+
+
+def _table(found: AuditResult) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(found.to_frame(), preserve_index=False)
+
+
+def _say_how_to_go_on(found: AuditResult, path: Path, data: str | None) -> None:
+    """How the corrected table is read, as far as the images are files."""
+    source = Path(data or found.features.data or "")
+    if source.is_dir():
+        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, source)
+    elif source.suffix.lower() in (".csv", ".tsv", ".jsonl") and source.is_file():
+        root = source.parent
+        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, root)
+    else:
+        log.info(
+            "%s names the images as %s does; --data can read it once they are files in a folder: --image-root FOLDER",
+            path,
+            found.features.data or found.features.id,
+        )

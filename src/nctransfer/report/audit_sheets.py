@@ -1,0 +1,175 @@
+"""Sheets of an audit of labels: one for each kind of flag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.report.sheet import Sheet
+from nctransfer.report.wording import about_features
+
+if TYPE_CHECKING:
+    from nctransfer.label_audit.flags import AuditResult, Flag
+
+__all__ = ["MOST", "audit_sheets"]
+
+MOST = 20
+"""Flags in the table of each kind, unless the user asks for more."""
+
+
+def audit_sheets(found: AuditResult, most: int | None = MOST) -> list[Sheet]:
+    """A sheet for each kind of flag that was looked for.
+
+    Args:
+        found: The audit.
+        most: How many flags each table shows, the surest first; ``None`` for all.
+    """
+    makers = {"duplicate": _duplicates, "label": _labels, "outlier": _outliers}
+    first, *others = [make(found, most) for kind, make in makers.items() if kind in found.kinds]
+    return [replace(first, facts=_about(found) | dict(first.facts)), *others]
+
+
+def _labels(found: AuditResult, most: int | None) -> Sheet:
+    flags = found.of_kind("label")
+    rows = [
+        [
+            flag.id,
+            flag.given,
+            flag.suggested or "–",
+            _whole_percent(flag.expected_precision),
+            _signed(flag.margin),
+            *_both(flag.neighbours),
+            *_agreement(found, flag),
+        ]
+        for flag in flags[:most]
+    ]
+    columns = ["image", "given", "suggested", ">wrong, %", ">margin", "nearest of given", "nearest of suggested"]
+    return Sheet(
+        "Labels that are likely wrong",
+        [*columns, *_agreement_column(found)] if rows else [],
+        rows,
+        {
+            "level": f"labels that are wrong with a probability of {found.level:.0%} or more",
+            "wrong labels in all": f"about {_rounded(found.noise_rate * len(found.labels))} ({found.noise_rate:.1%})"
+            if found.noise_rate is not None
+            else "",
+        },
+        " ".join([*_about_labels(found, len(flags)), *_more(len(flags), len(rows))]),
+    )
+
+
+def _about_labels(found: AuditResult, number: int) -> list[str]:
+    if not number:
+        return [f"No label is flagged at this level ({found.level:.0%})."]
+    wrong = _rounded(found.expected_wrong)
+    return [
+        f"Of the {counted(number, 'image')} flagged at this level, about {wrong} are expected to have a wrong label.",
+        "The estimate compares each label with the probability of every class for the image, left out.",
+        "A flag marks overlap of classes as well as errors: look before you change a label.",
+    ]
+
+
+def _duplicates(found: AuditResult, most: int | None) -> Sheet:
+    flags = found.of_kind("duplicate")
+    rows = [
+        [
+            flag.id,
+            flag.given,
+            flag.neighbours[0],
+            found.labels[flag.neighbours[0]],
+            _two_digits(flag.closeness),
+            *_agreement(found, flag),
+        ]
+        for flag in flags[:most]
+    ]
+    columns = ["image", "given", "shows the same as", "whose label is", ">distance"]
+    across = sum(flag.contradicts for flag in flags)
+    words = []
+    if across:
+        words.append(
+            f"{counted(across, 'image shows', 'images show')} the same picture as an image of another class: "
+            f"one of the two labels is wrong."
+        )
+    if within := len(flags) - across:
+        words.append(
+            f"{counted(within, 'image repeats', 'images repeat')} a picture of the same class: if one is learned and "
+            "the other tested, accuracy is too good."
+        )
+    if flags:
+        words.append("Distance: 0 for equal files, 1 at the limit of near-duplicates.")
+    else:
+        words.append("No two images show the same picture, as far as these features tell.")
+    return Sheet(
+        "Near-duplicates",
+        [*columns, *_agreement_column(found)] if rows else [],
+        rows,
+        {},
+        " ".join([*words, *_more(len(flags), len(rows))]),
+    )
+
+
+def _outliers(found: AuditResult, most: int | None) -> Sheet:
+    flags = found.of_kind("outlier")
+    rows = [[flag.id, flag.given, _two_digits(flag.unlikeness), *_agreement(found, flag)] for flag in flags[:most]]
+    words = ["No image is as unlike every class as images of other classes usually are."]
+    if flags:
+        chance = f"about {_rounded(found.outliers_by_chance or 0.0)}"
+        number = counted(len(flags), "image is", "images are")
+        words = [
+            f"{number} as unlike every class as images of other classes usually are.",
+            f"If unlikeness were normally distributed, {chance} would be so by chance.",
+            "It is in standard deviations above the median image.",
+        ]
+    return Sheet(
+        "Outliers",
+        ["image", "given", ">unlikeness", *_agreement_column(found)] if rows else [],
+        rows,
+        {},
+        " ".join([*words, *_more(len(flags), len(rows))]),
+    )
+
+
+def _about(found: AuditResult) -> dict[str, str]:
+    facts = about_features(found.features)
+    return facts if len(found.sets) == 1 else {"models": ", ".join(found.sets), "data": facts["data"]}
+
+
+def _agreement_column(found: AuditResult) -> list[str]:
+    return [">backbones"] if len(found.sets) > 1 else []
+
+
+def _agreement(found: AuditResult, flag: Flag) -> list[str]:
+    """How many sets find the flag on their own, if there are several."""
+    return [f"{flag.agreement} of {len(found.sets)}"] if len(found.sets) > 1 else []
+
+
+def _more(number: int, shown: int) -> Iterable[str]:
+    return [f"… and {number - shown:,} more (all of them: --most all)."] if number > shown else []
+
+
+def _both(neighbours: tuple[str, ...]) -> list[str]:
+    first, second, *_ = [*neighbours, "–", "–"]
+    return [first, second]
+
+
+def _whole_percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.0f}"
+
+
+def _signed(number: float | None) -> str:
+    return "–" if number is None else f"{number:+.2f}"
+
+
+def _two_digits(number: float | None) -> str:
+    return "–" if number is None else f"{number:.2f}"
+
+
+def _rounded(number: float) -> str:
+    """A whole number, or one decimal below ten.
+
+    >>> _rounded(12.3), _rounded(4.25), _rounded(0.01)
+    ('12', '4.2', '0')
+    """
+    return f"{number:,.0f}" if number >= 10 or number < 0.05 else f"{number:.1f}"
