@@ -91,6 +91,13 @@ def test_paths_may_be_relative_to_another_folder(tmp_path: Path) -> None:
     assert source.id != open_source(path).id
 
 
+def test_files_from_before_all_time_exist(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,label\nimg/0.png,cat\nimg/1.png,dog\n")
+    for name in ("0.png", "1.png"):  # reproducible archives have such times
+        os.utime(tmp_path / "img" / name, (0, 0))
+    assert labelled(open_source(path)) == TWO
+
+
 def test_an_absolute_path_inside_is_the_same_image(tmp_path: Path) -> None:
     path = manifest(tmp_path, f"path,label\n{tmp_path}/img/0.png,cat\nimg/0.png,cat\nimg/1.png,dog\n")
     source = open_source(path)

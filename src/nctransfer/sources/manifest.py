@@ -90,7 +90,7 @@ class Manifest(ImageSource):
             if known is not entry:
                 self._agree(line, known, entry)
                 again += 1
-        if all(entry.mtime_ns == 0 for entry in entries.values()):
+        if all(entry.size == entry.mtime_ns == 0 for entry in entries.values()):
             raise DataError(
                 f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
                 "give the folder that the paths are relative to: --image-root",
