@@ -35,6 +35,18 @@ def test_library_example_on_small_images(capsys: pytest.CaptureFixture[str], mon
     assert_library_example(capsys.readouterr().out)
 
 
+def test_the_example_of_a_head_on_small_images(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nct, "extract", functools.partial(nct.extract, img_size=64))
+    runpy.run_path(str(EXAMPLES / "label_new_images.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    expected, low, high = map(float, re.findall(r"(\d+\.\d)%", shown)[:3])
+    assert 50 < low < expected < high < 100
+    answered, images, right = map(int, re.findall(r"(\d+) of (\d+) images answered, (\d+) of them right", shown)[0])
+    assert 0.7 * answered < right <= answered <= images == 50
+
+
 @pytest.mark.slow
 def test_library_example(tmp_path: Path) -> None:
     done = subprocess.run(
