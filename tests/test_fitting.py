@@ -193,6 +193,14 @@ def test_two_images_per_class_promise_too_little_and_that_is_said():
     assert any("extrapolation" in warning for warning in few.warnings)
 
 
+def test_probabilities_that_are_far_off_are_said():
+    found = nct.fit(gaussian(), "ncc", device="cpu")
+    assert not any("probabilities" in warning for warning in found.warnings)
+    off = dataclasses.replace(found.head.promise, calibration_error=found.calibration_noise + 0.04)
+    other = dataclasses.replace(found, head=dataclasses.replace(found.head, promise=off))
+    assert any("probabilities of ncc" in warning for warning in other.warnings)
+
+
 def test_an_end_of_the_penalties_is_said():
     train = gaussian(apart=0.0, counts=(30,) * 3)  # nothing to learn: the largest penalty is best
     found = nct.fit(train, "ridge", device="cpu")

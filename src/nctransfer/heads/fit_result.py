@@ -24,6 +24,7 @@ __all__ = ["Candidate", "FitResult"]
 
 FEW = 5  # images of a class
 MUCH = 0.01  # of a correction
+MISCALIBRATED = 0.03  # beyond what noise explains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,12 @@ class FitResult(ShownInNotebooks):
             yield (
                 f"with one image of each class left out the accuracy is {self.chosen.measured:.1%}; the expected "
                 f"{self.chosen.accuracy:.1%} is an extrapolation to all images, whose error the interval allows for"
+            )
+        error, noise = self.head.promise.calibration_error, self.calibration_noise
+        if error > noise + MISCALIBRATED:
+            yield (
+                f"probabilities of {self.chosen.name} are off by {100 * error:.1f} points on average, and by "
+                f"{100 * noise:.1f} if they were right: one temperature does not suit both small and large ones"
             )
         for name, reason in self.untried.items():
             yield f"{name} was not tried: {reason}"
