@@ -115,13 +115,11 @@ def _outliers(found: AuditResult, most: int | None) -> Sheet:
     rows = [[flag.id, flag.given, _two_digits(flag.unlikeness), *_agreement(found, flag)] for flag in flags[:most]]
     words = ["No image is as unlike every class as images of other classes usually are."]
     if flags:
-        chance = f"about {_rounded(found.outliers_by_chance or 0.0)}"
-        number = counted(len(flags), "image is", "images are")
-        words = [
-            f"{number} as unlike every class as images of other classes usually are.",
-            f"If unlikeness were normally distributed, {chance} would be so by chance.",
-            "It is in standard deviations above the median image.",
-        ]
+        chance = "about " + _rounded(found.outliers_by_chance or 0.0)
+        are = counted(len(flags), "image is", "images are")
+        words = [f"{are} as unlike every class as images of other classes usually are."]
+        words.append("Unlikeness is in standard deviations above the median image;")
+        words.append(f"if it were normally distributed, {chance} images would be so by chance.")
     return Sheet(
         "Outliers",
         ["image", "given", ">unlikeness", *_agreement_column(found)] if rows else [],
