@@ -204,6 +204,17 @@ def test_the_table_shows_the_surest_and_says_how_many_more(found: nct.AuditResul
     assert "more" not in audit_sheets(found, None)[1].reading
 
 
+def test_the_table_leaves_out_the_folder_of_all_images_and_those_of_classes() -> None:
+    given = planted()
+    ids = [f"data/pets/{name}/{key}.png" for name, key in zip(_names(given), given.ids, strict=True)]
+    inside = nct.audit(FeatureSet.from_arrays(given.features, _names(given), ids), device="cpu")
+    duplicates, labels, _ = audit_sheets(inside)
+    assert duplicates.facts["images in"] == "data/pets/"
+    assert [row[0] for row in duplicates.rows] == ["c/100.png", "a/011.png"]
+    assert {row[0] for row in labels.rows} == {"b/003.png", "c/055.png", "c/100.png"}
+    assert all("/" not in cell for row in labels.rows for cell in row[5:7])
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "facts", "hint"),
     [
@@ -320,6 +331,9 @@ def test_labels_are_corrected_by_hand(digits: Path, tmp_path: Path) -> None:
     assert {(entry.id, entry.label) for entry in source.list()} >= {("four/moved.png", "zero"), ("one/0.png", "one")}
     again = data_of("audit", *SMALL, "--data", corrected, "--image-root", images, "--cache-dir", tmp_path / "new")
     assert (again["images"], again["counts"]["label"], again["counts"]["duplicate"]) == (100, 0, 0)
+    options = ("--data", corrected, "--image-root", images, "--cache-dir", tmp_path / "new")
+    result = done("audit", *SMALL, *options, "--corrections", tmp_path / "again.csv")
+    assert noted(result, tmp_path / "again.csv", "--image-root", images)
 
 
 def test_the_command_does_what_the_library_does(digits: Path, tmp_path: Path) -> None:

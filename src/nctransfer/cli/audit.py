@@ -17,6 +17,7 @@ from nctransfer.cli.feature_arguments import AuditedFeatures, FeatureColumn
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all, share
 from nctransfer.cli.terminal import Terminal
+from nctransfer.sources.manifest import SUFFIXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,7 +137,7 @@ def audit(
         terminal.files.parquet("--save-flags", lambda: _table(found))
         if flags.corrections is not None:
             write_corrections(found, flags.corrections, flags.overwrite)
-            _say_how_to_go_on(found, flags.corrections, images.data)
+            _say_how_to_go_on(found, flags.corrections, images.data, reading.image_root)
         terminal.show(audit_sheets(found, most), found.to_dict(), found.to_frame, chosen.seed)
 
 
@@ -146,17 +147,18 @@ def _table(found: AuditResult) -> pa.Table:
     return pa.Table.from_pandas(found.to_frame(), preserve_index=False)
 
 
-def _say_how_to_go_on(found: AuditResult, path: Path, data: str | None) -> None:
-    """How the corrected table is read, as far as the images are files."""
+def _say_how_to_go_on(found: AuditResult, path: Path, data: str | None, image_root: Path | None) -> None:
+    """How the corrected table is read, as far as it is known where the images lie."""
     source = Path(data or found.features.data or "")
-    if source.is_dir():
-        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, source)
-    elif source.suffix.lower() in (".csv", ".tsv", ".jsonl") and source.is_file():
-        root = source.parent
-        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, root)
-    else:
-        log.info(
-            "%s names the images as %s does; --data can read it once they are files in a folder: --image-root FOLDER",
-            path,
-            found.features.data or found.features.id,
-        )
+    if image_root is None and data is not None and source.is_file() and source.suffix.lower() in SUFFIXES:
+        image_root = source.parent
+    if image_root is None and source.is_dir():
+        image_root = source
+    if image_root is not None:
+        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, image_root)
+        return
+    log.info(
+        "%s names images as %s does; where these are files in a folder, --data reads it with --image-root FOLDER",
+        path,
+        found.features.data or found.features.id,
+    )

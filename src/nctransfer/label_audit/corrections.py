@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
+from nctransfer.sources.manifest import SUFFIXES
 from nctransfer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_corrections", "write_corrections"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
 COLUMNS = ("path", "label", "kind", "suggested", "expected_precision", "like")
 
 

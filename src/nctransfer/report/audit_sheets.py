@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,9 +27,28 @@ def audit_sheets(found: AuditResult, most: int | None = MOST) -> list[Sheet]:
         found: The audit.
         most: How many flags each table shows, the surest first; ``None`` for all.
     """
+    found, folder = _without_folder(found)
     makers = {"duplicate": _duplicates, "label": _labels, "outlier": _outliers}
     first, *others = [make(found, most) for kind, make in makers.items() if kind in found.kinds]
-    return [replace(first, facts=_about(found) | dict(first.facts)), *others]
+    about = _about(found) | ({"images in": folder} if folder else {})
+    return [replace(first, facts=about | dict(first.facts)), *others]
+
+
+def _without_folder(found: AuditResult) -> tuple[AuditResult, str]:
+    """The result with shorter names of images, and the folder that all of them lie in; empty if there is none."""
+    first, last = min(found.labels), max(found.labels)
+    parts = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(first.split("/")[:-1], last.split("/")[:-1], strict=False)
+    )
+    folder = "".join(f"{part}/" for part, _ in parts)
+    if not folder:
+        return found, ""
+    cut = len(folder)
+    flags = tuple(
+        replace(flag, id=flag.id[cut:], neighbours=tuple(name[cut:] for name in flag.neighbours))
+        for flag in found.flags
+    )
+    return replace(found, flags=flags, labels={name[cut:]: label for name, label in found.labels.items()}), folder
 
 
 def _labels(found: AuditResult, most: int | None) -> Sheet:
@@ -40,12 +60,12 @@ def _labels(found: AuditResult, most: int | None) -> Sheet:
             flag.suggested or "–",
             _whole_percent(flag.expected_precision),
             _signed(flag.margin),
-            *_both(flag.neighbours),
+            *_nearest(flag),
             *_agreement(found, flag),
         ]
         for flag in flags[:most]
     ]
-    columns = ["image", "given", "suggested", ">wrong, %", ">margin", "nearest of given", "nearest of suggested"]
+    columns = ["image", "given", "suggested", ">wrong, %", ">margin", "near, given", "near, suggested"]
     return Sheet(
         "Labels that are likely wrong",
         [*columns, *_agreement_column(found)] if rows else [],
@@ -67,6 +87,7 @@ def _about_labels(found: AuditResult, number: int) -> list[str]:
     return [
         f"Of the {counted(number, 'image')} flagged at this level, about {wrong} are expected to have a wrong label.",
         "The estimate compares each label with the probability of every class for the image, left out.",
+        "Near: the nearest other image of either class.",
         "A flag marks overlap of classes as well as errors: look before you change a label.",
     ]
 
@@ -147,9 +168,10 @@ def _more(number: int, shown: int) -> Iterable[str]:
     return [f"… and {number - shown:,} more (all of them: --most all)."] if number > shown else []
 
 
-def _both(neighbours: tuple[str, ...]) -> list[str]:
-    first, second, *_ = [*neighbours, "–", "–"]
-    return [first, second]
+def _nearest(flag: Flag) -> list[str]:
+    """The nearest images of both classes, without the folder if it has the name of the class."""
+    near = zip(flag.neighbours, (flag.given, flag.suggested), strict=False)
+    return [*(name.removeprefix(f"{label}/") for name, label in near), "–", "–"][:2]
 
 
 def _whole_percent(share: float | None) -> str:

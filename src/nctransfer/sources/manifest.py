@@ -20,7 +20,7 @@ from nctransfer.sources.source_kind import SourceKind
 if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
 
-__all__ = ["MANIFEST", "Manifest"]
+__all__ = ["MANIFEST", "SUFFIXES", "Manifest"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
