@@ -23,7 +23,7 @@ from nctransfer.errors import DataError, DeviceError, FeaturesError, SettingErro
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.heads.backbone_match import fast_backbone_for
 from nctransfer.heads.head import Head, HeldOut
-from nctransfer.heads.predicting import Predictor, limits_of
+from nctransfer.heads.predicting import Answer, Predictor, limits_of
 from nctransfer.heads.prediction import Prediction
 from nctransfer.heads.prediction_summary import PredictionTally, Share, difference_interval
 from nctransfer.report.predict_sheets import summary_words
@@ -56,6 +56,10 @@ def predictor(head: Head, **options: Any) -> Predictor:
         limits=limits_of(head, None, None)[1],
         **options,
     )
+
+
+def answered(given: Predictor, source: Given, known: dict[str, Prediction] | None = None) -> list[Answer]:
+    return [answer for answers in given.answers(source, source.list(), known) for answer in answers]
 
 
 # The numbers
@@ -151,19 +155,19 @@ def test_broken_images_are_rows_with_a_reason(folder: Path, head: Head, tmp_path
 def test_many_broken_images_in_a_row_do_not_pile_up(head: Head) -> None:
     rows = [("", "", OSError("gone"))] * 100 + [("", "", png(number)) for number in range(5)]
     source = Given(*rows)
-    answers = list(predictor(head, batch_size=2).answers(source, source.list()))
+    answers = answered(predictor(head, batch_size=2), source)
     assert [answer.prediction.is_broken for answer in answers] == [True] * 100 + [False] * 5
     assert [answer.digest for answer in answers] == [""] * 100 + [content_digest(png(number)) for number in range(5)]
 
 
 def test_images_are_read_as_they_are_needed(head: Head) -> None:
     source = Given(*[("", "", png(number % 7)) for number in range(400)])
-    answers = predictor(head, batch_size=4, workers=1).answers(source, source.list())
+    rows = predictor(head, batch_size=4, workers=1).rows(source, source.list(), PredictionTally(head))
     read = []
     for _ in range(40):
-        next(answers)
+        next(rows)
         read.append(len(source.asked))
-    answers.close()
+    rows.close()
     assert read[0] <= 4 * 4 + 1
     assert read[-1] <= 40 + 4 * 4 + 1
 
@@ -178,9 +182,9 @@ def test_features_that_are_not_finite_are_broken(head: Head, monkeypatch: pytest
         return outputs
 
     source = Given(*[("", "", png(number)) for number in range(3)])
-    good = [answer.prediction for answer in given.answers(source, source.list())]
+    good = [answer.prediction for answer in answered(given, source)]
     monkeypatch.setattr(Backbone, "__call__", spoilt)
-    found = [answer.prediction for answer in given.answers(source, source.list())]
+    found = [answer.prediction for answer in answered(given, source)]
     assert [row.is_broken for row in found] == [False, True, False]
     assert "NaN" in found[1].reason
     assert (found[0], found[2]) == (good[0], good[2])
@@ -189,10 +193,10 @@ def test_features_that_are_not_finite_are_broken(head: Head, monkeypatch: pytest
 def test_what_is_known_does_not_run_again(head: Head, ran: Callable[[], int]) -> None:
     source = Given(*[("", "", png(number)) for number in range(6)])
     given = predictor(head)
-    all_of_them = list(given.answers(source, source.list()))
+    all_of_them = answered(given, source)
     ran()
     known = {answer.digest: answer.prediction._replace(id="elsewhere") for answer in all_of_them[1:5]}
-    again = list(given.answers(source, source.list(), known))
+    again = answered(given, source, known)
     assert ran() == 2
     assert again[1:5] == all_of_them[1:5]
     assert [answer.prediction.id for answer in again] == [entry.id for entry in source.list()]

@@ -106,8 +106,7 @@ SETTINGS = {"head": "abc", "probability": 0.25, "unlikeness": float("inf")}
 def begun(output: Path, given: Iterable[Answer]) -> Path:
     """What a killed run leaves."""
     journal = open_journal(output, SETTINGS)
-    for answer in given:
-        journal.add(answer)
+    journal.add(list(given))
     journal.file.close()
     return journal.path
 
@@ -117,7 +116,7 @@ def test_the_file_is_there_at_the_end_and_the_journal_gone(tmp_path: Path, suffi
     output, given = tmp_path / f"labels{suffix}", answers(20)
     with open_journal(output, SETTINGS) as journal:
         for number, answer in enumerate(given, 1):
-            journal.add(answer)
+            journal.add([answer])
             assert journal.path.read_bytes().count(b"\n") == number + 1  # of the first line too
         assert [path.name for path in tmp_path.iterdir()] == [f"labels{suffix}.partial"]
         journal.finish(entries(given))
@@ -140,8 +139,7 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path: Path, torn: bytes, done: in
                 assert journal.earlier[answer.digest] == answer.prediction
         assert given[9].digest not in journal.earlier
         size = path.stat().st_size
-        for answer in given:
-            journal.add(answer)
+        journal.add(given)
         lines = path.read_bytes()[size:].splitlines()
         assert [json.loads(line)["id"] for line in lines] == [answer.prediction.id for answer in given[done:]]
         journal.finish(entries(given))
@@ -161,8 +159,7 @@ def test_rows_are_those_of_the_images_there_are_now(tmp_path: Path) -> None:
     renamed = Answer(first[3].prediction._replace(id="renamed.jpg"), "", first[3].digest)
     now = [*answers(2, first=50), first[0], changed, repaired, renamed, first[9], first[1], first[1]]
     with open_journal(output, SETTINGS, resume=True) as journal:
-        for answer in now:
-            journal.add(answer)
+        journal.add(now)
         journal.finish(entries(now))
     assert output.read_bytes() == written(".jsonl", [answer.prediction for answer in now])
 
@@ -185,7 +182,7 @@ def test_what_is_there_is_not_replaced_without_a_word(tmp_path: Path) -> None:
         with raises(NCTransferError, output, hint="--overwrite"):
             check_output(output, resume=resume)
     with open_journal(output, SETTINGS, overwrite=True) as journal:
-        journal.add(answers(1)[0])
+        journal.add(answers(1))
         assert output.read_text() == "mine"
         journal.finish(entries(answers(1)))
     assert output.read_bytes() == written(".csv", ROWS[:1])
@@ -198,7 +195,7 @@ def test_a_journal_that_is_left_asks_what_to_do(tmp_path: Path) -> None:
         open_journal(output, SETTINGS)
     with open_journal(output, SETTINGS, overwrite=True) as journal:
         assert journal.earlier is None
-        journal.add(answers(1)[0])
+        journal.add(answers(1))
         journal.finish(entries(answers(1)))
     assert output.read_bytes() == written(".csv", ROWS[:1])
 
@@ -209,8 +206,7 @@ def test_a_file_that_exists_can_be_replaced_by_a_run_that_goes_on(tmp_path: Path
     output.write_text("older")
     with open_journal(output, SETTINGS, resume=True, overwrite=True) as journal:
         assert len(journal.earlier) == 4
-        for answer in given:
-            journal.add(answer)
+        journal.add(given)
         journal.finish(entries(given))
     assert output.read_bytes() == written(".csv", ROWS[:6])
 
@@ -228,11 +224,11 @@ def test_two_processes_do_not_write_to_one_journal(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     output, given = tmp_path / "labels.csv", answers(2)
     with open_journal(output, SETTINGS) as journal:
-        journal.add(given[0])
+        journal.add(given[:1])
         for options in ({"resume": True}, {"overwrite": True}):
             with raises(NCTransferError, journal.path, hint="--output"):
                 open_journal(output, SETTINGS, **options)
-        journal.add(given[1])
+        journal.add(given[1:2])
         journal.finish(entries(given))
     assert output.read_bytes() == written(".csv", ROWS[:2])
 
@@ -279,11 +275,11 @@ def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
         pytest.skip("needs /dev/full")
     given = answers(3)
     journal = open_journal(tmp_path / "labels.csv", SETTINGS)
-    journal.add(given[0])
+    journal.add(given[:1])
     kept = journal.file
     with raises(NCTransferError, journal.path, hint="--resume"), Path("/dev/full").open("wb") as full, journal:
         journal.file = full
-        journal.add(given[1])
+        journal.add(given[1:2])
     kept.close()
     with open_journal(tmp_path / "labels.csv", SETTINGS, resume=True) as again:
         assert len(again.earlier) == 1
@@ -298,14 +294,12 @@ def test_an_output_that_fails_at_the_end_keeps_the_journal(tmp_path: Path, monke
         raises(NCTransferError, "No space left", hint="--resume"),
         open_journal(tmp_path / "a.csv", SETTINGS) as journal,
     ):
-        for answer in given:
-            journal.add(answer)
+        journal.add(given)
         monkeypatch.setattr("nctransfer.heads.prediction_journal.replace_file", fail)
         journal.finish(entries(given))
     monkeypatch.undo()
     assert isinstance(journal, Journal)
     with open_journal(tmp_path / "a.csv", SETTINGS, resume=True) as again:
-        for answer in given:
-            again.add(answer)
+        again.add(given)
         again.finish(entries(given))
     assert (tmp_path / "a.csv").read_bytes() == written(".csv", ROWS[:3])

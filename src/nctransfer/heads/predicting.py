@@ -82,7 +82,7 @@ class Predictor:
 
     def answers(
         self, source: ImageSource, entries: Sequence[ImageEntry], known: KnownAnswers | None = None
-    ) -> Generator[Answer, None, None]:
+    ) -> Generator[list[Answer], None, None]:
         """The answer to each image, in the order of the entries, as soon as it is made.
 
         Memory does not grow with the number of images: a few batches are held at a time.
@@ -93,7 +93,8 @@ class Predictor:
             known: Predictions that need not be made again.
 
         Yields:
-            One answer per entry. An image that cannot be used gets a row with the reason.
+            The answers to the images of a batch; all of them together are one per entry. An image that cannot be used
+            gets a row with the reason.
         """
         known = {} if known is None else known
         loaded = load_images(
@@ -109,9 +110,9 @@ class Predictor:
         with self._memory(), contextlib.closing(loaded):
             for rows in self._batches(zip(entries, loaded, strict=True), known):
                 outputs = self._run(rows)
-                yield from self._answers(*running)  # of the batch before, while a GPU already computes this one
+                yield list(self._answers(*running))  # of the batch before, while a GPU already computes this one
                 running = rows, outputs
-            yield from self._answers(*running)
+            yield list(self._answers(*running))
 
     def rows(
         self,
@@ -132,16 +133,18 @@ class Predictor:
             progress: Called as ``progress(stage, done, total)``.
         """
         tell = progress or (lambda *_: None)
-        tell("predicting", 0, len(entries))
-        answers = self.answers(source, entries, None if journal is None else journal.earlier)
-        with contextlib.closing(answers):
-            for done, answer in enumerate(answers, 1):
+        done = 0
+        tell("predicting", done, len(entries))
+        batches = self.answers(source, entries, None if journal is None else journal.earlier)
+        with contextlib.closing(batches):
+            for answers in batches:
                 if journal is not None:
-                    journal.add(answer)
-                tally.add(*answer)
-                if done % self.batch_size == 0 or done == len(entries):
-                    tell("predicting", done, len(entries))
-                yield answer.prediction
+                    journal.add(answers)
+                for answer in answers:
+                    tally.add(*answer)
+                    yield answer.prediction
+                done += len(answers)
+                tell("predicting", done, len(entries))
 
     def _memory(self) -> contextlib.AbstractContextManager[bool | None]:
         return kept_memory() if self.backbone.device.type == "cpu" else contextlib.nullcontext()

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -63,7 +63,7 @@ def open_journal(
             file.truncate(journal.earlier.end)  # the rest is a line that was being written when the run ended
         else:
             file.truncate(0)
-            journal.write(head)
+            journal.write([head])
     except BaseException:
         file.close()
         raise
@@ -124,20 +124,21 @@ class Journal:
         elif kind is not None and not self.added:
             self.path.unlink(missing_ok=True)  # there is nothing to go on from
 
-    def add(self, answer: Answer) -> None:
-        """Append an answer, unless an earlier run has given it for an image of the same id and content.
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Append answers, but those that an earlier run has given for images of the same id and content.
 
         Raises:
             NCTransferError: The journal cannot be written.
         """
-        self.added += 1
-        if self.earlier is None or not self.earlier.has(answer):
-            self.write({**answer.prediction.to_dict(), "digest": answer.digest})
+        self.added += len(answers)
+        new = [answer for answer in answers if self.earlier is None or not self.earlier.has(answer)]
+        self.write([{**answer.prediction.to_dict(), "digest": answer.digest} for answer in new])
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one line of JSON, and hand it to the system, so that it is there if the process is killed."""
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines of JSON, and hand them to the system, so that they are there if the process is killed."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         try:
-            self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.file.write(lines.encode())
             self.file.flush()
         except OSError as error:
             raise NCTransferError(
