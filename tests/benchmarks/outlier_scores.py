@@ -33,7 +33,8 @@ from nctransfer.heads.unlikeness import fit_unlikeness
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
 TITLE = "Outlier scores: telling images of no class from new images of the classes"
-CHOSEN = "relative Mahalanobis, unit length (chosen)"
+UNIT, LEDOIT_WOLF = ", unit length", ", shrunk by Ledoit and Wolf"
+CHOSEN = f"relative Mahalanobis{UNIT} (chosen)"
 MODELS = ("tf_efficientnet_lite0", "mobilenetv1_100", "resnet50")
 SIZES = {"Caltech": (5, 15, 20), "CIFAR-FS": (5, 15, 50), "Omniglot": (5, 15)}
 REPEATS = 2
@@ -100,16 +101,16 @@ def _whitened(rows: Array, residuals: Array, degrees: int, shrinkage: float | No
 def _by_covariance(known: Array, labels: Array, tested: Array) -> dict[str, Array]:
     """Scores from covariances, of features as they are and at unit length."""
     found = {}
-    for name, change in {"": lambda rows: rows, ", unit length": _unit}.items():
+    for name, change in {LEDOIT_WOLF: lambda rows: rows, UNIT: _unit}.items():
         rows, new = change(known), change(tested)
         means = np.stack([rows[labels == code].mean(axis=0) for code in range(labels.max() + 1)])
         residuals, about = rows - means[labels], rows - rows.mean(axis=0)
         both = np.concatenate([new, means])
-        white = _whitened(both, residuals, len(rows) - len(means), 3.0 if name else None)
+        white = _whitened(both, residuals, len(rows) - len(means), 3.0 if name == UNIT else None)
         near = _nearest(white[: len(new)], white[len(new) :]) ** 2
-        far = (_whitened(new - rows.mean(axis=0), about, len(rows), 3.0 if name else None) ** 2).sum(axis=1)
+        far = (_whitened(new - rows.mean(axis=0), about, len(rows), 3.0 if name == UNIT else None) ** 2).sum(axis=1)
         found[f"Mahalanobis{name}"] = near
-        found[f"relative Mahalanobis{name}" if not name else CHOSEN] = near - far
+        found[f"relative Mahalanobis{name}" if name != UNIT else CHOSEN] = near - far
     return found
 
 
@@ -149,10 +150,10 @@ def scores(cell: Cell) -> dict[str, Array]:
     means, mean = cell.known.astype(np.float64).mean(axis=1), known.mean(axis=0)
     found = {
         "distance to the nearest image": _nearest(tested, known),
-        "the same by cosine": _nearest(_unit(tested), _unit(known)),
+        "distance to the nearest image, by cosine": _nearest(_unit(tested), _unit(known)),
         "distance to the 5 nearest images, by cosine": _nearest(_unit(tested), _unit(known), 5),
         "distance to the nearest class centre": _nearest(tested, means),
-        "the same by cosine, about the mean": _nearest(_unit(tested - mean), _unit(means - mean)),
+        "nearest class centre, by cosine about the mean": _nearest(_unit(tested - mean), _unit(means - mean)),
     }
     return {**found, **_by_covariance(known, labels, tested), **_by_subspace(known, tested), **_by_head(cell, tested)}
 
