@@ -39,7 +39,9 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What to expect on other images of the same classes, in the same proportions. It comes from leave-one-out.
+    """What to expect on other images of the same classes, in the same proportions.
+
+    It comes from training images that were left out, one of each class at a time.
 
     Attributes:
         accuracy: The share of images that are classified right.

@@ -73,7 +73,7 @@ def load_head(path: str | os.PathLike[str]) -> Head:
     A digest detects damage. It is not a signature: it does not say who wrote the file.
 
     Args:
-        path: A file that :meth:`Head.save <nctransfer.heads.head.Head.save>` or ``nctransfer fit`` wrote.
+        path: A file that :meth:`~nctransfer.heads.head.Head.save` or ``nctransfer fit`` wrote.
 
     Raises:
         HeadError: There is no such file, it is not a head, it is damaged, or a newer version of nctransfer wrote it.
