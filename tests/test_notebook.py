@@ -46,6 +46,11 @@ def extraction(pets: Path) -> Any:
     return extract_to_store(FeatureStore(), request, open_source(pets), Selection(), Runtime(device="cpu"))
 
 
+def predictions(pets: Path) -> Any:
+    head = nct.fit(nct.extract("test_vit", pets, random_init=True, device="cpu"), "ncc", device="cpu").head
+    return head.predict(pets, device="cpu")
+
+
 def trajectory(pets: Path) -> nct.Trajectory:
     import timm
     from safetensors.torch import save_model
@@ -72,6 +77,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),
     "ProbeResult": lambda pets: nct.probe(features()),
     "LabelCounts": lambda pets: nct.labels(features(), device="cpu"),
+    "Predictions": predictions,
     "FitResult": lambda pets: nct.fit(features(), device="cpu"),
     "Ranking": lambda pets: nct.rank_features({"1": features(), NASTY: features("b", 1.0)}, 1, scores=True),
     "AuditResult": lambda pets: nct.audit(features(), device="cpu"),
