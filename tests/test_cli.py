@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ import typer
 
 import nctransfer as nct
 from conftest import Run, write_digits
+from nctransfer.cli import _open_closed_streams
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 from terminal import (
@@ -691,3 +693,30 @@ def test_a_scheduler_that_ends_the_job_is_obeyed_as_ctrl_c() -> None:
         ended_by_a_scheduler()
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_results_that_stdout_does_not_take_are_an_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:  # as on a full disk
+        run = subprocess.run(
+            [sys.executable, "-m", "nctransfer", "cache", "list"],
+            env={**os.environ, "NCTRANSFER_CACHE": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert "No space left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_streams_that_the_caller_closed_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    _open_closed_streams()
+    opened = [sys.stdin, sys.stdout, sys.stderr]
+    assert (sys.stdin.read(), sys.stdout.write("1"), sys.stderr.write("1")) == ("", 1, 1)
+    for stream in opened:
+        stream.close()

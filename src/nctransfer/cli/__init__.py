@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,9 +77,23 @@ def _shared(
 
 def main() -> None:
     """The console script."""
+    _open_closed_streams()
     wait_passively()
     first = sys.argv[1] if len(sys.argv) > 1 else None
-    application(first if first in COMMANDS else None)()
+    try:
+        application(first if first in COMMANDS else None)()
+    finally:  # a second Ctrl-C, while Python ends, ends it without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _open_closed_streams() -> None:
+    """Let streams that the caller closed be empty ones: else Python has ``None`` in their place.
+
+    It also keeps the numbers of the streams from the next files that are opened.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # it stays open
 
 
 def __getattr__(name: str) -> Any:

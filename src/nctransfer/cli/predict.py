@@ -193,8 +193,7 @@ def _print_rows(rows: Generator[Prediction, None, None], form: str, terminal: Te
     lines = {"csv": csv_lines, "jsonl": json_lines}.get(form, functools.partial(_json_parts, tally=tally))
     with contextlib.closing(rows):
         for line in lines(rows):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            terminal.write(line)
     terminal.pause()
     _note(tally.summary())
 

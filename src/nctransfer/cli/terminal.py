@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -17,7 +19,7 @@ from nctransfer.cli.notes import Notes
 from nctransfer.cli.output_files import OutputFiles
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.progress_bar import ProgressBar
-from nctransfer.errors import BrokenImagesError, NCTransferError, SettingError
+from nctransfer.errors import BrokenImagesError, NCTransferError, SettingError, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,7 +160,26 @@ class Terminal:
         if self._options.output:
             self.files.text("--output", text)
         else:
+            self.write(text)
+
+    @staticmethod
+    def write(text: str) -> None:
+        """Write results to stdout at once.
+
+        Raises:
+            NCTransferError: They cannot be written, for example to a file on a full disk.
+        """
+        try:
             sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader wants no more
+            raise
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what is left in the buffer would fail again when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise NCTransferError(
+                f"the results cannot be written to stdout: {reason_of(error)}", "make room, or write them elsewhere"
+            ) from error
 
     def _complain(self, error: NCTransferError) -> None:
         """Print an error: as JSON if ``--format json`` was given, else in words."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -115,11 +117,14 @@ def paths_in(stream: BinaryIO) -> Iterator[str]:
     r"""The paths in a list: one per line, or separated by null characters as ``find -print0`` writes them.
 
     >>> import io
-    >>> list(paths_in(io.BytesIO(b"a/1.jpg\r\n\nb 2.jpg"))), list(paths_in(io.BytesIO(b"a\n1.jpg\0b.jpg\0")))
-    (['a/1.jpg', 'b 2.jpg'], ['a\n1.jpg', 'b.jpg'])
+    >>> list(paths_in(io.BytesIO(b"\xef\xbb\xbfa/1.jpg\r\n\nb 2.jpg")))
+    ['a/1.jpg', 'b 2.jpg']
+    >>> list(paths_in(io.BytesIO(b"a\n1.jpg\0b.jpg\0")))
+    ['a\n1.jpg', 'b.jpg']
     """
     rest, separator = b"", b""
-    while chunk := stream.read(CHUNK):
+    start = stream.read(CHUNK).removeprefix(codecs.BOM_UTF8)  # which tools on Windows write
+    for chunk in itertools.chain([start] if start else (), iter(functools.partial(stream.read, CHUNK), b"")):
         separator = separator or (b"\0" if b"\0" in chunk else b"\n" if b"\n" in chunk else b"")
         if separator:
             *whole, rest = (rest + chunk).split(separator)
