@@ -65,5 +65,6 @@ def check_transform(what: str, given: Mapping[str, Any], error: type[NCTransferE
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list | tuple) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in values
+        isinstance(value, int | float) and -math.inf < value < math.inf
+        for value in values  # isfinite overflows
     )
