@@ -427,3 +427,10 @@ def test_every_field_of_a_head_is_saved() -> None:
     assert names == set(record["promise"]) | set(record["origin"])
     kept = {*record, "linear", "held_out", "unlikeness", "images"}
     assert set(Head.__dataclass_fields__) <= kept
+
+
+def test_heads_of_tiny_features_are_saved(tmp_path: Path) -> None:
+    head = made_head()
+    tiny = replace(head, linear=replace(head.linear, temperature=1e-12))  # ncc on features of the size 1e-6
+    tiny.save(tmp_path / "tiny.head")
+    assert nct.load_head(tmp_path / "tiny.head").linear.temperature == 1e-12

@@ -28,7 +28,7 @@ FORMAT = 1
 METADATA = "nctransfer_head"
 MOST_HEADER_BYTES = 2**24
 """The largest header of a head that is read; 20,000 long class names take a tenth of it."""
-SMALLEST_TEMPERATURE = 1e-9
+SMALLEST_TEMPERATURE = 1e-30  # scores of ncc are squared distances, so features of the size 1e-6 give 1e-12
 KINDS = ("ridge", "ncc", "cosine", "logistic")
 UNLIKENESS = "unlikeness."  # begins the names of the tensors that find images unlike every class
 
