@@ -28,6 +28,7 @@ from conftest import write_digits
 from heads_by_hand import by_hand
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.cli.terminal import Terminal
 from nctransfer.heads.prediction import COLUMNS
 from terminal import cli, data_of, done, misused, noted, refusal, shows, tables, warned
 
@@ -108,10 +109,7 @@ def test_rows_are_printed_as_they_are_made(form: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Backbone, "__call__", lambda self, pixels: ran.append(len(pixels)) or call(self, pixels))
     seen: list[int] = []
     written: list[str] = []
-    stdout = SimpleNamespace(
-        write=lambda text: (seen.append(sum(ran)), written.append(text)), flush=lambda: None, isatty=lambda: False
-    )
-    monkeypatch.setattr("nctransfer.cli.predict.sys", SimpleNamespace(stdout=stdout))
+    monkeypatch.setattr(Terminal, "write", lambda self, text: (seen.append(sum(ran)), written.append(text)) and None)
     result = done(*predict("--format", form, "--batch-size", "4"))
     assert sum(0 < images <= 12 for images in seen) >= 4  # rows came while few images had run
     shown = "".join(written)

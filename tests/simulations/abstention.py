@@ -23,7 +23,7 @@ from nctransfer.heads.unlikeness import fit_unlikeness
 from page_tables import markdown
 
 TITLE = "Abstention: how often the promised error is exceeded"
-STUDIES = 100  # of each law; of each set of real features a 25th, with each of three backbones
+STUDIES = 60  # of each law; of each set of real features a 25th, with each of three backbones
 LEVELS = (0.02, 0.05, 0.1)
 LOST = 0.05
 NEW = 1000  # new images per class, from which the truth is taken

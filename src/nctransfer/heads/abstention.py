@@ -9,12 +9,12 @@ image of the classes lies above it with a probability of at most ``lost`` (split
 **Between two classes.** An image is answered if the probability of its predicted class is at least a threshold. The
 smaller the threshold, the more images are answered and the more errors are among them. Thresholds are tested in a fixed
 order from high to low: of the k images above a threshold, s are wrong, and if so few would be rare, with a probability
-of at most 10% for ``Binomial(k, max_error)``, the threshold may be used and the next one is tested. The first that
-fails ends the sequence. The true error among the answered is then above ``max_error`` in at most 10% of studies,
+of at most 5% for ``Binomial(k, max_error)``, the threshold may be used and the next one is tested. The first that
+fails ends the sequence. The true error among the answered is then above ``max_error`` in at most 5% of studies,
 whatever the probabilities are: to exceed it, the first threshold whose true error is too large must have passed its
 test (Angelopoulos et al., "Learn then test", 2021). The first threshold that is tested answers a fifth of the images,
-or as many as are needed to show so small an error at all if that is more: ``ln 0.1 / ln(1 − max_error)`` images without
-an error, 114 for 2%. Starting with more images than that lets the test survive a confident mistake.
+or as many as are needed to show so small an error at all if that is more: ``ln 0.05 / ln(1 − max_error)`` images without
+an error, 149 for 2%. Starting with more images than that lets the test survive a confident mistake.
 
 Both promises are about other images of the same classes in the same proportions, and hold over draws of the training
 images. If a training image has a near-duplicate among the others, it is not really left out: then the head seems better
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "Decisions", "Thresholds", "decide", "thresholds"]
 
-RISK = 0.1  # of promising too small an error
+RISK = 0.05  # of promising too small an error
 FIRST = 0.2  # the share of images that the first threshold answers
 MOST_IMAGES = 1000  # how many times the images at hand are thought of when a promise needs more
 
@@ -55,7 +55,7 @@ class Thresholds:
         unlikeness: The largest unlikeness that is answered; infinite if so few images allow no threshold.
         answered: The share of the training images, each left out, that are answered.
         error: The share of these that are wrong.
-        error_bound: With a confidence of 90%, the error among the answered is not above this: the error that was asked
+        error_bound: With a confidence of 95%, the error among the answered is not above this: the error that was asked
             for, or less if no threshold had to be chosen because every image like a class is answered.
         lost: The share of the training images, each left out, that are held back as unlike every class.
     """
@@ -106,7 +106,7 @@ def thresholds(held_out: HeldOut, max_error: float | None, max_lost: float) -> T
 
     Args:
         held_out: What the head says of its training images, each left out.
-        max_error: The largest error among the answered, above 0 and below 1; it holds with a confidence of 90%.
+        max_error: The largest error among the answered, above 0 and below 1; it holds with a confidence of 95%.
             ``None``: no image is held back for lying between classes.
         max_lost: The share of good images that may be held back as unlike every class, 0 or more and less than 1.
 
@@ -120,7 +120,7 @@ def thresholds(held_out: HeldOut, max_error: float | None, max_lost: float) -> T
     >>> held_out = HeldOut(probability=1 - ranks / 400, right=ranks < 190, unlikeness=ranks / 200)
     >>> found = thresholds(held_out, max_error=0.05, max_lost=0.0)
     >>> found.probability, found.answered, found.error, found.error_bound
-    (0.5149..., 0.975, 0.0256..., 0.05)
+    (0.5175..., 0.97, 0.0206..., 0.05)
     """
     if max_error is not None and not 0 < max_error < 1:
         raise SettingError(f"an error of {max_error:g} among the answered; expected a number between 0 and 1")
@@ -152,7 +152,7 @@ def _conformal_quantile(unlikeness: torch.Tensor, lost: float) -> float:
 
 
 def _upper_bound(errors: int, images: int) -> float:
-    """The upper end of the one-sided 90% interval of a proportion (Clopper and Pearson)."""
+    """The upper end of the one-sided 95% interval of a proportion (Clopper and Pearson)."""
     from scipy.special import betaincinv
 
     return float(betaincinv(errors + 1, images - errors, 1 - RISK)) if errors < images else 1.0
@@ -196,7 +196,7 @@ def _first_images(images: int, max_error: float) -> int:
     It is a number at which one more error becomes possible, so that none is wasted.
 
     >>> _first_images(100, 0.05), _first_images(1000, 0.05), _first_images(1000, 0.02)
-    (45, 209, 265)
+    (59, 234, 236)
     """
     import numpy as np
     from scipy.special import bdtr
@@ -213,7 +213,7 @@ def _images_needed(errors: int, max_error: float) -> int:
     """The smallest number of images of which so many errors or fewer show that the true error is not larger.
 
     >>> [_images_needed(errors, 0.05) for errors in (0, 1, 2)]
-    [45, 77, 105]
+    [59, 93, 124]
     """
     from scipy.special import bdtr
 

@@ -82,11 +82,11 @@ def _reading(found: FitResult) -> Iterator[str]:
     )
     error = found.head.max_error
     if error is None:
-        yield "Wrong among the answered: at most this share, with a confidence of 90%. --max-error lowers it."
+        yield "Wrong among the answered: at most this share, with a confidence of 95%. --max-error lowers it."
     else:
         yield (
             f"For an error of at most {short_percent(error)} among the answered, images between two classes are held "
-            "back; it is kept in at least 90% of studies."
+            "back; it is kept in at least 95% of studies."
         )
     if found.more_labels is not None:
         yield "The gain is extrapolated: the range holds 85% of the curves that fit."
