@@ -109,7 +109,7 @@ def test_rows_are_printed_as_they_are_made(form: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Backbone, "__call__", lambda self, pixels: ran.append(len(pixels)) or call(self, pixels))
     seen: list[int] = []
     written: list[str] = []
-    monkeypatch.setattr(Terminal, "write", lambda self, text: (seen.append(sum(ran)), written.append(text)) and None)
+    monkeypatch.setattr(Terminal, "write", lambda self, text: (seen.append(sum(ran)), written.append(text)))
     result = done(*predict("--format", form, "--batch-size", "4"))
     assert sum(0 < images <= 12 for images in seen) >= 4  # rows came while few images had run
     shown = "".join(written)

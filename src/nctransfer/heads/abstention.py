@@ -13,8 +13,8 @@ of at most 5% for ``Binomial(k, max_error)``, the threshold may be used and the 
 fails ends the sequence. The true error among the answered is then above ``max_error`` in at most 5% of studies,
 whatever the probabilities are: to exceed it, the first threshold whose true error is too large must have passed its
 test (Angelopoulos et al., "Learn then test", 2021). The first threshold that is tested answers a fifth of the images,
-or as many as are needed to show so small an error at all if that is more: ``ln 0.05 / ln(1 − max_error)`` images without
-an error, 149 for 2%. Starting with more images than that lets the test survive a confident mistake.
+or as many as are needed to show so small an error at all if that is more: ``ln 0.05 / ln(1 − max_error)`` images
+without an error, 149 for 2%. Starting with more images than that lets the test survive a confident mistake.
 
 Both promises are about other images of the same classes in the same proportions, and hold over draws of the training
 images. If a training image has a near-duplicate among the others, it is not really left out: then the head seems better
