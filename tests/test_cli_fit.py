@@ -10,6 +10,7 @@ import pytest
 
 import nctransfer as nct
 from clusters import labelled, normal_classes
+from conftest import write_digits
 from terminal import done, misused, noted, refusal, shows
 
 
@@ -71,3 +72,11 @@ def test_a_share_that_is_none_is_wrong_usage(file: Path, option: str, value: str
 def test_an_unknown_classifier_is_refused_before_images_run(tmp_path: Path) -> None:
     error = refusal("fit", "--data", tmp_path / "no images here", "--classifier", "ridg")
     error.expect("SettingError", "ridg", hint="ridge")
+
+
+def test_what_no_head_can_hold_is_refused_before_images_run(tmp_path: Path) -> None:
+    write_digits(tmp_path / "pets", {"cat\n": 0, "dog": 1}, 3)
+    options = ("--data", tmp_path / "pets", "--cache-dir", tmp_path / "cache")
+    error = refusal("fit", *options, "-o", tmp_path / "pets.head")
+    error.expect("HeadError", repr("cat\n"), hint="rename")
+    assert nct.FeatureStore(tmp_path / "cache").sets() == []

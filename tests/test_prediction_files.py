@@ -303,3 +303,14 @@ def test_an_output_that_fails_at_the_end_keeps_the_journal(tmp_path: Path, monke
         again.add(given)
         again.finish(entries(given))
     assert (tmp_path / "a.csv").read_bytes() == written(".csv", ROWS[:3])
+
+
+@pytest.mark.parametrize("target", ["precious", "nothing"])
+def test_a_journal_is_never_written_through_a_link(tmp_path: Path, target: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "labels.csv.partial").symlink_to(tmp_path / target)
+    with raises(NCTransferError, "labels.csv.partial", "link"):
+        open_journal(tmp_path / "labels.csv", {}, overwrite=True)
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()

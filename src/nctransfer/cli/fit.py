@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, Feat
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import share
 from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +104,18 @@ def fit(
     lost = share(max_lost, "--max-lost", may_be_zero=True)
     with Terminal(printing, {"--output": output}) as terminal:
         from nctransfer.heads import fitting
-        from nctransfer.heads.head_files import check_new_file
-        from nctransfer.heads.left_out_scores import check_counts
+        from nctransfer.heads.head_files import check_class_names, check_new_file
         from nctransfer.report.fit_sheets import fit_sheets
 
         fitting.check_classifier(classifier)
         if output is not None:
             check_new_file(output, overwrite)
-        rehearse = None if drop_small else check_counts
+
+        def rehearse(entries: FeatureSet) -> None:
+            chosen, _ = fitting.enough_images(entries, drop_small)
+            if output is not None:
+                check_class_names(chosen.classes)
+
         chooser = ChosenFeatures(
             Wanted(backbone, images, reading, chosen), feature_column, printing, terminal, drop_duplicates, rehearse
         )

@@ -22,7 +22,7 @@ from nctransfer.heads.unlikeness import fit_unlikeness
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["AUTO", "MOST_WORK", "FitResult", "check_classifier", "fit"]
+__all__ = ["AUTO", "MOST_WORK", "FitResult", "check_classifier", "enough_images", "fit"]
 
 AUTO = "auto"
 MOST_WORK = 3e8  # images × features × classes of logistic regression in the choice: about half a minute on one core
@@ -68,7 +68,7 @@ def fit(
     (1.0, [0, 0, 0, 1, 1, 1])
     """
     check_classifier(classifier)
-    chosen, dropped = _with_enough(features, drop_small)
+    chosen, dropped = enough_images(features, drop_small)
     names, untried = _to_try(chosen, classifier)
     best, candidates = _tried(chosen, names, device, progress)
     temperature = fitted_temperature(best.scores, chosen.labels)
@@ -106,7 +106,7 @@ def check_classifier(name: str) -> None:
         )
 
 
-def _with_enough(features: FeatureSet, drop_small: bool) -> tuple[FeatureSet, tuple[str, ...]]:
+def enough_images(features: FeatureSet, drop_small: bool) -> tuple[FeatureSet, tuple[str, ...]]:
     """The classes of two images or more, and the names of the others.
 
     Raises:

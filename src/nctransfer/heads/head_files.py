@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from nctransfer.errors import HeadError, reason_of
+from nctransfer.heads.checked_values import check_text
 from nctransfer.heads.head import Head
 from nctransfer.heads.head_content import NewerFormatError, from_bytes, header_bytes, to_bytes
 from nctransfer.store.atomic_files import replace_file
 
-__all__ = ["check_new_file", "load_head", "save_head"]
+__all__ = ["check_class_names", "check_new_file", "load_head", "save_head"]
 
 MOST_BYTES = 2**32
 """The largest file that is read. A head for 20,000 classes and a width of 4,096 takes a tenth of it."""
@@ -41,6 +43,19 @@ def save_head(head: Head, path: str | os.PathLike[str], overwrite: bool = False)
         replace_file(file, lambda opened: opened.write(content))
     except OSError as error:
         raise _unwritable(file, reason_of(error)) from error
+
+
+def check_class_names(classes: Iterable[str]) -> None:
+    """Refuse class names that no file of a head may hold.
+
+    Raises:
+        HeadError: A name has a control character or a line break.
+    """
+    try:
+        for name in classes:
+            check_text(name, "the class name")
+    except ValueError as error:
+        raise HeadError(f"the head cannot be saved: {error}", "rename the class") from error
 
 
 def check_new_file(path: Path, overwrite: bool, what: str = "the head") -> None:

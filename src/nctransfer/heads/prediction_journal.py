@@ -52,7 +52,7 @@ def open_journal(
     path = check_output(output, resume=resume, overwrite=overwrite)
     head = {"nctransfer": "predictions", "format": FORMAT, **settings}
     try:
-        file = path.open("a+b")
+        file = open(path, "a+b", opener=_no_link)  # noqa: SIM115 - Path.open takes no opener; Journal closes it
     except OSError as error:
         raise _unwritable(path, reason_of(error)) from error
     try:
@@ -87,6 +87,8 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
         raise _unwritable(output, "it is not a file")
     if os.path.lexists(output) and not overwrite:
         raise NCTransferError(f"{str(output)!r} exists already", "give another --output, or --overwrite to replace it")
+    if path.is_symlink():
+        raise _unwritable(path, "it is a symbolic link")
     if path.exists() and not (resume or overwrite):
         raise NCTransferError(
             f"{str(path)!r} holds the predictions of a run that did not end",
@@ -179,6 +181,11 @@ class Journal:
         with contextlib.closing(KeptPredictions(self.path)) as kept:
             for entry in entries:
                 yield kept.of_image(entry.id)
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, but not what a symbolic link leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
