@@ -197,19 +197,19 @@ def test_the_frame_has_a_row_for_each_flag(found: nct.AuditResult) -> None:
 
 
 def test_the_table_shows_the_surest_and_says_how_many_more(found: nct.AuditResult) -> None:
-    duplicates, labels, odd = audit_sheets(found, 1)
+    labels, duplicates, odd = audit_sheets(found, 1)
     assert [len(sheet.rows) for sheet in (duplicates, labels, odd)] == [1, 1, 1]
     assert shows(duplicates.reading, "1 more")
     assert shows(labels.reading, 3, f"{found.expected_wrong:.1f}", "2 more")
-    assert "more" not in audit_sheets(found, None)[1].reading
+    assert "more" not in audit_sheets(found, None)[0].reading
 
 
 def test_the_table_leaves_out_the_folder_of_all_images_and_those_of_classes() -> None:
     given = planted()
     ids = [f"data/pets/{name}/{key}.png" for name, key in zip(_names(given), given.ids, strict=True)]
     inside = nct.audit(FeatureSet.from_arrays(given.features, _names(given), ids), device="cpu")
-    duplicates, labels, _ = audit_sheets(inside)
-    assert duplicates.facts["images in"] == "data/pets/"
+    labels, duplicates, _ = audit_sheets(inside)
+    assert labels.facts["images in"] == "data/pets/"
     assert [row[0] for row in duplicates.rows] == ["c/100.png", "a/011.png"]
     assert {row[0] for row in labels.rows} == {"b/003.png", "c/055.png", "c/100.png"}
     assert all("/" not in cell for row in labels.rows for cell in row[5:7])

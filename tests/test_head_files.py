@@ -341,7 +341,7 @@ def test_other_safetensors_are_refused(tmp_path: Path) -> None:
 def test_a_missing_head_a_folder_and_a_pipe(tmp_path: Path) -> None:
     with raises(HeadError, tmp_path / "no.head", hint=("nctransfer fit", "no.head")):
         nct.load_head(tmp_path / "no.head")
-    with raises(HeadError, tmp_path, "not a file"):
+    with raises(HeadError, tmp_path, "folder", hint="first"):
         nct.load_head(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")

@@ -236,7 +236,8 @@ def _no_promise(answers: _Answers, max_error: float, images: int) -> FeaturesErr
     needed = _more_images(answers, max_error, images)
     hints = [f"ask for --max-error {lowest:.1%} or more"] if lowest < 1 else []
     if needed is not None:
-        hints.append(f"give about {counted(needed, 'image')} of the same kind")
+        hints.append(f"give about {counted(needed, 'labelled image')} of the same kind")
+    hints.append("if some labels may be wrong, nctransfer audit finds them")
     can = f"the lowest that they can show is {lowest:.1%}" if lowest < 1 else "they cannot show any error below 100%"
     return FeaturesError(
         f"{counted(images, 'training image')} cannot show that the error among the answered is at most "
@@ -252,7 +253,9 @@ def _more_images(answers: _Answers, max_error: float, images: int) -> int | None
 
     for factor in np.geomspace(1, MOST_IMAGES, 121)[1:]:
         more = np.ceil(answers.images * factor).astype(np.int64)
-        enough = more >= _first_images(int(more[-1]), max_error)
-        if (enough & (bdtr(np.ceil(answers.errors * factor), more, max_error) <= RISK)).any():
+        first = int(
+            np.searchsorted(more, _first_images(int(more[-1]), max_error))
+        )  # the threshold that is tested first
+        if first < len(more) and bdtr(math.ceil(answers.errors[first] * factor), more[first], max_error) <= RISK:
             return math.ceil(images * float(factor) / 10) * 10
     return None

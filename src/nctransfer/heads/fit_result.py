@@ -117,9 +117,14 @@ class FitResult(ShownInNotebooks):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What weakens a conclusion, or asks for attention."""
-        return (*self.leaks.warnings(), *self._on_images(), *self._on_fit())
+        return (*self._on_images(), *self._on_fit())
 
     def _on_images(self) -> Iterator[str]:
+        if self.leaks.duplicates.samples:
+            yield (
+                f"{self.leaks.duplicates}: when one is left out its copy is still there, so what is expected is too "
+                "good; --drop-duplicates leaves copies out"
+            )
         if self.dropped:
             names = join_names([repr(name) for name in self.dropped])
             yield f"{counted(len(self.dropped), 'class', 'classes')} of one image left out: {names}"

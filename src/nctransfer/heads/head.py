@@ -81,7 +81,7 @@ class HeadOrigin:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Head:
     """A classifier on frozen features, with everything that is needed to use it and to judge its answers.
 
@@ -116,6 +116,13 @@ class Head:
     def classes(self) -> tuple[str, ...]:
         """The C class names, in the order of the scores."""
         return self.linear.classes
+
+    def __repr__(self) -> str:
+        backbone = "features made elsewhere" if self.origin.key is None else self.origin.key.model
+        return (
+            f"Head({self.classifier}, {len(self.classes)} classes, {backbone}, "
+            f"expected accuracy {self.promise.accuracy:.1%})"
+        )
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the head into one file, whole or not at all; :func:`nctransfer.load_head` reads it.

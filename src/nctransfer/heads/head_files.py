@@ -109,6 +109,8 @@ def load_head(path: str | os.PathLike[str]) -> Head:
 
 def _content(path: Path) -> bytes:
     """The bytes of a file that may be a head."""
+    if path.is_dir():
+        raise HeadError(f"{str(path)!r} is a folder, not a head", "give the head first, then the images")
     try:
         if path.exists() and not path.is_file():  # reading a pipe would never end
             raise ValueError("it is not a file")

@@ -74,7 +74,7 @@ def difference_interval(
 
     >>> low, high = difference_interval(56 / 70, (0.6919, 0.8768), 48 / 80, (0.4904, 0.7004))
     >>> round(low, 3), round(high, 3)
-    (0.053, 0.334)
+    (0.052, 0.334)
     """
     difference = one - other
     return (

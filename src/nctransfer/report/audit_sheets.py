@@ -28,7 +28,7 @@ def audit_sheets(found: AuditResult, most: int | None = MOST) -> list[Sheet]:
         most: How many flags each table shows, the surest first; ``None`` for all.
     """
     found, folder = _without_folder(found)
-    makers = {"duplicate": _duplicates, "label": _labels, "outlier": _outliers}
+    makers = {"label": _labels, "duplicate": _duplicates, "outlier": _outliers}
     first, *others = [make(found, most) for kind, make in makers.items() if kind in found.kinds]
     about = _about(found) | ({"images in": folder} if folder else {})
     return [replace(first, facts=about | dict(first.facts)), *others]

@@ -45,7 +45,7 @@ def _expected(found: FitResult, path: str | None) -> Sheet:
     return Sheet(
         "What to expect of this head",
         ["on other images of these classes", ">in %", ">95% interval"],
-        [*_accuracy_rows(found), *_answer_rows(found), *_more_rows(found.more_labels)],
+        [*_accuracy_rows(found), *_answer_rows(found)],
         facts,
         " ".join(filter(None, [found.choice, *_reading(found)])),
     )
@@ -64,32 +64,42 @@ def _accuracy_rows(found: FitResult) -> Iterator[list[str]]:
 
 def _answer_rows(found: FitResult) -> Iterator[list[str]]:
     limits = found.thresholds
+    yield ["held back as unlike every class", percent(limits.lost), ""]
+    if found.head.max_error is not None:
+        yield ["held back between two classes", percent(max(0.0, 1 - limits.answered - limits.lost)), ""]
     yield ["answered", percent(limits.answered), ""]
     yield ["  wrong among the answered", percent(limits.error), f"at most {percent(limits.error_bound)}"]
-    yield ["held back as unlike every class", percent(limits.lost), ""]
-
-
-def _more_rows(more: MoreLabels | None) -> Iterator[list[str]]:
-    if more is not None:
-        low, high = (f"{100 * end:.1f}" for end in more.gain)
-        yield [f"gain of {2 * more.images:,} instead of {more.images:,} images per class", f"{low} to {high}", ""]
 
 
 def _reading(found: FitResult) -> Iterator[str]:
+    images = counted(found.head.promise.images, "training image")
     yield (
-        f"All numbers come from the {counted(found.head.promise.images, 'training image')}, each classified by a head "
-        "that was fitted without it. They hold for other images of the same kind, in the same proportions of classes."
+        f"All numbers come from the {images}, each classified by a head that was fitted without it. They hold for "
+        "other images of the same kind, in the same proportions of classes."
     )
+    if found.head.promise.accuracy > found.chosen.measured:
+        yield (
+            f"Such heads classify {percent(found.chosen.measured)}% right; the accuracy is a little higher because "
+            "the head itself has seen all images. The other rows are not corrected in this way."
+        )
     error = found.head.max_error
     if error is None:
         yield "Wrong among the answered: at most this share, with a confidence of 95%. --max-error lowers it."
     else:
         yield (
             f"For an error of at most {short_percent(error)} among the answered, images between two classes are held "
-            "back; it is kept in at least 95% of studies."
+            "back; with new training images, this would hold in at least 95 of 100 cases."
         )
     if found.more_labels is not None:
-        yield "The gain is extrapolated: the range holds 85% of the curves that fit."
+        yield _gain(found.more_labels)
+
+
+def _gain(more: MoreLabels) -> str:
+    low, high = (f"{100 * end:.1f}" for end in more.gain)
+    return (
+        f"With {2 * more.images:,} instead of {more.images:,} images per class, the accuracy would rise by {low} to "
+        f"{high} points: the range that holds 85% of the learning curves that fit."
+    )
 
 
 def _classifiers(found: FitResult) -> Sheet:
