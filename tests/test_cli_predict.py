@@ -230,14 +230,22 @@ def test_an_interrupted_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch,
         "NCTransferError", "labels.csv.partial", hint=("--resume", "--overwrite")
     )
     refusal(*predict("-o", "labels.csv", "--resume", "--max-lost", "50%")).expect(
-        "NCTransferError", "labels.csv.partial", "unlikeness", hint="--overwrite"
+        "NCTransferError", "labels.csv.partial", "--max-lost 5%", "50%", hint="--overwrite"
     )
+    before = (here / "labels.csv.partial").read_bytes()
+    for images in ("new/one", "-"):
+        refused = cli(*predict("-o", "labels.csv", "--resume", images=images), answer="new/one/0.png\n")
+        assert refused.exit_code == 1
+        assert shows(refused.stderr, "labels.csv.partial", "'new'", "--overwrite")
+    assert (here / "labels.csv.partial").read_bytes() == before
     other = replace(nct.load_head("pets.head"), counts=(6, 7, 5))
     other.save("other.head")
     refusal("predict", "other.head", "new", "-o", "labels.csv", "--resume").expect("NCTransferError", "head")
     ran()
-    done(*predict("--batch-size", "4", "-o", "labels.csv", "--resume"))
-    assert ran() == total - sum(json.loads(line)["class"] is not None for line in kept[1:])
+    result = done(*predict("--batch-size", "4", "-o", "labels.csv", "--resume", images=here / "new"))
+    again = sum(json.loads(line)["class"] is not None for line in kept[1:])
+    assert ran() == total - again
+    assert noted(result, again, "of 38")
     read = [list(csv.reader((here / name).read_text().splitlines())) for name in ("whole.csv", "labels.csv")]
     assert [row[:2] for row in read[0]] == [row[:2] for row in read[1]]
     assert [float(row[2] or 0) for row in read[0][1:]] == pytest.approx(

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from nctransfer.heads.predicting import Answer
 from nctransfer.heads.prediction import COLUMNS, Prediction
 from nctransfer.heads.prediction_files import GROUP_ROWS, WRITERS, writer_for
 from nctransfer.heads.prediction_journal import Journal, check_output, open_journal
+from nctransfer.heads.run_settings import RunSettings
 from nctransfer.sources.source import ImageEntry, content_digest
 
 NAMES = ["plain.jpg", 'a, "b".jpg', "=cmd|' /C calc'!A0", "new\nline.jpg", "größe/日本.png", "<b>[red]x[/red]</b>"]
@@ -100,7 +102,7 @@ def test_another_suffix_is_refused(name: str) -> None:
 
 # The journal
 
-SETTINGS = {"head": "abc", "probability": 0.25, "unlikeness": float("inf")}
+SETTINGS = RunSettings(head="abc", source="new-1f", images="new", max_error=0.1, max_lost=0.0)
 
 
 def begun(output: Path, given: Iterable[Answer]) -> Path:
@@ -234,24 +236,37 @@ def test_two_processes_do_not_write_to_one_journal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "shown", "hint"),
     [
-        ({**SETTINGS, "head": "other"}, ["head"]),
-        ({**SETTINGS, "probability": 0.5}, ["probability", "0.5", "0.25"]),
-        ({**SETTINGS, "unlikeness": 3.0}, ["unlikeness", "3.0"]),
-        ({**SETTINGS, "format": 99}, [99]),
-        ({"a": 1}, []),
-        ([1], []),
+        ({"head": "other"}, ["head"], "head"),
+        ({"source": "src-2e", "images": "src_img"}, ["'src_img'"], "images"),
+        ({"source": "new-2e"}, ["'new'", "folder"], "images"),
+        ({"max_error": 0.05}, ["--max-error", "5%", "10%"], "settings"),
+        ({"max_error": None, "max_lost": 0.025}, ["--max-error none", "--max-lost", "2.5%", "none"], "settings"),
+        ({"format": 99}, [99], "--overwrite"),
+        ({"nctransfer": "features"}, [], "--overwrite"),
+        ([1], [], "--overwrite"),
     ],
 )
-def test_a_journal_of_something_else_is_refused(tmp_path: Path, line: object, shown: list[object]) -> None:
+def test_a_journal_of_something_else_is_refused(tmp_path: Path, line: object, shown: list[object], hint: str) -> None:
     output = tmp_path / "labels.csv"
-    begin = {"nctransfer": "predictions", "format": 1, **line} if isinstance(line, dict) and "head" in line else line
+    begin = {**SETTINGS.to_dict(), **line} if isinstance(line, dict) else line
     path = tmp_path / "labels.csv.partial"
     path.write_text(json.dumps(begin) + "\n")
-    with raises(NCTransferError, path, *shown, hint="--overwrite"):
+    with raises(NCTransferError, path, *shown, hint=[hint, "--overwrite"]):
         open_journal(output, SETTINGS, resume=True)
     assert json.loads(path.read_text()) == begin
+
+
+def test_a_source_may_have_any_name_and_be_given_by_another_path(tmp_path: Path) -> None:
+    output, odd = tmp_path / "labels.csv", replace(SETTINGS, source="caf\udce9", images="caf\udce9")
+    with open_journal(output, odd) as journal:
+        journal.add(answers(3))
+    with open_journal(output, replace(odd, images="/photos/caf\udce9"), resume=True) as again:
+        again.add(answers(5))
+        assert (again.known, again.added) == (3, 5)
+    with raises(NCTransferError, "caf", hint="images"):
+        open_journal(output, SETTINGS, resume=True)
 
 
 def test_a_run_that_made_nothing_leaves_nothing(tmp_path: Path) -> None:
@@ -311,6 +326,6 @@ def test_a_journal_is_never_written_through_a_link(tmp_path: Path, target: str) 
     precious.write_text("mine")
     (tmp_path / "labels.csv.partial").symlink_to(tmp_path / target)
     with raises(NCTransferError, "labels.csv.partial", "link"):
-        open_journal(tmp_path / "labels.csv", {}, overwrite=True)
+        open_journal(tmp_path / "labels.csv", SETTINGS, overwrite=True)
     assert precious.read_text() == "mine"
     assert not (tmp_path / "nothing").exists()

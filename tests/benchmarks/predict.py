@@ -80,6 +80,7 @@ def costs(folder: Path, rounds: int) -> dict[str, tuple[float, float]]:
     from nctransfer.heads.predicting import Predictor, limits_of
     from nctransfer.heads.prediction_journal import open_journal
     from nctransfer.heads.prediction_summary import PredictionTally
+    from nctransfer.heads.run_settings import RunSettings
     from nctransfer.sources.opening import open_source
     from nctransfer.sources.source_kind import ReadingOptions
 
@@ -91,6 +92,7 @@ def costs(folder: Path, rounds: int) -> dict[str, tuple[float, float]]:
         predictor = Predictor(
             head=head, backbone=fast_backbone_for(head, device="cpu"), limits=limits_of(head, None, None)[1]
         )
+        settings = RunSettings(head="x", source=source.id, images=source.name, max_error=None, max_lost=0.05)
         request = BackboneRequest(MODEL, random_init=True)
         ready = prepared(request, "cpu")
         pixels = torch.zeros((BATCH, *ready.key.transform["input_size"]), dtype=torch.uint8)
@@ -101,7 +103,7 @@ def costs(folder: Path, rounds: int) -> dict[str, tuple[float, float]]:
                     ready(pixels[: len(entries) - start])
 
         def predict() -> None:
-            with open_journal(root / "labels.csv", {"head": "x"}, overwrite=True) as journal:
+            with open_journal(root / "labels.csv", settings, overwrite=True) as journal:
                 for _ in predictor.rows(source, entries, PredictionTally(head), journal=journal):
                     pass
                 journal.finish(entries)

@@ -123,6 +123,7 @@ def predict(
         from nctransfer.heads.predicting import Predictor, limits_of
         from nctransfer.heads.prediction_journal import check_output, open_journal
         from nctransfer.heads.prediction_summary import PredictionTally
+        from nctransfer.heads.run_settings import RunSettings
         from nctransfer.store.atomic_files import file_sha256
 
         if file is not None:
@@ -136,11 +137,19 @@ def predict(
         tally, first = PredictionTally(loaded, error), []
         run = functools.partial(predictor.rows, source, entries, tally, progress=terminal.progress)
         if file is not None:
-            settings = {"head": file_sha256(head.expanduser()), **dataclasses.asdict(limits)}
+            settings = RunSettings(
+                head=file_sha256(head.expanduser()),
+                source=source.id,
+                images=source.name,
+                max_error=error,
+                max_lost=loaded.max_lost if asked[1] is None else asked[1],
+            )
             with open_journal(file, settings, resume=resume, overwrite=overwrite) as journal:
                 collections.deque(run(journal=journal), maxlen=0)
                 journal.finish(entries)
             log.info("%s written to %s", counted(len(entries), "prediction"), file)
+            if resume:
+                log.info("%s of %s were done already", f"{journal.known:,}", f"{len(entries):,}")
         elif output.format in ROWS:
             _print_rows(run(), output.format, terminal, tally)
             return

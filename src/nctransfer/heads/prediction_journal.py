@@ -1,8 +1,8 @@
 """The journal of a run of predictions: what is done is on disk at once, and a killed run goes on from there.
 
 While images run, every prediction is appended to ``labels.csv.partial``, beside the wanted ``labels.csv``. The first
-line says which head made the predictions, and with which settings. At the end, the wanted file is written from the
-journal and replaces any older one in one step; then the journal is deleted.
+line says which head made the predictions, of which images, and with which settings. At the end, the wanted file is
+written from the journal and replaces any older one in one step; then the journal is deleted.
 
 A run that goes on reads every image again, because only its content says whether a prediction still holds; but no image
 whose content has a prediction runs through the backbone again.
@@ -27,30 +27,26 @@ from nctransfer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
     from nctransfer.heads.predicting import Answer
+    from nctransfer.heads.run_settings import RunSettings
     from nctransfer.sources.source import ImageEntry
 
 __all__ = ["Journal", "check_output", "open_journal"]
 
-FORMAT = 1
 
-
-def open_journal(
-    output: Path, settings: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
-) -> Journal:
+def open_journal(output: Path, settings: RunSettings, *, resume: bool = False, overwrite: bool = False) -> Journal:
     """Begin the journal of a file of predictions, or open the one that a killed run left.
 
     Args:
         output: The file that is wanted; its suffix names the format.
-        settings: The head and all that decides about predictions, as values of JSON.
+        settings: The head, the images and all else that decides about predictions.
         resume: Whether to go on from a journal that is there.
         overwrite: Whether an output that exists is replaced, and a journal that is not resumed is deleted.
 
     Raises:
-        NCTransferError: See :func:`check_output`; or the journal is of another head or of other settings, or cannot be
-            written.
+        NCTransferError: See :func:`check_output`; or the journal is of another head, of other images or of other
+            settings, or cannot be written.
     """
     path = check_output(output, resume=resume, overwrite=overwrite)
-    head = {"nctransfer": "predictions", "format": FORMAT, **settings}
     try:
         file = open(path, "a+b", opener=_no_link)  # noqa: SIM115 - Path.open takes no opener; Journal closes it
     except OSError as error:
@@ -59,11 +55,11 @@ def open_journal(
         _lock(file, path)
         journal = Journal(path=path, output=output, file=file)
         if resume and path.stat().st_size:
-            journal.earlier = _earlier(path, head)
+            journal.earlier = _earlier(path, settings)
             file.truncate(journal.earlier.end)  # the rest is a line that was being written when the run ended
         else:
             file.truncate(0)
-            journal.write([head])
+            journal.write([settings.to_dict()])
     except BaseException:
         file.close()
         raise
@@ -107,6 +103,7 @@ class Journal:
         file: The open journal.
         earlier: What an earlier run has done.
         added: How many answers were added.
+        known: How many of these an earlier run had given.
     """
 
     path: Path
@@ -114,6 +111,7 @@ class Journal:
     file: IO[bytes]
     earlier: KeptPredictions | None = None
     added: int = 0
+    known: int = 0
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +131,8 @@ class Journal:
             NCTransferError: The journal cannot be written.
         """
         self.added += len(answers)
+        if self.earlier is not None:
+            self.known += sum(answer.digest in self.earlier for answer in answers if not answer.prediction.is_broken)
         new = [answer for answer in answers if self.earlier is None or not self.earlier.has(answer)]
         self.write([{**answer.prediction.to_dict(), "digest": answer.digest} for answer in new])
 
@@ -208,32 +208,15 @@ def _lock(file: IO[bytes], path: Path) -> None:
         return
 
 
-def _earlier(path: Path, head: Mapping[str, Any]) -> KeptPredictions:
+def _earlier(path: Path, settings: RunSettings) -> KeptPredictions:
     """What an earlier run has written to its journal.
 
     Raises:
-        NCTransferError: It is of another head or of other settings, or is no journal.
+        NCTransferError: It is of another head, of other images or of other settings, or is no journal.
     """
     with path.open("rb") as lines:
-        if difference := _difference(parsed(lines.readline()), head):
-            raise NCTransferError(f"{str(path)!r} {difference}", "start anew with --overwrite")
+        settings.check(parsed(lines.readline()), str(path))
     return KeptPredictions(path)
-
-
-def _difference(begin: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
-    """What distinguishes a journal, by its first line, from the one that is wanted; "" if nothing does."""
-    wanted = json.loads(json.dumps(head))
-    if begin == wanted:
-        return ""
-    if begin is None or begin.get("nctransfer") != wanted["nctransfer"]:
-        return "does not hold predictions"
-    if begin.get("format") != wanted["format"]:
-        return f"has the format {begin.get('format')}, and this version of nctransfer writes {wanted['format']}"
-    if begin.get("head") != wanted.get("head"):
-        return "holds predictions of another head"
-    changed = [name for name in {**begin, **wanted} if begin.get(name) != wanted.get(name)]
-    then = ", ".join(f"{name} {begin.get(name)} instead of {wanted.get(name)}" for name in changed)
-    return f"holds predictions with other settings: {then}"
 
 
 def _unwritable(path: Path, reason: str) -> NCTransferError:
