@@ -72,7 +72,8 @@ def rows_in(text: str) -> list[dict[str, Any]]:
 
 def test_a_table_shows_the_first_rows_and_the_numbers() -> None:
     result = done(*predict(), COLUMNS="120")
-    first, classes = tables(result.stdout)
+    first, *mistakes, classes = tables(result.stdout)
+    assert len(mistakes) == bool(data_of(*predict())["summary"]["mistakes"])
     assert len(first) == 21
     assert first[1][0] == "broken.png"
     assert shows(result.stdout, 38, "18 more images", "1 broken")
@@ -193,6 +194,8 @@ def test_a_file_holds_every_row(here: Path, suffix: str) -> None:
     assert shows(result.stdout, 38, "1 broken")
     assert noted(result, 38, output)
     rows = rows_in(done(*predict("--format", "jsonl")).stdout)
+    uncertain = sorted((row for row in rows if not row["abstained"]), key=lambda row: row["probability"])[:5]
+    assert shows(result.stdout, "broken.png", rows[0]["reason"], *(row["id"] for row in uncertain))
     if suffix == "csv":
         found = [row["id"] for row in csv.DictReader(io.StringIO(output.read_text(), newline=""))]
     else:

@@ -17,7 +17,7 @@ from PIL import Image
 import nctransfer as nct
 from conftest import write_digits
 from heads_by_hand import by_hand
-from messages import raises
+from messages import missing, names, raises
 from nctransfer.backbones.backbone import Backbone
 from nctransfer.errors import DataError, DeviceError, FeaturesError, SettingError
 from nctransfer.features.feature_set import FeatureSet
@@ -25,8 +25,10 @@ from nctransfer.heads.backbone_match import fast_backbone_for
 from nctransfer.heads.head import Head, HeldOut
 from nctransfer.heads.predicting import Answer, Predictor, limits_of
 from nctransfer.heads.prediction import Prediction
+from nctransfer.heads.prediction_sample import PredictionSample
 from nctransfer.heads.prediction_summary import PredictionTally, Share, difference_interval
-from nctransfer.report.predict_sheets import summary_words
+from nctransfer.report.mistake_sheets import mistake_sheets
+from nctransfer.report.predict_sheets import prediction_sheets, summary_words
 from nctransfer.sources.source import content_digest
 from pictures import Given, png
 
@@ -305,12 +307,100 @@ def test_every_image_is_counted_once(head: Head) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truths", "shown"), [(("", ""), ""), (("", "2024"), "2024"), (("2024", "one"), ""), (("x", "y"), "x")]
+    ("truths", "first", "numbers"),
+    [
+        (("", ""), "", (0, 0, 0)),
+        (("", "2024"), "2024", (1, 1, 1)),
+        (("y", "one", "x", "two"), "y", (2, 2, 4)),
+        (("x", "y"), "x", (2, 2, 2)),
+    ],
 )
-def test_labels_that_name_no_class_are_told(head: Head, truths: tuple[str, ...], shown: str) -> None:
-    found = counted(*[("one", False, truth) for truth in truths], head=head)
-    assert found.other_label == shown
-    assert bool(shown) == any(repr(shown) in words for words in summary_words(found) if shown)
+def test_labels_that_name_no_class_are_told(
+    head: Head, truths: tuple[str, ...], first: str, numbers: tuple[int, int, int]
+) -> None:
+    rows = [("one", False, truth) for truth in truths]
+    found = counted(*rows, head=head)
+    assert (found.other_label, (found.other_images, found.other_answered, found.labelled)) == (first, numbers)
+    said = " ".join(summary_words(found))
+    assert (missing(said, [repr(first), numbers[1], "100.0%", "--max-error"]) == []) == bool(first)
+    more = counted(*rows, ("zero", True, "z"), ("broken", True, "z"), ("one", False, "one"), head=head)
+    assert (more.other_images, more.other_answered, more.to_dict()["other_images"]) == (
+        numbers[0] + 1,
+        numbers[1],
+        numbers[0] + 1,
+    )
+    said = " ".join(summary_words(more))
+    assert missing(said, [repr(first or "z"), numbers[0] + 1, numbers[2] + 2]) == []
+    assert names(said, f"{numbers[1] / (numbers[0] + 1):.1%}") == bool(numbers[1])
+
+
+def test_the_most_confident_mistakes_and_all_counts_are_kept(head: Head) -> None:
+    """By hand: 40 images labelled one, every fourth right; the probability of image k is (37 k mod 41) / 41."""
+    tally = PredictionTally(head)
+    rows = []
+    for k in range(40):
+        said, probability = ("one", "two", "zero", "two")[k % 4], (37 * k % 41) / 41
+        rows.append(
+            Prediction(f"{k}.png", said, probability, "one", 0.0, k % 3 == 0, "between two classes" * (k % 3 == 0))
+        )
+        tally.add(rows[-1], "one", "")
+    tally.add(Prediction("two.png", "two", 0.9, "one", 0.0, False, ""), "two", "")
+    tally.add(Prediction("x.png", "two", 1.0, "one", 0.0, False, ""), "seven", "")  # no class of the head
+    tally.add(Prediction.broken("y.png", "empty"), "one", "")
+    found = tally.summary()
+    wrong = sorted((row for row in rows if row.label != "one"), key=lambda row: -row.probability)
+    assert len(wrong) == 30
+    assert [one.id for one in found.mistakes] == [row.id for row in wrong[:10]]
+    shown = found.to_dict()
+    assert shown["mistakes"][0] == {
+        "id": wrong[0].id,
+        "label": "one",
+        "predicted": wrong[0].label,
+        "probability": wrong[0].probability,
+        "abstained": wrong[0].abstained,
+    }
+    assert shown["label_counts"] == {"one": {"right": 10, "images": 40}, "two": {"right": 1, "images": 1}}
+    sheet = next(sheet for sheet in prediction_sheets(found, ()) if "predicted" in sheet.columns)
+    assert missing(sheet.title, [10, 30]) == []
+    assert [row[-1] for row in sheet.rows] == ["no" if row.abstained else "yes" for row in wrong[:10]]
+
+
+@pytest.mark.parametrize("classes", [4, 5, 7])
+def test_the_worst_classes_are_shown_where_there_are_five(head: Head, classes: int) -> None:
+    """Class k has 10 images; 9 - k of them are right, but for the last class, all of whose images are."""
+    given = replace(head, linear=replace(head.linear, classes=tuple("abcdefg")))
+    rights = {"abcdefg"[k]: 9 - k for k in range(classes - 1)} | {"abcdefg"[classes - 1]: 10}
+    rows = [("a" if i >= right and name != "a" else "b" if i >= right else name, False, name)
+            for name, right in rights.items() for i in range(10)]  # fmt: skip
+    sheets = [sheet for sheet in mistake_sheets(counted(*rows, head=given)) if ">right" in sheet.columns]
+    shown = [row[0] for sheet in sheets for row in sheet.rows]
+    assert shown == ([] if classes < 5 else sorted(rights, key=lambda name: rights[name])[:5])
+    assert mistake_sheets(counted(*[(name, False, name) for name in rights], head=given)) == []
+
+
+def test_an_accuracy_carries_the_number_of_images(head: Head) -> None:
+    sheet = prediction_sheets(counted(("two", False, "one"), head=head), ())[0]
+    assert sheet.facts["accuracy"] == "0.00% [0.00, 79.35] (1 image)"
+
+
+def test_what_was_asked_for_and_promised_is_said_where_labels_are_unknown(head: Head) -> None:
+    rows = [("one", False, "")] * 3
+    said = " ".join(summary_words(counted(*rows, head=head, max_error=0.1, error_bound=0.07341)))
+    assert missing(said, ["10%", "7.35%", "95%"]) == []
+    assert summary_words(counted(*rows, head=head, error_bound=0.07)) == []
+    labelled = " ".join(summary_words(counted(("one", False, "one"), head=head, max_error=0.1, error_bound=0.07)))
+    assert not names(labelled, "7%")
+
+
+def test_a_sample_holds_every_reason_and_the_least_certain_answers() -> None:
+    rows = [Prediction.broken(f"{k}.png", "empty") for k in range(8)]
+    rows += [Prediction(f"a{k}", "one", 0.5 + k % 7 / 20, "two", 0.1, False, "") for k in range(30)]
+    rows += [Prediction(f"u{k}", "one", 0.4, "two", 0.3, True, "unlike every class") for k in range(2)]
+    rows += [Prediction("b0", "one", 0.4, "two", 0.3, True, "between two classes")]
+    sample = PredictionSample()
+    sample.take(iter(rows))
+    assert [row.id for row in sample.held_back] == ["0.png", "u0", "b0", "1.png", "u1"]
+    assert [row.id for row in sample.uncertain] == ["a0", "a7", "a14", "a21", "a28"]
 
 
 def test_the_difference_from_the_promise_is_of_two_samples(head: Head) -> None:

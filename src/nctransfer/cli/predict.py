@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nctransfer.heads.head import Head
     from nctransfer.heads.prediction import Prediction
     from nctransfer.heads.prediction_summary import PredictionSummary, PredictionTally
+    from nctransfer.report.sheet import Sheet
     from nctransfer.sources.source import ImageEntry, ImageSource
 
 log = logging.getLogger("nctransfer.cli")
@@ -122,8 +123,10 @@ def predict(
         from nctransfer.heads.head_files import load_head
         from nctransfer.heads.predicting import Predictor, limits_of
         from nctransfer.heads.prediction_journal import check_output, open_journal
+        from nctransfer.heads.prediction_sample import PredictionSample
         from nctransfer.heads.prediction_summary import PredictionTally
         from nctransfer.heads.run_settings import RunSettings
+        from nctransfer.report.predict_sheets import prediction_sheets
         from nctransfer.store.atomic_files import file_sha256
 
         if file is not None:
@@ -134,7 +137,7 @@ def predict(
         where = {"checkpoint": checkpoint, "plugin": plugin, "offline": offline, "device": output.device}
         backbone = fast_backbone_for(loaded, **where, progress=terminal.progress)
         predictor = Predictor(head=loaded, backbone=backbone, limits=limits, batch_size=batch_size, workers=workers)
-        tally, first = PredictionTally(loaded, error), []
+        tally, first, sample = PredictionTally(loaded, error, limits.error_bound), [], PredictionSample()
         run = functools.partial(predictor.rows, source, entries, tally, progress=terminal.progress)
         if file is not None:
             settings = RunSettings(
@@ -145,7 +148,7 @@ def predict(
                 max_lost=loaded.max_lost if asked[1] is None else asked[1],
             )
             with open_journal(file, settings, resume=resume, overwrite=overwrite) as journal:
-                collections.deque(run(journal=journal), maxlen=0)
+                sample.take(run(journal=journal))
                 journal.finish(entries)
             log.info("%s written to %s", counted(len(entries), "prediction"), file)
             if resume:
@@ -155,7 +158,7 @@ def predict(
             return
         else:
             first = _first_rows(run())
-        _show(terminal, tally.summary(), first, loaded, source)
+        _show(terminal, tally.summary(), prediction_sheets(tally.summary(), first, _about(loaded, source), sample))
 
 
 def _limit(text: str | None, option: str) -> float | None:
@@ -230,19 +233,19 @@ def _note(summary: PredictionSummary) -> None:
         log.info("%s", words)
 
 
-def _show(
-    terminal: Terminal, summary: PredictionSummary, first: Sequence[Prediction], head: Head, source: ImageSource
-) -> None:
-    """Print the summary, and the first predictions if all are not in a file."""
-    from nctransfer.report.predict_sheets import prediction_sheets
-
+def _about(head: Head, source: ImageSource) -> dict[str, str]:
+    """Facts about the head and the images."""
     key = head.origin.key
-    about = {
+    return {
         "head": f"{head.classifier}, {counted(len(head.classes), 'class', 'classes')}",
         "backbone": key.model if key else "",
         "images of": source.name,
     }
+
+
+def _show(terminal: Terminal, summary: PredictionSummary, sheets: Sequence[Sheet]) -> None:
+    """Print the numbers and some predictions."""
     classes = [{"class": name, "answered": number} for name, number in summary.classes.items()]
     for warning in summary.warnings:
         log.warning("%s", warning)
-    terminal.show(prediction_sheets(summary, first, about), {"summary": summary.to_dict()}, classes)
+    terminal.show(sheets, {"summary": summary.to_dict()}, classes)

@@ -260,7 +260,7 @@ def predict_images(
         batch_size=batch_size,
         workers=workers,
     )
-    tally = PredictionTally(head, error)
+    tally = PredictionTally(head, error, limits.error_bound)
     return Predictions(tuple(predictor.rows(source, entries, tally, progress=progress)), tally.summary())
 
 

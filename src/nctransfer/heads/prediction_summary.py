@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import counted
+from nctransfer.heads.prediction_mistakes import MistakeTally
 from nctransfer.intervals import wilson
 from nctransfer.sources.source import digest_number
 
 if TYPE_CHECKING:
     from nctransfer.heads.head import Head
     from nctransfer.heads.prediction import Prediction
+    from nctransfer.heads.prediction_mistakes import Mistake
 
 __all__ = ["PredictionSummary", "PredictionTally", "Share", "difference_interval"]
 
@@ -98,9 +100,16 @@ class PredictionSummary:
         accuracy: The share of right ones among images with a label, answered or not.
         error: The share of wrong ones among answered images with a label.
         fitted: The number of images with a label that the head was fitted on.
-        other_label: A label that is no class of the head, if every label is of this kind; else "".
+        other_label: The first label that is no class of the head; "" if every label is one.
+        other_images: The number of images with such a label.
+        other_answered: How many of them the head answered.
+        label_counts: For each class that is a label, how many of its images are classified right, and how many there
+            are: the images of ``accuracy`` by their label.
+        mistakes: The most confident of the images that are classified wrong, the most confident first; up to ten.
         promised: The accuracy that was promised when the head was fitted, with its 95% interval.
         max_error: The error among the answered images that the head aims at; ``None`` if it aims at none.
+        error_bound: The error among the answered images of its classes that the head promises not to exceed, with a
+            confidence of 95%; ``None`` if this is unknown.
     """
 
     images: int
@@ -111,13 +120,23 @@ class PredictionSummary:
     error: Share
     fitted: int
     other_label: str
+    other_images: int
+    other_answered: int
+    label_counts: Mapping[str, tuple[int, int]]
+    mistakes: tuple[Mistake, ...]
     promised: tuple[float, tuple[float, float]]
     max_error: float | None
+    error_bound: float | None
 
     @property
     def broken(self) -> int:
         """The number of images that could not be used."""
         return self.reasons.get(BROKEN, 0)
+
+    @property
+    def labelled(self) -> int:
+        """The number of images with a label, but for those that could not be used."""
+        return self.accuracy.of + self.fitted + self.other_images
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -145,6 +164,9 @@ class PredictionSummary:
             **asdict(self),
             "accuracy": self.accuracy.to_dict(),
             "error": self.error.to_dict(),
+            "label_counts": {
+                name: {"right": right, "images": images} for name, (right, images) in self.label_counts.items()
+            },
             "promised": {"value": self.promised[0], "interval": list(self.promised[1])},
             "above_promise": above and {"value": above[0], "interval": list(above[1])},
         }
@@ -156,17 +178,20 @@ class PredictionTally:
     Args:
         head: The head.
         max_error: The error among the answered images that it aims at; ``None`` for none.
+        error_bound: The error among the answered that it promises; see :class:`PredictionSummary`.
     """
 
-    def __init__(self, head: Head, max_error: float | None = None) -> None:
+    def __init__(self, head: Head, max_error: float | None = None, error_bound: float | None = None) -> None:
         self._classes = frozenset(head.classes)
         self._fitted_on = frozenset([] if head.images is None else head.images.tolist())
         self._promised = head.promise.accuracy, head.promise.interval
-        self._max_error = max_error
+        self._max_error, self._error_bound = max_error, error_bound
         self._images = self._labelled = self._right = self._answered_labelled = self._wrong = self._fitted = 0
         self._reasons: collections.Counter[str] = collections.Counter()
         self._given: collections.Counter[str] = collections.Counter()
         self._other_label = ""
+        self._other_images = self._other_answered = 0
+        self._mistakes = MistakeTally()
 
     def add(self, prediction: Prediction, label: str, digest: str) -> None:
         """Count one prediction.
@@ -181,10 +206,12 @@ class PredictionTally:
             self._reasons[BROKEN if prediction.is_broken else prediction.reason] += 1
         else:
             self._given[prediction.label or ""] += 1
+        if not label or prediction.is_broken:
+            return
         if label not in self._classes:
             self._other_label = self._other_label or label
-            return
-        if prediction.is_broken:
+            self._other_images += 1
+            self._other_answered += not prediction.abstained
             return
         if digest and self._fitted_on and digest_number(digest) in self._fitted_on:
             self._fitted += 1
@@ -194,6 +221,7 @@ class PredictionTally:
         self._right += is_right
         self._answered_labelled += not prediction.abstained
         self._wrong += not (prediction.abstained or is_right)
+        self._mistakes.add(prediction, label)
 
     def summary(self) -> PredictionSummary:
         """The numbers so far."""
@@ -205,7 +233,12 @@ class PredictionTally:
             accuracy=Share(hits=self._right, of=self._labelled),
             error=Share(hits=self._wrong, of=self._answered_labelled),
             fitted=self._fitted,
-            other_label="" if self._labelled or self._fitted else self._other_label,
+            other_label=self._other_label,
+            other_images=self._other_images,
+            other_answered=self._other_answered,
+            label_counts=self._mistakes.of_classes,
+            mistakes=self._mistakes.mistakes,
             promised=self._promised,
             max_error=self._max_error,
+            error_bound=self._error_bound,
         )
