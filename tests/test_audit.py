@@ -66,7 +66,7 @@ def test_what_was_planted_is_flagged_and_nothing_else(found: nct.AuditResult) ->
     ]
     assert [flag.id for flag in found.of_kind("outlier")] == [ODD]
     assert found.counts == {"label": 3, "duplicate": 2, "outlier": 1}
-    assert found.warnings == ()
+    assert all(shows(warning, 120) for warning in found.warnings)  # that there are few images
 
 
 def test_the_surest_come_first(found: nct.AuditResult) -> None:
@@ -140,7 +140,7 @@ def test_an_image_that_is_alone_in_its_class_is_not_judged() -> None:
     names = _names(given)
     names[0] = "alone"
     found = nct.audit(FeatureSet.from_arrays(given.features, names, given.ids), device="cpu")
-    [warning] = found.warnings
+    warning, _ = found.warnings
     assert "alone" in warning
     assert given.ids[0] not in {flag.id for flag in found.of_kind("label")}
 
@@ -413,5 +413,18 @@ def test_one_class_is_refused_before_images_run(tmp_path: Path) -> None:
 def test_a_class_of_one_image_is_warned_about(tmp_path: Path) -> None:
     given = planted()
     alone = FeatureSet.from_arrays(given.features, ["alone", *_names(given)[1:]], given.ids)
-    [warning] = warnings_of(done("audit", npz(tmp_path / "set.npz", alone)))
+    warning, _ = warnings_of(done("audit", npz(tmp_path / "set.npz", alone)))
     assert shows(warning, "alone")
+
+
+def test_the_most_doubtful_labels_are_shown_where_none_is_flagged() -> None:
+    found = nct.audit(set_of(normal_classes([30] * 4, 6, apart=1.2)), level=0.999, device="cpu")
+    assert [warning for warning in found.warnings if shows(warning, 120)]
+    assert found.of_kind("label") == ()
+    assert 0 < len(found.doubtful) <= 5
+    margins = [flag.margin or 0.0 for flag in found.doubtful]
+    assert margins == sorted(margins, reverse=True)
+    assert margins[-1] > 0
+    labels = audit_sheets(found)[0]
+    assert [row[0] for row in labels.rows] == [flag.id for flag in found.doubtful]
+    assert [flag["id"] for flag in found.to_dict()["doubtful"]] == [flag.id for flag in found.doubtful]

@@ -75,6 +75,8 @@ class AuditResult(ShownInNotebooks):
         level: Labels are flagged from this expected precision.
         flags: The flags, the surest first: duplicates in different classes, labels, duplicates within a class,
             outliers.
+        doubtful: Up to five labels that are not flagged although another class is likelier, with the largest margins.
+            Too few images or overlapping classes explain them as well as wrong labels.
         noise_rate: The estimated share of wrong labels among all images; ``None`` if labels were not looked at.
         outliers_by_chance: How many images would be as unlike every class as the outliers if unlikeness were normally
             distributed; ``None`` if outliers were not looked for.
@@ -87,6 +89,7 @@ class AuditResult(ShownInNotebooks):
     kinds: tuple[Kind, ...]
     level: float
     flags: tuple[Flag, ...]
+    doubtful: tuple[Flag, ...]
     noise_rate: float | None
     outliers_by_chance: float | None
     labels: Mapping[str, str]
@@ -120,6 +123,7 @@ class AuditResult(ShownInNotebooks):
             "noise_rate": self.noise_rate,
             "outliers_by_chance": self.outliers_by_chance,
             "flags": [flag.to_dict() for flag in self.flags],
+            "doubtful": [flag.to_dict() for flag in self.doubtful],
             "warnings": list(self.warnings),
         }
 

@@ -44,11 +44,15 @@ def _without_folder(found: AuditResult) -> tuple[AuditResult, str]:
     if not folder:
         return found, ""
     cut = len(folder)
-    flags = tuple(
-        replace(flag, id=flag.id[cut:], neighbours=tuple(name[cut:] for name in flag.neighbours))
-        for flag in found.flags
+    flags, doubtful = (
+        tuple(
+            replace(flag, id=flag.id[cut:], neighbours=tuple(name[cut:] for name in flag.neighbours)) for flag in some
+        )
+        for some in (found.flags, found.doubtful)
     )
-    return replace(found, flags=flags, labels={name[cut:]: label for name, label in found.labels.items()}), folder
+    return replace(
+        found, flags=flags, doubtful=doubtful, labels={name[cut:]: label for name, label in found.labels.items()}
+    ), folder
 
 
 def _labels(found: AuditResult, most: int | None) -> Sheet:
@@ -63,7 +67,7 @@ def _labels(found: AuditResult, most: int | None) -> Sheet:
             *_nearest(flag),
             *_agreement(found, flag),
         ]
-        for flag in flags[:most]
+        for flag in (flags or found.doubtful)[:most]
     ]
     columns = ["image", "given", "suggested", ">wrong, %", ">margin", "near, given", "near, suggested"]
     return Sheet(
@@ -76,13 +80,17 @@ def _labels(found: AuditResult, most: int | None) -> Sheet:
             if found.noise_rate is not None
             else "",
         },
-        " ".join([*_about_labels(found, len(flags)), *_more(len(flags), len(rows))]),
+        " ".join([*_about_labels(found, len(flags)), *(_more(len(flags), len(rows)) if flags else ())]),
     )
 
 
 def _about_labels(found: AuditResult, number: int) -> list[str]:
     if not number:
-        return [f"No label is flagged at this level ({found.level:.0%})."]
+        said = [f"No label is flagged at this level ({found.level:.0%})."]
+        if found.doubtful:
+            said.append("The table has the most doubtful ones: another class is likelier, but where so few images are,")
+            said.append("they may as well lie between two classes. Near: the nearest other image of either class.")
+        return said
     wrong = _rounded(found.expected_wrong)
     return [
         f"Of the {counted(number, 'image')} flagged at this level, about {wrong} are expected to have a wrong label.",
