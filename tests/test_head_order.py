@@ -129,7 +129,11 @@ def test_a_head_that_knows_nothing(kind: str) -> None:
 
 
 def test_where_nearest_centres_fail_a_head_is_not_judged() -> None:
-    report = collapse(samples(5, 20, 0.0), head=LinearHead(torch.randn(5, D), torch.zeros(5), "x"), device="cpu")
+    report = collapse(
+        samples(5, 20, 0.0),
+        head=LinearHead(torch.randn(5, D, generator=torch.Generator().manual_seed(0)), torch.zeros(5), "x"),
+        device="cpu",
+    )
     assert about_head(report) == []
 
 
