@@ -329,3 +329,9 @@ def test_a_journal_is_never_written_through_a_link(tmp_path: Path, target: str) 
         open_journal(tmp_path / "labels.csv", SETTINGS, overwrite=True)
     assert precious.read_text() == "mine"
     assert not (tmp_path / "nothing").exists()
+
+
+def test_another_split_is_refused(tmp_path: Path) -> None:
+    path = begun(tmp_path / "labels.csv", answers(2))
+    with raises(NCTransferError, path, "--split", "test", hint="--overwrite"):
+        open_journal(tmp_path / "labels.csv", replace(SETTINGS, split="test"), resume=True)

@@ -146,6 +146,7 @@ def predict(
                 images=source.name,
                 max_error=error,
                 max_lost=loaded.max_lost if asked[1] is None else asked[1],
+                split=split,
             )
             with open_journal(file, settings, resume=resume, overwrite=overwrite) as journal:
                 sample.take(run(journal=journal))

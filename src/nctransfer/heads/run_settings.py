@@ -25,6 +25,7 @@ class RunSettings:
         images: The name of the source, as the user gave it.
         max_error: The largest error among the answered images; ``None`` if it has no limit.
         max_lost: The share of good images that may be held back.
+        split: The split that was selected; ``None`` for all images.
     """
 
     head: str
@@ -32,6 +33,7 @@ class RunSettings:
     images: str
     max_error: float | None
     max_lost: float
+    split: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The first line of a journal as an object of JSON.
@@ -77,6 +79,8 @@ def _changed(begin: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[st
         name = option.removeprefix("--").replace("-", "_")
         if begin.get(name) != wanted[name]:
             yield f"{option} {_percent(begin.get(name))} instead of {_percent(wanted[name])}"
+    if begin.get("split") != wanted["split"]:
+        yield f"--split {begin.get('split')} instead of {wanted['split']}"
 
 
 def _percent(limit: object) -> str:
