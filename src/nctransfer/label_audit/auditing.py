@@ -53,8 +53,9 @@ def audit(
 
     >>> rows = [[0.0], [0.1], [0.2], [9.0], [9.1], [9.2], [9.3], [9.4]]
     >>> found = audit(FeatureSet.from_arrays(rows, ["a", "a", "a", "a", "b", "b", "b", "b"]), kinds=["label"])
-    >>> [(flag.id, flag.given, flag.suggested) for flag in found.flags]
-    [('3', 'a', 'b')]
+    >>> flag, *others = found.flags
+    >>> flag.id, flag.given, flag.suggested, others
+    ('3', 'a', 'b', [])
     """
     wanted = wanted_kinds(kinds, level)
     sets = [features] if isinstance(features, FeatureSet) else list(features)
