@@ -151,15 +151,20 @@ def predict(
             with open_journal(file, settings, resume=resume, overwrite=overwrite) as journal:
                 sample.take(run(journal=journal))
                 journal.finish(entries)
-            log.info("%s written to %s", counted(len(entries), "prediction"), file)
-            if resume:
-                log.info("%s of %s were done already", f"{journal.known:,}", f"{len(entries):,}")
+            _say_what_is_done(file, len(entries), journal.known if resume else None)
         elif output.format in ROWS:
             _print_rows(run(), output.format, terminal, tally)
             return
         else:
             first = _first_rows(run())
         _show(terminal, tally.summary(), prediction_sheets(tally.summary(), first, _about(loaded, source), sample))
+
+
+def _say_what_is_done(file: Path, predictions: int, known: int | None) -> None:
+    """Notes at the end of a file: how many predictions it has, and how many an earlier run had made."""
+    log.info("%s written to %s", counted(predictions, "prediction"), file)
+    if known is not None:
+        log.info("%s of %s were done already", f"{known:,}", f"{predictions:,}")
 
 
 def _limit(text: str | None, option: str) -> float | None:
