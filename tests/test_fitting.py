@@ -10,10 +10,9 @@ import torch
 import nctransfer as nct
 from nctransfer.errors import FeaturesError, SettingError
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.heads.head import Promise
 from nctransfer.heads.left_out_scores import left_out_scores
 from nctransfer.heads.mistakes import class_accuracies, confusions
-from nctransfer.heads.promises import lead_over, outcome_interval, promise_of
+from nctransfer.heads.promises import lead_over, promise_of
 from nctransfer.intervals import wilson
 
 
@@ -125,22 +124,6 @@ def test_a_lead_is_paired():
     assert lead.interval[1] - lead.interval[0] < high - low
     back = lead_over(other, one, train.labels)
     assert back.interval == (-lead.interval[1], -lead.interval[0])
-
-
-def test_few_test_images_may_differ_more_than_the_promise_says():
-    promise = Promise(
-        accuracy=0.9,
-        interval=(0.86, 0.93),
-        balanced_accuracy=0.9,
-        calibration_error=0.0,
-        calibration_error_before=0.0,
-        images=300,
-    )
-    few, many = outcome_interval(promise, 30), outcome_interval(promise, 10**9)
-    assert many == pytest.approx(promise.interval, abs=1e-4)
-    assert few[0] < promise.interval[0] - 0.05
-    assert few[1] > promise.interval[1]
-    assert 0 <= few[0] < few[1] <= 1
 
 
 def test_hardest_classes_and_confusions_are_counted():
@@ -261,3 +244,8 @@ def test_the_order_and_unit_of_rows_do_not_matter():
     names = [train.classes[code] for code in train.labels[order].tolist()]
     mixed = nct.fit(FeatureSet.from_arrays(train.features[order], names, ids), "ridge", device="cpu")
     assert mixed.to_dict()["promise"] == one.to_dict()["promise"]
+
+
+def test_a_head_is_shown_in_one_line():
+    head = nct.fit(gaussian(), "ncc", device="cpu").head
+    assert repr(head) == f"Head(ncc, 5 classes, features made elsewhere, expected accuracy {head.promise.accuracy:.1%})"

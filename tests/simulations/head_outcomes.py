@@ -7,6 +7,7 @@ on the data in ``../shared``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,8 +23,10 @@ from nctransfer.heads.calibration import (
     fitted_temperature,
     log_loss,
 )
+from nctransfer.heads.head import Promise
 from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS, LeftOut, left_out_scores
-from nctransfer.heads.promises import outcome_interval, promise_of
+from nctransfer.heads.promises import promise_of
+from nctransfer.intervals import Z
 from page_tables import markdown
 
 TITLE = "Promise against outcome on real images"
@@ -116,6 +119,14 @@ def outcome(data: str, each: int, found: LeftOut, train: FeatureSet, test: Featu
         error(by_log_loss(found.scores, train.labels, temperature)),
         calibration_noise((scores / temperature).softmax(dim=1)),
     )
+
+
+def outcome_interval(promise: Promise, images: int) -> tuple[float, float]:
+    """Where the accuracy on so many images should lie in 95 of 100 cases: that on few images varies more."""
+    low, high = promise.interval
+    below = math.hypot(promise.accuracy - low, Z * math.sqrt(low * (1 - low) / images))
+    above = math.hypot(high - promise.accuracy, Z * math.sqrt(high * (1 - high) / images))
+    return max(promise.accuracy - below, 0.0), min(promise.accuracy + above, 1.0)
 
 
 def by_log_loss(scores: torch.Tensor, labels: torch.Tensor, near: float) -> float:

@@ -96,21 +96,6 @@ class RidgeRegressions:
                 squared[number] += float(scores.square().sum())
         return LeftOutErrors(squared, right)
 
-    def left_out_scores(self, train: Features, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The scores of training samples, each left out in turn, and their labels, in the order of the set.
-
-        For a given penalty the scores of a sample do not depend on its own label.
-
-        Args:
-            train: The training set.
-            number: The number of the penalty.
-
-        Yields:
-            ``(b, C)`` float64 and ``(b,)`` int64, on the CPU.
-        """
-        for rows, labels in train.batches():
-            yield self._left_out(self._in_basis(rows), labels.to(self._mean.device), number).cpu(), labels
-
     def scores_without_groups(
         self, rows: torch.Tensor, labels: torch.Tensor, groups: Iterable[torch.Tensor], number: int
     ) -> Iterator[torch.Tensor]:

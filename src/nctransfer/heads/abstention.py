@@ -237,12 +237,11 @@ def _no_promise(answers: _Answers, max_error: float, images: int) -> FeaturesErr
     hints = [f"ask for --max-error {lowest:.1%} or more"] if lowest < 1 else []
     if needed is not None:
         hints.append(f"give about {counted(needed, 'labelled image')} of the same kind")
-    hints.append("if some labels may be wrong, nctransfer audit finds them")
     can = f"the lowest that they can show is {lowest:.1%}" if lowest < 1 else "they cannot show any error below 100%"
     return FeaturesError(
         f"{counted(images, 'training image')} cannot show that the error among the answered is at most "
         f"{100 * max_error:.6g}%; {can}",
-        ", or ".join(hints) or "leave out --max-error",
+        f"{', or '.join(hints) or 'leave out --max-error'}; wrong labels also do this, and nctransfer audit finds them",
     )
 
 

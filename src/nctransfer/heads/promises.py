@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nctransfer.heads.left_out_scores import LeftOut
 
-__all__ = ["Lead", "lead_over", "outcome_interval", "promise_of"]
+__all__ = ["Lead", "lead_over", "promise_of"]
 
 PSEUDO = 2.0  # images that are right, and as many that are wrong
 SHARED = 1.15  # what the standard error is multiplied by, as the answers share their training images
@@ -110,28 +110,6 @@ def lead_over(one: LeftOut, other: LeftOut, labels: torch.Tensor) -> Lead:
     mean = float(difference.mean())
     half = Z * math.sqrt(variance + 2 / len(labels) ** 2)
     return Lead(difference=mean, interval=(max(mean - half, -1.0), min(mean + half, 1.0)))
-
-
-def outcome_interval(promise: Promise, images: int) -> tuple[float, float]:
-    """Where the accuracy on some labelled images should lie, if they are of the same kind: in 95 of 100 cases.
-
-    The interval of the promise is that of the accuracy on infinitely many images. That on few images varies more.
-
-    Args:
-        promise: What the head promises.
-        images: The number of labelled images on which it is tested.
-
-    >>> few = Promise(
-    ...     accuracy=0.9, interval=(0.87, 0.92), balanced_accuracy=0.9,
-    ...     calibration_error=0.0, calibration_error_before=0.0, images=500,
-    ... )
-    >>> [round(end, 2) for end in outcome_interval(few, 50)]
-    [0.8, 0.98]
-    """
-    low, high = promise.interval
-    below = math.hypot(promise.accuracy - low, Z * math.sqrt(low * (1 - low) / images))
-    above = math.hypot(high - promise.accuracy, Z * math.sqrt(high * (1 - high) / images))
-    return max(promise.accuracy - below, 0.0), min(promise.accuracy + above, 1.0)
 
 
 def _variance(values: torch.Tensor, labels: torch.Tensor) -> float:

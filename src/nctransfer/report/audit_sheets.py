@@ -93,7 +93,7 @@ def _about_labels(found: AuditResult, number: int) -> list[str]:
         return said
     wrong = _rounded(found.expected_wrong)
     return [
-        f"Of the {counted(number, 'image')} flagged at this level, about {wrong} are expected to have a wrong label.",
+        f"{counted(number, 'label is', 'labels are')} flagged at this level; about {wrong} wrong ones are expected.",
         "The estimate compares each label with the probability of every class for the image, left out.",
         "Near: the nearest other image of either class.",
         "A flag marks overlap of classes as well as errors: look before you change a label.",
