@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -679,25 +678,6 @@ def test_one_file_for_the_figure_and_for_the_results(two: tuple[object, ...], tm
     file = tmp_path / "f.svg"
     refusal(*two, "--figure", file, "--output", file).expect("SettingError", file)
     assert not file.exists()
-
-
-def test_without_matplotlib_there_is_no_figure(
-    two: tuple[object, ...], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = importlib.util.find_spec
-
-    def find_spec(name: str, *rest: Any) -> Any:
-        return None if name.partition(".")[0] == "matplotlib" else found(name, *rest)
-
-    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    error = refusal(*two, "--cache-dir", cache, "--figure", tmp_path / "f.svg")
-    error.expect("FeaturesError", "matplotlib", hint="pip install")
-    assert not list(tmp_path.glob("f.svg"))
-    assert not list(cache.glob("features/*"))  # said before the work
-    assert len(rows_of(done(*two).stdout)) == 2
 
 
 # Checkpoints that are not whole

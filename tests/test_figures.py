@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import html
-import importlib.util
 import math
 import re
 from collections.abc import Sequence
@@ -17,15 +16,14 @@ from PIL import Image
 
 from messages import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
-from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.errors import SettingError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.figures.style import check_figure, save_figure
+from nctransfer.figures.trajectory_figure import trajectory_figure
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES
-from nctransfer.report.figures import check_figure, save_figure, trajectory_figure
 from terminal import shows
-
-pytest.importorskip("matplotlib")
 
 Value = float | None
 BEGINNINGS = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
@@ -135,13 +133,6 @@ def test_a_known_format_is_taken(name: str) -> None:
 def test_an_unknown_format_is_refused(name: str) -> None:
     with raises(SettingError, repr(name), hint=[".svg", ".png", ".pdf"]):
         check_figure(Path(name))
-
-
-def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "matplotlib" else find_spec(name))
-    with raises(FeaturesError, "matplotlib", hint=["pip install"]):
-        check_figure(Path("run.svg"))
 
 
 def test_matplotlib_is_not_needed_to_check(monkeypatch: pytest.MonkeyPatch) -> None:

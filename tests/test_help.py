@@ -92,8 +92,6 @@ LONG = ("nctransfer demo", "nctransfer trajectory", "nctransfer check", "nctrans
 def test_an_example_runs(
     name: str, example: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "--figure" in example:
-        pytest.importorskip("matplotlib")
     if name == "nctransfer export":
         pytest.importorskip("onnxruntime")
     monkeypatch.chdir(prepared)

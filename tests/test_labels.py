@@ -311,8 +311,7 @@ def test_without_options_the_set_used_last_is_taken(pets: Path) -> None:
 
 
 def test_the_figure_has_curves_bands_and_targets(found: LabelCounts) -> None:
-    pytest.importorskip("matplotlib")
-    from nctransfer.report.labels_figure import labels_figure
+    from nctransfer.figures.labels_figure import labels_figure
 
     [axes] = labels_figure(found).axes
     lines = {line.get_label(): line for line in axes.lines}
@@ -330,8 +329,7 @@ def test_the_figure_has_curves_bands_and_targets(found: LabelCounts) -> None:
 
 
 def test_a_figure_of_what_was_measured_alone() -> None:
-    pytest.importorskip("matplotlib")
-    from nctransfer.report.labels_figure import labels_figure
+    from nctransfer.figures.labels_figure import labels_figure
 
     [axes] = labels_figure(nct.labels(features(20, noise=0.01), 0.95, device="cpu")).axes
     assert not any("extrapolated" in str(line.get_label()) for line in axes.lines)
@@ -339,6 +337,5 @@ def test_a_figure_of_what_was_measured_alone() -> None:
 
 
 def test_the_command_draws_the_figure(file: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     done("labels", file, "-t", "99%", "--figure", tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().startswith("<?xml")

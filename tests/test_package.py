@@ -183,7 +183,7 @@ GROUND = ("errors", "registry", "devices", "intervals", "notebook")  # the files
 WINGS = (  # a wing imports only wings above it
     *("sources", "backbones", "features", "store"),
     *("neural_collapse", "episodes", "evaluation", "checkpoints", "rank", "heads", "label_audit"),
-    *("report", "cli"),
+    *("maps", "report", "figures", "page", "cli"),
 )
 ORDER = (*GROUND, *WINGS)
 

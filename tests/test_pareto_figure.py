@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from nctransfer.rank.pareto import pareto_front
-from nctransfer.report.figures import COLOURS, save_figure
-from nctransfer.report.label_places import Box
-from nctransfer.report.pareto_figure import WORDS, Mark, pareto_figure
-
-pytest.importorskip("matplotlib")
-
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+
+from nctransfer.figures.label_places import Box
+from nctransfer.figures.pareto_figure import WORDS, Mark, pareto_figure
+from nctransfer.figures.style import COLOURS, save_figure
+from nctransfer.rank.pareto import pareto_front
 
 MARKS: list[Mark] = ["possible best", "possible best", "not best", "not best", "control"]
 NAMES = ["vit_small", "resnet50", "mobilenet", "lite0", "pixels 16×16"]

@@ -393,7 +393,6 @@ def test_wrong_names_are_refused(pets):
 
 
 def test_a_figure(pets, tmp_path):
-    pytest.importorskip("matplotlib")
     done("rank", "--data", pets, *NAMED, "--shots", 2, "--figure", tmp_path / "rank.svg")
     assert "test_vit" in (tmp_path / "rank.svg").read_text()
 

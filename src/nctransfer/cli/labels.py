@@ -82,7 +82,7 @@ def labels(
         typer.Option(
             "--figure",
             metavar="FILE",
-            help="Draw the learning curve into this .svg, .png or .pdf file. It needs matplotlib.",
+            help="Draw the learning curve into this .svg, .png or .pdf file.",
         ),
     ] = None,
     feature_column: FeatureColumn = None,
@@ -100,7 +100,7 @@ def labels(
         from nctransfer.report.labels_sheets import labels_sheets
 
         if figure is not None:
-            from nctransfer.report.figures import check_figure
+            from nctransfer.figures.style import check_figure
 
             check_figure(figure)
         curve: dict[str, Any] = {
@@ -123,7 +123,7 @@ def labels(
             progress=terminal.progress,
         )
         if figure is not None:
-            from nctransfer.report.labels_figure import labels_figure
+            from nctransfer.figures.labels_figure import labels_figure
 
             terminal.files.figure("--figure", lambda: labels_figure(found))
         terminal.show(labels_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

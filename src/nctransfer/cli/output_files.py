@@ -64,7 +64,7 @@ class OutputFiles:
 
     def figure(self, option: str, make: Callable[[], Figure]) -> None:
         """Draw a figure, if the option was given."""
-        from nctransfer.report.figures import save_figure
+        from nctransfer.figures.style import save_figure
 
         self._write(option, lambda path: save_figure(make(), path))
 

@@ -54,7 +54,7 @@ def rank(
             "--figure",
             rich_help_panel=_SHOW,
             metavar="FILE",
-            help="Draw accuracy against speed into this .svg, .png or .pdf file. It needs matplotlib.",
+            help="Draw accuracy against speed into this .svg, .png or .pdf file.",
         ),
     ] = None,
 ) -> None:
@@ -67,9 +67,9 @@ def rank(
     asked.check()
     seconds = race.seconds
     with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
+        from nctransfer.figures.rank_figure import rank_figure
+        from nctransfer.figures.style import check_figure
         from nctransfer.rank.running import Wishes
-        from nctransfer.report.figures import check_figure
-        from nctransfer.report.rank_figure import rank_figure
         from nctransfer.report.rank_sheets import rank_sheets
 
         if figure is not None:

@@ -120,7 +120,7 @@ def trajectory(
             "--figure",
             rich_help_panel=_SHOW,
             metavar="FILE",
-            help="Draw the results over the checkpoints into this .svg, .png or .pdf file. It needs matplotlib.",
+            help="Draw the results over the checkpoints into this .svg, .png or .pdf file.",
         ),
     ] = None,
 ) -> None:
@@ -138,7 +138,8 @@ def trajectory(
         from nctransfer.checkpoints.files import find_checkpoints
         from nctransfer.checkpoints.following import follow
         from nctransfer.checkpoints.samples import samples_of
-        from nctransfer.report.figures import check_figure, trajectory_figure
+        from nctransfer.figures.style import check_figure
+        from nctransfer.figures.trajectory_figure import trajectory_figure
         from nctransfer.report.trajectory_sheets import trajectory_sheets
         from nctransfer.sources.class_names import read_class_names
         from nctransfer.sources.digits import Digits

@@ -1,1 +1,1 @@
-"""Results as sheets; sheets as terminal tables, Markdown, LaTeX, JSON and figures."""
+"""Results as sheets; sheets as terminal tables, Markdown, LaTeX, JSON and HTML."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from nctransfer.report.pareto_figure import Mark, pareto_figure
+from nctransfer.figures.pareto_figure import Mark, pareto_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nctransfer.report.figures import COLOURS, any_script, plain_numbers, plain_text
-from nctransfer.report.label_places import Box, name_points
+from nctransfer.figures.label_places import Box, name_points
+from nctransfer.figures.style import COLOURS, any_script, plain_numbers, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,75 +1,24 @@
-"""Results as figures, by matplotlib (``pip install 'nctransfer[plot]'``), which is imported only to draw one."""
+"""Collapse and few-shot accuracy over the checkpoints of a training, as a figure."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.figures.style import COLOURS, plain_numbers, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 
-__all__ = ["FORMATS", "any_script", "check_figure", "plain_numbers", "plain_text", "save_figure", "trajectory_figure"]
+__all__ = ["trajectory_figure"]
 
-FORMATS = (".svg", ".png", ".pdf")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
 STYLES = ("-", "--", ":", "-.")  # of lines, one for each measure
 MOST_NAMES = 20  # checkpoints that are named below the axis
-
-
-def check_figure(path: Path) -> None:
-    """That a figure could be drawn and saved there.
-
-    Raises:
-        FeaturesError: matplotlib is not installed.
-        SettingError: The suffix is of no known format.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise FeaturesError("figures are drawn by matplotlib, which is not installed", "pip install matplotlib")
-    if path.suffix.lower() not in FORMATS:
-        raise SettingError(f"the figure {str(path)!r} has no known format", f"name it {', '.join(FORMATS)}")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure in the format that the suffix says; the same figure is the same file.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    import matplotlib as mpl
-
-    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with mpl.rc_context({"svg.hashsalt": "nctransfer", "svg.fonttype": "none"}), any_script():
-        figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
-
-
-@contextmanager
-def any_script() -> Iterator[None]:
-    """No warnings about names in a script that the font lacks."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
-        yield
-
-
-def plain_numbers(axis: Axis, subs: Sequence[float] = (1, 1.5, 2, 3, 5, 7)) -> None:
-    """Label a logarithmic axis by plain numbers, not by powers: these multiples of each power of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def trajectory_figure(found: Trajectory) -> Figure:
@@ -128,8 +77,3 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> tuple[list[Point], li
             names = [plain_text(point.checkpoint) for point in found.points]
             axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
     return list(found.points), places
-
-
-def plain_text(text: str) -> str:
-    """Text that matplotlib can draw and does not read as mathematics."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nctransfer.report.figures import COLOURS, plain_numbers, plain_text
+from nctransfer.figures.style import COLOURS, plain_numbers, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""Classes and images placed so that a person can look at them."""

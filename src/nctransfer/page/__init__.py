@@ -1,0 +1,1 @@
+"""All that is known of a data set and its backbones, in one HTML file."""
