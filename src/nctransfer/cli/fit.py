@@ -103,13 +103,15 @@ def fit(
     allowed = None if max_error is None else share(max_error, "--max-error")
     lost = share(max_lost, "--max-lost", may_be_zero=True)
     with Terminal(printing, {"--output": output}) as terminal:
+        from nctransfer.errors import HeadError
         from nctransfer.heads import fitting
-        from nctransfer.heads.head_files import check_class_names, check_new_file
+        from nctransfer.heads.head_files import check_class_names
         from nctransfer.report.fit_sheets import fit_sheets
+        from nctransfer.store.new_files import check_new_file
 
         fitting.check_classifier(classifier)
         if output is not None:
-            check_new_file(output, overwrite)
+            check_new_file(output, overwrite, "the head", HeadError)
 
         def rehearse(entries: FeatureSet) -> None:
             chosen, _ = fitting.enough_images(entries, drop_small)

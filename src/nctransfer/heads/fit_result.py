@@ -12,6 +12,7 @@ from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.heads.abstention import Thresholds
@@ -75,6 +76,7 @@ class FitResult(ShownInNotebooks):
         calibration_noise: The calibration error that perfectly calibrated probabilities would show on as many images.
         classes: The accuracy of each class, each image left out; the lowest first.
         confusions: The pairs of classes that are confused, those of most images first.
+        predicted: The class code that each image is given when it is left out, ``(n,)`` int64.
         dropped: The classes that were left out because they have fewer than two images.
         leaks: The images that are there more than once.
         more_labels: What twice as many images would give; ``None`` if that was not asked for or is not known.
@@ -87,6 +89,7 @@ class FitResult(ShownInNotebooks):
     calibration_noise: float
     classes: tuple[ClassAccuracy, ...]
     confusions: tuple[Confusion, ...]
+    predicted: torch.Tensor
     untried: dict[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     leaks: Leaks = field(default_factory=Leaks)

@@ -84,6 +84,7 @@ def fit(
         calibration_noise=calibration_noise((best.scores.double() / temperature).softmax(dim=1)),
         classes=class_accuracies(predicted, chosen.labels, chosen.classes),
         confusions=confusions(predicted, chosen.labels, chosen.classes),
+        predicted=predicted,
         dropped=dropped,
         leaks=Leaks.of(chosen),
         more_labels=gain_of_more_labels(chosen, best.classifier, device=device, progress=progress)

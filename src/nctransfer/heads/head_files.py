@@ -11,8 +11,9 @@ from nctransfer.heads.checked_values import check_text
 from nctransfer.heads.head import Head
 from nctransfer.heads.head_content import NewerFormatError, from_bytes, header_bytes, to_bytes
 from nctransfer.store.atomic_files import replace_file
+from nctransfer.store.new_files import check_new_file, unwritable
 
-__all__ = ["check_class_names", "check_new_file", "load_head", "save_head"]
+__all__ = ["check_class_names", "load_head", "save_head"]
 
 MOST_BYTES = 2**32
 """The largest file that is read. A head for 20,000 classes and a width of 4,096 takes a tenth of it."""
@@ -30,7 +31,7 @@ def save_head(head: Head, path: str | os.PathLike[str], overwrite: bool = False)
         HeadError: The file exists or cannot be written, or a class name is not plain text.
     """
     file = Path(path).expanduser()
-    check_new_file(file, overwrite)
+    check_new_file(file, overwrite, "the head", HeadError)
     try:
         content = to_bytes(head)
         from_bytes(content)
@@ -42,7 +43,7 @@ def save_head(head: Head, path: str | os.PathLike[str], overwrite: bool = False)
     try:
         replace_file(file, lambda opened: opened.write(content))
     except OSError as error:
-        raise _unwritable(file, reason_of(error)) from error
+        raise unwritable(file, reason_of(error), HeadError) from error
 
 
 def check_class_names(classes: Iterable[str]) -> None:
@@ -56,30 +57,6 @@ def check_class_names(classes: Iterable[str]) -> None:
             check_text(name, "the class name")
     except ValueError as error:
         raise HeadError(f"the head cannot be saved: {error}", "rename the class") from error
-
-
-def check_new_file(path: Path, overwrite: bool, what: str = "the head") -> None:
-    """Refuse a file that could not be written, or that exists and is not to be replaced.
-
-    Args:
-        path: The file.
-        overwrite: Whether a file that exists is replaced.
-        what: What will be written, for messages.
-
-    Raises:
-        HeadError: The file exists, or is not a file; or its folder does not exist.
-    """
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder")
-    if not path.absolute().parent.is_dir():
-        raise _unwritable(path, "its folder does not exist")
-    if path.exists() and not path.is_file():  # a device would be replaced by a file
-        raise _unwritable(path, "it is not a file")
-    if os.path.lexists(path) and not overwrite:
-        raise HeadError(
-            f"{str(path)!r} exists already, and {what} would replace it",
-            "give another name, or --overwrite (overwrite=True) to replace it",
-        )
 
 
 def load_head(path: str | os.PathLike[str]) -> Head:
@@ -124,7 +101,3 @@ def _content(path: Path) -> bytes:
         raise HeadError(f"there is no head {str(path)!r}", f"nctransfer fit -o {path.name} makes one") from error
     except OSError as error:
         raise HeadError(f"{str(path)!r} cannot be read: {reason_of(error)}") from error
-
-
-def _unwritable(path: Path, reason: str) -> HeadError:
-    return HeadError(f"{str(path)!r} cannot be written: {reason}", "give another file, in a folder that exists")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import HeadError, NCTransferError, SettingError, reason_of
 from nctransfer.heads.backbone_match import backbone_for
-from nctransfer.heads.head_files import check_new_file
 from nctransfer.heads.onnx_check import LARGEST, CheckedImages, Differences, compare, random_images, some_images
 from nctransfer.heads.onnx_graph import EXPORTERS, check_packages, graph_of
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.atomic_files import replace_file
+from nctransfer.store.new_files import check_new_file
 
 if TYPE_CHECKING:
     from nctransfer.backbones.backbone import Backbone
@@ -132,7 +132,7 @@ def check_export(path: Path, opset: int, overwrite: bool) -> None:
     if not OLDEST <= opset <= NEWEST:
         raise SettingError(f"there is no opset {opset} to export with", f"give --opset {OLDEST} to {NEWEST}")
     check_packages()
-    check_new_file(path, overwrite, "the graph")
+    check_new_file(path, overwrite, "the graph", HeadError)
 
 
 def write_onnx(head: Head, backbone: Backbone, path: Path, compared: CheckedImages, opset: int = OPSET) -> OnnxExport:

@@ -1,0 +1,40 @@
+"""Files that a user names to be written, refused before the work if they could not be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nctransfer.errors import NCTransferError
+
+__all__ = ["check_new_file", "unwritable"]
+
+
+def check_new_file(path: Path, overwrite: bool, what: str, error: type[NCTransferError] = NCTransferError) -> None:
+    """Refuse a file that could not be written, or that exists and is not to be replaced.
+
+    Args:
+        path: The file.
+        overwrite: Whether a file that exists is replaced.
+        what: What will be written, for messages.
+        error: The type of the error.
+
+    Raises:
+        NCTransferError: The file exists, or is not a file; or its folder does not exist.
+    """
+    if path.is_dir():
+        raise unwritable(path, "it is a folder", error)
+    if not path.absolute().parent.is_dir():
+        raise unwritable(path, "its folder does not exist", error)
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        raise unwritable(path, "it is not a file", error)
+    if os.path.lexists(path) and not overwrite:
+        raise error(
+            f"{str(path)!r} exists already, and {what} would replace it",
+            "give another name, or --overwrite (overwrite=True) to replace it",
+        )
+
+
+def unwritable(path: Path, reason: str, error: type[NCTransferError] = NCTransferError) -> NCTransferError:
+    """The error of a file that cannot be written."""
+    return error(f"{str(path)!r} cannot be written: {reason}", "give another file, in a folder that exists")
