@@ -250,6 +250,7 @@ class PageContent:
         title: Its title.
         subtitle: What it is about, in a line.
         sections: Its parts.
+        notices: Warnings about all of it, which stand at its top.
         classes: The names of all classes, by code.
         counts: The number of images of each class.
         image_ids: The ids of all images, by number.
@@ -262,6 +263,7 @@ class PageContent:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
+    notices: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
     image_ids: tuple[str, ...] = ()
