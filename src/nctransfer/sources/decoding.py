@@ -17,11 +17,16 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA",
 NO_RANGE = "the pixels are floating-point numbers, whose range is unknown"
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, enough: int = 0) -> Image.Image:
     """An encoded image as RGB, upright, with eight bits per channel.
 
     The rotation in EXIF metadata is applied. 16-bit grey is scaled, not clipped. Transparent pixels become white. Of
     an animation, the first frame is taken.
+
+    Args:
+        content: The encoded image.
+        enough: If given, a JPEG image may be decoded at 1/2, 1/4 or 1/8 of its size, which saves time, if its width and
+            height stay at least this many pixels.
 
     Raises:
         ValueError: The bytes are not an image, truncated, or too large; the message says which.
@@ -29,6 +34,8 @@ def decode(content: bytes) -> Image.Image:
     from PIL import ImageOps
 
     with _opened(content) as image:
+        if enough:
+            image.draft(None, (enough, enough))
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode != "F":
             return _to_rgb(image)
