@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents, ridge_penalty
 from nctransfer.cli.terminal import Terminal
@@ -77,14 +77,7 @@ def labels(
     l2_normalise: Annotated[
         bool, typer.Option("--l2-normalise", help="Scale every feature vector to unit length.", show_default=False)
     ] = False,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            metavar="FILE",
-            help="Draw the learning curve into this .svg, .png or .pdf file.",
-        ),
-    ] = None,
+    figure: FigureFile = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
 ) -> None:
@@ -97,12 +90,9 @@ def labels(
     with Terminal(output, {"--figure": figure}) as terminal:
         from nctransfer.evaluation import label_counts
         from nctransfer.evaluation.learning_curve import curve_task
+        from nctransfer.figures.labels_figure import labels_figure
         from nctransfer.report.labels_sheets import labels_sheets
 
-        if figure is not None:
-            from nctransfer.figures.style import check_figure
-
-            check_figure(figure)
         curve: dict[str, Any] = {
             "classifiers": names,
             "most_shots": most_shots,
@@ -122,8 +112,5 @@ def labels(
             device=output.device,
             progress=terminal.progress,
         )
-        if figure is not None:
-            from nctransfer.figures.labels_figure import labels_figure
-
-            terminal.files.figure("--figure", lambda: labels_figure(found))
+        terminal.files.figure("--figure", lambda: labels_figure(found))
         terminal.show(labels_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
+from nctransfer.figures.style import check_figure, save_figure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +30,8 @@ class OutputFiles:
         """Refuse before the work what could not be written after it.
 
         Raises:
-            NCTransferError: Two options name the same file, or a path is a folder or in a folder that does not exist.
+            NCTransferError: Two options name the same file, a path is a folder or in a folder that does not exist, or
+                ``--figure`` names no known format.
         """
         absolute = [path.absolute() for path in self._paths.values()]
         if len(set(absolute)) < len(absolute):
@@ -45,6 +47,8 @@ class OutputFiles:
                     f"{str(path)!r} cannot be written: its folder does not exist",
                     f"create the folder, or give another {option}",
                 )
+            if option == "--figure":
+                check_figure(path)
 
     def text(self, option: str, text: str) -> None:
         """Write text in UTF-8."""
@@ -64,8 +68,6 @@ class OutputFiles:
 
     def figure(self, option: str, make: Callable[[], Figure]) -> None:
         """Draw a figure, if the option was given."""
-        from nctransfer.figures.style import save_figure
-
         self._write(option, lambda path: save_figure(make(), path))
 
     def _write(self, option: str, write: Callable[[Path], object]) -> None:

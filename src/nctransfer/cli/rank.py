@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,6 +14,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, RankedFeatures
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents
 from nctransfer.cli.rank_options import CandidateOptions, RaceOptions, RankTaskOptions
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from nctransfer.rank.running import Wishes
 
 log = logging.getLogger(__name__)
-
-_SHOW = "What to show"
 
 
 @examples(
@@ -48,15 +47,7 @@ def rank(
     features: RankedFeatures = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            rich_help_panel=_SHOW,
-            metavar="FILE",
-            help="Draw accuracy against speed into this .svg, .png or .pdf file.",
-        ),
-    ] = None,
+    figure: FigureFile = None,
 ) -> None:
     """Find the backbone that suits your images, and how many labels it needs.
 
@@ -68,12 +59,9 @@ def rank(
     seconds = race.seconds
     with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
         from nctransfer.figures.rank_figure import rank_figure
-        from nctransfer.figures.style import check_figure
         from nctransfer.rank.running import Wishes
         from nctransfer.report.rank_sheets import rank_sheets
 
-        if figure is not None:
-            check_figure(figure)
         if candidates.list_candidates:
             _refuse_to_list(features, figure)
             _list(candidates, images, chosen.seed, output, terminal)

@@ -13,10 +13,11 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
 
-_CHECKPOINTS, _TRAINED, _SHOW = "Checkpoints", "What the backbone is trained on", "What to show"
+_CHECKPOINTS, _TRAINED = "Checkpoints", "What the backbone is trained on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +115,7 @@ def trajectory(
         list[str] | None,
         typer.Argument(metavar="FILES", help="More checkpoint files, patterns or folders.", show_default=False),
     ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            rich_help_panel=_SHOW,
-            metavar="FILE",
-            help="Draw the results over the checkpoints into this .svg, .png or .pdf file.",
-        ),
-    ] = None,
+    figure: FigureFile = None,
 ) -> None:
     """Follow collapse and few-shot accuracy from checkpoint to checkpoint, during training or after it.
 
@@ -138,15 +131,12 @@ def trajectory(
         from nctransfer.checkpoints.files import find_checkpoints
         from nctransfer.checkpoints.following import follow
         from nctransfer.checkpoints.samples import samples_of
-        from nctransfer.figures.style import check_figure
         from nctransfer.figures.trajectory_figure import trajectory_figure
         from nctransfer.report.trajectory_sheets import trajectory_sheets
         from nctransfer.sources.class_names import read_class_names
         from nctransfer.sources.digits import Digits
         from nctransfer.store.cache_folder import FeatureStore
 
-        if figure is not None:
-            check_figure(figure)
         cache = FeatureStore(output.cache_dir)
         found = follow(
             cache,
