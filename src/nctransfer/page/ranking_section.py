@@ -1,0 +1,80 @@
+"""Which backbone to take: the recommendation, accuracy against speed, and every candidate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted, join_names
+from nctransfer.figures.inline_svg import inline_svg
+from nctransfer.figures.rank_figure import rank_figure
+from nctransfer.page.blocks import Block, Chart, Facts, Notice, Paragraph, Section, Table
+from nctransfer.page.sentences import sentence
+from nctransfer.page.tables import table_of
+from nctransfer.report.rank_sheets import rank_sheets
+from nctransfer.report.wording import percent
+
+if TYPE_CHECKING:
+    from nctransfer.rank.ranking import Placed, RankedCandidate, Ranking
+
+__all__ = ["ranking_section"]
+
+TO_TAKE = "What to take"  # the title of the sheet of the recommendation, which stands above all here
+OF_CHART = "Ranking"  # the title of the sheet whose numbers the chart shows
+
+
+def ranking_section(found: Ranking) -> Section:
+    """The recommendation, the Pareto chart, and the candidates with the labels that they need."""
+    sheets = [one for one in rank_sheets(found) if one.title != TO_TAKE]
+    blocks: list[Block] = [Paragraph(text=found.recommendation)]
+    blocks += [Notice(text=sentence(one)) for one in found.warnings]
+    for sheet in sheets:
+        if sheet.facts:
+            blocks.append(Facts(items=sheet.facts))
+        table = table_of(sheet, caption=f"{sheet.title}. {sheet.reading}".strip())
+        if sheet.title == OF_CHART:
+            blocks.append(_chart(found))
+        blocks.append(table)
+    return Section(
+        id="ranking",
+        title="Which backbone to take",
+        says=(
+            f"It compares {counted(sum(one.has_run for one in found.candidates), 'candidate')} by the accuracy of "
+            f"{found.task.classifiers[0]} on all {found.classes:,} classes at once, with "
+            f"{counted(found.shots, 'labelled image')} per class."
+        ),
+        not_says=(
+            "It is about other images of these classes; it does not show which backbone suits other classes, nor what "
+            "fine-tuning would give."
+        ),
+        blocks=tuple(blocks),
+    )
+
+
+def _chart(found: Ranking) -> Chart:
+    return Chart(
+        svg=inline_svg(rank_figure(found), "ranking"),
+        alt=_alt(found),
+        caption="Up is more accurate, right is faster; bars are 95% intervals over other images of these classes.",
+        table=Table(
+            columns=("candidate", ">accuracy, %", ">from", ">to", ">images/s", "Pareto front"),
+            rows=tuple(_point(one, one.place) for one in found.candidates if one.place is not None),
+            caption="The numbers of the chart.",
+        ),
+    )
+
+
+def _point(one: RankedCandidate, place: Placed) -> tuple[str, ...]:
+    low, high = place.interval
+    speed = "–" if one.speed is None else f"{one.speed.images_per_second:,.1f}"
+    return one.name, percent(place.accuracy), percent(low), percent(high), speed, "yes" if one.pareto else "no"
+
+
+def _alt(found: Ranking) -> str:
+    best = found.best
+    if best is None or best.place is None:
+        return "Chart of accuracy over speed. No candidate has run."
+    said = f"Chart of accuracy over speed. The most accurate candidate is {best.name} with {best.place.accuracy:.1%}."
+    possible = [name for name in found.possible_bests if name != best.name]
+    if possible:
+        said += f" These may be as good: {join_names(possible)}."
+    return said

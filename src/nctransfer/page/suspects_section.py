@@ -1,0 +1,218 @@
+"""Images that deserve a look: labels that are likely wrong, duplicates, outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.label_audit.flags import DUPLICATE, LABEL, OUTLIER
+from nctransfer.label_audit.nearest_images import unit_rows
+from nctransfer.page.blocks import Block, Finding, FindingList, Notice, Paragraph, Section
+from nctransfer.page.sentences import sentence
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.label_audit.flags import AuditResult, Flag
+
+__all__ = ["MOST", "suspects_section"]
+
+MOST = 20
+"""Findings of each kind that a page shows, the surest first."""
+
+NEIGHBOURS = 3  # of an outlier
+
+
+def suspects_section(found: AuditResult, features: FeatureSet, most: int = MOST) -> Section:
+    """The findings of an audit with their nearest images, and how to go on with them.
+
+    Args:
+        found: The audit, of this feature set and perhaps others.
+        features: The feature set of the page, whose rows are the image numbers.
+        most: How many findings of each kind are shown.
+    """
+    numbers = {name: number for number, name in enumerate(features.ids)}
+    findings = [finding for flags in _kinds(found, most) for finding in _findings(found, flags, numbers, features)]
+    blocks: list[Block] = [Notice(text=sentence(one)) for one in found.warnings]
+    blocks += [Paragraph(text=text) for text in _in_words(found, most)]
+    if findings:
+        blocks.append(FindingList(name="suspects", findings=tuple(findings)))
+        blocks.append(Paragraph(text=_how_to_go_on(found)))
+    return Section(
+        id="suspects",
+        title="Images to look at",
+        says=(
+            "It lists the images whose label is most likely wrong, that show the same picture as another one, or that "
+            "are unlike every class, the surest of each kind first."
+        ),
+        not_says=(
+            "A finding is a place to look, not a verdict: images between two classes look like wrong labels. "
+            "And wrong labels that all images of a class share are not found."
+        ),
+        blocks=tuple(blocks),
+    )
+
+
+def _kinds(found: AuditResult, most: int) -> Iterator[Sequence[Flag]]:
+    """The flags that are shown, kind by kind."""
+    yield (found.of_kind(LABEL) or found.doubtful)[:most]
+    duplicates = found.of_kind(DUPLICATE)
+    yield [flag for flag in duplicates if flag.contradicts][:most]
+    yield [flag for flag in duplicates if not flag.contradicts][:most]
+    yield found.of_kind(OUTLIER)[:most]
+
+
+def _findings(
+    found: AuditResult, flags: Sequence[Flag], numbers: Mapping[str, int], features: FeatureSet
+) -> list[Finding]:
+    """The flags of one kind as findings."""
+    images = [numbers.get(flag.id) for flag in flags]
+    near = [tuple(numbers[name] for name in flag.neighbours if name in numbers) for flag in flags]
+    if flags and flags[0].kind == OUTLIER:
+        near = _nearest(images, features)
+    return [
+        Finding(
+            image=image,
+            id=flag.id,
+            kind=flag.kind,
+            given=flag.given,
+            suggested=flag.suggested or "",
+            expected_precision=flag.expected_precision,
+            why=_why(found, flag),
+            neighbours=neighbours,
+        )
+        for flag, image, neighbours in zip(flags, images, near, strict=True)
+    ]
+
+
+def _nearest(images: Sequence[int | None], features: FeatureSet) -> list[tuple[int, ...]]:
+    """The nearest other images of a few images, by the cosine of centred features."""
+    import torch
+
+    asked = [image for image in images if image is not None]
+    number = min(NEIGHBOURS, len(features) - 1)
+    rows = unit_rows(features, torch.device("cpu"))
+    cosines = rows[asked] @ rows.T
+    cosines[torch.arange(len(asked)), torch.tensor(asked, dtype=torch.int64)] = -torch.inf
+    near = dict(zip(asked, cosines.topk(number).indices.tolist(), strict=True))
+    return [() if image is None else tuple(near[image]) for image in images]
+
+
+def _why(found: AuditResult, flag: Flag) -> str:
+    """Why an image is listed, in one to three sentences."""
+    if flag.kind == LABEL:
+        said = _why_label(found, flag)
+    elif flag.kind == DUPLICATE:
+        said = _why_duplicate(found, flag)
+    else:
+        said = (
+            "It is as unlike every class as images of other classes usually are: "
+            f"{flag.unlikeness or 0:.1f} standard deviations above the median image. Beside it: the nearest images."
+        )
+    if len(found.sets) > 1:
+        said += f" {flag.agreement} of {len(found.sets)} backbones find this on their own."
+    return said
+
+
+def _why_label(found: AuditResult, flag: Flag) -> str:
+    chance = flag.expected_precision or 0.0
+    said = f"{flag.suggested} is likelier than {flag.given}. Of 100 such labels about {100 * chance:.0f} are wrong."
+    if chance < found.level:
+        said += " That is too few for a flag."
+    return said + " Beside it: the nearest other image of either class."
+
+
+def _why_duplicate(found: AuditResult, flag: Flag) -> str:
+    [like] = flag.neighbours[:1]
+    same = "The file has the same content as" if flag.closeness == 0 else "It shows the same picture as"
+    said = f"{same} {like}"
+    if not flag.contradicts:
+        return f"{said}. If one is learned and the other tested, accuracy is too good."
+    said += f", which is labelled {found.labels.get(like, flag.suggested)}. One of the two labels is wrong"
+    if flag.expected_precision is not None:
+        said += f": this one with a probability of {flag.expected_precision:.0%}"
+    return f"{said}."
+
+
+def _in_words(found: AuditResult, most: int) -> list[str]:
+    """What was found, one paragraph per kind that was looked for."""
+    said = []
+    if LABEL in found.kinds:
+        said.append(_about_labels(found, most))
+    if DUPLICATE in found.kinds:
+        said.append(_about_duplicates(found, most))
+    if OUTLIER in found.kinds:
+        said.append(_about_outliers(found, most))
+    return said
+
+
+def _about_labels(found: AuditResult, most: int) -> str:
+    number = len(found.of_kind(LABEL))
+    said = (
+        f"Labels: {counted(number, 'label is', 'labels are')} wrong with an estimated probability of {found.level:.0%} "
+        f"or more{_shown(number, most)}."
+    )
+    if number:
+        said += f" About {_rounded(found.expected_wrong)} of them are expected to be wrong, and the others right."
+    elif found.doubtful:
+        said += (
+            f" The {counted(len(found.doubtful), 'most doubtful one is', 'most doubtful ones are')} listed: another "
+            "class is likelier, but they may as well lie between two classes."
+        )
+    if found.noise_rate is not None:
+        wrong = _rounded(found.noise_rate * len(found.labels))
+        said += (
+            f" Of all {len(found.labels):,} labels, about {wrong} ({found.noise_rate:.1%}) are estimated to be wrong."
+        )
+    return said
+
+
+def _about_duplicates(found: AuditResult, most: int) -> str:
+    flags = found.of_kind(DUPLICATE)
+    if not flags:
+        return "Duplicates: no two images show the same picture, as far as these features tell."
+    across = sum(flag.contradicts for flag in flags)
+    within = len(flags) - across
+    said = []
+    if across:
+        said.append(
+            f"{counted(across, 'image shows', 'images show')} the same picture as an image of another class"
+            f"{_shown(across, most)}"
+        )
+    if within:
+        said.append(
+            f"{counted(within, 'image repeats', 'images repeat')} a picture of the same class{_shown(within, most)}"
+        )
+    return f"Duplicates: {'; '.join(said)}."
+
+
+def _about_outliers(found: AuditResult, most: int) -> str:
+    number = len(found.of_kind(OUTLIER))
+    if not number:
+        return "Outliers: no image is as unlike every class as images of other classes usually are."
+    said = (
+        f"Outliers: {counted(number, 'image is', 'images are')} as unlike every class as images of other classes "
+        f"usually are{_shown(number, most)}."
+    )
+    if found.outliers_by_chance is not None:
+        said += f" About {_rounded(found.outliers_by_chance)} would be so by chance."
+    return said
+
+
+def _shown(number: int, most: int) -> str:
+    return f" (the surest {most} are listed)" if number > most else ""
+
+
+def _how_to_go_on(found: AuditResult) -> str:
+    name = found.features.id
+    command = f"nctransfer audit {name}" if len(found.sets) == 1 else "nctransfer audit with the same feature sets"
+    return (
+        "To go on: look at each finding, tick those that are right, and export the ticked ones as CSV. To correct "
+        f"labels, run {command} --corrections labels.csv: that table has all images with the suggestions; change its "
+        "column label, and --data labels.csv reads the corrected labels."
+    )
+
+
+def _rounded(number: float) -> str:
+    """A whole number, or one decimal below ten."""
+    return f"{number:,.0f}" if number >= 10 or number < 0.05 else f"{number:.1f}"

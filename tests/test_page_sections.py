@@ -1,0 +1,367 @@
+"""Sections of a page: what they say and hold agrees with the results that they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+
+import nctransfer as nct
+from clusters import labelled, normal_classes, set_of
+from nctransfer.evaluation.label_counts import LabelCounts
+from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
+from nctransfer.heads.mistakes import confusions
+from nctransfer.intervals import wilson
+from nctransfer.label_audit.flags import AuditResult
+from nctransfer.neural_collapse.bound_table import BoundTable, bound_table
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
+from nctransfer.page.blocks import Block, Chart, Facts, FindingList, Matrix, Notice, Paragraph, Section, Table
+from nctransfer.page.confusion_section import LISTED, confusion_section, confusion_shares
+from nctransfer.page.learning_curve_section import learning_curve_section
+from nctransfer.page.rank_page import rank_content
+from nctransfer.page.ranking_section import ranking_section
+from nctransfer.page.suspects_section import suspects_section
+from nctransfer.page.tables import first_rows, table_of
+from nctransfer.rank.ranking import Ranking
+from nctransfer.report.sheet import Sheet
+
+One = TypeVar("One", bound=Block)
+
+
+def only(section: Section | None, kind: type[One]) -> One:
+    """The one block of a kind."""
+    [found] = blocks(section, kind)
+    return found
+
+
+def blocks(section: Section | None, kind: type[One]) -> list[One]:
+    assert section is not None
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def words(section: Section | None) -> str:
+    """All that a section says in sentences."""
+    assert section is not None
+    texts: Iterable[str] = (block.text for block in section.blocks if isinstance(block, Paragraph | Notice))
+    return " ".join([section.says, section.not_says, *texts])
+
+
+def says_and_says_not(section: Section) -> bool:
+    """Whether both sentences are there and end as sentences."""
+    return all(text[:1].isupper() and text.endswith(".") for text in (section.says, section.not_says))
+
+
+# Tables
+
+
+def test_columns_of_class_names_are_found_by_their_cells() -> None:
+    rows = [["cat", "3", "dog", "cat and dog"], ["dog", "4", "–", "cat"]]
+    table = table_of(Sheet("t", ["class", ">n", "taken for", "words"], rows, {}, "How to read it."), ["cat", "dog"])
+    assert table.class_columns == (0, 2)
+    assert table.rows[1] == ("dog", "4", "–", "cat")
+    assert table.caption == "How to read it."
+    assert table_of(Sheet("t", ["class"], [["–"]], {}), ["–"]).class_columns == ()
+
+
+def test_a_long_table_says_how_much_is_left_out() -> None:
+    table = Table(columns=("class",), rows=tuple((str(number),) for number in range(5)), caption="All.")
+    assert first_rows(table, 5) is table
+    assert len(first_rows(table, 2).rows) == 2
+    assert first_rows(table, 2).caption == "All. … and 3 more."
+
+
+# Confusion
+
+
+def answers(classes: int, each: int = 8, wrong: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels, and predictions of which a share is drawn at random."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), each)
+    drawn = rng.integers(classes, size=len(labels))
+    return torch.from_numpy(np.where(rng.random(len(labels)) < wrong, drawn, labels)), torch.from_numpy(labels)
+
+
+def test_the_matrix_is_the_confusion_matrix_in_the_order_of_the_class_map() -> None:
+    from sklearn.metrics import confusion_matrix
+
+    predicted, labels = answers(6)
+    order = [3, 0, 5, 1, 2, 4]
+    section = confusion_section(predicted, labels, "abcdef", order, classifier="ridge")
+    matrix = only(section, Matrix)
+    assert matrix.codes == tuple(order)
+    expected = confusion_matrix(labels.numpy(), predicted.numpy(), labels=order, normalize="true")
+    np.testing.assert_allclose(matrix.values, expected, rtol=1e-6)
+    np.testing.assert_allclose(matrix.values.sum(axis=1), 1, rtol=1e-6)
+    assert says_and_says_not(section)
+
+
+def test_the_tables_have_the_most_confused_pairs_and_the_hardest_classes() -> None:
+    predicted, labels = answers(6)
+    section = confusion_section(predicted, labels, "abcdef", range(6), classifier="ridge")
+    pairs = only(section, Matrix).table
+    assert pairs is not None
+    counts = [int(row[2]) for row in pairs.rows]
+    assert counts == sorted(counts, reverse=True)
+    for given, taken, number, *_ in pairs.rows:
+        rows = labels == "abcdef".index(given)
+        assert int(number) == int((predicted[rows] == "abcdef".index(taken)).sum())
+    hardest = only(section, Table)
+    name, right, images, share, interval, *_ = hardest.rows[0]
+    low, high = wilson(torch.tensor(float(right), dtype=torch.float64), torch.tensor(8.0, dtype=torch.float64))
+    assert (images, share) == ("8", f"{100 * int(right) / 8:.2f}")
+    assert interval == f"{100 * float(low):.2f} to {100 * float(high):.2f}"
+    own = predicted[labels == "abcdef".index(name)] == "abcdef".index(name)
+    assert int(right) == int(own.sum()) == min(int((predicted == labels)[labels == code].sum()) for code in range(6))
+    assert f"{int((predicted == labels).sum())} of 48 images" in words(section)
+
+
+def test_without_a_mistake_the_tables_are_empty() -> None:
+    _, labels = answers(3)
+    section = confusion_section(labels, labels, "abc", range(3), classifier="ncc")
+    assert only(section, Matrix).values.tolist() == np.eye(3).tolist()
+    assert only(section, Table).rows == ()
+    assert "no mistake" in only(section, Matrix).alt
+
+
+def test_of_many_classes_the_matrix_has_the_confused_ones() -> None:
+    classes = [f"class {code:03}" for code in range(200)]
+    labels = torch.arange(200).repeat_interleave(3)
+    predicted = labels.clone()
+    predicted[[300, 301, 30]] = torch.tensor([7, 7, 150])  # class 100 twice to 7, class 10 once to 150
+    order = list(range(199, -1, -1))
+    section = confusion_section(predicted, labels, classes, order, classifier="ridge")
+    matrix = only(section, Matrix)
+    assert len(matrix.codes) == 50
+    assert {100, 7, 10, 150} <= set(matrix.codes)
+    assert list(matrix.codes) == sorted(matrix.codes, reverse=True)
+    place = matrix.codes.index
+    assert matrix.values[place(100), place(7)] == pytest.approx(2 / 3)
+    assert "50" in matrix.caption
+    assert "200" in matrix.caption
+
+
+def test_images_that_get_a_class_that_is_not_shown_are_missing_from_their_row() -> None:
+    shares = confusion_shares(torch.tensor([0, 2, 1, 0]), torch.tensor([0, 0, 1, 2]), [0, 1])
+    assert shares.tolist() == [[0.5, 0.0], [0.0, 1.0]]
+
+
+def test_only_some_pairs_are_listed_and_the_others_counted() -> None:
+    predicted, labels = answers(20, wrong=0.9)
+    section = confusion_section(predicted, labels, [str(code) for code in range(20)], range(20), classifier="ridge")
+    table = only(section, Matrix).table
+    assert table is not None
+    assert len(table.rows) == LISTED
+    assert f"{len(confusions(predicted, labels, range(20))) - LISTED:,} more" in table.caption  # type: ignore[arg-type]
+
+
+def test_one_class_has_no_confusion() -> None:
+    assert confusion_section(torch.zeros(3).long(), torch.zeros(3).long(), ["a"], [0], classifier="ridge") is None
+
+
+# Suspicious images
+
+WRONG = {"003": "b", "055": "c"}
+ACROSS, WITHIN, ODD = ("060", "100"), ("010", "011"), "110"
+
+
+@pytest.fixture(scope="module")
+def planted() -> nct.FeatureSet:
+    """Three classes of 40 images; two labels are wrong, two pairs are near-duplicates, and one image is odd."""
+    rows = np.concatenate(normal_classes([40, 40, 40], 30, within=0.3))
+    rng = np.random.default_rng(0)
+    for one, other in (ACROSS, WITHIN):
+        rows[int(other)] = rows[int(one)] + 0.05 * rng.normal(size=30)
+    rows[int(ODD)] = np.random.default_rng(5).normal(size=30)
+    ids = [f"{number:03}" for number in range(120)]
+    labels = dict(zip(ids, np.repeat(["a", "b", "c"], 40).tolist(), strict=True)) | WRONG
+    return nct.FeatureSet.from_arrays(rows, labels.values(), labels)
+
+
+@pytest.fixture(scope="module")
+def audited(planted: nct.FeatureSet) -> AuditResult:
+    return nct.audit(planted, device="cpu")
+
+
+def test_findings_are_the_flags_with_image_numbers(planted: nct.FeatureSet, audited: AuditResult) -> None:
+    section = suspects_section(audited, planted)
+    findings = only(section, FindingList).findings
+    assert sorted(one.id for one in findings) == sorted(flag.id for flag in audited.flags)
+    for one in findings:
+        assert one.image is not None
+        assert planted.ids[one.image] == one.id
+        assert planted.classes[int(planted.labels[one.image])] == one.given
+    assert [one.kind for one in findings] == sorted(
+        [one.kind for one in findings], key=["label", "duplicate", "outlier"].index
+    )
+    labels = {one.id: one for one in findings if one.kind == "label"}
+    assert labels.keys() >= WRONG.keys()
+    for name, one in labels.items():
+        [flag] = [flag for flag in audited.flags if flag.id == name and flag.kind == "label"]
+        assert tuple(planted.ids[number] for number in one.neighbours) == flag.neighbours
+        assert one.suggested == flag.suggested
+        assert f"{100 * flag.expected_precision:.0f} are wrong" in one.why
+    assert f"About {audited.expected_wrong:.1f} of them" in words(section)
+    assert f"nctransfer audit {audited.features.id} --corrections" in words(section)
+    assert says_and_says_not(section)
+
+
+def test_duplicates_in_two_classes_come_before_those_in_one(planted: nct.FeatureSet, audited: AuditResult) -> None:
+    found = [one for one in only(suspects_section(audited, planted), FindingList).findings if one.kind == "duplicate"]
+    assert [bool(one.suggested) for one in found] == [True, False]
+    across, within = found
+    assert {across.id, planted.ids[across.neighbours[0]]} == set(ACROSS)
+    assert {within.id, planted.ids[within.neighbours[0]]} == set(WITHIN)
+    assert "One of the two labels is wrong" in across.why
+
+
+def test_an_outlier_has_its_nearest_images_beside_it(planted: nct.FeatureSet, audited: AuditResult) -> None:
+    [odd] = [one for one in only(suspects_section(audited, planted), FindingList).findings if one.kind == "outlier"]
+    rows = planted.features.numpy() - planted.features.numpy().mean(axis=0)
+    assert odd.image is not None
+    cosines = rows @ rows[odd.image] / np.linalg.norm(rows, axis=1)
+    assert list(odd.neighbours) == [place for place in np.argsort(-cosines) if place != odd.image][:3]
+
+
+def test_at_most_so_many_of_each_kind_are_listed(planted: nct.FeatureSet, audited: AuditResult) -> None:
+    section = suspects_section(audited, planted, most=1)
+    kinds = [(one.kind, bool(one.suggested)) for one in only(section, FindingList).findings]
+    assert kinds == [("label", True), ("duplicate", True), ("duplicate", False), ("outlier", False)]
+    assert "the surest 1 are listed" in words(section)
+
+
+def test_without_a_flag_the_most_doubtful_labels_are_listed_as_such() -> None:
+    features = set_of(normal_classes([30] * 4, 6, apart=1.2))
+    found = nct.audit(features, kinds=["label"], level=0.999, device="cpu")
+    assert not found.flags
+    assert found.doubtful
+    section = suspects_section(found, features)
+    findings = only(section, FindingList).findings
+    assert [one.id for one in findings] == [flag.id for flag in found.doubtful]
+    assert all("too few for a flag" in one.why for one in findings)
+    assert [block.text.rstrip(".").lower() for block in blocks(section, Notice)] == [
+        one.rstrip(".").lower() for one in found.warnings
+    ]
+
+
+def test_nothing_found_is_said() -> None:
+    features = set_of(normal_classes([20, 20], 10, within=0.01))
+    section = suspects_section(nct.audit(features, kinds=["duplicate", "outlier"], device="cpu"), features)
+    assert blocks(section, FindingList) == []
+    assert "no two images show the same picture" in words(section)
+    assert "no image is as unlike every class" in words(section)
+
+
+def test_images_that_the_page_does_not_have_keep_their_finding(planted: nct.FeatureSet, audited: AuditResult) -> None:
+    fewer = planted.only_rows((planted.labels != 0).nonzero()[:, 0])
+    findings = only(suspects_section(audited, fewer), FindingList).findings
+    assert len(findings) == len(audited.flags)
+    assert {one.image is None for one in findings} == {True, False}
+    for one in findings:
+        assert one.image is None or fewer.ids[one.image] == one.id
+
+
+def test_several_backbones_say_how_many_agree(planted: nct.FeatureSet) -> None:
+    noise = 0.02 * torch.randn(planted.features.shape, generator=torch.Generator().manual_seed(0))
+    found = nct.audit([planted, replace(planted, features=planted.features + noise)], device="cpu")
+    for one in only(suspects_section(found, planted), FindingList).findings:
+        assert "of 2 backbones find this" in one.why
+
+
+# The learning curve
+
+
+@pytest.fixture(scope="module")
+def counted_labels() -> LabelCounts:
+    features = set_of(normal_classes([12] * 4, 6, apart=1.5))
+    return nct.labels(features, (0.6, 0.999), classifiers=("ridge", "ncc"), device="cpu")
+
+
+def proven(features: nct.FeatureSet, shots: list[float]) -> BoundTable:
+    stats = ClassStatistics.of(features)
+    margins = partial(margin_bounds_or_reasons, features, stats, device="cpu")
+    return bound_table(stats, features.describe(), [len(features.classes)], shots, margins)
+
+
+def test_the_curve_has_the_numbers_of_the_result(counted_labels: LabelCounts) -> None:
+    section = learning_curve_section(counted_labels)
+    chart = only(section, Chart)
+    assert chart.table is not None
+    curve = counted_labels.curve
+    assert [row[0] for row in chart.table.rows] == [str(shots) for shots in curve.task.shots]
+    one = curve.estimates[curve.task.shots[0], "ncc"]
+    assert f"{100 * one.accuracy:.2f} [{100 * one.interval[0]:.2f}, {100 * one.interval[1]:.2f}]" in chart.table.rows[0]
+    assert f"{curve.estimates[curve.task.shots[-1], 'ridge'].accuracy:.1%}" in chart.alt
+    targets = only(section, Table)
+    assert [row[1] for row in targets.rows] == ["60%", "99.9%"] * 2
+    assert chart.svg.startswith("<svg")
+    assert says_and_says_not(section)
+
+
+def test_bounds_that_say_something_stand_below_the_curve(counted_labels: LabelCounts) -> None:
+    tight = set_of(normal_classes([12] * 4, 6, apart=1.5, within=0.1))
+    bounds = proven(tight, [1, 4])
+    _, table = blocks(learning_curve_section(counted_labels, bounds), Table)
+    assert [row[0] for row in table.rows] == ["1", "4"]
+    for row, of in zip(table.rows, bounds.rows, strict=True):
+        least = min(bound.value for bound in of.bounds.values() if bound.value is not None)
+        assert row[1:3] == (f"{100 * (1 - least):.2f}", "25.00")
+        assert of.bounds[row[3]].value == least
+
+
+def test_bounds_that_say_nothing_are_one_sentence(counted_labels: LabelCounts) -> None:
+    wide = set_of(normal_classes([12] * 4, 6, within=4.0))
+    section = learning_curve_section(counted_labels, proven(wide, [1, 4]))
+    assert len(blocks(section, Table)) == 1
+    assert "Proven bounds say nothing here" in words(section)
+    assert "margin_per_query" in words(section)
+
+
+# The ranking
+
+
+@pytest.fixture(scope="module")
+def ranked() -> Ranking:
+    rng = np.random.default_rng(0)
+    rows, labels = labelled(normal_classes([12] * 4, 6, within=0.5))
+    worse = rows + 2 * rng.normal(size=rows.shape)
+    sets = {"good": rows, "<b>worse</b>": worse}
+    return nct.rank_features(
+        {name: nct.FeatureSet.from_arrays(one, labels) for name, one in sets.items()}, (1, 3), targets=(0.9,)
+    )
+
+
+def test_a_ranking_begins_with_what_to_take(ranked: Ranking) -> None:
+    section = ranking_section(ranked)
+    assert section.blocks[0] == Paragraph(text=ranked.recommendation)
+    chart = only(section, Chart)
+    assert chart.table is not None
+    assert [row[0] for row in chart.table.rows] == ["good", "<b>worse</b>"]
+    best = ranked.candidates[0].place
+    assert best is not None
+    assert chart.table.rows[0][1] == f"{100 * best.accuracy:.2f}"
+    assert f"{best.accuracy:.1%}" in chart.alt
+    ranking, *_ = blocks(section, Table)
+    assert any("labels for 90%" in head for head in ranking.columns)
+    assert "<b>worse</b>" not in chart.svg
+    assert says_and_says_not(section)
+
+
+def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
+    made = {"command": "nctransfer rank a b", "seed": 7, "versions": {"nctransfer": "0.1", "torch": "2.9"}}
+    content = rank_content(ranked, made)
+    assert [section.id for section in content.sections] == ["ranking", "how-made"]
+    assert (
+        only(content.sections[1], Facts).items.items()
+        >= {
+            "command": "nctransfer rank a b",
+            "seed": "7",
+            "versions": "nctransfer 0.1, torch 2.9",
+        }.items()
+    )
+    assert content.version == nct.__version__
+    assert not content.thumbnails
