@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "application", "main"]
 
 PANELS = {  # the commands by the question that they answer; each is a function in the file of its name
-    "Start here": ("demo",),
+    "Start here": ("demo", "report"),
     "Which backbone, and how many labels?": ("rank", "labels"),
     "Get features": ("extract", "models", "data", "check"),
     "How good are they?": ("collapse", "fewshot", "expect", "bounds", "explain"),

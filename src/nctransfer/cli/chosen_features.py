@@ -76,11 +76,14 @@ class ChosenFeatures:
             name: The name of the features.
             other: A set whose samples are left out too if duplicates are.
         """
+        return self.read_of(self.find(name), other)
+
+    def read_of(self, found: Found, other: Features | None = None) -> FeatureSet:
+        """What :meth:`find` found, in memory."""
         from nctransfer.backbones.feature_key import FEATURE
         from nctransfer.features.files import read_features
         from nctransfer.features.sample_content import without_duplicates
 
-        found = self.find(name)
         if isinstance(found, Path):
             reading, selection = self.wanted.reading, self.wanted.chosen.selection()
             features = read_features(found, reading.label_column, self.column, selection, reading.names)

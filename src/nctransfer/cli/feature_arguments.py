@@ -13,6 +13,7 @@ __all__ = [
     "FeaturesArgument",
     "FeaturesArguments",
     "RankedFeatures",
+    "ReportedFeatures",
 ]
 
 _ONE = (
@@ -46,6 +47,14 @@ RankedFeatures = Annotated[
         help="Rank features that are there already: stored sets, by their ids or the beginnings of them, or files of "
         "features in Parquet (or folders of such files), .npz or .safetensors. Each is a candidate.",
         show_default="run backbones over the images of --data",
+    ),
+]
+ReportedFeatures = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FEATURES",
+        help=f"{_ONE} The page is about the first; several, of the same images and other backbones, are ranked.",
+        show_default="the set used last",
     ),
 ]
 FeatureColumn = Annotated[

@@ -1,0 +1,217 @@
+"""``nctransfer report``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nctransfer.cli.backbone_options import BackboneOptions
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.feature_arguments import FeatureColumn, ReportedFeatures
+from nctransfer.cli.output_options import PrintOptions
+from nctransfer.cli.parsing import percents
+from nctransfer.cli.terminal import Terminal, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nctransfer.cli.chosen_features import Found
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.features.feature_stream import Features
+    from nctransfer.store.measured_speed import Speed
+
+log = logging.getLogger("nctransfer.cli")
+
+_SHOW = "What to show"
+
+
+@dataclasses.dataclass(frozen=True)
+class PageOptions:
+    """What is on the page."""
+
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            rich_help_panel=_SHOW,
+            metavar="PERCENT,…",
+            help="Accuracies for which the number of labelled images per class is wanted, for example 90%,95%.",
+        ),
+    ] = "90%,95%"
+    max_images: Annotated[
+        int,
+        typer.Option(
+            "--max-images",
+            rich_help_panel=_SHOW,
+            metavar="N",
+            min=4,
+            help="Look at this many images at most: the same number of each class, drawn at random.",
+        ),
+    ] = 20_000
+    max_thumbnails: Annotated[
+        int,
+        typer.Option(
+            "--max-thumbnails",
+            rich_help_panel=_SHOW,
+            metavar="N",
+            min=0,
+            help="Number of small images in the file, at most. 0 leaves them out, for data that must not be passed on.",
+        ),
+    ] = 2_500
+    umap: Annotated[
+        bool,
+        typer.Option(
+            "--umap",
+            rich_help_panel=_SHOW,
+            help="Also place images by UMAP, whose distances are not facts. It needs the package umap-learn.",
+            show_default=False,
+        ),
+    ] = False
+    save_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-map",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Write the place of each image and its nearest images to this Parquet file, which Apple's "
+            "embedding-atlas opens.",
+        ),
+    ] = None
+
+
+@examples(
+    "nctransfer report --output report.html",
+    "nctransfer report --data pets/ --output pets.html --target 95%",
+)
+def report(
+    backbone: BackboneOptions,
+    images: ImageOptions,
+    reading: ReadingFlags,
+    chosen: SelectionOptions,
+    page: PageOptions,
+    printing: PrintOptions,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Write the page to this file, such as report.html.")
+    ],
+    features: ReportedFeatures = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.", show_default=False)
+    ] = False,
+    image_place: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            rich_help_panel="Data",
+            metavar="DATA",
+            help="Where the images of FEATURES are: a folder, an archive or a table, as for --data.",
+            show_default="where they were when the features were extracted",
+        ),
+    ] = None,
+    feature_column: FeatureColumn = None,
+) -> None:
+    """Write everything about your images and backbones into one HTML file: verdicts, maps, pictures, labels to check.
+
+    The file opens in any browser without a network. It holds small copies of some of the images.
+    """
+    targets = tuple(percents(page.target, "--target"))
+    names: list[str | None] = [*features] if features else [None]
+    with Terminal(printing, {"--output": output, "--save-map": page.save_map}) as terminal:
+        from nctransfer.maps.map_files import save_map
+        from nctransfer.neural_collapse.collapse_report import usable_classes
+        from nctransfer.page.measuring import Questions
+        from nctransfer.page.report_page import write_report
+        from nctransfer.report.page_sheets import page_sheet
+        from nctransfer.store.new_files import check_new_file
+
+        check_new_file(output, overwrite, "the report")
+        given = ChosenFeatures(
+            Wanted(backbone, images, _of_features(reading, image_place), chosen),
+            feature_column,
+            printing,
+            terminal,
+            rehearse=usable_classes,
+        )
+        found = [given.find(name) for name in names]
+        sets, of = _read(found, given, page.max_images)
+        labelled = plain_names(sets)
+        asked = Questions(
+            targets=targets, umap=page.umap, speeds=_speeds(found, labelled, given), layers=_layers(found[0], given)
+        )
+        written = write_report(
+            dict(zip(labelled, sets, strict=True)),
+            output,
+            images=image_place,
+            reading=reading.reading(chosen.split, images.offline),
+            asked=asked,
+            of=of,
+            most_images=page.max_images,
+            most_thumbnails=page.max_thumbnails,
+            provenance=provenance(chosen.seed),
+            seed=chosen.seed,
+            overwrite=overwrite,
+            device=printing.device,
+            progress=terminal.progress,
+        )
+        if page.save_map is not None:
+            save_map(written.measured.image_map, written.measured.features, page.save_map)
+        for notice in written.page.notices:
+            log.warning("%s", notice)
+        shown = written.to_dict()
+        terminal.show([page_sheet(written)], shown, [shown], chosen.seed)
+
+
+def _of_features(reading: ReadingFlags, image_place: str | None) -> ReadingFlags:
+    """How features are read; with ``--images``, the options about images are for these."""
+    if image_place is None:
+        return reading
+    return dataclasses.replace(reading, image_column=None, image_root=None, data_dir=None)
+
+
+def _read(found: Sequence[Found], given: ChosenFeatures, most: int) -> tuple[list[FeatureSet], int]:
+    """The features, of which no more images are read than are looked at; and how many there are of the first."""
+    from nctransfer.page.measuring import per_class
+
+    streams = [given.stream_of(one) for one in found]
+    limit = per_class(streams[0].counts.tolist(), most)
+    if limit is None:
+        return [given.read_of(one) for one in found], len(streams[0])
+    limit = min(limit, given.wanted.chosen.max_per_class or limit)
+    fewer = given.but(chosen=dataclasses.replace(given.wanted.chosen, max_per_class=limit))
+    return [fewer.read_of(_limited(one, limit)) for one in found], len(streams[0])
+
+
+def _limited(found: Found, limit: int) -> Found:
+    """Stored features with at most so many images of each class; a file is read with the options of the command."""
+    if isinstance(found, Path):
+        return found
+    stored, selection = found
+    return stored, dataclasses.replace(selection, max_per_class=limit)
+
+
+def _layers(found: Found, given: ChosenFeatures) -> dict[str, Features]:
+    """The layers of stored features, from the first to the last; none if there is only the last."""
+    if isinstance(found, Path) or given.column is not None:
+        return {}
+    stored, selection = found
+    snapshot = stored.snapshot()
+    columns = snapshot.manifest.columns
+    layers = sorted((name for name in columns if name.startswith("layer_")), key=lambda name: int(name[6:]))
+    return {name: snapshot.stream(selection, name, beside=columns) for name in [*layers, "feature"]} if layers else {}
+
+
+def _speeds(found: Sequence[Found], names: Sequence[str], given: ChosenFeatures) -> dict[str, Speed | None]:
+    """How fast each backbone ran, as far as it is known."""
+    from nctransfer.store.measured_speed import measured_speed
+
+    runtime = given.wanted.images.runtime(given.output.device)
+    return {
+        name: None if isinstance(one, Path) else measured_speed(one[0], runtime)
+        for name, one in zip(names, found, strict=True)
+    }

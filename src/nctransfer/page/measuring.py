@@ -1,0 +1,172 @@
+"""Ask feature sets every question that a page answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nctransfer.errors import SettingError
+from nctransfer.evaluation.all_ways import AllWaysTask
+from nctransfer.evaluation.label_counts import TARGETS, labels
+from nctransfer.features.feature_set import FeatureSet
+from nctransfer.heads.fitting import fit
+from nctransfer.label_audit.auditing import audit
+from nctransfer.maps.class_map import map_classes
+from nctransfer.maps.image_map import map_images
+from nctransfer.neural_collapse.collapse_report import collapse, usable_classes
+from nctransfer.neural_collapse.comparisons import compare_layers
+from nctransfer.page.measured import Measured, tried
+from nctransfer.rank.running import Wishes, as_targets, rank_sets
+from nctransfer.sources.selection import Selection
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_stream import Features
+    from nctransfer.page.measured import Missing
+    from nctransfer.rank.ranking import Ranking
+    from nctransfer.store.measured_speed import Speed
+
+__all__ = ["MOST_IMAGES", "Questions", "at_most", "measure", "per_class"]
+
+MOST_IMAGES = 20_000
+CLASSIFIER = "ridge"
+SHOTS = 5  # labelled images per class, by which sets are ranked
+
+Answer = TypeVar("Answer")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked beside what every page answers.
+
+    Attributes:
+        targets: Accuracies for which the number of labels is wanted, from 0 to 1.
+        umap: Whether images are also placed by UMAP.
+        speeds: How fast the backbone of each set ran, by the name of the set, as far as it is known.
+        layers: The layers of the backbone, by name.
+    """
+
+    targets: Sequence[float] = TARGETS
+    umap: bool = False
+    speeds: Mapping[str, Speed | None] = field(default_factory=dict)
+    layers: Mapping[str, Features] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clock:
+    """Measures how long each question takes."""
+
+    seconds: dict[str, float]
+
+    def __call__(self, question: str, work: Callable[[], Answer]) -> Answer:
+        start = time.monotonic()
+        answer = work()
+        self.seconds[question] = time.monotonic() - start
+        return answer
+
+
+def measure(
+    sets: Mapping[str, FeatureSet],
+    asked: Questions | None = None,
+    *,
+    of: int | None = None,
+    most_images: int = MOST_IMAGES,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Measured:
+    """Ask feature sets of the same images every question that a page answers.
+
+    Args:
+        sets: The feature sets, by name; the page is about the first, and ranks all.
+        asked: What else is asked.
+        of: The number of images of which the first set holds some; by default it holds all.
+        most_images: At most so many images are looked at: as many of each class, as far as there are.
+        seed: The seed of all draws.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        FeaturesError: Fewer than two classes have two images.
+        SettingError: There is no set.
+    """
+    if not sets:
+        raise SettingError("there are no features to report on", "give one feature set or more")
+    asked, clock = asked or Questions(), _Clock(seconds={})
+    fewer = {name: at_most(one, most_images, seed) for name, one in sets.items()}
+    given, first = next(iter(sets.values())), next(iter(fewer.values()))
+    features, notes = usable_classes(first)
+    assert isinstance(features, FeatureSet)
+    of = of or len(given)
+    settings: dict[str, Any] = {"device": device, "progress": progress}
+    class_map = clock("class map", lambda: map_classes(features, device=device))
+    return Measured(
+        features=features,
+        of=of,
+        left_out=(*_what_is_left_out(first, of), *notes),
+        collapse=clock("collapse", lambda: collapse(features, pairs=None, device=device)),
+        class_map=class_map,
+        image_map=clock("image map", lambda: map_images(features, umap=asked.umap, seed=seed, **settings)),
+        fit=clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, more_labels=True, **settings))),
+        labels=clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **settings))),
+        audit=clock("audit", lambda: tried(lambda: audit([*fewer.values()], **settings))),
+        sets={**fewer, next(iter(fewer)): features},
+        ranking=clock("rank", lambda: _ranking(fewer, asked, seed, settings)) if len(sets) > 1 else None,
+        layers=clock("layers", lambda: tried(lambda: compare_layers(asked.layers, device=device)))
+        if len(asked.layers) > 1
+        else None,
+        seconds=clock.seconds,
+    )
+
+
+def per_class(counts: Sequence[int], most: int) -> int | None:
+    """The largest number of images per class with which there are at most ``most`` in all; ``None`` for no limit.
+
+    >>> per_class([10, 100, 1000], 210), per_class([10, 100], 110), per_class([5, 5], 1)
+    (100, None, 2)
+    """
+    if sum(counts) <= most:
+        return None
+    limit = max(counts)
+    low = 2  # fewer images of a class say nothing of it
+    while low < limit:
+        middle = (low + limit + 1) // 2
+        low, limit = (middle, limit) if sum(min(count, middle) for count in counts) <= most else (low, middle - 1)
+    return low
+
+
+def at_most(features: FeatureSet, most: int, seed: int = 0) -> FeatureSet:
+    """A feature set of at most so many images: as many of each class, as far as there are, drawn at random.
+
+    Args:
+        features: The feature set.
+        most: The largest number of images.
+        seed: The seed of the draw, which depends on the ids of the images alone.
+    """
+    import torch
+
+    limit = per_class(features.counts.tolist(), most)
+    if limit is None:
+        return features
+    names = [features.classes[code] for code in features.labels.tolist()]
+    drawn = Selection(max_per_class=limit, seed=seed).apply(features.ids, names, [""] * len(names))
+    return features.only_rows(torch.from_numpy(drawn))
+
+
+def _what_is_left_out(features: FeatureSet, of: int) -> list[str]:
+    if len(features) == of:
+        return []
+    most = int(features.counts.max())
+    return [f"This page looks at {len(features):,} of {of:,} images: at most {most:,} of each class, drawn at random."]
+
+
+def _ranking(
+    sets: Mapping[str, FeatureSet], asked: Questions, seed: int, settings: Mapping[str, Any]
+) -> Ranking | Missing:
+    """The feature sets, ranked by their accuracy with five labelled images per class, or fewer if a class is small."""
+    smallest = min(int(one.counts.min()) for one in sets.values())
+    task = AllWaysTask(shots=min(SHOTS, max(1, smallest - 1)), classifiers=CLASSIFIER, seed=seed)
+    wishes = Wishes(targets=as_targets(tuple(asked.targets)), racing=False)
+    return tried(lambda: rank_sets(sets, task, wishes, speeds=asked.speeds, **settings))

@@ -1,0 +1,223 @@
+"""The page of a report: everything measured, with the images, in one HTML file."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.errors import counted, reason_of
+from nctransfer.page.backbone_section import backbone_section
+from nctransfer.page.blocks import FindingList, ImageStrip, PageContent, PairCard, Section, Table
+from nctransfer.page.image_finder import find_images
+from nctransfer.page.measured import Measured, Missing
+from nctransfer.page.measuring import MOST_IMAGES, Questions, measure
+from nctransfer.page.provenance_section import provenance_section
+from nctransfer.page.rendering import render_page
+from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails
+from nctransfer.page.verdict_section import verdict_section
+from nctransfer.store.atomic_files import replace_file
+from nctransfer.store.new_files import check_new_file, unwritable
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.page.image_finder import FoundImages
+    from nctransfer.sources.source import ImageSource
+    from nctransfer.sources.source_kind import ReadingOptions
+
+__all__ = ["WrittenReport", "report_page", "write_page", "write_report"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WrittenReport:
+    """A report that was written.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        page: What is on it.
+        measured: What it is made from.
+    """
+
+    path: Path
+    bytes: int
+    page: PageContent
+    measured: Measured
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Questions that have no answer, and why."""
+        names = ("fit", "labels", "audit", "ranking", "layers")
+        answers = {name: getattr(self.measured, name) for name in names}
+        return {name: answer.reason for name, answer in answers.items() if isinstance(answer, Missing)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was written, as a dictionary for JSON."""
+        found = self.measured
+        promise = None if isinstance(found.fit, Missing) else found.fit.head.promise
+        return {
+            "path": str(self.path),
+            "bytes": self.bytes,
+            "features": found.features.to_dict(),
+            "images_of": found.of,
+            "sets": list(found.sets),
+            "thumbnails": len(self.page.thumbnails),
+            "sections": [section.id for section in self.page.sections],
+            "missing": self.missing,
+            "notices": list(self.page.notices),
+            "accuracy": None if promise is None else promise.accuracy,
+            "interval": None if promise is None else list(promise.interval),
+            "population": "samples",
+            "labels_needed": []
+            if isinstance(found.labels, Missing)
+            else [one.to_dict() for one in found.labels.targets],
+            "cdnv": found.collapse.metrics["cdnv"],
+            "flags": None if isinstance(found.audit, Missing) else found.audit.counts,
+            "seconds": dict(found.seconds),
+        }
+
+
+def write_report(
+    sets: FeatureSet | Sequence[FeatureSet] | Mapping[str, FeatureSet],
+    path: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | ImageSource | None = None,
+    reading: ReadingOptions | None = None,
+    asked: Questions | None = None,
+    of: int | None = None,
+    most_images: int = MOST_IMAGES,
+    most_thumbnails: int = MOST_THUMBNAILS,
+    provenance: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> WrittenReport:
+    """Measure everything and write it into one HTML file, which works without a network.
+
+    Args:
+        sets: One feature set, or several of the same images. The page is about the first, and ranks all.
+        path: The file.
+        images: Where the images are; by default where they were when the features were extracted.
+        reading: How the images are read, if their source does not say it.
+        asked: What is asked beside what every page answers.
+        of: The number of images of which the first set holds some; by default it holds all.
+        most_images: At most so many images are looked at: as many of each class, as far as there are.
+        most_thumbnails: At most so many small images are in the file.
+        provenance: The command and the versions that made it.
+        seed: The seed of all draws.
+        overwrite: Whether a file that exists is replaced.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        FeaturesError: Fewer than two classes have two images.
+        DataError: ``images`` was given and cannot be read.
+        NCTransferError: The file exists or cannot be written.
+    """
+    file = Path(path).expanduser()
+    check_new_file(file, overwrite, "the report")
+    found = measure(_named(sets), asked, of=of, most_images=most_images, seed=seed, device=device, progress=progress)
+    made_by = provenance or {
+        "seed": seed,
+        "versions": {name: version(name) for name in ("nctransfer", "timm", "torch")},
+    }
+    shown = find_images(found.features, images, reading)
+    page = report_page(found, shown, most_thumbnails=most_thumbnails, provenance=made_by, seed=seed, progress=progress)
+    return WrittenReport(path=file, bytes=write_page(page, file), page=page, measured=found)
+
+
+def _named(sets: FeatureSet | Sequence[FeatureSet] | Mapping[str, FeatureSet]) -> Mapping[str, FeatureSet]:
+    """The sets by name: that of the backbone, with a number where two would be equal."""
+    if isinstance(sets, Mapping):
+        return sets
+    given = list(sets) if isinstance(sets, Sequence) else [sets]
+    names = [one.info.model or one.info.id for one in given]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    return dict(zip(names, given, strict=True))
+
+
+def write_page(page: PageContent, path: Path) -> int:
+    """Write a page whole or not at all; returns its size in bytes.
+
+    Raises:
+        NCTransferError: It cannot be written.
+    """
+    content = render_page(page).encode("utf-8", "backslashreplace")
+    try:
+        replace_file(path, lambda file: file.write(content))
+    except OSError as error:
+        raise unwritable(path, reason_of(error)) from error
+    return len(content)
+
+
+def report_page(
+    found: Measured,
+    images: FoundImages,
+    *,
+    most_thumbnails: int = MOST_THUMBNAILS,
+    provenance: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> PageContent:
+    """The content of a report.
+
+    Args:
+        found: What was measured.
+        images: The images, as far as they were found.
+        most_thumbnails: At most so many of them are shown.
+        provenance: The command and the versions that made it.
+        seed: The seed of the choice of images.
+        progress: Called as ``progress(stage, done, total)``.
+    """
+    features = found.features
+    sections = tuple(_sections(found, images, provenance or {}, progress))
+    chosen = choose_images(_wanted_first(sections), features.labels.numpy(), most_thumbnails, seed)
+    small = make_thumbnails(images, chosen, progress=progress)
+    data = features.info.data or features.info.id
+    return PageContent(
+        title=f"{Path(data).name or data}: what frozen features say",
+        subtitle=f"{counted(len(features), 'image')} of {counted(len(features.classes), 'class', 'classes')}, seen by "
+        + ", ".join(found.sets),
+        sections=sections,
+        notices=(*found.left_out, *images.notes, *small.notes),
+        classes=features.classes,
+        counts=tuple(features.counts.tolist()),
+        image_ids=features.ids,
+        image_labels=features.labels.numpy(),
+        thumbnails=small.images,
+        generated=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        version=version("nctransfer"),
+    )
+
+
+def _wanted_first(sections: Iterable[Section]) -> Iterator[Sequence[int]]:
+    """The images that blocks show, those of findings first: a list for each finding, pair, row or strip."""
+    blocks = [block for section in sections for block in section.blocks]
+    for finding in (one for block in blocks if isinstance(block, FindingList) for one in block.findings):
+        yield [image for image in (finding.image, *finding.neighbours) if image is not None]
+    for block in blocks:
+        if isinstance(block, PairCard):
+            yield block.images_a
+            yield block.images_b
+        elif isinstance(block, Table):
+            yield from ([int(row[column]) for column in block.image_columns if row[column]] for row in block.rows)
+        elif isinstance(block, ImageStrip):
+            yield block.images
+
+
+def _sections(
+    found: Measured, images: FoundImages, provenance: Mapping[str, Any], progress: Progress | None
+) -> Iterator[Section]:
+    """The parts of the page, in their order."""
+    features = found.features
+    yield verdict_section(found)
+    yield backbone_section(found.sets)
+    yield provenance_section(found.sets, provenance, found.seconds)

@@ -1,0 +1,127 @@
+"""The answer in a few large numbers: how accurate, with how many labels, and what to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.page.blocks import Block, Notice, Paragraph, Section, Verdict
+from nctransfer.page.measured import Missing
+from nctransfer.report.labels_sheets import short_percent
+from nctransfer.report.wording import format_number
+
+if TYPE_CHECKING:
+    from nctransfer.evaluation.labels_needed import LabelsNeeded
+    from nctransfer.heads.fit_result import FitResult
+    from nctransfer.label_audit.flags import AuditResult
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.page.measured import Measured
+
+__all__ = ["verdict_section"]
+
+
+def verdict_section(found: Measured) -> Section:
+    """What a reader wants to know first."""
+    return Section(
+        id="verdict",
+        title="The verdict",
+        says="This is what a simple classifier on these frozen features does with other images of your classes.",
+        not_says="It does not say how it does on other classes, or on images that were taken in another way.",
+        blocks=(*_numbers(found), *_sentences(found)),
+    )
+
+
+def _numbers(found: Measured) -> Iterator[Verdict]:
+    if not isinstance(found.fit, Missing):
+        yield _accuracy(found.fit)
+    if not isinstance(found.labels, Missing):
+        yield from map(_labels, found.labels.targets)
+    yield _collapse(found.collapse)
+    if not isinstance(found.audit, Missing):
+        yield _suspects(found.audit)
+
+
+def _accuracy(found: FitResult) -> Verdict:
+    promise = found.head.promise
+    low, high = promise.interval
+    return Verdict(
+        value=_percent(promise.accuracy),
+        label="accuracy on other images of these classes",
+        detail=f"95% interval {_percent(low)} to {_percent(high)}; by chance {_percent(1 / len(found.head.classes))}",
+    )
+
+
+def _labels(one: LabelsNeeded) -> Verdict:
+    how = "extrapolated" if one.extrapolated else "measured"
+    if one.value is None:
+        return Verdict(
+            value=f"> {one.interval[0] - 1:,}" if one.interval[0] > 1 else "–",
+            label=f"labelled images per class for {short_percent(one.target)}",
+            detail=f"not reached with these images; {how}: {one.between}",
+        )
+    return Verdict(
+        value=f"{one.value:,}",
+        label=f"labelled images per class for {short_percent(one.target)}",
+        detail=f"95% interval {one.between}",
+    )
+
+
+def _collapse(found: CollapseReport) -> Verdict:
+    name = "cdnv_debiased" if found.metrics.get("cdnv_debiased") is not None else "cdnv"
+    ends = found.intervals.get(name)
+    return Verdict(
+        value=format_number(found.metrics[name]),
+        label="class-distance normalised variance (CDNV): how wide classes are for their distance",
+        detail=f"95% interval {format_number(ends[0])} to {format_number(ends[1])} over classes; 0 is full collapse"
+        if ends
+        else "0 is full collapse",
+    )
+
+
+def _suspects(found: AuditResult) -> Verdict:
+    number = found.counts.get("label", 0)
+    return Verdict(
+        value=f"{number:,}",
+        label=f"{'label' if number == 1 else 'labels'} to check",
+        detail=f"about {found.expected_wrong:.0f} of them are expected to be wrong"
+        if number
+        else "no label is likely wrong",
+    )
+
+
+def _sentences(found: Measured) -> Iterator[Block]:
+    if isinstance(found.fit, Missing):
+        yield Notice(text=f"The accuracy could not be measured: {found.fit.reason}.")
+    else:
+        fit, promise = found.fit, found.fit.head.promise
+        hardest = fit.classes[0]
+        yield Paragraph(
+            text=f"The classifier is ridge regression on the features of {counted(promise.images, 'labelled image')}. "
+            "Each image was classified by a classifier that had not seen it, and the accuracy is corrected for the "
+            "images that were left out."
+            + (
+                f" The hardest class is {hardest.name}: {hardest.right:,} of {hardest.images:,} of its images are "
+                "classified right."
+                if hardest.right < hardest.images
+                else " All classes are classified without an error."
+            )
+        )
+        if fit.more_labels is not None:
+            low, high = (f"{100 * end:.1f}" for end in fit.more_labels.gain)
+            yield Paragraph(
+                text=f"Twice as many labelled images would probably add {low} to {high} percentage points "
+                "(the range that holds 85% of the learning curves that fit)."
+            )
+        for warning in fit.warnings:
+            yield Notice(text=_sentence(warning))
+    if isinstance(found.labels, Missing):
+        yield Notice(text=f"The labels that a target needs could not be estimated: {found.labels.reason}.")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
