@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from nctransfer.heads.onnx_export import export_onnx
     from nctransfer.label_audit.auditing import audit
     from nctransfer.label_audit.flags import AuditResult
+    from nctransfer.maps.class_map import ClassMap, map_classes
+    from nctransfer.maps.image_map import ImageMap, map_images
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
+    from nctransfer.page.report_page import write_report
     from nctransfer.rank.images import rank_backbones
     from nctransfer.rank.ranking import Ranking
     from nctransfer.rank.running import rank_features
@@ -50,12 +53,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AuditResult": "label_audit.flags",
+    "ClassMap": "maps.class_map",
     "CollapseReport": "neural_collapse.collapse_report",
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
     "FitResult": "heads.fit_result",
     "Head": "heads.head",
+    "ImageMap": "maps.image_map",
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
     "Ranking": "rank.ranking",
@@ -78,21 +83,26 @@ _HOMES = {
     "load_features": "store.cache_folder",
     "load_head": "heads.head_files",
     "look_alikes": "sources.similar_images",
+    "map_classes": "maps.class_map",
+    "map_images": "maps.image_map",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
     "rank_backbones": "rank.images",
     "rank_features": "rank.running",
     "trajectory": "checkpoints.following",
+    "write_report": "page.report_page",
 }
 
 __all__ = [
     "AuditResult",
+    "ClassMap",
     "CollapseReport",
     "FeatureSet",
     "FeatureStore",
     "FewShotResult",
     "FitResult",
     "Head",
+    "ImageMap",
     "LabelCounts",
     "NCTransferError",
     "Ranking",
@@ -116,11 +126,14 @@ __all__ = [
     "load_features",
     "load_head",
     "look_alikes",
+    "map_classes",
+    "map_images",
     "open_source",
     "probe",
     "rank_backbones",
     "rank_features",
     "trajectory",
+    "write_report",
 ]
 
 

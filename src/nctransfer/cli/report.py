@@ -127,7 +127,7 @@ def report(
         from nctransfer.neural_collapse.collapse_report import usable_classes
         from nctransfer.page.measuring import Questions
         from nctransfer.page.report_page import write_report
-        from nctransfer.report.page_sheets import page_sheet
+        from nctransfer.page.written_sheet import written_sheet
         from nctransfer.store.new_files import check_new_file
 
         check_new_file(output, overwrite, "the report")
@@ -164,7 +164,7 @@ def report(
         for notice in written.page.notices:
             log.warning("%s", notice)
         shown = written.to_dict()
-        terminal.show([page_sheet(written)], shown, [shown], chosen.seed)
+        terminal.show([written_sheet(written)], shown, [shown], chosen.seed)
 
 
 def _of_features(reading: ReadingFlags, image_place: str | None) -> ReadingFlags:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nctransfer.label_audit.flags import AuditResult
     from nctransfer.maps.class_map import ClassMap
     from nctransfer.maps.image_map import ImageMap
+    from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.rank.ranking import Ranking
@@ -60,6 +61,7 @@ class Measured:
         fit: A ridge classifier, and what to expect of it.
         labels: The learning curve, and the labels that targets need.
         audit: Images that deserve a look.
+        bounds: What is proven of the accuracy of the nearest class centre along the learning curve.
         ranking: The feature sets, ranked; ``None`` if there is only one.
         sets: All feature sets, by name; the first is ``features``.
         layers: Measures of collapse of the layers of the backbone; ``None`` if only the last is known.
@@ -75,6 +77,7 @@ class Measured:
     fit: FitResult | Missing
     labels: LabelCounts | Missing
     audit: AuditResult | Missing
+    bounds: BoundTable | Missing
     sets: Mapping[str, FeatureSet]
     ranking: Ranking | Missing | None = None
     layers: CollapseComparison | Missing | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,20 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.all_ways import AllWaysTask
 from nctransfer.evaluation.label_counts import TARGETS, labels
+from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.heads.fitting import fit
 from nctransfer.label_audit.auditing import audit
 from nctransfer.maps.class_map import map_classes
 from nctransfer.maps.image_map import map_images
+from nctransfer.neural_collapse.bound_table import bound_table
+from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import collapse, usable_classes
 from nctransfer.neural_collapse.comparisons import compare_layers
-from nctransfer.page.measured import Measured, tried
+from nctransfer.page.measured import Measured, Missing, tried
 from nctransfer.rank.running import Wishes, as_targets, rank_sets
 from nctransfer.sources.selection import Selection
 
 if TYPE_CHECKING:
+    from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.features.feature_stream import Features
-    from nctransfer.page.measured import Missing
+    from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.rank.ranking import Ranking
     from nctransfer.store.measured_speed import Speed
 
@@ -31,6 +36,8 @@ __all__ = ["MOST_IMAGES", "Questions", "at_most", "measure", "per_class"]
 
 MOST_IMAGES = 20_000
 CLASSIFIER = "ridge"
+SOME_SHOTS = (5, 10)  # of bounds, if there is no learning curve
+MOST_WORK = 1e12  # multiply-adds of bounds by margins
 SHOTS = 5  # labelled images per class, by which sets are ranked
 
 Answer = TypeVar("Answer")
@@ -101,16 +108,17 @@ def measure(
     assert isinstance(features, FeatureSet)
     of = of or len(given)
     settings: dict[str, Any] = {"device": device, "progress": progress}
-    class_map = clock("class map", lambda: map_classes(features, device=device))
+    curve = clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **settings)))
     return Measured(
         features=features,
         of=of,
         left_out=(*_what_is_left_out(first, of), *notes),
         collapse=clock("collapse", lambda: collapse(features, pairs=None, device=device)),
-        class_map=class_map,
+        class_map=clock("class map", lambda: map_classes(features, device=device)),
         image_map=clock("image map", lambda: map_images(features, umap=asked.umap, seed=seed, **settings)),
         fit=clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, more_labels=True, **settings))),
-        labels=clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **settings))),
+        labels=curve,
+        bounds=clock("bounds", lambda: tried(lambda: _bounds(features, curve, device))),
         audit=clock("audit", lambda: tried(lambda: audit([*fewer.values()], **settings))),
         sets={**fewer, next(iter(fewer)): features},
         ranking=clock("rank", lambda: _ranking(fewer, asked, seed, settings)) if len(sets) > 1 else None,
@@ -160,6 +168,14 @@ def _what_is_left_out(features: FeatureSet, of: int) -> list[str]:
         return []
     most = int(features.counts.max())
     return [f"This page looks at {len(features):,} of {of:,} images: at most {most:,} of each class, drawn at random."]
+
+
+def _bounds(features: FeatureSet, curve: LabelCounts | Missing, device: str) -> BoundTable:
+    """What is proven of the nearest class centre on all classes at once, along the learning curve."""
+    shots = (1, *SOME_SHOTS) if isinstance(curve, Missing) else curve.curve.task.shots
+    stats = ClassStatistics.of(features, device)
+    margins = functools.partial(margin_bounds_or_reasons, features, stats, device=device, limit=MOST_WORK)
+    return bound_table(stats, features.describe(), [len(features.classes)], [float(one) for one in shots], margins)
 
 
 def _ranking(

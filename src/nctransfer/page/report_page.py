@@ -61,6 +61,7 @@ class WrittenReport:
         """What was written, as a dictionary for JSON."""
         found = self.measured
         promise = None if isinstance(found.fit, Missing) else found.fit.head.promise
+        targets = () if isinstance(found.labels, Missing) else found.labels.targets
         return {
             "path": str(self.path),
             "bytes": self.bytes,
@@ -74,9 +75,7 @@ class WrittenReport:
             "accuracy": None if promise is None else promise.accuracy,
             "interval": None if promise is None else list(promise.interval),
             "population": "samples",
-            "labels_needed": []
-            if isinstance(found.labels, Missing)
-            else [one.to_dict() for one in found.labels.targets],
+            "labels_needed": [one.to_dict() for one in targets],
             "cdnv": found.collapse.metrics["cdnv"],
             "flags": None if isinstance(found.audit, Missing) else found.audit.counts,
             "seconds": dict(found.seconds),

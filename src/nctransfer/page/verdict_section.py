@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import counted
 from nctransfer.page.blocks import Block, Notice, Paragraph, Section, Verdict
 from nctransfer.page.measured import Missing
+from nctransfer.page.sentences import sentence
 from nctransfer.report.labels_sheets import short_percent
 from nctransfer.report.wording import format_number
 
@@ -114,14 +115,10 @@ def _sentences(found: Measured) -> Iterator[Block]:
                 "(the range that holds 85% of the learning curves that fit)."
             )
         for warning in fit.warnings:
-            yield Notice(text=_sentence(warning))
+            yield Notice(text=sentence(warning))
     if isinstance(found.labels, Missing):
         yield Notice(text=f"The labels that a target needs could not be estimated: {found.labels.reason}.")
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

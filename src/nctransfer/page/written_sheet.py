@@ -11,10 +11,10 @@ from nctransfer.report.wording import about_features
 if TYPE_CHECKING:
     from nctransfer.page.report_page import WrittenReport
 
-__all__ = ["page_sheet"]
+__all__ = ["written_sheet"]
 
 
-def page_sheet(found: WrittenReport) -> Sheet:
+def written_sheet(found: WrittenReport) -> Sheet:
     """Where the page is, and what its sections show."""
     missing = found.missing
     facts = about_features(found.measured.features.describe()) | {
