@@ -1,0 +1,29 @@
+/* One box that filters tables, findings and galleries by the name of a class or the id of an image. */
+
+const folded = (text) => text.normalize("NFKC").toLocaleLowerCase();
+
+function filterPage(wanted) {
+  for (const list of document.querySelectorAll("[data-filtered]")) {
+    const items = [...list.querySelectorAll("[data-item]")];
+    const isTitled = wanted && folded(list.dataset.filtered).includes(wanted);
+    let shownItems = 0;
+    for (const item of items) {
+      item.hidden = Boolean(wanted) && !isTitled && !folded(`${item.dataset.item} ${item.textContent}`).includes(wanted);
+      shownItems += !item.hidden;
+    }
+    const note = list.querySelector(".filter-note");
+    note.hidden = !wanted;
+    note.textContent = wanted ? `The filter shows ${shownItems} of ${items.length}.` : "";
+  }
+}
+
+function startFilter() {
+  const box = document.getElementById("filter");
+  box.disabled = false;
+  box.addEventListener("input", oncePerFrame(() => filterPage(folded(box.value.trim()))));
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    box.value = "";
+    filterPage("");
+  });
+}

@@ -1,0 +1,27 @@
+/* Findings with a checkbox each; the ticked ones are exported as CSV. */
+
+function startFindings() {
+  for (const part of document.querySelectorAll("[data-findings]")) {
+    const { name, columns, rows } = report.findings[Number(part.dataset.findings)];
+    const boxes = [...part.querySelectorAll("input[data-finding]")];
+    const isShown = (box) => !box.closest("[data-item]").hidden;
+    const ticked = () => boxes.filter((box) => box.checked).map((box) => rows[Number(box.dataset.finding)]);
+    const save = button("", () => download(`${name}.csv`, csvText([columns, ...ticked()])), { class: "primary" });
+    const all = element("input", { type: "checkbox" });
+    const update = () => {
+      const count = boxes.filter((box) => box.checked).length;
+      save.textContent = `Export ${count} ticked as CSV`;
+      save.disabled = !count;
+      all.checked = count > 0 && count === boxes.length;
+      all.indeterminate = count > 0 && count < boxes.length;
+    };
+    all.addEventListener("change", () => {
+      for (const box of boxes) if (isShown(box)) box.checked = all.checked;
+      update();
+    });
+    part.addEventListener("change", update);
+    part.querySelector(".tools").append(element("label", {}, all, " Tick all that are shown"), save);
+    for (const box of boxes) box.disabled = false;
+    update();
+  }
+}

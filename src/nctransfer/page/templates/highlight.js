@@ -1,0 +1,72 @@
+/* One class, or a few, highlighted everywhere at once: hover or focus shows a class, a click keeps it. */
+
+const MOST_PINNED = 7; // as many colours tell apart
+const highlight = { hovered: null, pinned: [], listeners: [] };
+
+const isLit = (code) => code === highlight.hovered || highlight.pinned.includes(code);
+
+function hoverClass(code) {
+  if (code === highlight.hovered) return;
+  highlight.hovered = code;
+  showHighlight();
+}
+
+function pinClass(code) {
+  const { pinned } = highlight;
+  highlight.pinned = pinned.includes(code) ? pinned.filter((one) => one !== code) : [...pinned, code].slice(-MOST_PINNED);
+  showHighlight();
+}
+
+function pinOnly(codes) {
+  highlight.pinned = codes.slice(0, MOST_PINNED);
+  showHighlight();
+}
+
+const showHighlight = oncePerFrame(() => {
+  for (const lit of document.querySelectorAll(".is-lit")) {
+    lit.classList.remove("is-lit");
+    lit.style.removeProperty("--mark");
+  }
+  const codes = new Set([...highlight.pinned, ...(highlight.hovered === null ? [] : [highlight.hovered])]);
+  for (const code of codes) {
+    for (const lit of document.querySelectorAll(`[data-class="${code}"]`)) {
+      lit.classList.add("is-lit");
+      lit.style.setProperty("--mark", colourOf(code) ?? "var(--accent)");
+      if (lit.matches("button.name")) lit.setAttribute("aria-pressed", String(highlight.pinned.includes(code)));
+    }
+  }
+  for (const once of document.querySelectorAll('button.name[aria-pressed="true"]:not(.is-lit)')) once.removeAttribute("aria-pressed");
+  showPins();
+  for (const listener of highlight.listeners) listener();
+});
+
+/** The bar of classes that are kept, at the lower edge of the window. */
+function showPins() {
+  const bar = document.getElementById("pins");
+  const { pinned } = highlight;
+  bar.hidden = !pinned.length;
+  const chips = pinned.map((code) => {
+    const chip = button(element("bdi", {}, nameOf(code)), () => pinClass(code), { class: "chip", title: "Highlight no longer" });
+    chip.style.setProperty("--mark", colourOf(code) ?? "var(--accent)");
+    chip.append(element("span", { "aria-hidden": "true" }, " ×"));
+    return chip;
+  });
+  bar.replaceChildren("Highlighted:", ...chips, button("Clear", () => pinOnly([]), { class: "plain" }));
+}
+
+function codeAt(target) {
+  const named = target instanceof Element ? target.closest("[data-class]") : null;
+  return named ? Number(named.dataset.class) : null;
+}
+
+function startHighlight() {
+  document.addEventListener("pointerover", (event) => hoverClass(codeAt(event.target)));
+  document.addEventListener("focusin", (event) => hoverClass(codeAt(event.target)));
+  document.addEventListener("click", (event) => {
+    const code = codeAt(event.target);
+    if (code !== null) pinClass(code);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.id !== "filter") pinOnly([]);
+  });
+}
