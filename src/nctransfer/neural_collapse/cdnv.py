@@ -26,6 +26,7 @@ __all__ = [
     "cdnv_debiased",
     "cdnv_pairs",
     "debiased_pairs",
+    "debiased_values",
     "directional_cdnv",
     "directional_cdnv_debiased",
     "directional_debiased_pairs",
@@ -55,12 +56,25 @@ def directional_pairs(stats: ClassStatistics) -> torch.Tensor:
 
 def debiased_pairs(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
     """The debiased ``V_ij``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
+    unbiased = stats.variances * stats.counts / (stats.counts - 1)
+    return debiased_values(stats.distances, unbiased, _bias(stats))
+
+
+def debiased_values(
+    distances: torch.Tensor, unbiased: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The debiased ``V_ij`` of class means, and for which ordered pairs the data resolve it; both ``(C, C)``.
+
+    Args:
+        distances: ``d_ij = ‖mu_i − mu_j‖``, ``(C, C)``.
+        unbiased: The unbiased variances ``v_c``, ``(C,)``.
+        bias: The variance of each class mean, ``v_c / n_c``, ``(C,)``.
+    """
     import torch
 
-    unbiased = stats.variances * stats.counts / (stats.counts - 1)
-    squared, resolved = _debiased_squares(stats)
+    squared, resolved = _debiased_squares(distances, bias)
     values = (unbiased[:, None] + unbiased) / (2 * squared)
-    return torch.where(stats.distances == 0, torch.inf, values), resolved
+    return torch.where(distances == 0, torch.inf, values), resolved
 
 
 def directional_debiased_pairs(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,17 +89,22 @@ def directional_debiased_pairs(stats: PairStatistics) -> tuple[torch.Tensor, tor
         raise Undefined(
             f"it needs {LEAST} samples per class, 2 for each half, and the smallest class has {int(stats.counts.min())}"
         )
-    squared, resolved = _debiased_squares(stats)
+    squared, resolved = _debiased_squares(stats.distances, _bias(stats))
     values = stats.crossed / squared.square()
     return torch.where(stats.distances == 0, torch.inf, values), resolved
 
 
-def _debiased_squares(stats: PairStatistics) -> tuple[torch.Tensor, torch.Tensor]:
+def _bias(stats: PairStatistics) -> torch.Tensor:
+    """``v_c / n_c`` with the unbiased variance, ``(C,)``."""
+    found: torch.Tensor = stats.variances / (stats.counts - 1)
+    return found
+
+
+def _debiased_squares(distances: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``d_ij² − v_i/n_i − v_j/n_j``, and for which ordered pairs the data resolve it; both ``(C, C)``."""
-    bias = stats.variances / (stats.counts - 1)  # v_i/n_i with the unbiased variance
     bias_pairs = bias[:, None] + bias
-    squared = stats.distances.square() - bias_pairs
-    resolved = (squared > bias_pairs) | (stats.distances == 0)
+    squared = distances.square() - bias_pairs
+    resolved = (squared > bias_pairs) | (distances == 0)
     return squared, resolved.fill_diagonal_(False)
 
 
