@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Listed = tuple[ImageSource, list[ImageEntry]]
 
-__all__ = ["CHANGED", "FoundImages", "find_images"]
+__all__ = ["CHANGED", "FoundImages", "SetImages", "find_images"]
 
 CHANGED = "the image has changed since the features were extracted"
 MADE_ELSEWHERE = (
@@ -66,9 +66,9 @@ class FoundImages:
         wanted = frozenset(rows)
         chosen = [row for row in self.entries if row in wanted]
         for row, read in zip(chosen, self.source.contents([self.entries[row] for row in chosen]), strict=True):
-            yield row, self.checked(row, read)
+            yield row, self._checked(row, read)
 
-    def checked(self, row: int, read: Callable[[], bytes]) -> Callable[[], bytes]:
+    def _checked(self, row: int, read: Callable[[], bytes]) -> Callable[[], bytes]:
         """A function that reads the image of a row, and raises an OSError if its content has changed."""
 
         def read_unchanged() -> bytes:
@@ -78,6 +78,40 @@ class FoundImages:
             return content
 
         return read_unchanged
+
+
+class SetImages(ImageSource):
+    """The images that were found, as a source of their own with the classes of the features.
+
+    Reading an image that has changed raises an OSError with the reason :data:`CHANGED`.
+
+    Args:
+        found: The images.
+        features: The features that they are of.
+        rows: Which images; by default all.
+    """
+
+    def __init__(self, found: FoundImages, features: FeatureSet, rows: Sequence[int] | None = None) -> None:
+        source = found.source
+        self.kind = source.kind if source else ""
+        self.name = source.name if source else ""
+        self.id = source.id if source else ""
+        self._found = found
+        wanted = found.entries.keys() if rows is None else frozenset(rows)
+        codes = features.labels.tolist()
+        self._entries = {
+            entry.id: (row, entry._replace(label=features.classes[codes[row]]))
+            for row, entry in found.entries.items()
+            if row in wanted
+        }
+
+    def list(self) -> list[ImageEntry]:
+        """See :meth:`ImageSource.list`."""
+        return [entry for _, entry in self._entries.values()]
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        """See :meth:`ImageSource.contents`."""
+        return (read for _, read in self._found.contents([self._entries[entry.id][0] for entry in entries]))
 
 
 def find_images(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
+from nctransfer.page.blocks import FindingList, ImageStrip, PairCard, Table
 from nctransfer.page.image_finder import CHANGED
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.loading import map_ahead, threads
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from PIL import Image
 
+    from nctransfer.page.blocks import Section
     from nctransfer.page.image_finder import FoundImages
 
     Progress = Callable[[str, int, int], None]
@@ -79,17 +81,26 @@ def _images(number: int) -> str:
     return f"{counted(number, 'image')} {'has' if number == 1 else 'have'}"
 
 
-def choose_images(wanted_first: Iterable[Sequence[int]], labels: ArrayLike, most: int, seed: int = 0) -> list[int]:
+def choose_images(
+    wanted_first: Iterable[Sequence[int]],
+    labels: ArrayLike,
+    most: int,
+    seed: int = 0,
+    *,
+    then: Iterable[Sequence[int]] = (),
+) -> list[int]:
     """The images that get thumbnails, the most important ones first.
 
     First come the images that findings are about: the first image of each finding, then the second one of each, and so
-    on. Then each class gets some images, up to 12, drawn at random. The rest is drawn at random from all.
+    on. Then come galleries, in the same way, and then up to 12 images of each class, drawn at random. The rest is drawn
+    at random from all.
 
     Args:
         wanted_first: The images of each finding, by their rows, the most important image first.
         labels: The class code of each image, shape (n,).
         most: How many images are chosen, at most.
         seed: The seed of the draws. The same arguments give the same images.
+        then: The images of each gallery, by their rows.
 
     >>> choose_images([[5, 1, 2], [4, 5, 0]], [0, 0, 0, 1, 1, 1], most=5)
     [5, 4, 1, 2, 0]
@@ -98,8 +109,31 @@ def choose_images(wanted_first: Iterable[Sequence[int]], labels: ArrayLike, most
 
     of_classes = [rows[:OF_EACH_CLASS] for rows in shuffled_by_class(labels, seed)]
     rest = np.random.default_rng(seed).permutation(len(np.asarray(labels))).tolist()
-    order = itertools.chain(_in_turn(wanted_first), _in_turn(of_classes), rest)
+    order = itertools.chain(_in_turn(wanted_first), _in_turn(then), _in_turn(of_classes), rest)
     return list(itertools.islice(dict.fromkeys(order), max(0, most)))
+
+
+def wanted_images(sections: Iterable[Section]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The images that some sections of a page show, for :func:`choose_images`.
+
+    Returns:
+        The images of each finding: of each entry of a list, row of a table, pair of classes and strip. Then those of
+        each class in a gallery: strips of one class, and rows of nothing but a class and its images.
+    """
+    findings: list[tuple[int, ...]] = []
+    galleries: list[tuple[int, ...]] = []
+    for block in itertools.chain.from_iterable(section.blocks for section in sections):
+        if isinstance(block, FindingList):
+            findings += [(*(() if one.image is None else (one.image,)), *one.neighbours) for one in block.findings]
+        elif isinstance(block, Table):
+            is_gallery = len(block.class_columns) == 1 == len(block.columns) - len(block.image_columns)
+            rows = [tuple(int(row[column]) for column in block.image_columns if row[column]) for row in block.rows]
+            (galleries if is_gallery else findings).extend(rows)
+        elif isinstance(block, PairCard):
+            findings.append(tuple(_in_turn((block.images_a, block.images_b))))
+        elif isinstance(block, ImageStrip):
+            (findings if block.code is None else galleries).append(block.images)
+    return list(filter(None, findings)), list(filter(None, galleries))
 
 
 def _in_turn(lists: Iterable[Sequence[int]]) -> Iterator[int]:

@@ -49,13 +49,13 @@ def _data_facts(report: DataReport) -> dict[str, str]:
     facts = {
         "data": ", ".join(filter(None, [report.name, report.selection])),
         "kind": report.kind,
-        "images": f"{report.images:,}, {_size(report.file_bytes)}",
+        "images": f"{report.images:,}, {file_size(report.file_bytes)}",
         "classes": f"{len(report.classes):,}",
         "splits": ", ".join(f"{name} {number:,}" for name, number in report.splits.items()),
         "class sizes": _class_sizes(report),
-        "image sizes": _image_sizes(report),
-        "modes": _shares(report.modes),
-        "formats": _shares(report.formats),
+        "image sizes": image_sizes(report),
+        "modes": shares(report.modes),
+        "formats": shares(report.formats),
         "broken": f"{len(report.broken):,}" + (" by their headers alone" if report.headers_only else ""),
         "duplicates": ", ".join(
             f"{counted(duplicates.images, 'image')} {where}"
@@ -79,7 +79,7 @@ def _class_sizes(report: DataReport) -> str:
     return f"{fewest:,} ({least}) to {most:,} ({largest}), median {report.median_class:,g}"
 
 
-def _image_sizes(report: DataReport) -> str:
+def image_sizes(report: DataReport) -> str:
     if (sizes := report.sizes) is None:
         return ""
     smallest, median, largest = (f"{width}×{height}" for width, height in (sizes.smallest, sizes.median, sizes.largest))
@@ -88,11 +88,11 @@ def _image_sizes(report: DataReport) -> str:
     return f"{smallest} to {largest}, median {median}; {sizes.different:,} different"
 
 
-def _shares(counts: Mapping[str, int]) -> str:
+def shares(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
-def _size(number: int) -> str:
+def file_size(number: int) -> str:
     return f"{number / 2**20:,.1f} MiB" if number >= 2**20 else f"{number / 2**10:,.1f} KiB"
 
 

@@ -1,0 +1,142 @@
+"""Findings about the files of a data set, with the images: broken, identical, or alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted, join_names
+from nctransfer.page.blocks import Block, Paragraph, Table
+
+if TYPE_CHECKING:
+    from nctransfer.page.found_data import LookedThrough
+    from nctransfer.sources.data_report import Copy, Duplicates
+    from nctransfer.sources.similar_images import ImagePair, LookAlikes
+
+__all__ = ["data_findings"]
+
+LISTED = 60  # pairs or broken images in a table
+COPIES = 6  # of one image, in a table
+
+
+def data_findings(looked: LookedThrough) -> Iterator[Block]:
+    """What is wrong with the images: those that cannot be read, identical ones, and those that look alike."""
+    yield from _broken(looked)
+    yield from _twice(looked)
+    if looked.alike is not None:
+        yield from _alike(looked, looked.alike)
+
+
+def _broken(looked: LookedThrough) -> Iterator[Block]:
+    if not looked.broken:
+        return
+    number, more = len(looked.broken), len(looked.broken) - LISTED
+    yield Paragraph(
+        text=f"{counted(number, 'image')} cannot be read, and so {'is' if number == 1 else 'are'} not shown."
+        f"{_more(more, 'image')}"
+    )
+    yield Table(
+        columns=("image", "reason"),
+        rows=tuple((one.id, one.reason) for one in looked.broken[:LISTED]),
+        caption="Images that cannot be read.",
+    )
+
+
+def _twice(looked: LookedThrough) -> Iterator[Block]:
+    """Images with identical files: those that matter most first."""
+    report = looked.report
+    kinds = (
+        (
+            report.across_splits,
+            "in more than one split, so accuracy on one split does not measure unseen images",
+            "Identical images in different splits",
+        ),
+        (
+            report.across_classes,
+            "in more than one class, so at most one of their labels is right",
+            "Identical images in different classes",
+        ),
+        (
+            report.within_class,
+            "more than once in their class, so the class has fewer different images than it seems",
+            "Identical images in one class",
+        ),
+    )
+    for duplicates, meaning, caption in kinds:
+        if duplicates.contents:
+            are = "image is" if duplicates.contents == 1 else "images are"
+            more = duplicates.contents - len(duplicates.first)
+            yield Paragraph(text=f"{duplicates.contents:,} {are} {meaning}.{_more(more, 'image')}")
+            yield _copies(looked, duplicates, f"{caption}: files with the same bytes.")
+
+
+def _copies(looked: LookedThrough, duplicates: Duplicates, caption: str) -> Table:
+    has_splits = bool(looked.report.splits)
+    columns = [("image", "class", "split"), ("identical to", "its class", "its split")]
+
+    def cells(copy: Copy) -> tuple[str, ...]:
+        return (looked.number(copy.id), copy.label, copy.split)[: 3 if has_splits else 2]
+
+    rows = [(*cells(copies[0]), *cells(other)) for copies in duplicates.first for other in copies[1 : COPIES + 1]]
+    width = 3 if has_splits else 2
+    return Table(
+        columns=tuple(name for three in columns for name in three[:width]),
+        rows=tuple(rows),
+        caption=caption,
+        class_columns=(1, width + 1),
+        image_columns=(0, width),
+    )
+
+
+def _alike(looked: LookedThrough, alike: LookAlikes) -> Iterator[Block]:
+    """Images that look alike without being identical."""
+    if alike.pairs:
+        yield Paragraph(text=" ".join(_alike_in_words(alike)))
+    else:
+        yield Paragraph(text="No two images look alike, apart from identical ones: none was saved again or mirrored.")
+        return
+    yield Table(
+        columns=("image", "class", "looks like", "its class", "how", ">similarity", "differs in"),
+        rows=tuple(_pair(looked, pair) for pair in alike.pairs[:LISTED]),
+        caption="Images that look alike. The similarity is the correlation of their fine detail, at most 1.",
+        class_columns=(1, 3),
+        image_columns=(0, 2),
+    )
+
+
+def _alike_in_words(alike: LookAlikes) -> Iterator[str]:
+    number = len(alike.pairs)
+    yield f"{counted(number, 'pair')} of images {_look(number)} alike without being identical."
+    for one in alike.crossings:
+        yield (
+            f"{counted(one.images, 'image')} of split {one.split} {_look(one.images)} like images of split "
+            f"{one.other}: if a model learned from {one.other}, accuracy on {one.split} is too good."
+        )
+    if across := alike.count("class"):
+        yield f"{counted(across, 'image')} {_look(across)} like an image of another class: check their labels."
+    if alike.count(None):
+        yield (
+            "Pairs within a class are harmless, unless a model learns from one image of a pair and is tested on the "
+            "other one."
+        )
+    if alike.plain:
+        yield f"{counted(alike.plain, 'image')} with too little detail could only be compared pixel by pixel."
+    if more := _more(number - LISTED, "pair"):
+        yield more.strip()
+
+
+def _pair(looked: LookedThrough, pair: ImagePair) -> tuple[str, ...]:
+    one, other = pair.one, pair.other
+    similarity = pair.similarity if pair.similarity == 1 else min(pair.similarity, 0.999)
+    return (
+        *(looked.number(one.id), one.label, looked.number(other.id), other.label),
+        *(pair.kind, f"{similarity:.3f}", join_names(pair.across) or "nothing"),
+    )
+
+
+def _look(number: int) -> str:
+    return "looks" if number == 1 else "look"
+
+
+def _more(number: int, noun: str) -> str:
+    return f" {counted(number, f'further {noun}')} {'is' if number == 1 else 'are'} not listed." if number > 0 else ""

@@ -1,0 +1,200 @@
+"""The data on a page: the classes, the files, what is wrong with them, and some images of each class."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nctransfer.errors import counted
+from nctransfer.figures.class_counts_figure import class_counts_figure
+from nctransfer.figures.inline_svg import inline_svg
+from nctransfer.figures.style import caption_of
+from nctransfer.page.blocks import Block, Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
+from nctransfer.page.data_findings import data_findings
+from nctransfer.page.found_data import look_through
+from nctransfer.page.thumbnails import shuffled_by_class
+from nctransfer.report.data_sheets import file_size, image_sizes, shares
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.page.found_data import LookedThrough
+    from nctransfer.page.image_finder import FoundImages
+
+    Progress = Callable[[str, int, int], None]
+
+__all__ = ["data_section"]
+
+MOST_STRIPS = 60  # classes that are shown as strips of images; more are shown in a table
+IN_STRIPS, IN_TABLE = 600, 1500  # images of the gallery
+FEWEST, MOST = 4, 12  # images in a strip
+COLUMNS = 4  # of images in a table
+UNEQUAL = 2  # classes are called unequal if the largest is more than this many times the smallest
+
+
+def data_section(
+    features: FeatureSet,
+    found: FoundImages,
+    *,
+    counts: Sequence[int] | None = None,
+    most: int = 20_000,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Section:
+    """The section of a page on the data: what there is, what is wrong with it, and how it looks.
+
+    All images that were found are read once, and decoded if that does not take long.
+
+    Args:
+        features: The set that the page is about.
+        found: Its images.
+        counts: The number of images of each class, if the set is a part of a larger one.
+        most: How many images are read, at most; of more, an equal share of each class.
+        seed: The seed by which the images of the gallery are drawn.
+        workers: The number of threads; see :func:`nctransfer.sources.loading.threads`.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        DeviceError: ``workers`` is less than 1.
+    """
+    counts = features.counts.tolist() if counts is None else counts
+    blocks: list[Block] = [Notice(text=note) for note in found.notes]
+    if found.source is None:
+        blocks += [Facts(items=_facts_of_features(features, counts)), *_classes(features, counts)]
+        return Section(
+            id="data",
+            title="The data",
+            says="This section shows how many images each class has.",
+            not_says="It does not show the images, because they were not found.",
+            blocks=tuple(blocks),
+        )
+    looked = look_through(features, found, most=most, seed=seed, workers=workers, progress=progress)
+    blocks += [Notice(text=note) for note in looked.notes]
+    blocks.append(Facts(items=_facts_of_features(features, counts) | _facts_of_images(looked)))
+    blocks += _classes(features, counts)
+    blocks += data_findings(looked)
+    blocks += _gallery(features, looked, seed)
+    return Section(
+        id="data",
+        title="The data",
+        says="This section shows how many images each class has, how they look, and which of them are broken, "
+        "identical or look alike.",
+        not_says="It looks at files and pixels only, so it does not show whether a label is right.",
+        blocks=tuple(blocks),
+    )
+
+
+def _facts_of_features(features: FeatureSet, counts: Sequence[int]) -> dict[str, str]:
+    info = features.info
+    facts = {
+        "data": info.data or info.id,
+        "split": info.split or "",
+        "images": f"{sum(counts):,}",
+        "classes": f"{len(counts):,}",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _facts_of_images(looked: LookedThrough) -> dict[str, str]:
+    report, alike = looked.report, looked.alike
+    facts = {
+        "kind": report.kind,
+        "splits": ", ".join(f"{name} {number:,}" for name, number in report.splits.items()),
+        "file sizes": f"{file_size(report.file_bytes)} in all, "
+        f"{file_size(report.file_bytes // max(1, len(looked.readable)))} per image",
+        "image sizes": image_sizes(report),
+        "formats": shares(report.formats),
+        "colour modes": shares(report.modes),
+        "broken": counted(len(looked.broken), "image") if looked.broken else "none",
+        "identical": _where(
+            {
+                "across splits": report.across_splits.images,
+                "across classes": report.across_classes.images,
+                "within a class": report.within_class.images,
+            }
+        ),
+        "look alike": _where(
+            {
+                "across splits": alike.count("split"),
+                "across classes": alike.count("class"),
+                "within a class": alike.count(None),
+            }
+        )
+        if alike
+        else "",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _where(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{counted(number, 'image')} {where}" for where, number in numbers.items() if number) or "none"
+
+
+# Classes
+
+
+def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
+    """How many images each class has: in words, as a chart, and as a table."""
+    words = _in_words(features.classes, counts)
+    total = sum(counts)
+    order = sorted(range(len(counts)), key=lambda code: -counts[code])
+    table = Table(
+        columns=("class", ">images", ">share"),
+        rows=tuple((features.classes[code], f"{counts[code]:,}", f"{counts[code] / total:.1%}") for code in order),
+        caption="The number of images of each class.",
+        class_columns=(0,),
+    )
+    figure = class_counts_figure(features.classes, counts, caption_of(features.describe()))
+    yield Paragraph(text=words)
+    yield Chart(
+        svg=inline_svg(figure, "class-counts"),
+        alt=f"A bar chart of the number of images of each class. {words}",
+        caption="The number of images of each class, the largest class first.",
+        table=table,
+    )
+
+
+def _in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
+    least, largest = min(counts), max(counts)
+    if least == largest:
+        return f"The classes are balanced: each has {counted(least, 'image')}."
+    smallest, biggest = classes[list(counts).index(least)], classes[list(counts).index(largest)]
+    words = f"The largest class, {biggest}, has {largest:,} images, and the smallest, {smallest}, has {least:,}."
+    if largest > UNEQUAL * least:
+        words += (
+            f" That is {largest / max(1, least):,.1f} times as many, so a mean over images is mostly about the large "
+            "classes, and a mean over classes is not."
+        )
+    return words
+
+
+# How they look
+
+
+def _gallery(features: FeatureSet, looked: LookedThrough, seed: int) -> Iterator[Block]:
+    """Some images of each class, drawn at random: as strips, or in a table if there are many classes."""
+    labels = features.labels.tolist()
+    drawn = [[row for row in rows if row in looked.readable] for rows in shuffled_by_class(labels, seed)]
+    shown = [(labels[rows[0]], rows) for rows in drawn if rows]
+    if not shown:
+        return
+    if len(shown) <= MOST_STRIPS:
+        each = max(FEWEST, min(MOST, IN_STRIPS // len(shown)))
+        yield Paragraph(text=f"Up to {each} images of each class, drawn at random:")
+        for code, rows in shown:
+            yield ImageStrip(title=features.classes[code], images=tuple(rows[:each]), code=code)
+        return
+    each = max(1, min(COLUMNS, IN_TABLE // len(shown)))
+    listed = shown[:IN_TABLE]
+    which = "each class" if len(listed) == len(shown) else f"the first {len(listed):,} classes"
+    yield Table(
+        columns=("class", *(f"example {number}" for number in range(1, each + 1))),
+        rows=tuple(
+            (features.classes[code], *itertools.islice(itertools.chain(map(str, rows), itertools.repeat("")), each))
+            for code, rows in listed
+        ),
+        caption=f"Images of {which}, drawn at random.",
+        class_columns=(0,),
+        image_columns=tuple(range(1, each + 1)),
+    )
