@@ -114,7 +114,8 @@ class Matrix:
         name: Its name on the page, unique, of letters and hyphens.
         values: ``(K, K)`` float32; NaN where nothing is known.
         codes: The classes of its rows and columns, in this order.
-        kind: ``distance``: near is dark. ``share``: rows sum to 1, and a large share is dark.
+        kind: ``distance``: near is strong in colour, which is dark on a light page and bright on a dark one. ``share``:
+            rows sum to 1, and a large share is strong in colour.
         legend: What a value is.
         alt: What it shows, for those who cannot see it.
         caption: The line below it.

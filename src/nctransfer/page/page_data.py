@@ -111,8 +111,8 @@ def _says(image_map: ImageMap) -> dict[str, str]:
     return {
         "pca": (
             f"The two directions in which the images vary most: {first:.0%} of their variance is along the horizontal "
-            f"axis and {second:.0%} along the vertical one. {_kept(image_map.kept)} Images far apart here are far apart "
-            "in the full space; images close together here may be far apart there."
+            f"axis and {second:.0%} along the vertical one. {_kept(image_map.kept)} Images far apart here are far "
+            "apart in the full space; images close together here may be far apart there."
         ),
         "plane": (
             "The exact plane through the means of the chosen classes, and for two classes through the mean of all "

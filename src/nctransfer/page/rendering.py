@@ -71,7 +71,7 @@ def render_page(content: PageContent) -> str:
         style=Markup(_style(environment)),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own files
         data=Markup(json_for_page(page_data(content))),  # noqa: S704 - no markup can begin in it
-        verdicts=next((block for kind, block in _all_shown(content) if kind == "Verdicts"), None),
+        verdicts=_verdicts_below(content),
         grouped=_grouped,
         natural_width=_natural_width,
         **_references(content),
@@ -138,9 +138,9 @@ def _grouped(blocks: Sequence[Block]) -> Iterator[Shown]:
             yield from ((type(block).__name__, block) for block in run)
 
 
-def _all_shown(content: PageContent) -> Iterator[Shown]:
-    for section in content.sections:
-        yield from _grouped(section.blocks)
+def _verdicts_below(content: PageContent) -> list[Verdict]:
+    """The verdicts that stand too far down to be seen first; the top of the page repeats them in short."""
+    return [block for section in content.sections[1:] for block in section.blocks if isinstance(block, Verdict)]
 
 
 def _references(content: PageContent) -> dict[str, Any]:

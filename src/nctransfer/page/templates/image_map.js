@@ -105,6 +105,7 @@ class ImageMapView {
     note.textContent = says;
     note.classList.toggle("notice", kind === "umap");
     this.fit();
+    this.centres = this.middles();
     this.zoom.reset();
   }
 
@@ -164,6 +165,7 @@ class ImageMapView {
       for (const place of places) this.drawImage(context, place, size * (layer ? 1.25 : 1), anyLit && !layer);
     }
     if (this.plane) this.drawMeans(context);
+    else this.drawNames(context);
     for (const place of new Set([this.kept, this.current])) if (place !== null) this.drawNear(context, place, size);
   }
 
@@ -190,19 +192,51 @@ class ImageMapView {
     context.setLineDash([]);
   }
 
+  /** The middle of the images of each class: the median along each axis. */
+  middles() {
+    const median = (values) => values.sort((one, other) => one - other)[values.length >> 1];
+    const places = new Map();
+    this.labels.forEach((code, place) => code >= 0 && (places.get(code) ?? places.set(code, []).get(code)).push(place));
+    return [...places].map(([code, own]) => [code, median(own.map((i) => this.x[i])), median(own.map((i) => this.y[i]))]);
+  }
+
+  /** Names of classes amid their images, those of highlighted ones first; a name that would cover another one is left out. */
+  drawNames(context) {
+    const taken = [];
+    const rank = ([code]) => (code === highlight.hovered ? 0 : highlight.pinned.includes(code) ? 1 : 2);
+    for (const [code, x, y] of [...this.centres].sort((one, other) => rank(one) - rank(other))) {
+      const isMarked = isLit(code);
+      const [middle, top] = this.zoom.outside(...this.inBox(x, y));
+      context.font = context.font.replace(/^.*?(?=\d+px)\d+px/, isMarked ? "600 12px" : "12px");
+      const text = cut(context, nameOf(code), 130);
+      const wide = context.measureText(text).width / 2 + 3;
+      const isSeen = middle > 0 && middle < this.zoom.box.width;
+      const left = isSeen ? Math.min(Math.max(middle, wide), this.zoom.box.width - wide) : middle;
+      const covers = ([otherLeft, otherTop, otherWide]) => Math.abs(left - otherLeft) < wide + otherWide && Math.abs(top - otherTop) < 15;
+      if (taken.some(covers)) continue;
+      taken.push([left, top, wide]);
+      this.write(context, text, left, top, "middle", isMarked ? "ink" : "soft");
+    }
+  }
+
+  /** A text with a rim in the colour of the ground. */
+  write(context, text, x, y, baseline, colour) {
+    context.textAlign = "center";
+    context.textBaseline = baseline;
+    context.lineWidth = 4;
+    context.lineJoin = "round";
+    context.strokeStyle = css("paper", 0.85);
+    context.strokeText(text, x, y);
+    context.fillStyle = css(colour);
+    context.fillText(text, x, y);
+  }
+
   drawMeans(context) {
     const names = [...this.plane.codes.map(nameOf), "mean of all"];
-    context.textAlign = "center";
-    context.textBaseline = "bottom";
     context.font = context.font.replace(/^\d+px/, "600 12px");
     this.plane.corners.forEach((corner, i) => {
       const [x, y] = this.zoom.outside(...this.inBox(...corner));
-      const text = cut(context, names[i], 150);
-      context.lineWidth = 4;
-      context.strokeStyle = css("paper");
-      context.strokeText(text, x, y - 9);
-      context.fillStyle = css("ink");
-      context.fillText(text, x, y - 9);
+      this.write(context, cut(context, names[i], 150), x, y - 9, "bottom", "ink");
       for (const [colour, wide] of [["paper", 5], ["ink", 2]]) {
         context.strokeStyle = css(colour);
         context.lineWidth = wide;

@@ -34,7 +34,7 @@ function imageCard(number, neighbours, distances) {
         element(
           "li",
           { class: isOther ? "is-other" : null, title: idOf(neighbour) },
-          picture(neighbour, 40),
+          picture(neighbour, 40) ?? element("span", { class: "blank" }),
           element("bdi", {}, nameOf(labelOf(neighbour))),
           element("span", { class: "soft" }, ` ${shown(distances[rank])}`),
         ),

@@ -81,8 +81,8 @@ class MatrixView {
     const room = this.canvas.parentElement.clientWidth;
     const longest = Math.max(...this.codes.map((code) => nameOf(code).length));
     const margin = Math.min(room * 0.28, 150, 14 + 7 * longest);
-    const side = Math.max(Math.min(room - margin, 660), 120);
-    const context = sized(this.canvas, margin + side, margin + side);
+    const side = Math.max(Math.min(room - margin - 1, 660), 120);
+    const context = sized(this.canvas, margin + side + 1, margin + side + 1);
     const { box } = this.zoom;
     if (box.width !== side || box.left !== margin) {
       Object.assign(box, { left: margin, top: margin, width: side, height: side });
