@@ -14,6 +14,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_chan
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
 from nctransfer.cli.terminal import Terminal
@@ -145,6 +146,7 @@ class SamplesOptions:
 
 @examples(
     "nctransfer collapse --all",
+    "nctransfer collapse --figure pairs.svg",
     "nctransfer collapse --model tf_efficientnet_lite0 --data pets/ --pairs 10",
 )
 def collapse(
@@ -157,6 +159,7 @@ def collapse(
     samples: SamplesOptions,
     output: OutputOptions,
     features: FeaturesArguments = None,
+    figure: FigureFile = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
 ) -> None:
@@ -166,7 +169,8 @@ def collapse(
     classes, and all three are compared. With --layers, the layers of one stored set are compared.
     """
     show.most_pairs  # noqa: B018 - a wrong number is refused before anything is loaded
-    with Terminal(output, {"--save-pairs": show.save_pairs}) as terminal:
+    with Terminal(output, {"--save-pairs": show.save_pairs, "--figure": figure}) as terminal:
+        from nctransfer.figures.collapse_figure import collapse_figure
         from nctransfer.neural_collapse.collapse_report import usable_classes
         from nctransfer.report.collapse_sheets import collapse_sheets, comparison_sheets, explanation_sheet
 
@@ -184,7 +188,7 @@ def collapse(
             explains_all = show.all_measures or backbone.layers is not None
         else:
             named = given.find(names[0])
-            found = again_if_changed(lambda: _report(named, heads, given, show.computed_pairs))
+            found = again_if_changed(lambda: _report(named, heads, given, show.computed_pairs, figure is not None))
             reports = {"": found}
             sheets = collapse_sheets(found, show.all_measures, show.most_pairs)
             explains_all = show.all_measures or heads.is_given
@@ -192,6 +196,7 @@ def collapse(
             for note in report.notes:
                 log.warning("%s%s", f"{name}: " if name else "", note)
         terminal.files.parquet("--save-pairs", lambda: _pairs(reports))
+        terminal.files.figure("--figure", lambda: collapse_figure(found))
         if show.explain:
             sheets.append(explanation_sheet(explains_all))
         terminal.show(sheets, found.to_dict(), found.to_frame, chosen.seed)
@@ -214,7 +219,9 @@ def _refuse_at_once(
         raise SettingError("only one of --source-train and --source-test was given", "give both, or neither")
 
 
-def _report(found: Found, heads: HeadOptions, given: ChosenFeatures, pairs: int | None) -> CollapseReport:
+def _report(
+    found: Found, heads: HeadOptions, given: ChosenFeatures, pairs: int | None, pair_matrix: bool
+) -> CollapseReport:
     from nctransfer.errors import SettingError
     from nctransfer.neural_collapse import collapse_report
 
@@ -225,6 +232,7 @@ def _report(found: Found, heads: HeadOptions, given: ChosenFeatures, pairs: int 
     return collapse_report.collapse(
         given.stream_of(found),
         pairs=pairs,
+        pair_matrix=pair_matrix,
         device=given.output.device,
         head=_head(found, heads),
         head_names=ReadingFlags(class_names=heads.head_names).names,

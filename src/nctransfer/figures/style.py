@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +26,13 @@ __all__ = [
     "FORMATS",
     "GREY",
     "PAGE",
+    "SMALL",
     "add_caption",
     "any_script",
     "caption_of",
     "check_figure",
     "in_style",
+    "logarithmic",
     "new_figure",
     "percent_axis",
     "plain_numbers",
@@ -45,6 +48,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 GREY = "#999999"  # of what is not the point: help lines, controls
 COLUMN, PAGE = 3.4, 7.2  # inches: the width of a column of a paper, and of a page
 SMALL = 7  # points: the caption, and names in a crowd
+MOST_NUMBERS = 4  # on a logarithmic axis
 
 FONTS = (  # the first is matplotlib's own; the others have further scripts, and are used if they are installed
     "DejaVu Sans",
@@ -151,12 +155,14 @@ def caption_of(info: FeatureInfo) -> str:
     """What a figure is about: backbone, data, number of classes, number of images; as far as they are known.
 
     >>> from nctransfer.features.feature_info import FeatureInfo
-    >>> caption_of(FeatureInfo("arrays", model="resnet50", data="pets", samples=7_390, classes=37))
+    >>> caption_of(FeatureInfo("arrays", model="resnet50", data="/my/pets", samples=7_390, classes=37))
     'resnet50, pets, 37 classes, 7,390 images'
     >>> caption_of(FeatureInfo("pets.parquet", samples=100, classes=5, split="test"))
     'pets.parquet, split test, 5 classes, 100 images'
     """
-    parts = [info.model, info.data] if info.model or info.data else [info.id]
+    path = Path(info.data or "")
+    data = path.name if path.is_absolute() else info.data
+    parts = [info.model, data] if info.model or data else [info.id]
     if info.layer != "feature":
         parts.append(info.layer)
     if info.split:
@@ -171,7 +177,7 @@ def caption_of(info: FeatureInfo) -> str:
 def add_caption(figure: Figure, *sentences: str) -> None:
     """Place a caption below a figure, small: first what it is about, then what a reader should know; "" is left out."""
     text = ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
-    wide = int(figure.get_figwidth() * 72 / (0.53 * SMALL))  # letters are about half as wide as high
+    wide = int(figure.get_figwidth() * 72 / (0.49 * SMALL))  # letters are about half as wide as high
     lines = textwrap.wrap(plain_text(text), wide)
     figure.supxlabel("\n".join(lines), fontsize=SMALL, x=0.01, ha="left", color=COLOURS[6])
 
@@ -193,6 +199,48 @@ def plain_numbers(axis: Axis, subs: Sequence[float] = (1, 1.5, 2, 3, 5, 7)) -> N
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def logarithmic(axis: Axis, low: float, high: float) -> None:
+    """Make an axis logarithmic, with plain numbers at some places between two values: a few, but at least three.
+
+    Args:
+        axis: The axis.
+        low: The smallest value, above zero.
+        high: The largest value.
+    """
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+    is_x = axis is axis.axes.xaxis
+    (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
+    axis.set_major_locator(FixedLocator(_round_numbers(low, high)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Numbers with few digits from one value to another, a few of them, evenly on a logarithmic axis.
+
+    >>> _round_numbers(0.1, 30), _round_numbers(0.9, 1.6), _round_numbers(1.16, 1.39)
+    ([0.1, 1.0, 10.0], [1.0, 1.2, 1.4, 1.6], [1.2, 1.25, 1.3, 1.35])
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in (
+        (1,),
+        (1, 3),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 5, 7),
+        (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, *range(4, 10)),
+    ):
+        every = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        found = [number for number in every if low * (1 - 1e-9) <= number <= high * (1 + 1e-9)]
+        if len(found) >= 3:
+            return found[:: -(-len(found) // MOST_NUMBERS)]
+    ticks = MaxNLocator(MOST_NUMBERS + 1).tick_values(low, high)
+    return [float(f"{number:.6g}") for number in ticks if low <= number <= high]
 
 
 # Texts

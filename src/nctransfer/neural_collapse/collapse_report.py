@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.errors import FeaturesError, counted, join_names
@@ -17,6 +17,7 @@ from nctransfer.neural_collapse.head_order import head_warnings
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
+from nctransfer.neural_collapse.pair_matrix import PairMatrix
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.notebook import ShownInNotebooks
 
@@ -70,6 +71,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
         classes: The classes, those with the highest variance first.
         notes: What a reader of the numbers should know, such as classes that were left out.
         duplicates: The samples with the same features as an earlier one.
+        pair_matrix: The CDNV of every pair, if it was asked for; not in JSON.
     """
 
     features: FeatureInfo
@@ -82,6 +84,7 @@ class CollapseReport(MeasureAttributes, ShownInNotebooks):
     classes: tuple[ClassCollapse, ...] = ()
     notes: tuple[str, ...] = ()
     duplicates: Duplicates = field(default_factory=Duplicates)
+    pair_matrix: PairMatrix | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a dictionary for JSON."""
@@ -123,6 +126,7 @@ def collapse(
     device: str = "auto",
     head: LinearHead | Literal["ridge"] | None = None,
     head_names: Sequence[str] | None = None,
+    pair_matrix: bool = False,
 ) -> CollapseReport:
     """How collapsed the classes of a feature set are.
 
@@ -133,6 +137,7 @@ def collapse(
         head: A linear classifier for NC3 and NC4; ``"ridge"`` fits one on these features.
         head_names: The names of the head's classes, see
             :meth:`~nctransfer.neural_collapse.linear_head.LinearHead.of_classes`.
+        pair_matrix: Whether the report keeps the CDNV of every pair, which the figure needs: 4·C² bytes.
 
     Raises:
         FeaturesError: There are fewer than two classes with two samples, or the head has other classes.
@@ -151,7 +156,8 @@ def collapse(
             head = head.of_classes(usable.classes, head_names)
         notes = [*notes, f"self_duality and ncc_agreement are measured with a head: {head.origin}"]
         stats = with_head(stats, usable, head, device)
-    return make_report(stats, usable, notes, pairs)
+    report = make_report(stats, usable, notes, pairs)
+    return replace(report, pair_matrix=PairMatrix.of(stats, usable.classes)) if pair_matrix else report
 
 
 def usable_classes(features: Features) -> tuple[Features, list[str]]:
