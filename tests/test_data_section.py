@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from conftest import write_digits
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.class_counts_figure import class_counts_figure, shown_classes
-from nctransfer.page import found_data
+from nctransfer.page import data_findings, found_data
 from nctransfer.page.blocks import Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
 from nctransfer.page.data_section import data_section
 from nctransfer.page.image_finder import FoundImages, find_images
@@ -174,6 +174,20 @@ def test_images_that_look_alike_are_shown_side_by_side(animals: Path) -> None:
     chosen = choose_images(wanted_images([section])[0], features.labels, 4)
     thumbnails = make_thumbnails(find_images(features), chosen)
     assert {features.ids[row] for row in thumbnails.images} == set().union(*pairs)
+
+
+def test_what_is_not_listed_or_not_compared_is_counted(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_findings, "LISTED", 2)
+    for number in range(4):
+        photographs()[DETAILED[number]].save(animals / "train" / "cat" / f"again {number}.jpg")
+        (animals / "train" / "cat" / f"broken {number}.png").write_bytes(b"")
+    Image.new("RGB", (64, 64), "red").save(animals / "train" / "dog" / "blank.png")
+    _, section = section_of(animals)
+    assert "4 pairs of images look alike" in words(section)
+    assert "2 further pairs are not listed" in words(section)
+    assert "2 further images are not listed" in words(section)
+    assert "1 image with too little detail" in words(section)
+    assert len(table(section, "Images that look alike").rows) == 2
 
 
 def test_broken_images_are_listed_whether_they_broke_before_or_after(animals: Path) -> None:
