@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -13,15 +14,39 @@ import torch
 
 import nctransfer as nct
 from clusters import labelled, normal_classes, set_of
+from nctransfer.checkpoints.stored_checkpoints import trajectory_of_sets
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.evaluation.label_counts import LabelCounts
 from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
+from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.heads.mistakes import confusions
 from nctransfer.intervals import wilson
 from nctransfer.label_audit.flags import AuditResult
+from nctransfer.maps.border_images import border_between
+from nctransfer.maps.class_map import ClassMap, map_classes
+from nctransfer.maps.image_map import Kept, map_images
 from nctransfer.neural_collapse.bound_table import BoundTable, bound_table
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
-from nctransfer.page.blocks import Block, Chart, Facts, FindingList, Matrix, Notice, Paragraph, Section, Table
+from nctransfer.page.blocks import (
+    Block,
+    Chart,
+    Facts,
+    FindingList,
+    ImageMapView,
+    Matrix,
+    Notice,
+    PairCard,
+    Paragraph,
+    Section,
+    Table,
+)
+from nctransfer.page.checkpoints_section import checkpoints_section
+from nctransfer.page.class_map_section import class_map_section
+from nctransfer.page.close_classes import closest_pairs
+from nctransfer.page.closest_pairs_section import closest_pairs_section
 from nctransfer.page.confusion_section import LISTED, confusion_section, confusion_shares
+from nctransfer.page.image_map_section import image_map_section
+from nctransfer.page.layers_section import layers_section
 from nctransfer.page.learning_curve_section import learning_curve_section
 from nctransfer.page.rank_page import rank_content
 from nctransfer.page.ranking_section import ranking_section
@@ -204,7 +229,8 @@ def test_findings_are_the_flags_with_image_numbers(planted: nct.FeatureSet, audi
         [flag] = [flag for flag in audited.flags if flag.id == name and flag.kind == "label"]
         assert tuple(planted.ids[number] for number in one.neighbours) == flag.neighbours
         assert one.suggested == flag.suggested
-        assert f"{100 * flag.expected_precision:.0f} are wrong" in one.why
+        assert one.expected_precision == flag.expected_precision
+        assert f"about {100 * flag.expected_precision:.0f} are wrong" in one.why
     assert f"About {audited.expected_wrong:.1f} of them" in words(section)
     assert f"nctransfer audit {audited.features.id} --corrections" in words(section)
     assert says_and_says_not(section)
@@ -242,7 +268,7 @@ def test_without_a_flag_the_most_doubtful_labels_are_listed_as_such() -> None:
     section = suspects_section(found, features)
     findings = only(section, FindingList).findings
     assert [one.id for one in findings] == [flag.id for flag in found.doubtful]
-    assert all("too few for a flag" in one.why for one in findings)
+    assert all("too few for a flag" in one.why and one.expected_precision is None for one in findings)
     assert [block.text.rstrip(".").lower() for block in blocks(section, Notice)] == [
         one.rstrip(".").lower() for one in found.warnings
     ]
@@ -354,7 +380,7 @@ def test_a_ranking_begins_with_what_to_take(ranked: Ranking) -> None:
 def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
     made = {"command": "nctransfer rank a b", "seed": 7, "versions": {"nctransfer": "0.1", "torch": "2.9"}}
     content = rank_content(ranked, made)
-    assert [section.id for section in content.sections] == ["ranking", "how-made"]
+    assert [section.id for section in content.sections] == ["ranking", "how-it-was-made"]
     assert (
         only(content.sections[1], Facts).items.items()
         >= {
@@ -365,3 +391,170 @@ def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
     )
     assert content.version == nct.__version__
     assert not content.thumbnails
+
+
+# The map of the classes, and its closest pairs
+
+
+@pytest.fixture(scope="module")
+def five() -> nct.FeatureSet:
+    """Five classes of unequal sizes that overlap a little."""
+    return set_of(normal_classes([9, 12, 7, 10, 8], 6, within=0.5))
+
+
+@pytest.fixture(scope="module")
+def five_mapped(five: nct.FeatureSet) -> ClassMap:
+    return map_classes(five, device="cpu")
+
+
+def test_the_heat_map_has_all_distances_in_leaf_order(five: nct.FeatureSet, five_mapped: ClassMap) -> None:
+    section = class_map_section(five_mapped, five)
+    matrix = only(section, Matrix)
+    assert matrix.codes == tuple(five_mapped.order)
+    for (row, a), (column, b) in itertools.product(enumerate(matrix.codes), repeat=2):
+        assert matrix.values[row, column] == pytest.approx(five_mapped.distance[a, b])
+    assert says_and_says_not(section)
+
+
+def test_the_table_has_the_closest_pairs_first(five: nct.FeatureSet, five_mapped: ClassMap) -> None:
+    table = only(class_map_section(five_mapped, five), Matrix).table
+    assert table is not None
+    by_hand = sorted((five_mapped.distance[a, b], a, b) for a, b in itertools.combinations(range(5), 2))
+    assert [row[:2] for row in table.rows] == [(five.classes[a], five.classes[b]) for _, a, b in by_hand]
+    assert [row[2] for row in table.rows] == [f"{distance:.2f}" for distance, _, _ in by_hand]
+    assert float(table.rows[0][3]) == pytest.approx(by_hand[0][0] ** -2, rel=1e-3)
+    assert closest_pairs(five_mapped, 3) == [(a, b) for _, a, b in by_hand[:3]]
+
+
+def test_what_joins_first_is_said_in_the_table_of_the_dendrogram(five: nct.FeatureSet, five_mapped: ClassMap) -> None:
+    chart = only(class_map_section(five_mapped, five), Chart)
+    assert chart.table is not None
+    assert len(chart.table.rows) == 4
+    a, b = closest_pairs(five_mapped, 1)[0]
+    assert set(chart.table.rows[0][:2]) == {five.classes[a], five.classes[b]}
+    assert chart.table.rows[-1][3] == "5"
+    heights = [float(row[2]) for row in chart.table.rows]
+    assert heights == sorted(heights)
+
+
+def test_of_many_classes_the_most_interesting_are_shown() -> None:
+    features = set_of(normal_classes([3] * 160, 12))
+    section = class_map_section(map_classes(features, most=10, device="cpu"), features)
+    matrix = only(section, Matrix)
+    assert len(matrix.codes) == 50
+    assert "50 classes of the closest pairs, of 160" in matrix.caption
+
+
+def test_pairs_that_are_not_told_apart_have_no_distance() -> None:
+    rows = normal_classes([6, 6, 6], 20, apart=2.0)
+    features = set_of([rows[0], rows[0] + 0.01, rows[2]])
+    found = map_classes(features, device="cpu")
+    section = class_map_section(found, features)
+    table = only(section, Matrix).table
+    assert table is not None
+    assert table.rows[0][3] == "not known"
+    assert blocks(section, Notice)
+    cards = blocks(closest_pairs_section(found, features), PairCard)
+    assert "not told apart" in cards[0].facts["distance"]
+    assert "CDNV" not in cards[0].facts
+    assert "CDNV" in cards[1].facts
+
+
+def test_classes_that_do_not_vary_are_infinitely_far_apart() -> None:
+    features = nct.FeatureSet.from_arrays(np.eye(4)[[0, 0, 1, 1, 2, 3]], "aabbcc")
+    found = map_classes(features, device="cpu")
+    matrix = only(class_map_section(found, features), Matrix)
+    assert np.isnan(matrix.values).sum() == 2  # of a and b
+    assert np.isfinite(matrix.values).sum() == 7
+    assert matrix.table is not None
+    assert matrix.table.rows[-1] == ("a", "b", "∞", "0.0000")
+
+
+def test_a_card_of_a_pair_has_the_images_at_its_border(five: nct.FeatureSet, five_mapped: ClassMap) -> None:
+    predicted = five.labels.clone()
+    a, b = closest_pairs(five_mapped, 1)[0]
+    predicted[(five.labels == a).nonzero()[:3, 0]] = b
+    section = closest_pairs_section(five_mapped, five, predicted)
+    cards = blocks(section, PairCard)
+    assert [(card.class_a, card.class_b) for card in cards] == closest_pairs(five_mapped, 10)
+    first, border = cards[0], border_between(five, a, b)
+    assert first.images_a == tuple(border.rows_a[:5].tolist())
+    assert {int(five.labels[image]) for image in first.images_b} == {b}
+    assert first.facts["distance"].startswith(f"{five_mapped.distance[a, b]:.2f} ")
+    names, count = five.classes, int(five.counts[a])
+    assert f"3 of {count} images of {names[a]} are taken for {names[b]}" in first.facts["confused"]
+    assert f"0 of {int(five.counts[b])} images of {names[b]} are taken for {names[a]}" in first.facts["confused"]
+    right = border.right_a + border.right_b
+    assert f"({right} of {count + int(five.counts[b])})" in first.facts["told apart"]
+    assert "confused" not in blocks(closest_pairs_section(five_mapped, five), PairCard)[0].facts
+    assert says_and_says_not(section)
+
+
+def test_a_class_of_one_image_has_no_card() -> None:
+    features = set_of(normal_classes([5, 1, 5], 6))
+    cards = blocks(closest_pairs_section(map_classes(features, device="cpu"), features), PairCard)
+    assert [(card.class_a, card.class_b) for card in cards] == [(0, 2)]
+
+
+# The map of the images
+
+
+def test_a_map_of_images_says_how_much_it_keeps(five: nct.FeatureSet) -> None:
+    found = map_images(five, device="cpu")
+    section = image_map_section(found, five)
+    view = only(section, ImageMapView)
+    assert view.map is found
+    assert f"{sum(found.shares):.1%} of the variance of 6 dimensions" in words(section)
+    assert f"{found.kept.neighbours:.0%} are also among" in words(section)
+    assert "All images" in view.caption
+    assert "UMAP" not in words(section)
+    assert says_and_says_not(section)
+
+
+def test_a_map_of_some_images_says_so_and_umap_has_its_warning(five: nct.FeatureSet) -> None:
+    found = map_images(five, most=20, device="cpu")
+    layout = replace(found, umap_x=found.x, umap_y=found.y, umap_kept=Kept(0.25, None))
+    section = image_map_section(layout, five)
+    assert f"{len(found.rows)} of 46 images" in only(section, ImageMapView).caption
+    assert "mean nothing" in words(section)
+    assert "25%" in words(section)
+
+
+# Layers and checkpoints
+
+
+def test_layers_are_drawn_and_listed_from_the_first_to_the_last() -> None:
+    layers = {f"layer_{number}": set_of(normal_classes([10] * 4, 6, within=2.0 / (number + 1))) for number in range(4)}
+    found = nct.compare_layers(layers, device="cpu")
+    section = layers_section(found)
+    chart = only(section, Chart)
+    assert chart.table is not None
+    assert [row[0] for row in chart.table.rows] == list(layers)
+    first, last = (found.reports[name].metrics["ncc_accuracy"] for name in ("layer_0", "layer_3"))
+    assert f"from {first:.1%} at layer_0 to {last:.1%} at layer_3" in chart.alt
+    assert f"factor of {found.fit['rho']:.2f}" in words(section)
+    assert found.fit["saturated"] in words(section)
+    assert says_and_says_not(section)
+    assert layers_section(nct.compare_layers({"layer_3": layers["layer_3"]}, device="cpu")) is None
+
+
+def test_checkpoints_are_drawn_and_listed_in_the_order_of_training() -> None:
+    rows, labels = labelled(normal_classes([8] * 4, 6))
+    noise = np.random.default_rng(0).normal(size=rows.shape)
+    sets = [
+        nct.FeatureSet.from_arrays(
+            rows + 3 / step * noise, labels, info=FeatureInfo(str(step), model="vit", weights=f"epoch-{step}.pth")
+        )
+        for step in (9, 1)
+    ]
+    task = FewShotTask(ways=3, shots=2, queries=4, episodes=100, classifiers="ncc", theory=False)
+    found = trajectory_of_sets(sets, task, device="cpu")
+    section = checkpoints_section(found)
+    chart = only(section, Chart)
+    assert chart.table is not None
+    assert [row[0] for row in chart.table.rows] == ["epoch-1", "epoch-9"]
+    ends = [point.fewshot.rows[0].accuracy for point in found.points]
+    assert f"from {ends[0]:.1%} to {ends[1]:.1%}" in chart.alt
+    assert blocks(section, Table)[0].caption.startswith("Best checkpoint.")
+    assert says_and_says_not(section)
+    assert checkpoints_section(replace(found, points=found.points[:1])) is None

@@ -22,6 +22,12 @@ __all__ = ["MOST_CLASSES", "SOME_CLASSES", "confusion_section", "confusion_share
 MOST_CLASSES = 150  # in the matrix
 SOME_CLASSES = 50  # in the matrix if there are more
 LISTED = 20  # pairs, and classes, in the tables
+CLASSIFIERS = {
+    "ridge": "ridge regression",
+    "ncc": "the nearest class centre",
+    "cosine": "the nearest class centre by cosine",
+    "logistic": "logistic regression",
+}
 
 
 def confusion_section(
@@ -41,10 +47,11 @@ def confusion_section(
     """
     if len(classes) < 2:
         return None
+    name = CLASSIFIERS.get(classifier, classifier)
     pairs, accuracies = confusions(predicted, labels, classes), class_accuracies(predicted, labels, classes)
     wrong = sum(pair.images for pair in pairs)
     blocks: list[Block] = [
-        Paragraph(text=_in_words(wrong, len(labels), pairs, classifier)),
+        Paragraph(text=_in_words(wrong, len(labels), pairs, name)),
         _matrix(predicted, labels, classes, _shown(pairs, classes, order), pairs),
         _hardest(accuracies, pairs),
     ]
@@ -52,7 +59,7 @@ def confusion_section(
         id="confusion",
         title="What is taken for what",
         says=(
-            f"It shows which class {classifier} gives each of these images when that image, and one of every other "
+            f"It shows which class {name} gives each of these images when that image, and one of every other "
             "class, is left out of what it learns from."
         ),
         not_says=(
@@ -101,14 +108,18 @@ def _shown(pairs: Sequence[Confusion], classes: Sequence[str], order: Sequence[i
     return tuple(code for code in order if classes[code] in wanted)
 
 
-def _in_words(wrong: int, images: int, pairs: Sequence[Confusion], classifier: str) -> str:
+def _in_words(wrong: int, images: int, pairs: Sequence[Confusion], name: str) -> str:
+    begin = name[:1].upper() + name[1:]
     if not wrong:
-        return f"{classifier} gives all {images:,} images the class that they have as label."
-    said = f"{classifier} gives {images - wrong:,} of {images:,} images ({(images - wrong) / images:.1%}) the class "
-    said += f"that they have as label. {counted(len(pairs), 'ordered pair')} of classes "
+        return f"{begin} gives all {images:,} images the class that they have as label."
+    said = (
+        f"{begin} gives {images - wrong:,} of {images:,} images ({(images - wrong) / images:.1%}) the class that they "
+        f"have as label. The {counted(wrong, 'mistake')} "
+    )
     few = _pairs_of_half(pairs, wrong)
-    said += "has all mistakes" if len(pairs) == 1 else "have all mistakes"
-    return said + (f", and {few:,} of them more than half." if few < len(pairs) else ".")
+    if len(pairs) == 1:
+        return f"{said}{'is' if wrong == 1 else 'are'} of one pair of classes."
+    return said + f"are of {len(pairs):,} pairs of classes, and more than half of them of {few:,}."
 
 
 def _pairs_of_half(pairs: Sequence[Confusion], wrong: int) -> int:

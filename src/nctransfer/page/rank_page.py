@@ -38,7 +38,7 @@ def _made(found: Ranking, provenance: Mapping[str, Any]) -> Section:
     facts = {"command": str(provenance["command"]), "seed": str(provenance["seed"]), "versions": versions}
     sets = {f"features of {one.name}": one.features for one in found.candidates if one.features}
     return Section(
-        id="how-made",
+        id="how-it-was-made",
         title="How it was made",
         says="It names the command, the versions and the features, so that the numbers can be made again.",
         not_says="It does not hold the images, nor the features.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted, join_names
@@ -33,6 +34,7 @@ def ranking_section(found: Ranking) -> Section:
         table = table_of(sheet, caption=f"{sheet.title}. {sheet.reading}".strip())
         if sheet.title == OF_CHART:
             blocks.append(_chart(found))
+            table = replace(table, columns=("may be best", *table.columns[1:]))  # which has no head in a terminal
         blocks.append(table)
     return Section(
         id="ranking",
@@ -54,7 +56,8 @@ def _chart(found: Ranking) -> Chart:
     return Chart(
         svg=inline_svg(rank_figure(found), "ranking"),
         alt=_alt(found),
-        caption="Up is more accurate, right is faster; bars are 95% intervals over other images of these classes.",
+        caption=f"Up is more accurate{', right is faster' * any(one.speed for one in found.candidates)}; bars are 95% "
+        "intervals over other images of these classes.",
         table=Table(
             columns=("candidate", ">accuracy, %", ">from", ">to", ">images/s", "Pareto front"),
             rows=tuple(_point(one, one.place) for one in found.candidates if one.place is not None),

@@ -77,7 +77,7 @@ def _findings(
             kind=flag.kind,
             given=flag.given,
             suggested=flag.suggested or "",
-            expected_precision=flag.expected_precision,
+            expected_precision=None if _is_doubtful(found, flag) else flag.expected_precision,
             why=_why(found, flag),
             neighbours=neighbours,
         )
@@ -98,28 +98,29 @@ def _nearest(images: Sequence[int | None], features: FeatureSet) -> list[tuple[i
     return [() if image is None else tuple(near[image]) for image in images]
 
 
+def _is_doubtful(found: AuditResult, flag: Flag) -> bool:
+    """Whether it is a label that is listed although it is not flagged."""
+    return flag.kind == LABEL and (flag.expected_precision or 0.0) < found.level
+
+
 def _why(found: AuditResult, flag: Flag) -> str:
-    """Why an image is listed, in one to three sentences."""
+    """Why an image is listed, in one or two sentences."""
     if flag.kind == LABEL:
         said = _why_label(found, flag)
     elif flag.kind == DUPLICATE:
         said = _why_duplicate(found, flag)
     else:
-        said = (
-            "It is as unlike every class as images of other classes usually are: "
-            f"{flag.unlikeness or 0:.1f} standard deviations above the median image. Beside it: the nearest images."
-        )
+        said = f"Its unlikeness to every class is {flag.unlikeness or 0:.1f} standard deviations above the median."
     if len(found.sets) > 1:
         said += f" {flag.agreement} of {len(found.sets)} backbones find this on their own."
     return said
 
 
 def _why_label(found: AuditResult, flag: Flag) -> str:
-    chance = flag.expected_precision or 0.0
-    said = f"{flag.suggested} is likelier than {flag.given}. Of 100 such labels about {100 * chance:.0f} are wrong."
-    if chance < found.level:
-        said += " That is too few for a flag."
-    return said + " Beside it: the nearest other image of either class."
+    chance = 100 * (flag.expected_precision or 0.0)
+    number = f"about {chance:.0f} are" if chance >= 1.5 else "at most 1 is"
+    said = f"{flag.suggested} is likelier. Of 100 such labels {number} wrong"
+    return f"{said}, too few for a flag." if _is_doubtful(found, flag) else f"{said}."
 
 
 def _why_duplicate(found: AuditResult, flag: Flag) -> str:
@@ -127,7 +128,7 @@ def _why_duplicate(found: AuditResult, flag: Flag) -> str:
     same = "The file has the same content as" if flag.closeness == 0 else "It shows the same picture as"
     said = f"{same} {like}"
     if not flag.contradicts:
-        return f"{said}. If one is learned and the other tested, accuracy is too good."
+        return f"{said}."
     said += f", which is labelled {found.labels.get(like, flag.suggested)}. One of the two labels is wrong"
     if flag.expected_precision is not None:
         said += f": this one with a probability of {flag.expected_precision:.0%}"
@@ -147,11 +148,9 @@ def _in_words(found: AuditResult, most: int) -> list[str]:
 
 
 def _about_labels(found: AuditResult, most: int) -> str:
-    number = len(found.of_kind(LABEL))
-    said = (
-        f"Labels: {counted(number, 'label is', 'labels are')} wrong with an estimated probability of {found.level:.0%} "
-        f"or more{_shown(number, most)}."
-    )
+    number, all_labels = len(found.of_kind(LABEL)), len(found.labels)
+    are = counted(number, "label is", "labels are") if number else "no label is"
+    said = f"Labels: {are} wrong with an estimated probability of {found.level:.0%} or more{_shown(number, most)}."
     if number:
         said += f" About {_rounded(found.expected_wrong)} of them are expected to be wrong, and the others right."
     elif found.doubtful:
@@ -159,11 +158,12 @@ def _about_labels(found: AuditResult, most: int) -> str:
             f" The {counted(len(found.doubtful), 'most doubtful one is', 'most doubtful ones are')} listed: another "
             "class is likelier, but they may as well lie between two classes."
         )
+    if number or found.doubtful:
+        said += " Beside each: the nearest other image of its class, and the nearest of the suggested class."
     if found.noise_rate is not None:
-        wrong = _rounded(found.noise_rate * len(found.labels))
-        said += (
-            f" Of all {len(found.labels):,} labels, about {wrong} ({found.noise_rate:.1%}) are estimated to be wrong."
-        )
+        wrong = found.noise_rate * all_labels
+        some = f"about {_rounded(wrong)} ({found.noise_rate:.1%}) are" if wrong >= 0.5 else "hardly one is"
+        said += f" Of all {all_labels:,} labels, {some} estimated to be wrong."
     return said
 
 
@@ -177,11 +177,12 @@ def _about_duplicates(found: AuditResult, most: int) -> str:
     if across:
         said.append(
             f"{counted(across, 'image shows', 'images show')} the same picture as an image of another class"
-            f"{_shown(across, most)}"
+            f"{_shown(across, most)}, so that one of the two labels is wrong"
         )
     if within:
         said.append(
-            f"{counted(within, 'image repeats', 'images repeat')} a picture of the same class{_shown(within, most)}"
+            f"{counted(within, 'image repeats', 'images repeat')} a picture of the same class{_shown(within, most)}: "
+            "if one of the two is learned and the other tested, accuracy is too good"
         )
     return f"Duplicates: {'; '.join(said)}."
 
@@ -196,7 +197,7 @@ def _about_outliers(found: AuditResult, most: int) -> str:
     )
     if found.outliers_by_chance is not None:
         said += f" About {_rounded(found.outliers_by_chance)} would be so by chance."
-    return said
+    return f"{said} Beside each: its nearest images."
 
 
 def _shown(number: int, most: int) -> str:
