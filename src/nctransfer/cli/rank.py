@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nctransfer import backbones, store
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
-from nctransfer.cli.expanding import examples
+from nctransfer.cli.expanding import examples, panel_option
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, RankedFeatures
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents
 from nctransfer.cli.rank_options import CandidateOptions, RaceOptions, RankTaskOptions
-from nctransfer.cli.terminal import Terminal
+from nctransfer.cli.terminal import Terminal, provenance
 from nctransfer.errors import FeaturesError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.candidates import Candidate
@@ -48,6 +48,15 @@ def rank(
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
     figure: FigureFile = None,
+    html: Annotated[
+        Path | None,
+        panel_option(
+            "--html",
+            panel="Output",
+            metavar="FILE",
+            help="Write the ranking with its figure as a web page: one file that any browser opens, without a network.",
+        ),
+    ] = None,
 ) -> None:
     """Find the backbone that suits your images, and how many labels it needs.
 
@@ -57,13 +66,13 @@ def rank(
     """
     asked.check()
     seconds = race.seconds
-    with Terminal(output, {"--figure": figure}, (backbones, store)) as terminal:
+    with Terminal(output, {"--figure": figure, "--html": html}, (backbones, store)) as terminal:
         from nctransfer.figures.rank_figure import rank_figure
         from nctransfer.rank.running import Wishes
         from nctransfer.report.rank_sheets import rank_sheets
 
         if candidates.list_candidates:
-            _refuse_to_list(features, figure)
+            _refuse_to_list(features, {"--figure": figure, "--html": html})
             _list(candidates, images, chosen.seed, output, terminal)
             return
         wishes = Wishes(
@@ -80,14 +89,24 @@ def rank(
             _refuse_for_images(feature_column, drop_duplicates)
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
         terminal.files.figure("--figure", lambda: rank_figure(found))
+        if html is not None:
+            terminal.files.text("--html", _page(found, chosen.seed))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
         if found.best is None:
             raise typer.Exit(1)
 
 
-def _refuse_to_list(features: Sequence[str] | None, figure: Path | None) -> None:
+def _page(found: Ranking, seed: int) -> str:
+    """The ranking as a web page."""
+    from nctransfer.page.rank_page import rank_content
+    from nctransfer.page.rendering import render_page
+
+    return render_page(rank_content(found, provenance(seed)))
+
+
+def _refuse_to_list(features: Sequence[str] | None, files: Mapping[str, Path | None]) -> None:
     """Refuse what a list of candidates has no use for."""
-    for given in (*map(repr, features or ()), *(["--figure"] if figure else [])):
+    for given in (*map(repr, features or ()), *(option for option, path in files.items() if path)):
         raise SettingError(f"--list prints candidates and runs nothing, so {given} has no effect", f"leave out {given}")
 
 
