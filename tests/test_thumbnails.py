@@ -6,7 +6,7 @@ import io
 import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from nctransfer.page.blocks import Finding, FindingList, ImageStrip, PairCard, S
 from nctransfer.page.image_finder import FoundImages, find_images
 from nctransfer.page.thumbnails import choose_images, make_thumbnails, shrink, shuffled_by_class, wanted_images
 from nctransfer.sources.opening import open_source
-from nctransfer.sources.source import content_digest, digest_number
+from nctransfer.sources.source import ImageEntry, content_digest, digest_number
 from nctransfer.sources.source_kind import ReadingOptions
 from pictures import DETAILED, Given, encoded, photographs
 
@@ -176,6 +176,23 @@ def test_an_image_that_is_gone_after_it_was_listed_is_counted(pets: Path) -> Non
     made = make_thumbnails(found, everything(features))
     assert (len(made.images), made.changed, made.broken) == (17, 0, 1)
     assert "1 image has become unreadable" in made.notes[0]
+
+
+class Failing(Given):
+    """A source whose iterator fails after the first image."""
+
+    def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
+        yield next(super().contents(entries))
+        raise DataError("the disk is gone")
+
+
+def test_a_source_that_fails_while_it_is_read_does_not_end_the_report() -> None:
+    source = Failing(*(("a", "", encoded(photographs()[number])) for number in range(3)))
+    found = find_images(FeatureSet.from_arrays(np.eye(3), ["a"] * 3, ["0000", "0001", "0002"]), source)
+    made = make_thumbnails(found, range(3))
+    assert (list(made.images), made.broken) == ([0], 2)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(found.contents([0, 1]))[1][1]()
 
 
 def test_features_made_elsewhere_have_images_only_where_they_are_named(pets: Path, tmp_path: Path) -> None:
@@ -392,10 +409,10 @@ def test_the_images_that_a_page_shows_are_those_of_its_blocks() -> None:
     )
     section = Section(id="x", title="X", says="It shows.", blocks=blocks)
     findings, galleries = wanted_images([section])
-    assert findings == [(12,), (1, 2), (6,), (20, 30, 21), (3, 4, 5)]
+    assert findings == [(12,), (1, 2), (6,), (20, 21), (30,), (3, 4, 5)]
     assert galleries == [(10, 11), (7,)]
     chosen = choose_images(findings, [0] * 40, 13, then=galleries)
-    assert chosen == [12, 1, 6, 20, 3, 2, 30, 4, 21, 5, 10, 7, 11]
+    assert chosen == [12, 1, 6, 20, 30, 3, 2, 21, 4, 5, 10, 7, 11]
 
 
 def test_nothing_is_found_behind_nothing() -> None:

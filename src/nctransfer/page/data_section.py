@@ -44,7 +44,8 @@ def data_section(
 ) -> Section:
     """The section of a page on the data: what there is, what is wrong with it, and how it looks.
 
-    All images that were found are read once, and decoded if that does not take long.
+    All images that were found are read once, and decoded if that does not take long. The notes of ``found`` are not
+    repeated, because they hold for the whole page.
 
     Args:
         features: The set that the page is about.
@@ -59,9 +60,9 @@ def data_section(
         DeviceError: ``workers`` is less than 1.
     """
     counts = features.counts.tolist() if counts is None else counts
-    blocks: list[Block] = [Notice(text=note) for note in found.notes]
+    blocks: list[Block]
     if found.source is None:
-        blocks += [Facts(items=_facts_of_features(features, counts)), *_classes(features, counts)]
+        blocks = [Facts(items=_facts_of_features(features, counts)), *_classes(features, counts)]
         return Section(
             id="data",
             title="The data",
@@ -70,7 +71,7 @@ def data_section(
             blocks=tuple(blocks),
         )
     looked = look_through(features, found, most=most, seed=seed, workers=workers, progress=progress)
-    blocks += [Notice(text=note) for note in looked.notes]
+    blocks = [Notice(text=note) for note in looked.notes]
     blocks.append(Facts(items=_facts_of_features(features, counts) | _facts_of_images(looked)))
     blocks += _classes(features, counts)
     blocks += data_findings(looked)
@@ -161,9 +162,9 @@ def _in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
         return f"The classes are balanced: each has {counted(least, 'image')}."
     smallest, biggest = classes[list(counts).index(least)], classes[list(counts).index(largest)]
     words = f"The largest class, {biggest}, has {largest:,} images, and the smallest, {smallest}, has {least:,}."
-    if largest > UNEQUAL * least:
+    if largest > UNEQUAL * least > 0:
         words += (
-            f" That is {largest / max(1, least):,.1f} times as many, so a mean over images is mostly about the large "
+            f" That is {largest / least:,.1f} times as many, so a mean over images is mostly about the large "
             "classes, and a mean over classes is not."
         )
     return words

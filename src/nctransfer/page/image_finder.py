@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import DataError, NCTransferError, counted
+from nctransfer.errors import DataError, NCTransferError, counted, reason_of
 from nctransfer.sources.contents import raising
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source import ImageSource, content_digest, digest_number
@@ -65,8 +65,14 @@ class FoundImages:
             return
         wanted = frozenset(rows)
         chosen = [row for row in self.entries if row in wanted]
-        for row, read in zip(chosen, self.source.contents([self.entries[row] for row in chosen]), strict=True):
-            yield row, self._checked(row, read)
+        contents = self.source.contents([self.entries[row] for row in chosen])
+        reason = "the source ended before this image"
+        for row in chosen:
+            try:
+                read = next(contents, None)
+            except (NCTransferError, OSError) as error:  # the source itself cannot be read any more
+                reason, read = reason_of(error), None
+            yield row, raising(reason) if read is None else self._checked(row, read)
 
     def _checked(self, row: int, read: Callable[[], bytes]) -> Callable[[], bytes]:
         """A function that reads the image of a row, and raises an OSError if its content has changed."""
@@ -140,7 +146,7 @@ def find_images(
     options = replace(options, split=options.split or features.info.split, offline=options.offline or not asked)
     try:
         source, entries = _listed(place, options)
-    except NCTransferError as error:
+    except (NCTransferError, OSError) as error:
         if asked:
             raise
         return FoundImages(notes=(_not_found(error),))
@@ -195,9 +201,9 @@ def _matched(features: FeatureSet, source: ImageSource, entries: Sequence[ImageE
     )
 
 
-def _not_found(error: NCTransferError) -> str:
+def _not_found(error: Exception) -> str:
     return (
-        f"No images are shown, because they were not found where the features were extracted from: {error.message}. "
+        f"No images are shown, because they were not found where the features were extracted from: {reason_of(error)}. "
         "Name the place where they are now with --images, and give the options with which it is read."
     )
 

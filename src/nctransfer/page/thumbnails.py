@@ -117,7 +117,7 @@ def wanted_images(sections: Iterable[Section]) -> tuple[list[tuple[int, ...]], l
     """The images that some sections of a page show, for :func:`choose_images`.
 
     Returns:
-        The images of each finding: of each entry of a list, row of a table, pair of classes and strip. Then those of
+        The images of each finding: of each entry of a list, row of a table, side of a pair, and strip. Then those of
         each class in a gallery: strips of one class, and rows of nothing but a class and its images.
     """
     findings: list[tuple[int, ...]] = []
@@ -130,7 +130,7 @@ def wanted_images(sections: Iterable[Section]) -> tuple[list[tuple[int, ...]], l
             rows = [tuple(int(row[column]) for column in block.image_columns if row[column]) for row in block.rows]
             (galleries if is_gallery else findings).extend(rows)
         elif isinstance(block, PairCard):
-            findings.append(tuple(_in_turn((block.images_a, block.images_b))))
+            findings += [block.images_a, block.images_b]
         elif isinstance(block, ImageStrip):
             (findings if block.code is None else galleries).append(block.images)
     return list(filter(None, findings)), list(filter(None, galleries))
