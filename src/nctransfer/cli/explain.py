@@ -11,12 +11,13 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
 
 
-@examples("nctransfer explain cat dog --shots 1,5")
+@examples("nctransfer explain cat dog --shots 1,5", "nctransfer explain cat dog --figure pair.svg")
 def explain(
     backbone: BackboneOptions,
     images: ImageOptions,
@@ -35,13 +36,15 @@ def explain(
             "--episodes", "-e", metavar="N", min=2, help="Number of random episodes that the accuracy is measured on."
         ),
     ] = 10_000,
+    figure: FigureFile = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Explain why two classes are confused: their distance, spread, direction, or too few examples."""
     all_shots = numbers(shots, "--shots", least=1)
-    with Terminal(output) as terminal:
+    with Terminal(output, {"--figure": figure}) as terminal:
         from nctransfer.evaluation import pair_explanation
+        from nctransfer.figures.pair_figure import pair_figure
         from nctransfer.report.theory_sheets import pair_sheet
 
         wanted = Wanted(backbone, images, reading, chosen)
@@ -49,4 +52,5 @@ def explain(
         found = pair_explanation.explain(
             given, class_a, class_b, all_shots, episodes=episodes, seed=chosen.seed, device=output.device
         )
+        terminal.files.figure("--figure", lambda: pair_figure(found))
         terminal.show([pair_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)

@@ -13,13 +13,16 @@ from nctransfer.errors import FeaturesError, SettingError, counted, did_you_mean
 from nctransfer.evaluation.expected_accuracy import expect
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.line_places import line_places
 from nctransfer.evaluation.margin_moments import ClassMoments, PairMargins
 from nctransfer.neural_collapse.bounds import luthra2025, unresolved_pairs
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_set import FeatureSet
@@ -99,6 +102,9 @@ class PairExplanation(ShownInNotebooks):
         is_resolved: Whether the samples tell the classes apart: whether the distance of the means is clearly more than
             their noise, see :func:`~nctransfer.neural_collapse.cdnv.cdnv_debiased`.
         undefined: The reason for each value that is ``None``.
+        places: Where the images of each class lie on the line from the first mean to the second, ``(n_a,)`` and
+            ``(n_b,)``: −½ at the mean of the first class, 0 on the border of ``ncc``, ½ at the mean of the second. Each
+            image is left out of the mean of its class. Not in JSON.
     """
 
     features: FeatureInfo
@@ -111,10 +117,11 @@ class PairExplanation(ShownInNotebooks):
     reason: str
     is_resolved: bool = True
     undefined: Mapping[str, str] = field(default_factory=dict)
+    places: tuple[NDArray[np.float64], NDArray[np.float64]] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "places"}
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each number of shots."""
@@ -180,7 +187,15 @@ def explain(
         else NOT_TOLD,
         is_resolved=is_resolved,
         undefined={} if is_resolved else dict.fromkeys(("limit", "closed_form", "bound"), NOT_TOLD),
+        places=_places(pair, order),
     )
+
+
+def _places(pair: FeatureSet, order: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The places of the images of two classes, in the order in which they were named."""
+    centre = pair.features.double().mean(dim=0)  # an offset that all features share costs no digits
+    a, b = (pair.features[pair.labels == code].double() - centre for code in order)
+    return -line_places(a, b.mean(dim=0)).numpy(), line_places(b, a.mean(dim=0)).numpy()
 
 
 def closed_form(classes: ClassMoments, margins: PairMargins, shots: float) -> float:

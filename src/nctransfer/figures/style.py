@@ -223,7 +223,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
     """Numbers with few digits from one value to another, a few of them, evenly on a logarithmic axis.
 
     >>> _round_numbers(0.1, 30), _round_numbers(0.9, 1.6), _round_numbers(1.16, 1.39)
-    ([0.1, 1.0, 10.0], [1.0, 1.2, 1.4, 1.6], [1.2, 1.25, 1.3, 1.35])
+    ([0.1, 1.0, 10.0], [0.9, 1.2, 1.6], [1.2, 1.25, 1.3, 1.35])
     """
     from matplotlib.ticker import MaxNLocator
 

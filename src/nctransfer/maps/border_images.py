@@ -1,8 +1,6 @@
 """The images of two classes that lie nearest to the border between them.
 
-With ``mu_a`` and ``mu_b`` the class means and Δ their difference, the place of an image f of class a on the line
-between the means is ``(‖f − mu_b‖² − ‖f − mu_a‖²) / (2 ‖Δ‖²)``: ½ at its own mean, 0 on the border, and negative on the
-other side of it. The image itself is left out of the mean of its class, which it would otherwise pull towards itself.
+Their places on the line between the class means are those of :mod:`~nctransfer.evaluation.line_places`.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import FeaturesError
+from nctransfer.evaluation.line_places import line_places
 
 if TYPE_CHECKING:
     import torch
@@ -70,20 +69,10 @@ def border_between(features: FeatureSet, class_a: int, class_b: int) -> Border:
     centre = rows_a.mean(dim=0)
     rows_a = rows_a - centre
     rows_b = features.features[first_b : first_b + counts[class_b]].double() - centre
-    place_a, place_b = _places(rows_a, rows_b.mean(dim=0)), _places(rows_b, rows_a.mean(dim=0))
+    place_a, place_b = line_places(rows_a, rows_b.mean(dim=0)), line_places(rows_b, rows_a.mean(dim=0))
     return Border(
         rows_a=first_a + place_a.abs().argsort(stable=True),
         rows_b=first_b + place_b.abs().argsort(stable=True),
         right_a=int((place_a > 0).sum()),
         right_b=int((place_b > 0).sum()),
     )
-
-
-def _places(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Where images lie on the line from the other class's mean ``(d,)`` to that of their own, left out: ``(n,)``."""
-    n = len(own)
-    residuals = own - own.mean(dim=0)
-    without = own - residuals * (n / (n - 1))  # the mean of the others, for each image, (n, d)
-    squared = (without - other).square().sum(dim=1)
-    gain = (own - other).square().sum(dim=1) - (own - without).square().sum(dim=1)
-    return gain / (2 * squared).clamp(min=1e-300)
