@@ -9,6 +9,7 @@ import nctransfer as nct
 from clusters import normal_classes, set_of
 from messages import raises
 from nctransfer.errors import FeaturesError
+from nctransfer.evaluation import line_places
 from nctransfer.maps.border_images import border_between
 
 
@@ -22,8 +23,11 @@ def places_by_hand(rows: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_the_order_is_that_of_the_projection_on_the_line_between_the_means(offset: float) -> None:
+@pytest.mark.parametrize(("offset", "rows"), [(0.0, 1024), (1000.0, 1024), (0.0, 4)])
+def test_the_order_is_that_of_the_projection_on_the_line_between_the_means(
+    offset: float, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_places, "ROWS", rows)
     classes = normal_classes([9, 4, 12], 5, within=1.2, offset=offset)
     border = border_between(set_of(classes), 2, 0)
     places_a, places_b = places_by_hand(classes[2], classes[0]), places_by_hand(classes[0], classes[2])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["line_places"]
 
+ROWS = 1024  # at a time
+
 
 def line_places(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Where images lie on the line from the mean of another class to that of their own, each left out of the latter.
@@ -29,9 +31,13 @@ def line_places(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     >>> line_places(torch.tensor([[0.0], [2.0], [6.0]], dtype=torch.float64), torch.tensor([12.0]).double()).tolist()
     [1.0, 0.6111111111111112, 0.045454545454545456]
     """
-    n = len(own)
-    residuals = own - own.mean(dim=0)
-    without = own - residuals * (n / (n - 1))  # the mean of the others, for each image, (n, d)
-    squared = (without - other).square().sum(dim=1)
-    gain = (own - other).square().sum(dim=1) - (own - without).square().sum(dim=1)
-    return gain / (2 * squared).clamp(min=1e-300)
+    import torch
+
+    n, mean = len(own), own.mean(dim=0)
+    places = []
+    for rows in torch.split(own, ROWS):
+        residuals = (rows - mean) * (n / (n - 1))  # from the mean of the others, (m, d)
+        squared = (rows - residuals - other).square().sum(dim=1)
+        gain = (rows - other).square().sum(dim=1) - residuals.square().sum(dim=1)
+        places.append(gain / (2 * squared).clamp(min=1e-300))
+    return torch.cat(places)
