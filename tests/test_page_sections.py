@@ -379,7 +379,8 @@ def test_a_ranking_begins_with_what_to_take(ranked: Ranking) -> None:
 
 def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
     made = {"command": "nctransfer rank a b", "seed": 7, "versions": {"nctransfer": "0.1", "torch": "2.9"}}
-    content = rank_content(ranked, made)
+    content = rank_content(replace(ranked, data="/data/pets.tar"), made)
+    assert content.title == "Backbones for pets.tar"
     assert [section.id for section in content.sections] == ["ranking", "how-it-was-made"]
     assert (
         only(content.sections[1], Facts).items.items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import counted
 from nctransfer.heads.mistakes import class_accuracies, confusions
 from nctransfer.page.blocks import Block, Matrix, Paragraph, Section, Table
+from nctransfer.page.classifier_names import classifier_in_words
 from nctransfer.report.wording import percent
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ __all__ = ["MOST_CLASSES", "SOME_CLASSES", "confusion_section", "confusion_share
 MOST_CLASSES = 150  # in the matrix
 SOME_CLASSES = 50  # in the matrix if there are more
 LISTED = 20  # pairs, and classes, in the tables
-CLASSIFIERS = {
-    "ridge": "ridge regression",
-    "ncc": "the nearest class centre",
-    "cosine": "the nearest class centre by cosine",
-    "logistic": "logistic regression",
-}
 
 
 def confusion_section(
@@ -47,7 +42,7 @@ def confusion_section(
     """
     if len(classes) < 2:
         return None
-    name = CLASSIFIERS.get(classifier, classifier)
+    name = classifier_in_words(classifier)
     pairs, accuracies = confusions(predicted, labels, classes), class_accuracies(predicted, labels, classes)
     wrong = sum(pair.images for pair in pairs)
     blocks: list[Block] = [

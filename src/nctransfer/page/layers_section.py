@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["layers_section"]
 
+FEATURE = "feature"  # the name of the output
+
 
 def layers_section(found: CollapseComparison) -> Section | None:
     """The measures of collapse layer by layer, and from which layer on accuracy no longer rises.
@@ -64,8 +66,8 @@ def _in_words(found: CollapseComparison) -> str:
         said = "The nearest class centre is most accurate at the last layer."
     else:
         said = (
-            f"From {saturated} on, the accuracy of the nearest class centre rises no more than by chance, so features "
-            "of that layer would do as well."
+            f"From {saturated} on, the accuracy of the nearest class centre rises no more than by chance, so that "
+            "layer would do as well for it."
         )
     if "rho" in found.fit:
         said += (
@@ -77,7 +79,7 @@ def _in_words(found: CollapseComparison) -> str:
 
 def _alt(found: CollapseComparison) -> str:
     names, reports = list(found.reports), list(found.reports.values())
-    first, last = names[0], names[-1]
+    first, last = names[0], "the output" if names[-1] == FEATURE else names[-1]
     before, after = reports[0].metrics["ncc_accuracy"], reports[-1].metrics["ncc_accuracy"]
     if before is None or after is None:
         return f"Line charts of collapse from {first} to {last}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nctransfer
@@ -25,7 +26,7 @@ def rank_content(found: Ranking, provenance: Mapping[str, Any]) -> PageContent:
         provenance: The ``command``, its ``seed``, and the ``versions`` of packages by name.
     """
     return PageContent(
-        title=f"Backbones for {found.data}",
+        title=f"Backbones for {Path(found.data).name or found.data}",
         subtitle=f"{counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",
         sections=(ranking_section(found), _made(found, provenance)),
         generated=datetime.date.today().isoformat(),

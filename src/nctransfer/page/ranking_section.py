@@ -9,6 +9,7 @@ from nctransfer.errors import counted, join_names
 from nctransfer.figures.inline_svg import inline_svg
 from nctransfer.figures.rank_figure import rank_figure
 from nctransfer.page.blocks import Block, Chart, Facts, Notice, Paragraph, Section, Table
+from nctransfer.page.classifier_names import classifier_in_words
 from nctransfer.page.sentences import sentence
 from nctransfer.page.tables import table_of
 from nctransfer.report.rank_sheets import rank_sheets
@@ -29,19 +30,19 @@ def ranking_section(found: Ranking) -> Section:
     blocks: list[Block] = [Paragraph(text=found.recommendation)]
     blocks += [Notice(text=sentence(one)) for one in found.warnings]
     for sheet in sheets:
-        if sheet.facts:
-            blocks.append(Facts(items=sheet.facts))
         table = table_of(sheet, caption=f"{sheet.title}. {sheet.reading}".strip())
         if sheet.title == OF_CHART:
             blocks.append(_chart(found))
             table = replace(table, columns=("may be best", *table.columns[1:]))  # which has no head in a terminal
+        if sheet.facts:
+            blocks.append(Facts(items=sheet.facts))
         blocks.append(table)
     return Section(
         id="ranking",
         title="Which backbone to take",
         says=(
             f"It compares {counted(sum(one.has_run for one in found.candidates), 'candidate')} by the accuracy of "
-            f"{found.task.classifiers[0]} on all {found.classes:,} classes at once, with "
+            f"{classifier_in_words(found.task.classifiers[0])} on all {found.classes:,} classes at once, with "
             f"{counted(found.shots, 'labelled image')} per class."
         ),
         not_says=(
