@@ -13,6 +13,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import numbers
 from nctransfer.cli.terminal import Terminal
@@ -81,6 +82,7 @@ def expect(
     l2_normalise: Annotated[
         bool, typer.Option("--l2-normalise", help="Scale every feature vector to unit length.", show_default=False)
     ] = False,
+    figure: FigureFile = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
 ) -> None:
@@ -89,10 +91,11 @@ def expect(
     all_shots = None if shots is None else numbers(shots, "--shots", least=1)
     if method not in ("resampled", "normal"):
         raise typer.BadParameter(f"expected resampled or normal, got {method!r}", param_hint="--method")
-    with Terminal(output) as terminal:
+    with Terminal(output, {"--figure": figure}) as terminal:
         from nctransfer.episodes.episode import EpisodeSpec
         from nctransfer.episodes.requirements import check
         from nctransfer.evaluation import expected_accuracy
+        from nctransfer.figures.expect_figure import expect_figure
         from nctransfer.report.theory_sheets import expected_sheet
 
         chooser = ChosenFeatures(
@@ -115,4 +118,5 @@ def expect(
             device=output.device,
             progress=terminal.progress,
         )
+        terminal.files.figure("--figure", lambda: expect_figure(found))
         terminal.show([expected_sheet(found)], found.to_dict(), found.to_frame, chosen.seed)

@@ -15,11 +15,16 @@ from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOpt
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.linear_probe import ProbeResult
@@ -104,6 +109,8 @@ class DetailOptions:
         ),
     ] = None
 
+    figure: FigureFile = None
+
     @property
     def most(self) -> int | None:
         """The number of pairs to show; ``None`` for all."""
@@ -134,10 +141,11 @@ def fewshot(
     episode.check()
     most = detail.most
     names: list[str | None] = [*features] if features else [None]
-    with Terminal(output, {"--save-episodes": detail.save_episodes}) as terminal:
+    with Terminal(output, {"--save-episodes": detail.save_episodes, "--figure": detail.figure}) as terminal:
         from nctransfer.evaluation.fewshot_accuracy import run_fewshot
         from nctransfer.evaluation.fewshot_comparison import run_comparison
         from nctransfer.evaluation.fewshot_plan import plan_episodes
+        from nctransfer.figures.fewshot_figure import fewshot_comparison_figure, fewshot_figure
         from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
 
         given = ChosenFeatures(
@@ -154,13 +162,16 @@ def fewshot(
         running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}
         sets = [given.read(name) for name in names]
         found: FewShotResult | FewShotComparison
+        draw: Callable[[], Figure]
         if len(sets) == 1:
             found = run_fewshot(sets[0], task, **_other_features(given, names[0], query, sets[0]), **running)
-            sheets = fewshot_sheets(found, most)
+            sheets, draw = fewshot_sheets(found, most), functools.partial(fewshot_figure, found)
         else:
             found = run_comparison(dict(zip(short_names(sets), sets, strict=True)), task, **running)
             sheets = fewshot_comparison_sheets(found, most)
+            draw = functools.partial(fewshot_comparison_figure, found)
         terminal.files.parquet("--save-episodes", found.episodes_table)
+        terminal.files.figure("--figure", draw)
         data = found.to_dict(CONFUSIONS_IN_JSON if detail.confusions is None else most)
         terminal.show(sheets, data, found.to_frame, chosen.seed)
 

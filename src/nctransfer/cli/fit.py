@@ -13,6 +13,7 @@ from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
+from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import share
 from nctransfer.cli.terminal import Terminal
@@ -92,6 +93,7 @@ def fit(
             help="Estimate what twice as many labelled images would give. It takes most of the time of this command.",
         ),
     ] = True,
+    figure: FigureFile = None,
     feature_column: FeatureColumn = None,
     drop_duplicates: DropDuplicates = False,
 ) -> None:
@@ -102,8 +104,9 @@ def fit(
     """
     allowed = None if max_error is None else share(max_error, "--max-error")
     lost = share(max_lost, "--max-lost", may_be_zero=True)
-    with Terminal(printing, {"--output": output}) as terminal:
+    with Terminal(printing, {"--output": output, "--figure": figure}) as terminal:
         from nctransfer.errors import HeadError
+        from nctransfer.figures.fit_figure import fit_figure
         from nctransfer.heads import fitting
         from nctransfer.heads.head_files import check_class_names
         from nctransfer.report.fit_sheets import fit_sheets
@@ -137,6 +140,7 @@ def fit(
             log.info("no --output: the head is not kept")
         else:
             found.head.save(output, overwrite)
+        terminal.files.figure("--figure", lambda: fit_figure(found))
         terminal.show(
             fit_sheets(found, None if output is None else str(output)),
             {**found.to_dict(), "path": None if output is None else str(output)},

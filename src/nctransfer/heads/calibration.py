@@ -6,17 +6,22 @@ Shapes: n images of C classes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from nctransfer.intervals import wilson
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "BINS",
+    "ReliabilityBin",
     "calibration_noise",
     "expected_calibration_error",
     "fitted_temperature",
     "log_loss",
+    "reliability_bins",
 ]
 
 BINS = 15
@@ -114,6 +119,50 @@ def calibration_noise(probabilities: torch.Tensor) -> float:
     top = probabilities.double().amax(dim=1).sort().values
     variances = (float(part.sum()) for part in _bins(top * (1 - top)))
     return sum(min(math.sqrt(2 * v / math.pi), 2 * v) for v in variances) / len(top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Images whose predicted classes have similar probabilities.
+
+    Attributes:
+        probability: The mean probability of the predicted class, from 0 to 1.
+        accuracy: The share of the images that are classified right.
+        interval: The 95% interval of that share (Wilson's).
+        images: The number of images.
+    """
+
+    probability: float
+    accuracy: float
+    interval: tuple[float, float]
+    images: int
+
+
+def reliability_bins(probability: torch.Tensor, right: torch.Tensor) -> tuple[ReliabilityBin, ...]:
+    """The bins of :func:`expected_calibration_error`: up to 15 of equally many images, the least probable first.
+
+    Args:
+        probability: The probability of the predicted class of each image, ``(n,)``.
+        right: Whether the prediction is right, ``(n,)`` bool.
+
+    >>> import torch
+    >>> bins = reliability_bins(torch.tensor([0.5, 0.75] * 15), torch.tensor([True, True, False, False, True] * 6))
+    >>> len(bins), bins[0].images, bins[0].probability
+    (15, 2, 0.5)
+    """
+    order = probability.argsort(stable=True)
+    found = []
+    for given, hits in zip(_bins(probability.double()[order]), _bins(right.double()[order]), strict=True):
+        low, high = wilson(hits.sum(), hits.new_tensor(len(hits)))
+        found.append(
+            ReliabilityBin(
+                probability=float(given.mean()),
+                accuracy=float(hits.mean()),
+                interval=(max(0.0, float(low)), min(1.0, float(high))),
+                images=len(hits),
+            )
+        )
+    return tuple(found)
 
 
 def _bins(values: torch.Tensor) -> tuple[torch.Tensor, ...]:

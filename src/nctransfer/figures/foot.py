@@ -1,0 +1,66 @@
+"""What stands below the axes of a figure: a legend and a caption, which take as much room as they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nctransfer.figures.style import add_caption, plain_text, short_text
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+__all__ = ["LONGEST", "add_foot", "name_of"]
+
+LONGEST = 40  # letters of a name
+GAP = 5  # points
+
+
+def name_of(name: str, most: int = LONGEST) -> str:
+    r"""A name as a figure shows it: not too long, and not read as mathematics.
+
+    >>> name_of("a$b"), name_of(""), name_of("_a")
+    ('a\\$b', "''", ' _a')
+    """
+    shown = plain_text(short_text(name, most)) or "''"
+    return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out names that begin with _
+
+
+def add_foot(figure: Figure, caption: tuple[str, ...], entries: Mapping[str, Artist]) -> None:
+    """Write a legend and a caption below everything else, and fix the layout.
+
+    Args:
+        figure: A figure with constrained layout, which has everything else.
+        caption: The sentences of the caption.
+        entries: The legend: what is drawn, by its name.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    add_caption(figure, *caption)
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    if entries:
+        wide, high = (float(size) * figure.dpi for size in figure.get_size_inches())
+        gap = GAP / 72 * figure.dpi
+        figure.draw_without_rendering()  # which places the caption
+        caption_text = next((text for text in figure.texts if text.get_text() == figure.get_supxlabel()), None)
+        bottom = gap + (caption_text.get_window_extent(renderer).y1 if caption_text is not None else 0)
+        for columns in range(len(entries), 0, -1):
+            legend = figure.legend(
+                [*entries.values()],
+                [*entries],
+                loc="lower center",
+                bbox_to_anchor=(0.5, bottom / high),
+                borderaxespad=0,
+                ncols=columns,
+            )
+            box = legend.get_window_extent(renderer)
+            if box.width <= wide - 2 * gap or columns == 1:
+                break
+            legend.remove()
+        share = (box.height + gap) / high
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[call-arg]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
