@@ -71,7 +71,7 @@ def _twice(looked: LookedThrough) -> Iterator[Block]:
 
 
 def _copies(looked: LookedThrough, duplicates: Duplicates, caption: str) -> Table:
-    has_splits = bool(looked.report.splits)
+    has_splits = len(looked.report.splits) > 1
     columns = [("image", "class", "split"), ("identical to", "its class", "its split")]
 
     def cells(copy: Copy) -> tuple[str, ...]:
@@ -95,12 +95,15 @@ def _alike(looked: LookedThrough, alike: LookAlikes) -> Iterator[Block]:
     else:
         yield Paragraph(text="No two images look alike, apart from identical ones: none was saved again or mirrored.")
         return
+    across = any(pair.across for pair in alike.pairs)  # if not, both images of each pair are of one class
+    columns = ("image", "class", "looks like", "its class", "how", ">similarity", "differs in")
+    alone = ("image", "looks like", "class", "how", ">similarity")
     yield Table(
-        columns=("image", "class", "looks like", "its class", "how", ">similarity", "differs in"),
-        rows=tuple(_pair(looked, pair) for pair in alike.pairs[:LISTED]),
+        columns=columns if across else alone,
+        rows=tuple(_pair(looked, pair, across) for pair in alike.pairs[:LISTED]),
         caption="Images that look alike. The similarity is the correlation of their fine detail, at most 1.",
-        class_columns=(1, 3),
-        image_columns=(0, 2),
+        class_columns=(1, 3) if across else (2,),
+        image_columns=(0, 2) if across else (0, 1),
     )
 
 
@@ -125,13 +128,14 @@ def _alike_in_words(alike: LookAlikes) -> Iterator[str]:
         yield more.strip()
 
 
-def _pair(looked: LookedThrough, pair: ImagePair) -> tuple[str, ...]:
+def _pair(looked: LookedThrough, pair: ImagePair, across: bool) -> tuple[str, ...]:
     one, other = pair.one, pair.other
-    similarity = pair.similarity if pair.similarity == 1 else min(pair.similarity, 0.999)
-    return (
-        *(looked.number(one.id), one.label, looked.number(other.id), other.label),
-        *(pair.kind, f"{similarity:.3f}", join_names(pair.across) or "nothing"),
-    )
+    similarity = f"{pair.similarity if pair.similarity == 1 else min(pair.similarity, 0.999):.3f}"
+    images = looked.number(one.id), looked.number(other.id)
+    if not across:
+        return (*images, one.label, pair.kind, similarity)
+    differs = join_names(pair.across) or "nothing"
+    return (images[0], one.label, images[1], other.label, pair.kind, similarity, differs)
 
 
 def _look(number: int) -> str:

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["data_section"]
 
-MOST_STRIPS = 60  # classes that are shown as strips of images; more are shown in a table
-IN_STRIPS, IN_TABLE = 600, 1500  # images of the gallery
-FEWEST, MOST = 4, 12  # images in a strip
-COLUMNS = 4  # of images in a table
+MOST_STRIPS = 20  # classes that are shown as strips of images; a table of more takes less room, because it scrolls
+IN_STRIP = 9  # images, which are a line on a wide page
+IN_TABLE, COLUMNS = 1500, 3  # images in a table, and of each class
 UNEQUAL = 2  # classes are called unequal if the largest is more than this many times the smallest
 
 
@@ -181,10 +180,9 @@ def _gallery(features: FeatureSet, looked: LookedThrough, seed: int) -> Iterator
     if not shown:
         return
     if len(shown) <= MOST_STRIPS:
-        each = max(FEWEST, min(MOST, IN_STRIPS // len(shown)))
-        yield Paragraph(text=f"Up to {each} images of each class, drawn at random:")
+        yield Paragraph(text=f"Up to {IN_STRIP} images of each class, drawn at random:")
         for code, rows in shown:
-            yield ImageStrip(title=features.classes[code], images=tuple(rows[:each]), code=code)
+            yield ImageStrip(title=features.classes[code], images=tuple(rows[:IN_STRIP]), code=code)
         return
     each = max(1, min(COLUMNS, IN_TABLE // len(shown)))
     listed = shown[:IN_TABLE]

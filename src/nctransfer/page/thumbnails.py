@@ -33,6 +33,7 @@ __all__ = [
     "make_thumbnails",
     "shrink",
     "shuffled_by_class",
+    "wanted_images",
 ]
 
 MOST_THUMBNAILS = 2500
