@@ -230,7 +230,8 @@ def test_findings_are_the_flags_with_image_numbers(planted: nct.FeatureSet, audi
         assert tuple(planted.ids[number] for number in one.neighbours) == flag.neighbours
         assert one.suggested == flag.suggested
         assert one.expected_precision == flag.expected_precision
-        assert f"about {100 * flag.expected_precision:.0f} are wrong" in one.why
+        number = "nearly all" if flag.expected_precision > 0.99 else f"about {100 * flag.expected_precision:.0f}"
+        assert f"{number} are wrong" in one.why
     assert f"About {audited.expected_wrong:.1f} of them" in words(section)
     assert f"nctransfer audit {audited.features.id} --corrections" in words(section)
     assert says_and_says_not(section)
@@ -325,7 +326,16 @@ def test_the_curve_has_the_numbers_of_the_result(counted_labels: LabelCounts) ->
     targets = only(section, Table)
     assert [row[1] for row in targets.rows] == ["60%", "99.9%"] * 2
     assert chart.svg.startswith("<svg")
+    assert "Dashed" in chart.caption
+    assert "diamond" in chart.caption
     assert says_and_says_not(section)
+
+
+def test_the_caption_of_a_curve_explains_only_what_is_drawn() -> None:
+    easy = nct.labels(set_of(normal_classes([8] * 3, 6, within=0.05)), (0.5,), device="cpu")
+    assert "Dashed" not in only(learning_curve_section(easy), Chart).caption
+    hard = nct.labels(set_of(normal_classes([8] * 3, 6, within=3.0)), (0.999,), device="cpu")
+    assert "diamond" not in only(learning_curve_section(hard), Chart).caption
 
 
 def test_bounds_that_say_something_stand_below_the_curve(counted_labels: LabelCounts) -> None:
@@ -506,7 +516,7 @@ def test_a_map_of_images_says_how_much_it_keeps(five: nct.FeatureSet) -> None:
     view = only(section, ImageMapView)
     assert view.map is found
     assert f"{sum(found.shares):.1%} of the variance of 6 dimensions" in words(section)
-    assert f"{found.kept.neighbours:.0%} are also among" in words(section)
+    assert f"{found.kept.neighbours:.0%} are also among" in view.alt
     assert "All images" in view.caption
     assert "UMAP" not in words(section)
     assert says_and_says_not(section)

@@ -54,8 +54,8 @@ def confusion_section(
         id="confusion",
         title="What is taken for what",
         says=(
-            f"It shows which class {name} gives each of these images when that image, and one of every other "
-            "class, is left out of what it learns from."
+            f"It shows which class {name} gives each of these images when that image, and about one of every "
+            "other class, is left out of what it learns from."
         ),
         not_says=(
             "It does not show who is right: where a given label is wrong, a right answer counts as a mistake. "

@@ -25,7 +25,7 @@ def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
     caption = (
         f"{shown:,} of {images:,} images, the same random share of every class" if shown < images else "All images"
     )
-    blocks: list[Block] = [Paragraph(text=_kept(image_map, features.dim))]
+    blocks: list[Block] = [Paragraph(text=_advice(image_map, features.dim))]
     if image_map.umap_x is not None:
         blocks.append(Notice(text=_about_umap(image_map)))
     blocks.append(
@@ -33,7 +33,8 @@ def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
             map=image_map,
             alt=(
                 f"Scatter plot of {counted(shown, 'image')} of {counted(len(features.classes), 'class', 'classes')}. "
-                "The classes that lie closest are listed in the class map."
+                f"Of the nearest images of an image, {image_map.kept.neighbours:.0%} are also among its nearest "
+                "points. The classes that lie closest are listed in the class map."
             ),
             caption=f"{caption}. The neighbours of an image are its nearest images by all features, not in the plane.",
         )
@@ -53,17 +54,10 @@ def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
     )
 
 
-def _kept(image_map: ImageMap, width: int) -> str:
-    """How much of the features the plane keeps, and where to look instead."""
-    said = f"The first two principal axes hold {sum(image_map.shares):.1%} of the variance of {width:,} dimensions."
-    number = image_map.neighbours.shape[1]
-    if number:
-        said += (
-            f" Of the {counted(number, 'nearest image')} of an image, {image_map.kept.neighbours:.0%} are also among "
-            f"its {number} nearest points in that picture."
-        )
-    return said + (
-        " To compare two classes, choose their plane: there the horizontal position says exactly how far an image lies "
+def _advice(image_map: ImageMap, width: int) -> str:
+    return (
+        f"The first two principal axes hold {sum(image_map.shares):.1%} of the variance of {width:,} dimensions. To "
+        "compare two classes, choose their plane: there the horizontal position says exactly how far an image lies "
         "from the mean of the one towards that of the other."
     )
 

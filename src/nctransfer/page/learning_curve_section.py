@@ -35,10 +35,7 @@ def learning_curve_section(found: LabelCounts, bounds: BoundTable | None = None)
     chart = Chart(
         svg=inline_svg(labels_figure(found), "learning-curve"),
         alt=_alt(found),
-        caption=(
-            "Solid: measured, with the 95% interval over other images of these classes. Dashed: extrapolated, with the "
-            "range of 85% of the curves that fit. A diamond marks where a target is reached."
-        ),
+        caption=_caption(found),
         table=points,
     )
     blocks: list[Block] = [*(Notice(text=sentence(one)) for one in found.warnings), chart, table_of(targets)]
@@ -57,6 +54,17 @@ def learning_curve_section(found: LabelCounts, bounds: BoundTable | None = None)
         ),
         blocks=tuple(blocks),
     )
+
+
+def _caption(found: LabelCounts) -> str:
+    """What lines and marks mean, as far as there are any."""
+    last = found.curve.task.shots[-1]
+    said = "Solid: measured, with the 95% interval over other images of these classes."
+    if any(one.interval[1] is None or one.interval[1] > last for one in found.targets):
+        said += " Dashed: extrapolated, with the range of 85% of the curves that fit."
+    if any(one.value is not None for one in found.targets):
+        said += " A diamond marks where a target is reached."
+    return said
 
 
 def _alt(found: LabelCounts) -> str:

@@ -118,7 +118,7 @@ def _why(found: AuditResult, flag: Flag) -> str:
 
 def _why_label(found: AuditResult, flag: Flag) -> str:
     chance = 100 * (flag.expected_precision or 0.0)
-    number = f"about {chance:.0f} are" if chance >= 1.5 else "at most 1 is"
+    number = "nearly all are" if chance >= 99 else f"about {chance:.0f} are" if chance >= 1.5 else "at most 1 is"
     said = f"{flag.suggested} is likelier. Of 100 such labels {number} wrong"
     return f"{said}, too few for a flag." if _is_doubtful(found, flag) else f"{said}."
 
