@@ -26,6 +26,7 @@ from conftest import Run
 from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies, ExpectedAccuracy, expect
 from nctransfer.evaluation.fewshot_comparison import FewShotComparison, FewShotDifference
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
+from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.axis_labels import place_of_infinity, spaced
@@ -168,6 +169,15 @@ def test_curves_bands_and_theory_are_those_of_the_result() -> None:
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "5", "10"]
     assert shows(caption(figure), "resnet50", "pets", "20 classes", "1,000 images", OVER["episodes"])
+
+
+def test_the_caption_says_what_was_done_with_the_features() -> None:
+    plain = few_shot([row(5, m) for m in (1, 5)])
+    task = FewShotTask(ways=5, shots=(1, 5), l2_normalise=True)
+    other = FeatureInfo("dogs", data="dogs", samples=77)
+    changed = replace(plain, query_set=other, center_on="birds", task=task)
+    assert shows(caption(fewshot_figure(changed)), "Queries: dogs, 77 images", "mean of birds", "unit length")
+    assert "mean of" not in caption(fewshot_figure(plain))
 
 
 @pytest.mark.parametrize("population", list(OVER))
@@ -406,9 +416,9 @@ def test_bounds_are_lines_and_infinity_is_the_last_place() -> None:
     end = place_of_infinity([1, 10])
     marks = {line.get_color(): points(line) for line in axes.get_lines() if line.get_marker() not in ("None", "o")}
     assert marks[COLOURS[2]] == [(1, 1.2), (10, 0.7), (end, 0.41)]
-    assert marks[COLOURS[3]] == [(1, 0.6), (10, 0.3), (end, 0.05)]
-    assert marks[COLOURS[1]][1:] == [(10, 20.0), (end, 0.4)]
-    assert COLOURS[0] not in marks
+    assert marks[COLOURS[1]] == [(1, 0.6), (10, 0.3), (end, 0.05)]
+    assert marks[COLOURS[3]][1:] == [(10, 20.0), (end, 0.4)]
+    assert COLOURS[4] not in marks
     ticks = dict(zip([text.get_text() for text in axes.get_xticklabels()], axes.get_xticks(), strict=True))
     assert ticks == {"1": 1, "10": 10, "∞": end}
     assert axes.get_yscale() == "log"

@@ -89,13 +89,13 @@ def bounds_figure(found: BoundTable, expected: ExpectedAccuracies | None = None)
 
 def _panel(found: BoundTable, ways: int, expected: ExpectedAccuracies | None) -> _Panel:
     rows = [row for row in found.rows if row.ways == ways]
-    dots = [row for row in expected.rows if row.ways == ways] if expected else []
+    dots = [row for row in expected.rows if (row.ways, row.classifier) == (ways, "ncc")] if expected else []
     shots = sorted({row.shots for row in rows} | {float(row.shots) for row in dots})
     return _Panel(ways, shots, list(_lines(rows)), dots)
 
 
 def _lines(rows: Sequence[BoundRow]) -> Iterator[_Line]:
-    for number, name in enumerate(rows[0].bounds):
+    for number, name in enumerate([*rows[0].bounds][::-1]):  # the tightest come last and are named first
         points = [(row.shots, value) for row in rows if (value := row.bounds[name].value) is not None]
         if points:
             shots, errors = zip(*points, strict=True)

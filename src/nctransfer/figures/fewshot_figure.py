@@ -52,7 +52,7 @@ def fewshot_figure(found: FewShotResult) -> Figure:
         )
         for rows in groups
     ]
-    caption = (caption_of(found.features), *_about_intervals(found.rows))
+    caption = (caption_of(found.features), *_about_features(found), *_about_intervals(found.rows))
     return accuracy_figure(panels, title=_title(found.rows), x_label=X_LABELS[along], caption=caption)
 
 
@@ -73,7 +73,12 @@ def fewshot_comparison_figure(found: FewShotComparison) -> Figure:
         _panel_of_sets(found, name, [row for row in rows if row.classifier == name], along, len(groups), len(names))
         for rows, name in itertools.product(groups, names)
     ]
-    caption = (caption_of(replace(first.features, model=None)), *_about_intervals(first.rows), *_about_verdicts(found))
+    caption = (
+        caption_of(replace(first.features, model=None)),
+        *_about_features(first),
+        *_about_intervals(first.rows),
+        *_about_verdicts(found),
+    )
     title = _title(first.rows, "" if len(names) > 1 else names[0])
     return accuracy_figure(panels, title=title, x_label=X_LABELS[along], caption=caption)
 
@@ -144,6 +149,16 @@ def _title(rows: Sequence[FewShotRow], classifier: str = "") -> str:
     parts += ["few-shot"] if len(shots) > 1 else []
     title = " ".join([*parts, "accuracy", *([f"of {classifier}"] if classifier else [])])
     return title[0].upper() + title[1:]
+
+
+def _about_features(found: FewShotResult) -> Iterator[str]:
+    """What was done with the features, and where the queries come from, if that is not as usual."""
+    if found.query_set is not None:
+        yield f"Queries: {caption_of(found.query_set)}"
+    if found.center_on is not None:
+        yield f"The mean of {found.center_on} is subtracted"
+    if found.task.l2_normalise:
+        yield "Features are scaled to unit length"
 
 
 def _about_intervals(rows: Sequence[FewShotRow]) -> Iterator[str]:
