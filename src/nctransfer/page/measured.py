@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from nctransfer.errors import NCTransferError
 
 if TYPE_CHECKING:
+    from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.heads.fit_result import FitResult
@@ -65,6 +66,7 @@ class Measured:
         ranking: The feature sets, ranked; ``None`` if there is only one.
         sets: All feature sets, by name; the first is ``features``.
         layers: Measures of collapse of the layers of the backbone; ``None`` if only the last is known.
+        checkpoints: The sets in the order of a training; ``None`` if they are not checkpoints of one model.
         seconds: How long each question took.
     """
 
@@ -81,4 +83,5 @@ class Measured:
     sets: Mapping[str, FeatureSet]
     ranking: Ranking | Missing | None = None
     layers: CollapseComparison | Missing | None = None
+    checkpoints: Trajectory | Missing | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

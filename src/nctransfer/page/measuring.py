@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nctransfer.checkpoints.stored_checkpoints import are_checkpoints, trajectory_of_sets
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.all_ways import AllWaysTask
 from nctransfer.evaluation.label_counts import TARGETS, labels
@@ -103,30 +104,60 @@ def measure(
         raise SettingError("there are no features to report on", "give one feature set or more")
     asked, clock = asked or Questions(), _Clock(seconds={})
     fewer = {name: at_most(one, most_images, seed) for name, one in sets.items()}
-    given, first = next(iter(sets.values())), next(iter(fewer.values()))
+    name, first = next(iter(fewer.items()))
+    of = of or len(sets[name])
     features, notes = usable_classes(first)
     assert isinstance(features, FeatureSet)
-    of = of or len(given)
-    settings: dict[str, Any] = {"device": device, "progress": progress}
-    curve = clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **settings)))
+    run = _Run(clock=clock, seed=seed, settings={"device": device, "progress": progress})
     return Measured(
         features=features,
         of=of,
         left_out=(*_what_is_left_out(first, of), *notes),
-        collapse=clock("collapse", lambda: collapse(features, pairs=None, device=device)),
-        class_map=clock("class map", lambda: map_classes(features, device=device)),
-        image_map=clock("image map", lambda: map_images(features, umap=asked.umap, seed=seed, **settings)),
-        fit=clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, more_labels=True, **settings))),
-        labels=curve,
-        bounds=clock("bounds", lambda: tried(lambda: _bounds(features, curve, device))),
-        audit=clock("audit", lambda: tried(lambda: audit([*fewer.values()], **settings))),
-        sets={**fewer, next(iter(fewer)): features},
-        ranking=clock("rank", lambda: _ranking(fewer, asked, seed, settings)) if len(sets) > 1 else None,
-        layers=clock("layers", lambda: tried(lambda: compare_layers(asked.layers, device=device)))
-        if len(asked.layers) > 1
-        else None,
+        sets={**fewer, name: features},
+        **_of_one_set(features, asked, run),
+        **_of_all_sets(fewer, asked, run),
         seconds=clock.seconds,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """How questions are asked."""
+
+    clock: _Clock
+    seed: int
+    settings: Mapping[str, Any]
+
+
+def _of_one_set(features: FeatureSet, asked: Questions, run: _Run) -> dict[str, Any]:
+    """The answers that the first feature set gives."""
+    clock, seed, device = run.clock, run.seed, run.settings["device"]
+    class_map = clock("class map", lambda: map_classes(features, device=device))
+    curve = clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **run.settings)))
+    places: dict[str, Any] = {"umap": asked.umap, "class_map": class_map, "seed": seed, **run.settings}
+    return {
+        "collapse": clock("collapse", lambda: collapse(features, pairs=None, device=device)),
+        "class_map": class_map,
+        "image_map": clock("image map", lambda: map_images(features, **places)),
+        "fit": clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, more_labels=True, **run.settings))),
+        "labels": curve,
+        "bounds": clock("bounds", lambda: tried(lambda: _bounds(features, curve, device))),
+        "layers": clock("layers", lambda: tried(lambda: compare_layers(asked.layers, device=device)))
+        if len(asked.layers) > 1
+        else None,
+    }
+
+
+def _of_all_sets(sets: Mapping[str, FeatureSet], asked: Questions, run: _Run) -> dict[str, Any]:
+    """The answers that all feature sets give together."""
+    clock, given = run.clock, list(sets.values())
+    return {
+        "audit": clock("audit", lambda: tried(lambda: audit(given, **run.settings))),
+        "ranking": clock("rank", lambda: tried(lambda: _ranking(sets, asked, run))) if len(sets) > 1 else None,
+        "checkpoints": clock("checkpoints", lambda: tried(lambda: trajectory_of_sets(given, **run.settings)))
+        if are_checkpoints(given)
+        else None,
+    }
 
 
 def per_class(counts: Sequence[int], most: int) -> int | None:
@@ -167,7 +198,11 @@ def _what_is_left_out(features: FeatureSet, of: int) -> list[str]:
     if len(features) == of:
         return []
     most = int(features.counts.max())
-    return [f"This page looks at {len(features):,} of {of:,} images: at most {most:,} of each class, drawn at random."]
+    said = (
+        f"This page looks at {len(features):,} of {of:,} images, drawn at random: at most {most:,} of each class, "
+        "so that larger classes count for less than their share."
+    )
+    return [said]
 
 
 def _bounds(features: FeatureSet, curve: LabelCounts | Missing, device: str) -> BoundTable:
@@ -178,11 +213,9 @@ def _bounds(features: FeatureSet, curve: LabelCounts | Missing, device: str) -> 
     return bound_table(stats, features.describe(), [len(features.classes)], [float(one) for one in shots], margins)
 
 
-def _ranking(
-    sets: Mapping[str, FeatureSet], asked: Questions, seed: int, settings: Mapping[str, Any]
-) -> Ranking | Missing:
+def _ranking(sets: Mapping[str, FeatureSet], asked: Questions, run: _Run) -> Ranking:
     """The feature sets, ranked by their accuracy with five labelled images per class, or fewer if a class is small."""
     smallest = min(int(one.counts.min()) for one in sets.values())
-    task = AllWaysTask(shots=min(SHOTS, max(1, smallest - 1)), classifiers=CLASSIFIER, seed=seed)
+    task = AllWaysTask(shots=min(SHOTS, max(1, smallest - 1)), classifiers=CLASSIFIER, seed=run.seed)
     wishes = Wishes(targets=as_targets(tuple(asked.targets)), racing=False)
-    return tried(lambda: rank_sets(sets, task, wishes, speeds=asked.speeds, **settings))
+    return rank_sets(sets, task, wishes, speeds=asked.speeds, **run.settings)

@@ -8,16 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nctransfer.errors import counted, reason_of
 from nctransfer.page.backbone_section import backbone_section
-from nctransfer.page.blocks import FindingList, ImageStrip, PageContent, PairCard, Section, Table
+from nctransfer.page.blocks import FindingList, ImageStrip, Notice, PageContent, PairCard, Section, Table
+from nctransfer.page.checkpoints_section import checkpoints_section
+from nctransfer.page.class_map_section import class_map_section
+from nctransfer.page.closest_pairs_section import closest_pairs_section
+from nctransfer.page.confusion_section import confusion_section
+from nctransfer.page.data_section import data_section
 from nctransfer.page.image_finder import find_images
+from nctransfer.page.image_map_section import image_map_section
+from nctransfer.page.layers_section import layers_section
+from nctransfer.page.learning_curve_section import learning_curve_section
 from nctransfer.page.measured import Measured, Missing
 from nctransfer.page.measuring import MOST_IMAGES, Questions, measure
 from nctransfer.page.provenance_section import provenance_section
+from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.rendering import render_page
+from nctransfer.page.sentences import sentence
+from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails
 from nctransfer.page.verdict_section import verdict_section
 from nctransfer.store.atomic_files import replace_file
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WrittenReport", "report_page", "write_page", "write_report"]
 
+Answer = TypeVar("Answer")
 Progress = Callable[[str, int, int], None]
 
 
@@ -53,7 +65,7 @@ class WrittenReport:
     @property
     def missing(self) -> dict[str, str]:
         """Questions that have no answer, and why."""
-        names = ("fit", "labels", "audit", "ranking", "layers")
+        names = ("fit", "labels", "bounds", "audit", "ranking", "layers", "checkpoints")
         answers = {name: getattr(self.measured, name) for name in names}
         return {name: answer.reason for name, answer in answers.items() if isinstance(answer, Missing)}
 
@@ -177,7 +189,7 @@ def report_page(
         progress: Called as ``progress(stage, done, total)``.
     """
     features = found.features
-    sections = tuple(_sections(found, images, provenance or {}, progress))
+    sections = tuple(filter(None, _sections(found, images, provenance or {}, seed, progress)))
     chosen = choose_images(_wanted_first(sections), features.labels.numpy(), most_thumbnails, seed)
     small = make_thumbnails(images, chosen, progress=progress)
     data = features.info.data or features.info.id
@@ -213,10 +225,43 @@ def _wanted_first(sections: Iterable[Section]) -> Iterator[Sequence[int]]:
 
 
 def _sections(
-    found: Measured, images: FoundImages, provenance: Mapping[str, Any], progress: Progress | None
-) -> Iterator[Section]:
-    """The parts of the page, in their order."""
-    features = found.features
+    found: Measured, images: FoundImages, provenance: Mapping[str, Any], seed: int, progress: Progress | None
+) -> Iterator[Section | None]:
+    """The parts of the page, in their order; ``None`` for one that has nothing to show."""
+    features, fit = found.features, found.fit
+    predicted = None if isinstance(fit, Missing) else fit.predicted
     yield verdict_section(found)
+    yield data_section(features, images, seed=seed, progress=progress)
     yield backbone_section(found.sets)
+    yield _answered("ranking", "Which backbone", found.ranking, ranking_section)
+    yield class_map_section(found.class_map, features)
+    yield image_map_section(found.image_map, features)
+    yield closest_pairs_section(found.class_map, features, predicted)
+    if not isinstance(fit, Missing):
+        yield confusion_section(
+            fit.predicted, features.labels, features.classes, found.class_map.order, classifier=fit.head.classifier
+        )
+    bounds = None if isinstance(found.bounds, Missing) else found.bounds
+    yield _answered(
+        "learning-curve",
+        "Accuracy by number of labels",
+        found.labels,
+        lambda curve: learning_curve_section(curve, bounds),
+    )
+    yield _answered("suspects", "Images to look at", found.audit, lambda audit: suspects_section(audit, features))
+    yield _answered("layers", "Layers", found.layers, layers_section)
+    yield _answered("checkpoints", "Checkpoints", found.checkpoints, checkpoints_section)
     yield provenance_section(found.sets, provenance, found.seconds)
+
+
+def _answered(
+    anchor: str, title: str, answer: Answer | Missing | None, make: Callable[[Answer], Section | None]
+) -> Section | None:
+    """The section of an answer; if there is none, the reason; ``None`` if the question was not asked."""
+    if answer is None:
+        return None
+    if not isinstance(answer, Missing):
+        return make(answer)
+    return Section(
+        id=anchor, title=title, says="These features give no answer.", blocks=(Notice(text=sentence(answer.reason)),)
+    )
