@@ -110,7 +110,8 @@ def test_names_are_text_and_not_markup(pets_report: tuple[Path, Path, Mapping[st
     text = pets_report[0].read_text("utf-8")
     assert "<b>zero" not in text
     assert "&lt;b&gt;zero" in text
-    assert "\u202e" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    loose = re.sub(r"<script.*?</script>|<bdi.*?</bdi>", "", text, flags=re.DOTALL)
+    assert "\u202e" not in re.sub(r"<[^>]*>", "", loose)  # marks of direction act only on the name itself
 
 
 def test_features_made_elsewhere_have_no_images(made: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_no_thumbnails_are_made_if_none_are_wanted(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "pets", {"zero": 0, "one": 1}, 6)
     options = ("--cache-dir", tmp_path / "cache", "--data", data, *VIT, "--max-thumbnails", 0)
     assert data_of("report", "-o", tmp_path / "r.html", *options)["thumbnails"] == 0
-    assert "image/webp" not in (tmp_path / "r.html").read_text("utf-8")
+    assert "UklGR" not in (tmp_path / "r.html").read_text("utf-8")  # how WebP begins in base64
 
 
 def test_a_file_that_exists_is_replaced_only_if_that_is_asked_for(made: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
-from nctransfer.cli.feature_arguments import FeatureColumn, ReportedFeatures
+from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, ReportedFeatures
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import percents
 from nctransfer.cli.terminal import Terminal, provenance
@@ -115,6 +115,7 @@ def report(
         ),
     ] = None,
     feature_column: FeatureColumn = None,
+    drop_duplicates: DropDuplicates = False,
 ) -> None:
     """Write everything about your images and backbones into one HTML file: verdicts, maps, pictures, labels to check.
 
@@ -136,6 +137,7 @@ def report(
             feature_column,
             printing,
             terminal,
+            drop_duplicates,
             rehearse=usable_classes,
         )
         found = [given.find(name) for name in names]
@@ -147,7 +149,7 @@ def report(
         written = write_report(
             dict(zip(labelled, sets, strict=True)),
             output,
-            images=image_place,
+            images=image_place if image_place is not None else images.data,
             reading=reading.reading(chosen.split, images.offline),
             asked=asked,
             of=of,

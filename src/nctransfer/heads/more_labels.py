@@ -10,9 +10,10 @@ from nctransfer.evaluation.labels_needed import EXTRAPOLATED_LEVEL, extrapolate
 from nctransfer.evaluation.learning_curve import learning_curve
 
 if TYPE_CHECKING:
+    from nctransfer.evaluation.all_ways import AllWaysResult
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["MoreLabels", "gain_of_more_labels"]
+__all__ = ["MoreLabels", "gain_along", "gain_of_more_labels"]
 
 DRAWS = 20
 MOST_IMAGES = 20_000
@@ -58,17 +59,30 @@ def gain_of_more_labels(
         ``None`` if the curve is too short or too flat to be extrapolated, or if there are more than 20,000 images, of
         which a curve would take long.
     """
-    import numpy as np
-
     if len(features) > MOST_IMAGES or int(features.counts.min()) < 2:
         return None
     of_curve = "ridge" if classifier == LOGISTIC else classifier
     curve = learning_curve(features, of_curve, seed=seed, draws=DRAWS, device=device, progress=progress)
-    beyond = extrapolate(curve, of_curve)
+    return gain_along(curve, of_curve)
+
+
+def gain_along(curve: AllWaysResult, classifier: str) -> MoreLabels | None:
+    """What twice as many labelled images per class would give, from a learning curve that is measured already.
+
+    Args:
+        curve: The learning curve.
+        classifier: One of its classifiers.
+
+    Returns:
+        ``None`` if the curve is too short or too flat to be extrapolated.
+    """
+    import numpy as np
+
+    beyond = extrapolate(curve, classifier)
     if beyond is None:
         return None
     now = min(curve.images)
     here, there = (int(np.abs(np.array(beyond.shots) - shots).argmin()) for shots in (now, 2 * now))
     gains = beyond.curves[:, there] - beyond.curves[:, here]
     low, high = np.quantile(gains, [(1 - EXTRAPOLATED_LEVEL) / 2, (1 + EXTRAPOLATED_LEVEL) / 2]).tolist()
-    return MoreLabels(images=now, gain=(max(0.0, low), max(0.0, high)), classifier=of_curve)
+    return MoreLabels(images=now, gain=(max(0.0, low), max(0.0, high)), classifier=classifier)

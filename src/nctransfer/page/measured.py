@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.heads.fit_result import FitResult
+    from nctransfer.heads.more_labels import MoreLabels
     from nctransfer.label_audit.flags import AuditResult
     from nctransfer.maps.class_map import ClassMap
     from nctransfer.maps.image_map import ImageMap
@@ -62,6 +63,7 @@ class Measured:
         fit: A ridge classifier, and what to expect of it.
         labels: The learning curve, and the labels that targets need.
         audit: Images that deserve a look.
+        more_labels: What twice as many labelled images would give; ``None`` if it is not known.
         bounds: What is proven of the accuracy of the nearest class centre along the learning curve.
         ranking: The feature sets, ranked; ``None`` if there is only one.
         sets: All feature sets, by name; the first is ``features``.
@@ -79,6 +81,7 @@ class Measured:
     fit: FitResult | Missing
     labels: LabelCounts | Missing
     audit: AuditResult | Missing
+    more_labels: MoreLabels | None
     bounds: BoundTable | Missing
     sets: Mapping[str, FeatureSet]
     ranking: Ranking | Missing | None = None

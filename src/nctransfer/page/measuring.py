@@ -15,6 +15,7 @@ from nctransfer.evaluation.label_counts import TARGETS, labels
 from nctransfer.evaluation.margin_bounds import margin_bounds_or_reasons
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.heads.fitting import fit
+from nctransfer.heads.more_labels import gain_along
 from nctransfer.label_audit.auditing import audit
 from nctransfer.maps.class_map import map_classes
 from nctransfer.maps.image_map import map_images
@@ -139,8 +140,9 @@ def _of_one_set(features: FeatureSet, asked: Questions, run: _Run) -> dict[str, 
         "collapse": clock("collapse", lambda: collapse(features, pairs=None, device=device)),
         "class_map": class_map,
         "image_map": clock("image map", lambda: map_images(features, **places)),
-        "fit": clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, more_labels=True, **run.settings))),
+        "fit": clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, **run.settings))),
         "labels": curve,
+        "more_labels": None if isinstance(curve, Missing) else gain_along(curve.curve, CLASSIFIER),
         "bounds": clock("bounds", lambda: tried(lambda: _bounds(features, curve, device))),
         "layers": clock("layers", lambda: tried(lambda: compare_layers(asked.layers, device=device)))
         if len(asked.layers) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nctransfer.errors import counted, reason_of
 from nctransfer.page.backbone_section import backbone_section
-from nctransfer.page.blocks import FindingList, ImageStrip, Notice, PageContent, PairCard, Section, Table
+from nctransfer.page.blocks import Notice, PageContent, Section
 from nctransfer.page.checkpoints_section import checkpoints_section
 from nctransfer.page.class_map_section import class_map_section
 from nctransfer.page.closest_pairs_section import closest_pairs_section
@@ -29,7 +29,7 @@ from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.rendering import render_page
 from nctransfer.page.sentences import sentence
 from nctransfer.page.suspects_section import suspects_section
-from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails
+from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails, wanted_images
 from nctransfer.page.verdict_section import verdict_section
 from nctransfer.store.atomic_files import replace_file
 from nctransfer.store.new_files import check_new_file, unwritable
@@ -190,7 +190,8 @@ def report_page(
     """
     features = found.features
     sections = tuple(filter(None, _sections(found, images, provenance or {}, seed, progress)))
-    chosen = choose_images(_wanted_first(sections), features.labels.numpy(), most_thumbnails, seed)
+    findings, galleries = wanted_images(sections)
+    chosen = choose_images(findings, features.labels.numpy(), most_thumbnails, seed, then=galleries)
     small = make_thumbnails(images, chosen, progress=progress)
     data = features.info.data or features.info.id
     return PageContent(
@@ -198,7 +199,7 @@ def report_page(
         subtitle=f"{counted(len(features), 'image')} of {counted(len(features.classes), 'class', 'classes')}, seen by "
         + ", ".join(found.sets),
         sections=sections,
-        notices=(*found.left_out, *images.notes, *small.notes),
+        notices=(*found.left_out, *images.notes),
         classes=features.classes,
         counts=tuple(features.counts.tolist()),
         image_ids=features.ids,
@@ -207,21 +208,6 @@ def report_page(
         generated=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         version=version("nctransfer"),
     )
-
-
-def _wanted_first(sections: Iterable[Section]) -> Iterator[Sequence[int]]:
-    """The images that blocks show, those of findings first: a list for each finding, pair, row or strip."""
-    blocks = [block for section in sections for block in section.blocks]
-    for finding in (one for block in blocks if isinstance(block, FindingList) for one in block.findings):
-        yield [image for image in (finding.image, *finding.neighbours) if image is not None]
-    for block in blocks:
-        if isinstance(block, PairCard):
-            yield block.images_a
-            yield block.images_b
-        elif isinstance(block, Table):
-            yield from ([int(row[column]) for column in block.image_columns if row[column]] for row in block.rows)
-        elif isinstance(block, ImageStrip):
-            yield block.images
 
 
 def _sections(
@@ -239,7 +225,11 @@ def _sections(
     yield closest_pairs_section(found.class_map, features, predicted)
     if not isinstance(fit, Missing):
         yield confusion_section(
-            fit.predicted, features.labels, features.classes, found.class_map.order, classifier=fit.head.classifier
+            fit.predicted,
+            features.labels,
+            features.classes,
+            found.class_map.order.tolist(),
+            classifier=fit.head.classifier,
         )
     bounds = None if isinstance(found.bounds, Missing) else found.bounds
     yield _answered(

@@ -108,8 +108,8 @@ def _sentences(found: Measured) -> Iterator[Block]:
                 else " All classes are classified without an error."
             )
         )
-        if fit.more_labels is not None:
-            low, high = (f"{100 * end:.1f}" for end in fit.more_labels.gain)
+        if found.more_labels is not None:
+            low, high = (f"{100 * end:.1f}" for end in found.more_labels.gain)
             yield Paragraph(
                 text=f"Twice as many labelled images would probably add {low} to {high} percentage points "
                 "(the range that holds 85% of the learning curves that fit)."
