@@ -54,18 +54,11 @@ def _accuracy(found: FitResult) -> Verdict:
 
 
 def _labels(one: LabelsNeeded) -> Verdict:
-    how = "extrapolated" if one.extrapolated else "measured"
-    if one.value is None:
-        return Verdict(
-            value=f"> {one.interval[0] - 1:,}" if one.interval[0] > 1 else "–",
-            label=f"labelled images per class for {short_percent(one.target)}",
-            detail=f"not reached with these images; {how}: {one.between}",
-        )
-    return Verdict(
-        value=f"{one.value:,}",
-        label=f"labelled images per class for {short_percent(one.target)}",
-        detail=f"95% interval {one.between}",
-    )
+    label = f"labelled images per class for {short_percent(one.target)}"
+    if one.value is not None:
+        return Verdict(value=f"{one.value:,}", label=label, detail=f"95% interval {one.between}")
+    how = ", by extrapolation" if one.extrapolated else ""
+    return Verdict(value=one.between, label=label, detail=f"more than these images can show{how}")
 
 
 def _collapse(found: CollapseReport) -> Verdict:
