@@ -91,7 +91,7 @@ def test_without_speeds_candidates_stand_side_by_side() -> None:
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == NAMES
     assert axes.get_xscale() == "linear"
-    assert "no speed" in figure.get_supxlabel()
+    assert "No speed" in figure.get_supxlabel()
     assert len([point for line in points(figure).values() for point in line.get_xydata()]) == 5
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nctransfer.figures.style import COLOURS, plain_numbers, plain_text
+from nctransfer.figures.style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    PAGE,
+    add_caption,
+    caption_of,
+    in_style,
+    logarithmic,
+    new_figure,
+    percent_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,33 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["labels_figure"]
 
 
-def labels_figure(found: LabelCounts) -> Figure:
+@in_style
+def labels_figure(found: LabelCounts, *, width: float = PAGE) -> Figure:
     """Accuracy over labelled images per class: measured (solid, 95% bands) and extrapolated (dashed, 85% bands).
 
     Curves are extrapolated only if a target lies beyond the images at hand. A mark stands where a curve reaches a
     target.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    Args:
+        found: The numbers of labels.
+        width: The width in inches.
+    """
+    figure = new_figure(width, 0.35 * width + 1.2)
     axes = figure.subplots()
     for number, name in enumerate(found.curve.task.classifiers):
         _draw(axes, found, name, COLOURS[number % len(COLOURS)])
     for target in dict.fromkeys(one.target for one in found.targets):
-        axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
-    axes.set_xscale("log")
-    plain_numbers(axes.xaxis)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set(
-        xlabel="labelled images per class",
-        ylabel="accuracy",
-        title=plain_text(
-            f"{found.curve.features.model or 'features'} on {found.curve.features.data or 'these classes'}"
-        ),
-    )
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize="small", frameon=False, loc="lower right")
+        axes.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
+    logarithmic(axes.xaxis, axes.dataLim.x0, axes.dataLim.x1, most=9 if width > COLUMN else 5)
+    percent_axis(axes.yaxis)
+    axes.set(xlabel="labelled images per class", ylabel="accuracy", title="How many labels are needed")
+    axes.legend(loc="lower right")
+    is_longer = any(line.get_linestyle() == "--" for line in axes.lines)
+    bands = "Bands: 95% intervals" + (", beyond the images at hand 85%" if is_longer else "")
+    add_caption(figure, caption_of(found.curve.features), bands)
     return figure
 
 
@@ -51,7 +59,7 @@ def _draw(axes: Axes, found: LabelCounts, name: str, colour: str) -> None:
 
     shots = found.curve.task.shots
     estimates = [found.curve.estimates[number, name] for number in shots]
-    axes.plot(shots, [one.accuracy for one in estimates], color=colour, marker="o", markersize=3, label=name)
+    axes.plot(shots, [one.accuracy for one in estimates], color=colour, marker="o", label=name)
     low, high = zip(*(one.interval for one in estimates), strict=True)
     axes.fill_between(shots, low, high, color=colour, alpha=0.2, linewidth=0)
     mine = [one for one in found.targets if one.classifier == name]

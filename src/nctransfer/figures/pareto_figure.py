@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.figures.label_places import Box, name_points
-from nctransfer.figures.style import COLOURS, any_script, plain_numbers, plain_text
+from nctransfer.figures.style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    PAGE,
+    SMALL,
+    add_caption,
+    in_style,
+    logarithmic,
+    new_figure,
+    percent_axis,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +32,9 @@ Mark = Literal["possible best", "not best", "control"]
 LOOKS: dict[Mark, dict[str, Any]] = {
     "possible best": {"color": COLOURS[0], "markerfacecolor": COLOURS[0], "marker": "o"},
     "not best": {"color": COLOURS[0], "markerfacecolor": "white", "marker": "o"},
-    "control": {"color": "#999999", "markerfacecolor": "white", "marker": "s"},
+    "control": {"color": GREY, "markerfacecolor": "white", "marker": "s"},
 }
 WORDS: dict[Mark, str] = {"possible best": "may be the best", "not best": "is not the best", "control": "control"}
-MANY = 20  # times the smallest speed: from there on the axis has fewer numbers
 
 
 class _Point(NamedTuple):
@@ -36,6 +46,7 @@ class _Point(NamedTuple):
     is_on_front: bool
 
 
+@in_style
 def pareto_figure(
     names: Sequence[str],
     accuracies: Sequence[float],
@@ -47,6 +58,8 @@ def pareto_figure(
     title: str = "",
     accuracy_label: str = "accuracy",
     speed_label: str = "images per second",
+    caption: str = "",
+    width: float = PAGE,
 ) -> Figure:
     """Accuracy against speed: possible bests are filled, controls are grey, and a line joins the Pareto front.
 
@@ -62,35 +75,33 @@ def pareto_figure(
         title: The title.
         accuracy_label: What the accuracy is, for its axis.
         speed_label: What the speed is, for its axis.
+        caption: What the figure is about.
+        width: The width in inches.
 
     Raises:
         ValueError: The arguments are of unequal length.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
-
     known = [speed is not None and math.isfinite(speed) and speed > 0 for speed in speeds]
-    has_speeds, names = any(known), [plain_text(name) for name in names]
-    places = [float(speed or 0) for speed in speeds] if has_speeds else list(map(float, range(len(names))))
-    rows = zip(names, accuracies, intervals, places, marks, (one is True for one in front), known, strict=True)
+    has_speeds, drawn = any(known), [plain_text(name) for name in names]
+    places = [float(speed or 0) for speed in speeds] if has_speeds else list(map(float, range(len(drawn))))
+    rows = zip(drawn, accuracies, intervals, places, marks, (one is True for one in front), known, strict=True)
     points = [_Point(*row) for *row, has_speed in rows if has_speed or not has_speeds]
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    figure = new_figure(width, 0.5 * width + 0.9)
     axes = figure.subplots()
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g}%"))
+    percent_axis(axes.yaxis)
     axes.set(ylabel=accuracy_label, title=plain_text(title))
-    axes.grid(alpha=0.25)
     axes.margins(0.08)
     _draw_points(axes, points)
     if has_speeds:
         _draw_front(axes, [point for point in points if point.is_on_front])
         _label_speeds(axes, [point.place for point in points], speed_label)
         missing = [name for name, has_speed in zip(names, known, strict=True) if not has_speed]
-        _finish(figure, axes, f"not drawn, as the speed is not known: {', '.join(missing)}" if missing else "")
-        with any_script():
-            _name(figure, axes, points)
+        note = f"Not drawn, as the speed is not known: {', '.join(missing)}" if missing else ""
+        _finish(figure, axes, caption, note)
+        _name(figure, axes, points)
     else:
-        axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
-        _finish(figure, axes, "no speed is known")
+        axes.set_xticks(places, drawn, rotation=30, ha="right", fontsize=SMALL)
+        _finish(figure, axes, caption, "No speed is known")
     return figure
 
 
@@ -124,23 +135,22 @@ def _draw_front(axes: Axes, front: Sequence[_Point]) -> None:
 
 
 def _label_speeds(axes: Axes, speeds: Sequence[float], label: str) -> None:
-    axes.set_xscale("log")
-    if max(speeds) < 2 * min(speeds):  # an axis of one octave at least has numbers
-        middle = math.sqrt(max(speeds) * min(speeds))
-        axes.set_xlim(middle / 1.6, middle * 1.6)
-    is_wide = max(speeds) > MANY * min(speeds)
-    plain_numbers(axes.xaxis, (1, 2, 5) if is_wide else (1, 1.5, 2, 3, 5, 7))
+    low, high = min(speeds), max(speeds)
+    if high < 2 * low:  # an axis of one octave at least has numbers
+        middle = math.sqrt(low * high)
+        low, high = middle / 1.6, middle * 1.6
+    logarithmic(axes.xaxis, low, high, most=7 if axes.figure.bbox.width > 400 else 5)
+    if high > max(speeds):
+        axes.set_xlim(low, high)
     axes.set_xlabel(plain_text(label))
 
 
-def _finish(figure: Figure, axes: Axes, note: str) -> None:
-    """Add the legend and the note, and fix where everything is."""
-    if note:
-        figure.supxlabel(textwrap.fill(note, 120), fontsize="x-small")
+def _finish(figure: Figure, axes: Axes, *caption: str) -> None:
+    """Add the legend and the caption, and fix where everything is."""
+    add_caption(figure, *caption)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(fontsize="small", frameon=False, loc="outside upper center", ncols=4)
-    with any_script():
-        figure.draw_without_rendering()
+        figure.legend(loc="outside upper left", ncols=4 if figure.get_figwidth() > 1.4 * COLUMN else 2)
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 

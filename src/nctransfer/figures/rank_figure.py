@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.figures.pareto_figure import Mark, pareto_figure
+from nctransfer.figures.style import PAGE, caption_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,8 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["rank_figure"]
 
 
-def rank_figure(found: Ranking) -> Figure:
-    """The candidates of a ranking, by accuracy and images per second."""
+def rank_figure(found: Ranking, *, width: float = PAGE) -> Figure:
+    """The candidates of a ranking, by accuracy and images per second.
+
+    Args:
+        found: The ranking.
+        width: The width in inches.
+    """
+    about = FeatureInfo(found.data, data=found.data, classes=found.classes, samples=found.images)
     ran = [(one, one.place) for one in found.candidates if one.place is not None]
     return pareto_figure(
         [one.name for one, _ in ran],
@@ -24,6 +32,8 @@ def rank_figure(found: Ranking) -> Figure:
         [one.speed.images_per_second if one.speed else None for one, _ in ran],
         [cast("Mark", one.status) for one, _ in ran],
         [one.pareto for one, _ in ran],
-        title=f"{found.data}: {found.classes} classes",
-        accuracy_label=f"{found.shots}-shot accuracy, with its 95% interval over images",
+        title=f"How accurate{' and how fast' * any(one.speed for one, _ in ran)} each candidate is",
+        accuracy_label=f"{found.shots}-shot accuracy",
+        caption=f"{caption_of(about)}. Bars: 95% intervals over images",
+        width=width,
     )

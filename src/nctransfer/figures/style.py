@@ -48,7 +48,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 GREY = "#999999"  # of what is not the point: help lines, controls
 COLUMN, PAGE = 3.4, 7.2  # inches: the width of a column of a paper, and of a page
 SMALL = 7  # points: the caption, and names in a crowd
-MOST_NUMBERS = 4  # on a logarithmic axis
 
 FONTS = (  # the first is matplotlib's own; the others have further scripts, and are used if they are installed
     "DejaVu Sans",
@@ -104,6 +103,13 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
 }
 
+STEPS: tuple[tuple[float, ...], ...] = (  # of the numbers on a logarithmic axis, within a power of ten
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+)
 P = ParamSpec("P")
 
 
@@ -177,6 +183,8 @@ def caption_of(info: FeatureInfo) -> str:
 def add_caption(figure: Figure, *sentences: str) -> None:
     """Place a caption below a figure, small: first what it is about, then what a reader should know; "" is left out."""
     text = ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
+    if not text:
+        return
     wide = int(figure.get_figwidth() * 72 / (0.49 * SMALL))  # letters are about half as wide as high
     lines = textwrap.wrap(plain_text(text), wide)
     figure.supxlabel("\n".join(lines), fontsize=SMALL, x=0.01, ha="left", color=COLOURS[6])
@@ -201,25 +209,26 @@ def plain_numbers(axis: Axis, subs: Sequence[float] = (1, 1.5, 2, 3, 5, 7)) -> N
     axis.set_minor_formatter(NullFormatter())
 
 
-def logarithmic(axis: Axis, low: float, high: float) -> None:
-    """Make an axis logarithmic, with plain numbers at some places between two values: a few, but at least three.
+def logarithmic(axis: Axis, low: float, high: float, most: int = 4) -> None:
+    """Make an axis logarithmic, with plain numbers at some places between two values: a few, but three if possible.
 
     Args:
         axis: The axis.
         low: The smallest value, above zero.
         high: The largest value.
+        most: How many numbers there is room for.
     """
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     is_x = axis is axis.axes.xaxis
     (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
-    axis.set_major_locator(FixedLocator(_round_numbers(low, high)))
+    axis.set_major_locator(FixedLocator(_round_numbers(low, high, most)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
+def _round_numbers(low: float, high: float, most: int = 4) -> list[float]:
     """Numbers with few digits from one value to another, a few of them, evenly on a logarithmic axis.
 
     >>> _round_numbers(0.1, 30), _round_numbers(0.9, 1.6), _round_numbers(1.16, 1.39)
@@ -228,19 +237,17 @@ def _round_numbers(low: float, high: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 5, 7),
-        (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, *range(4, 10)),
-    ):
+    best: list[float] = []
+    for steps in STEPS:
         every = [float(f"{step}e{decade}") for decade in decades for step in steps]
         found = [number for number in every if low * (1 - 1e-9) <= number <= high * (1 + 1e-9)]
-        if len(found) >= 3:
-            return found[:: -(-len(found) // MOST_NUMBERS)]
-    ticks = MaxNLocator(MOST_NUMBERS + 1).tick_values(low, high)
-    return [float(f"{number:.6g}") for number in ticks if low <= number <= high]
+        if len(found) > most:
+            return best if len(best) >= 3 else found[:: -(-len(found) // most)]
+        best = found
+    if len(best) >= 3:
+        return best
+    ticks = MaxNLocator(most + 1).tick_values(low, high)
+    return [float(f"{number:.6g}") for number in ticks if low <= number <= high] or [float(f"{low:.3g}")]
 
 
 # Texts

@@ -5,9 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nctransfer.figures.style import COLOURS, plain_numbers, plain_text
+from nctransfer.figures.style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    PAGE,
+    SMALL,
+    add_caption,
+    caption_of,
+    in_style,
+    logarithmic,
+    new_figure,
+    percent_axis,
+    plain_text,
+    short_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,45 +33,51 @@ if TYPE_CHECKING:
 __all__ = ["trajectory_figure"]
 
 STYLES = ("-", "--", ":", "-.")  # of lines, one for each measure
+LONG = 24  # characters of a name
 MOST_NAMES = 20  # checkpoints that are named below the axis
 
 
-def trajectory_figure(found: Trajectory) -> Figure:
-    """Collapse of every sample (left), and few-shot accuracy on the target (right), over checkpoints."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+@in_style
+def trajectory_figure(found: Trajectory, *, width: float = PAGE) -> Figure:
+    """Collapse of every sample, and few-shot accuracy on the target, over checkpoints.
 
+    Args:
+        found: The trajectory.
+        width: The width in inches; in a narrow figure one panel stands below the other.
+    """
     from nctransfer.neural_collapse.registry import MEASURES
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    is_wide = width > 1.4 * COLUMN
+    figure = new_figure(width, 3.7 if is_wide else 6.2)
+    left, right = figure.subplots(1, 2) if is_wide else figure.subplots(2, 1)
     points, places = _place(found, (left, right))
-    is_positive = False
+    positive = []
     shown = [name for name, measure in MEASURES.items() if measure.in_trajectories]
     for measure, style in zip(shown, itertools.cycle(STYLES), strict=False):
-        left.plot([], [], style, color="gray", label=measure)
+        left.plot([], [], style, color=GREY, label=measure)
         for colour, sample in zip(COLOURS, found.points[0].reports, strict=False):
             values = [point.reports[sample].metrics[measure] for point in points]
             label = sample if measure == shown[0] else None
-            left.plot(places, values, style, color=colour, marker="o", markersize=3, label=label)
-            is_positive = is_positive or any(value is not None and 0 < value < math.inf for value in values)
+            left.plot(places, values, style, color=colour, marker="o", label=label)
+            positive += [value for value in values if value is not None and 0 < value < math.inf]
     left.set(ylabel="lower is more collapsed", title="Collapse")
-    if is_positive:
-        left.set_yscale("log")
-        plain_numbers(left.yaxis)
+    if positive:
+        logarithmic(left.yaxis, min(positive), max(positive), most=6)
     for number, row in enumerate(found.points[0].fewshot.rows):
         rows = [point.fewshot.rows[number] for point in points]
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
         label = f"{row.classifier}, {row.ways}-way {row.shots}-shot"
-        right.plot(places, accuracies, color=colour, marker="o", markersize=3, label=label)
+        right.plot(places, accuracies, color=colour, marker="o", label=label)
         ends = zip(*((one.accuracy - (one.ci95 or 0), one.accuracy + (one.ci95 or 0)) for one in rows), strict=True)
         right.fill_between(places, *ends, color=colour, alpha=0.2, linewidth=0)
-    right.yaxis.set_major_formatter(PercentFormatter(1))
+    percent_axis(right.yaxis)
     right.set(ylabel="accuracy", title="Few-shot accuracy on the target")
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-    figure.suptitle(plain_text(f"{found.model} on {found.points[0].reports['target'].features.data}"))
+    for axes in (left, right):  # the legend stands between the title and the panel
+        legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2)
+        axes.set_title(axes.get_title("left"), pad=7 + 11 * -(-len(legend.get_texts()) // 2))
+    target = found.points[0].reports["target"].features
+    shades = "Shades: 95% intervals" if any(row.ci95 for row in found.points[0].fewshot.rows) else ""
+    add_caption(figure, caption_of(replace(target, model=found.model)), shades)
     return figure
 
 
@@ -74,6 +95,6 @@ def _place(found: Trajectory, all_axes: Sequence[Axes]) -> tuple[list[Point], li
     for axes in all_axes:
         axes.set_xlabel("checkpoint")
         if len(places) <= MOST_NAMES:
-            names = [plain_text(point.checkpoint) for point in found.points]
-            axes.set_xticks(places, names, rotation=30, ha="right", fontsize="small")
+            names = [plain_text(short_text(point.checkpoint, LONG)) for point in found.points]
+            axes.set_xticks(places, names, rotation=30, ha="right", fontsize=SMALL)
     return list(found.points), places
