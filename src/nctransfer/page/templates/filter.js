@@ -15,6 +15,7 @@ function filterPage(wanted) {
     note.hidden = !wanted;
     note.textContent = wanted ? `The filter shows ${shownItems} of ${items.length}.` : "";
   }
+  document.dispatchEvent(new Event("filtered"));
 }
 
 function startFilter() {

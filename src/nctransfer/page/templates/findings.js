@@ -9,17 +9,20 @@ function startFindings() {
     const save = button("", () => download(`${name}.csv`, csvText([columns, ...ticked()])), { class: "primary" });
     const all = element("input", { type: "checkbox" });
     const update = () => {
-      const count = boxes.filter((box) => box.checked).length;
+      const count = ticked().length;
+      const open = boxes.filter(isShown);
+      const openTicked = open.filter((box) => box.checked).length;
       save.textContent = `Export ${count} ticked as CSV`;
       save.disabled = !count;
-      all.checked = count > 0 && count === boxes.length;
-      all.indeterminate = count > 0 && count < boxes.length;
+      all.checked = openTicked > 0 && openTicked === open.length;
+      all.indeterminate = openTicked > 0 && openTicked < open.length;
     };
     all.addEventListener("change", () => {
       for (const box of boxes) if (isShown(box)) box.checked = all.checked;
       update();
     });
     part.addEventListener("change", update);
+    document.addEventListener("filtered", update);
     part.querySelector(".tools").append(element("label", {}, all, " Tick all that are shown"), save);
     for (const box of boxes) box.disabled = false;
     update();
