@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +20,19 @@ from nctransfer.checkpoints.trajectory_result import Point, Trajectory
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.figures.style import check_figure, save_figure
+from nctransfer.figures.alternative_text import alternative_text
+from nctransfer.figures.style import (
+    PAGE,
+    add_caption,
+    caption_of,
+    check_figure,
+    in_style,
+    logarithmic,
+    new_figure,
+    plain_text,
+    save_figure,
+    short_text,
+)
 from nctransfer.figures.trajectory_figure import trajectory_figure
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES
@@ -144,6 +157,92 @@ def test_matplotlib_is_not_needed_to_check(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     check_figure(Path("run.svg"))
+
+
+def test_a_file_for_readers_who_cannot_see_it(tmp_path: Path) -> None:
+    """The rules of accessible SVG: a role, and a title and a description that it is labelled by."""
+    drawn(training([1.0, 0.5]), tmp_path / "a.svg")
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    texts = {one.get("id"): one.text or "" for one in root if one.tag.endswith(("title", "desc"))}
+    assert root.get("role") == "img"
+    assert (root.get("aria-labelledby") or "").split() == list(texts) == ["title", "desc"]
+    assert "Few-shot accuracy on the target" in texts["title"]
+    assert shows(texts["desc"], "resnet50", "pets", "5 classes", "ridge, 5-way 1-shot", "lower is more collapsed")
+
+
+# The style
+
+
+@in_style
+def small() -> Any:
+    figure = new_figure(3, 2)
+    axes = figure.subplots()
+    axes.plot([1, 2], [1, 30], label="a line")
+    axes.set(title=plain_text("costs $5 and $6"), xlabel="x")
+    axes.legend()
+    add_caption(figure, "pets, 5 classes.", "", "A note.")
+    return figure
+
+
+def test_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    save_figure(small(), tmp_path / "a.svg")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "svg.fonttype": "path"}):
+        save_figure(small(), tmp_path / "b.svg")
+        assert mpl.rcParams["font.size"] == 30
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_caption_says_what_a_figure_is_about() -> None:
+    assert small().get_supxlabel() == "pets, 5 classes. A note"
+    info = FeatureInfo(
+        "id", model="vit", data="/some/where/pets.tar", split="test", layer="layer_3", classes=1, samples=1
+    )
+    assert caption_of(info) == "vit, pets.tar, layer_3, split test, 1 class, 1 image"
+    assert caption_of(FeatureInfo("arrays")) == "arrays"
+    empty = new_figure(2, 2)
+    add_caption(empty, "", "")
+    assert empty.get_supxlabel() == ""
+
+
+def test_a_long_caption_stays_within_the_figure() -> None:
+    figure = new_figure(3.4, 2)
+    figure.subplots()
+    add_caption(figure, "wide words of a caption that is rather long, " * 6)
+    figure.draw_without_rendering()
+    [text] = [one for one in figure.findobj(lambda one: hasattr(one, "get_text")) if "caption" in one.get_text()]
+    box = text.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+def test_the_words_of_a_figure() -> None:
+    assert alternative_text(small()) == ("costs $5 and $6", "costs $5 and $6: x; a line. pets, 5 classes. A note")
+
+
+@pytest.mark.parametrize("most", [3, 4, 7])
+@pytest.mark.parametrize("ends", [(1, 1), (0.9, 1.1), (1.0, 1.02), (2, 700), (1e-12, 1e12), (0.05, 0.4), (3e-5, 4e-5)])
+def test_a_logarithmic_axis_has_a_few_plain_numbers(ends: tuple[float, float], most: int) -> None:
+    axes = new_figure(PAGE, 2).subplots()
+    axes.plot(ends, ends)
+    logarithmic(axes.xaxis, *ends, most=most)
+    found = axes.get_xticks()
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    assert all(ends[0] * 0.999 <= number <= ends[1] * 1.001 for number in found)
+    assert min(3, 1 + 2 * (ends[1] > ends[0])) <= len(found) <= most + 1
+    assert all(len(f"{number:.3g}") <= 7 and float(f"{number:.4g}") == number for number in found)
+
+
+@pytest.mark.parametrize("most", [3, 8, 30])
+def test_a_name_is_shortened_in_its_middle(most: int) -> None:
+    name = "the beginning, the middle and the end"
+    short = short_text(name, most)
+    assert len(short) <= most
+    before, _, after = short.partition("…")
+    assert name.startswith(before)
+    assert name.endswith(after)
+    assert short_text(name, 99) == name
 
 
 # What is drawn

@@ -68,7 +68,6 @@ FONTS = (  # the first is matplotlib's own; the others have further scripts, and
     "Arial Unicode MS",
 )
 SETTINGS: Any = {
-    "font.family": "sans-serif",
     "font.size": 8.5,
     "figure.titlesize": 9.5,
     "figure.dpi": 100,
@@ -122,7 +121,7 @@ def style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's own settings are
         mpl.rcParams.update(SETTINGS)
-        mpl.rcParams["font.sans-serif"] = _fonts()
+        mpl.rcParams["font.family"] = [*_fonts(), "sans-serif"]  # a name takes each letter from the first that has it
         mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
         with any_script():
             yield
@@ -185,7 +184,7 @@ def add_caption(figure: Figure, *sentences: str) -> None:
     text = ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
     if not text:
         return
-    wide = int(figure.get_figwidth() * 72 / (0.49 * SMALL))  # letters are about half as wide as high
+    wide = int(figure.get_figwidth() * 72 / (0.51 * SMALL))  # letters are about half as wide as high
     lines = textwrap.wrap(plain_text(text), wide)
     figure.supxlabel("\n".join(lines), fontsize=SMALL, x=0.01, ha="left", color=COLOURS[6])
 
