@@ -104,8 +104,11 @@ def map_classes(features: FeatureSet, *, most: int = MOST_ORDERED, device: str =
     The distance of two classes is ``1 / √V``, where V is the debiased CDNV of
     :func:`~nctransfer.neural_collapse.cdnv.cdnv_debiased`: ``‖mu_a − mu_b‖ / √((v_a + v_b) / 2)``, without the noise
     by which means of few images lie too far apart. With 5 images per class, this noise would add 0.4 to each squared
-    distance. Where the noise is larger than the squared distance, the distance is 0. Scaling, rotating and shifting
-    all features changes nothing.
+    distance. Where the noise is larger than the squared distance, the distance is 0. Scaling, rotating and shifting all
+    features changes nothing.
+
+    Classes at distance 1 can be told apart well: their variance lies in many directions, and only one of them leads to
+    the other class.
 
     The tree is that of average linkage. Its leaves are put into the order in which the sum of the distances of
     neighbours is smallest (Bar-Joseph et al., 2001).

@@ -37,6 +37,10 @@ Progress = Callable[[str, int, int], None]
 class Kept(NamedTuple):
     """How much of the full space a picture of two dimensions keeps.
 
+    With features of photographs (Caltech, CIFAR-FS) and characters (Omniglot), 2,000 to 2,700 images of two backbones,
+    the principal plane kept 3% to 5% of the 5 nearest images, and a layout by UMAP 27% to 36%; points at random keep
+    0.2% to 0.3%.
+
     Attributes:
         neighbours: The share of the nearest images that are also among the nearest ones in the picture, from 0 to 1,
             see :func:`~nctransfer.maps.kept_neighbours.kept_neighbours`.
