@@ -226,7 +226,9 @@ def test_what_a_map_is_made_of_reaches_the_script() -> None:
         np.testing.assert_allclose(read, values.ravel(), rtol=1e-6)
     read = np.frombuffer(base64.b64decode(given["neighbours"]["data"]), "<i4")
     np.testing.assert_array_equal(read, view.map.neighbours.ravel())
-    assert "52% of" in given["says"]["pca"] or "variance" in given["says"]["pca"]
+    assert (
+        "{:.1%} of their variance is along the horizontal axis, {:.1%}".format(*view.map.shares) in given["says"]["pca"]
+    )
     assert "not facts" in given["says"]["umap"]
 
 
@@ -263,6 +265,14 @@ def test_verdicts_in_a_row_are_one_strip_and_those_below_are_repeated_at_the_top
     assert below.count('<dl class="verdicts">') == 2
     assert below.count(">0%<") == 2
     assert below.count("an interval") == 3
+
+
+def test_strips_of_images_in_a_row_are_one_gallery() -> None:
+    strips = [ImageStrip(title=name, images=(code,), code=code) for code, name in enumerate(PLAIN)]
+    read = Reader(page_of(*strips, Paragraph(text="x"), strips[0]))
+    groups = [values["data-group"] for _, values in read.elements if "data-group" in values]
+    assert groups == [*PLAIN, PLAIN[0]]
+    assert sum(values.get("class") == "gallery" for _, values in read.elements) == 2
 
 
 def test_contents_lead_to_all_sections() -> None:

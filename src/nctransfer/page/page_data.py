@@ -110,9 +110,9 @@ def _says(image_map: ImageMap) -> dict[str, str]:
     first, second = image_map.shares
     return {
         "pca": (
-            f"The two directions in which the images vary most: {first:.0%} of their variance is along the horizontal "
-            f"axis and {second:.0%} along the vertical one. {_kept(image_map.kept)} Images far apart here are far "
-            "apart in the full space; images close together here may be far apart there."
+            f"The two directions in which the images vary most: {first:.1%} of their variance is along the horizontal "
+            f"axis, {second:.1%} along the vertical one. Images far apart here are far apart in the full space; images "
+            "close together here may be far apart there."
         ),
         "plane": (
             "The exact plane through the means of the chosen classes, and for two classes through the mean of all "
@@ -134,4 +134,4 @@ def _says(image_map: ImageMap) -> dict[str, str]:
 def _kept(kept: Kept | None) -> str:
     if kept is None:
         return ""
-    return f"Of the nearest images in the full space, {kept.neighbours:.0%} are also among the nearest ones here."
+    return f"Of the nearest images in the full space, {kept.neighbours:.0%} are among the nearest ones here too."

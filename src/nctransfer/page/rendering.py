@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.page.blocks import FindingList, ImageMapView, Matrix, Verdict
+from nctransfer.page.blocks import FindingList, ImageMapView, ImageStrip, Matrix, Verdict
 from nctransfer.page.page_data import blocks_of, json_for_page, page_data
 from nctransfer.page.visible_text import visible
 
@@ -47,7 +47,7 @@ SCRIPTS = (
 )
 """The files that the script of a page consists of, in this order."""
 
-Shown = tuple[str, "Block | Sequence[Verdict]"]
+Shown = tuple[str, "Block | Sequence[Block]"]
 
 
 def render_page(content: PageContent) -> str:
@@ -130,12 +130,12 @@ def _style(environment: Environment) -> str:
 
 
 def _grouped(blocks: Sequence[Block]) -> Iterator[Shown]:
-    """Each block with its kind; verdicts in a row become one strip."""
-    for is_verdict, run in itertools.groupby(blocks, lambda block: isinstance(block, Verdict)):
-        if is_verdict:
-            yield "Verdicts", [block for block in run if isinstance(block, Verdict)]
+    """Each block with its kind; verdicts in a row become one strip, and strips of images in a row one gallery."""
+    for kind, run in itertools.groupby(blocks, type):
+        if kind in (Verdict, ImageStrip):
+            yield {Verdict: "Verdicts", ImageStrip: "Gallery"}[kind], list(run)
         else:
-            yield from ((type(block).__name__, block) for block in run)
+            yield from ((kind.__name__, block) for block in run)
 
 
 def _verdicts_below(content: PageContent) -> list[Verdict]:

@@ -4,13 +4,13 @@ const folded = (text) => text.normalize("NFKC").toLocaleLowerCase();
 
 function filterPage(wanted) {
   for (const list of document.querySelectorAll("[data-filtered]")) {
-    const items = [...list.querySelectorAll("[data-item]")];
-    const isTitled = wanted && folded(list.dataset.filtered).includes(wanted);
-    let shownItems = 0;
+    const items = [...list.querySelectorAll("[data-item]:not([data-item] *)")];
     for (const item of items) {
-      item.hidden = Boolean(wanted) && !isTitled && !folded(`${item.dataset.item} ${item.textContent}`).includes(wanted);
-      shownItems += !item.hidden;
+      const title = item.closest("[data-group]")?.dataset.group ?? "";
+      item.hidden = !folded(`${title} ${item.dataset.item} ${item.textContent}`).includes(wanted);
     }
+    for (const group of list.querySelectorAll("[data-group]")) group.hidden = !group.querySelector("[data-item]:not([hidden])");
+    const shownItems = items.filter((item) => !item.hidden).length;
     const note = list.querySelector(".filter-note");
     note.hidden = !wanted;
     note.textContent = wanted ? `The filter shows ${shownItems} of ${items.length}.` : "";

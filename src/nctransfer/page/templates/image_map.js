@@ -158,7 +158,7 @@ class ImageMapView {
     }
     if (this.plane) this.drawBorders(context);
     const anyLit = highlight.hovered !== null || highlight.pinned.length > 0;
-    const size = Math.min(Math.max(60 / Math.sqrt(this.rows.length), 1.8), 4) * Math.min(this.zoom.scale, 4) ** 0.4;
+    const size = Math.min(Math.max(90 / Math.sqrt(this.rows.length), 1.7), 4) * Math.min(this.zoom.scale, 4) ** 0.4;
     const layers = [[], []]; // what is highlighted lies above
     this.labels.forEach((code, place) => layers[Number(anyLit && isLit(code))].push(place));
     for (const [layer, places] of layers.entries()) {

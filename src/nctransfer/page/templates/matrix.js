@@ -158,7 +158,7 @@ class MatrixView {
       const code = this.codes[place];
       const isMarked = isLit(code) || inCell(place, axis);
       if (middle < start || middle > start + box.width || !(fits || isMarked)) return;
-      context.font = `${isMarked ? "600 " : ""}11px ${getComputedStyle(this.canvas).fontFamily}`;
+      context.font = `${isMarked ? "600 " : ""}${this.size < 13 ? 10 : 11}px ${getComputedStyle(this.canvas).fontFamily}`;
       context.fillStyle = css(isMarked ? "ink" : "soft");
       const text = cut(context, nameOf(code), margin - 12);
       if (axis === 0) {
