@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nctransfer.cli.chosen_features import Found
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
+    from nctransfer.page.measuring import Questions
+    from nctransfer.page.report_page import WrittenReport
     from nctransfer.store.measured_speed import Speed
 
 log = logging.getLogger("nctransfer.cli")
@@ -85,6 +87,23 @@ class PageOptions:
         ),
     ] = None
 
+    def check(self, output: Path, overwrite: bool) -> None:
+        """Refuse before the work files that could not be written after it."""
+        from nctransfer.maps.map_files import check_map_file
+        from nctransfer.store.new_files import check_new_file
+
+        check_new_file(output, overwrite, "the report")
+        if self.save_map is not None:
+            check_map_file(self.save_map, overwrite)
+
+    def save(self, written: WrittenReport, overwrite: bool, device: str) -> None:
+        """Write the map as a table, if that was asked for."""
+        from nctransfer.maps.map_files import save_map
+
+        if self.save_map is not None:
+            measured = written.measured
+            save_map(measured.image_map, measured.features, self.save_map, overwrite=overwrite, device=device)
+
 
 @examples(
     "nctransfer report --output report.html",
@@ -102,7 +121,10 @@ def report(
     ],
     features: ReportedFeatures = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.", show_default=False)
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the files of --output and --save-map if they exist.", show_default=False
+        ),
     ] = False,
     image_place: Annotated[
         str | None,
@@ -121,17 +143,14 @@ def report(
 
     The file opens in any browser without a network. It holds small copies of some of the images.
     """
-    targets = tuple(percents(page.target, "--target"))
+    percents(page.target, "--target")  # wrong targets are refused before anything is loaded
     names: list[str | None] = [*features] if features else [None]
     with Terminal(printing, {"--output": output, "--save-map": page.save_map}) as terminal:
-        from nctransfer.maps.map_files import save_map
         from nctransfer.neural_collapse.collapse_report import usable_classes
-        from nctransfer.page.measuring import Questions
         from nctransfer.page.report_page import write_report
         from nctransfer.page.written_sheet import written_sheet
-        from nctransfer.store.new_files import check_new_file
 
-        check_new_file(output, overwrite, "the report")
+        page.check(output, overwrite)
         given = ChosenFeatures(
             Wanted(backbone, images, _of_features(reading, image_place), chosen),
             feature_column,
@@ -143,15 +162,12 @@ def report(
         found = [given.find(name) for name in names]
         sets, of = _read(found, given, page.max_images)
         labelled = plain_names(sets)
-        asked = Questions(
-            targets=targets, umap=page.umap, speeds=_speeds(found, labelled, given), layers=_layers(found[0], given)
-        )
         written = write_report(
             dict(zip(labelled, sets, strict=True)),
             output,
             images=image_place if image_place is not None else images.data,
             reading=reading.reading(chosen.split, images.offline),
-            asked=asked,
+            asked=_questions(page, found, labelled, given),
             of=of,
             most_images=page.max_images,
             most_thumbnails=page.max_thumbnails,
@@ -161,8 +177,7 @@ def report(
             device=printing.device,
             progress=terminal.progress,
         )
-        if page.save_map is not None:
-            save_map(written.measured.image_map, written.measured.features, page.save_map)
+        page.save(written, overwrite, printing.device)
         for notice in written.page.notices:
             log.warning("%s", notice)
         shown = written.to_dict()
@@ -195,6 +210,17 @@ def _limited(found: Found, limit: int) -> Found:
         return found
     stored, selection = found
     return stored, dataclasses.replace(selection, max_per_class=limit)
+
+
+def _questions(page: PageOptions, found: Sequence[Found], names: Sequence[str], given: ChosenFeatures) -> Questions:
+    from nctransfer.page.measuring import Questions
+
+    return Questions(
+        targets=percents(page.target, "--target"),
+        umap=page.umap,
+        speeds=_speeds(found, names, given),
+        layers=_layers(found[0], given),
+    )
 
 
 def _layers(found: Found, given: ChosenFeatures) -> dict[str, Features]:
