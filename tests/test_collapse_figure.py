@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def test_nothing_else_of_a_report_changes_with_the_matrix() -> None:
     features = made(5)
     assert report(features) == collapse(features, device="cpu")
     assert report(features).to_dict() == collapse(features, device="cpu").to_dict()
+
+
+def test_the_closest_pairs_are_those_of_a_full_sort() -> None:
+    cdnv = np.random.default_rng(0).integers(0, 9, (30, 30)).astype(np.float32)  # with ties
+    cdnv = np.maximum(cdnv, cdnv.T)
+    cdnv[3, 8] = cdnv[8, 3] = np.inf
+    matrix = PairMatrix(classes=tuple(map(str, range(30))), cdnv=cdnv)
+    every = sorted(itertools.combinations(range(30), 2), key=lambda pair: (-cdnv[pair], pair))
+    for most in (1, 7, 200, 1000):
+        assert matrix.closest(most) == every[:most]
 
 
 def test_the_most_interesting_classes_are_those_of_the_closest_pairs() -> None:
@@ -258,6 +269,14 @@ def test_one_backbone_or_one_data_set_is_named_in_the_caption_of_sets() -> None:
     assert caption(collapse_figure(compare_sets({"a": same, "b": same}, device="cpu"))).startswith("arrays, 4 classes")
     other = compare_sets({"a": same, "b": made(5)}, device="cpu")
     assert caption(collapse_figure(other)).startswith("Bars")
+
+
+def test_values_that_leave_out_pairs_are_said_to_be_too_low() -> None:
+    close = made(6, 4, spread=9.0)
+    found = compare_sets({"a": close, "b": made(6, 4)}, device="cpu")
+    assert found.reports["a"].left_out
+    assert "too low" in caption(collapse_figure(found))
+    assert "too low" not in caption(collapse_figure(compare_sets({"b": made(6, 4)}, device="cpu")))
 
 
 # The class map

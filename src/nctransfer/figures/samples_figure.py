@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.sets_figure import left_out_note
 from nctransfer.figures.style import (
     COLOURS,
     COLUMN,
@@ -60,7 +61,7 @@ def samples_figure(found: CollapseComparison, *, width: float = PAGE) -> Figure:
     figure.legend(loc="outside upper left", ncols=3 if width > COLUMN else 2)
     ratios = f"Ratios: {', '.join(name.replace('/', ' over ') for name in found.ratios)}"
     target = next(reversed(found.reports.values()))
-    add_caption(figure, f"target: {caption_of(target.features)}", ratios)
+    add_caption(figure, f"target: {caption_of(target.features)}", ratios, left_out_note(found))
     return figure
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nctransfer.neural_collapse.comparisons import CollapseComparison
 
-__all__ = ["sets_figure"]
+__all__ = ["left_out_note", "sets_figure"]
 
 PANELS = (("cdnv", "cdnv_debiased"), ("directional_cdnv", "directional_cdnv_debiased"), ("ncc_accuracy",))
 LONG = 34  # characters of a name
@@ -57,8 +57,15 @@ def sets_figure(found: CollapseComparison, *, width: float = PAGE) -> Figure:
     caption = (
         about.pop() if len(about) == 1 else caption_of(replace(infos[0], model=None)) if len(same_data) == 1 else ""
     )
-    add_caption(figure, caption, "Bars: 95% intervals over classes; hollow: corrected for few samples")
+    add_caption(figure, caption, "Bars: 95% intervals over classes; hollow: debiased", left_out_note(found))
     return figure
+
+
+def left_out_note(found: CollapseComparison) -> str:
+    """What debiased values leave out, if they leave out pairs of classes; else ""."""
+    if not any(report.left_out for report in found.reports.values()):
+        return ""
+    return "Debiased values leave out pairs that the images do not tell apart, and are then too low"
 
 
 def _draw(axes: Axes, found: CollapseComparison, measures: Sequence[str]) -> None:

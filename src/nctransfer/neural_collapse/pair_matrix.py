@@ -43,9 +43,15 @@ class PairMatrix:
         """
         import numpy as np
 
-        first, second = np.triu_indices(len(self.classes), k=1)
-        order = np.argsort(-self.cdnv[first, second], kind="stable")[:most]
-        return list(zip(first[order].tolist(), second[order].tolist(), strict=True))
+        found: list[tuple[float, int, int]] = []
+        least = -1.0  # of the pairs that are kept so far
+        for a, row in enumerate(self.cdnv):
+            others = a + 1 + np.flatnonzero(row[a + 1 :] >= least)
+            found += [(-value, a, b) for value, b in zip(row[others].tolist(), others.tolist(), strict=True)]
+            if len(found) > 2 * most:
+                found = sorted(found)[:most]
+                least = -found[-1][0]
+        return [(a, b) for _, a, b in sorted(found)[:most]]
 
     def most_interesting(self, most: int) -> list[int]:
         """The classes of the closest pairs, at most so many, by code: pairs count from the closest on."""
