@@ -173,6 +173,20 @@ def test_wrong_options_are_wrong_usage(made: Path, tmp_path: Path, options: list
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["map.csv", "there.parquet", "none/map.parquet"])
+def test_a_map_that_cannot_be_written_is_refused_before_images_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there.parquet").write_text("mine")
+    options = ("--data", tmp_path / "no images here", "-o", tmp_path / "r.html")
+    refusal("report", *options, "--save-map", tmp_path / name)
+    assert (tmp_path / "there.parquet").read_text() == "mine"
+
+
+def test_umap_is_asked_for_only_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    error = refusal("report", "--data", tmp_path / "no images here", "-o", tmp_path / "r.html", "--umap")
+    error.expect("NCTransferError", "UMAP", hint="pip install")
+
+
 def test_a_folder_that_does_not_exist_is_refused_before_images_run(tmp_path: Path) -> None:
     error = refusal("report", "--data", tmp_path / "no images here", "-o", tmp_path / "none" / "r.html")
     error.expect("NCTransferError", str(tmp_path / "none" / "r.html"))

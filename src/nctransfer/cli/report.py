@@ -88,13 +88,17 @@ class PageOptions:
     ] = None
 
     def check(self, output: Path, overwrite: bool) -> None:
-        """Refuse before the work files that could not be written after it."""
+        """Refuse before the work what could not be done or written after it."""
         from nctransfer.maps.map_files import check_map_file
         from nctransfer.store.new_files import check_new_file
 
         check_new_file(output, overwrite, "the report")
         if self.save_map is not None:
             check_map_file(self.save_map, overwrite)
+        if self.umap:
+            from nctransfer.maps.umap_layout import check_umap
+
+            check_umap()
 
     def save(self, written: WrittenReport, overwrite: bool, device: str) -> None:
         """Write the map as a table, if that was asked for."""
