@@ -7,7 +7,8 @@ function filterPage(wanted) {
     const items = [...list.querySelectorAll("[data-item]:not([data-item] *)")];
     for (const item of items) {
       const title = item.closest("[data-group]")?.dataset.group ?? "";
-      item.hidden = !folded(`${title} ${item.dataset.item} ${item.textContent}`).includes(wanted);
+      const inner = [...item.querySelectorAll("[data-item]")].map((one) => one.dataset.item);
+      item.hidden = !folded([title, item.dataset.item, ...inner, item.textContent].join(" ")).includes(wanted);
     }
     for (const group of list.querySelectorAll("[data-group]")) group.hidden = !group.querySelector("[data-item]:not([hidden])");
     const shownItems = items.filter((item) => !item.hidden).length;

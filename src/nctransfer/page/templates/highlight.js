@@ -1,13 +1,13 @@
 /* One class, or a few, highlighted everywhere at once: hover or focus shows a class, a click keeps it. */
 
 const MOST_PINNED = 7; // as many colours tell apart
-const highlight = { hovered: null, pinned: [], listeners: [] };
+const highlight = { hovered: [], pinned: [], listeners: [] };
 
-const isLit = (code) => code === highlight.hovered || highlight.pinned.includes(code);
+const isLit = (code) => highlight.hovered.includes(code) || highlight.pinned.includes(code);
 
-function hoverClass(code) {
-  if (code === highlight.hovered) return;
-  highlight.hovered = code;
+function hover(...codes) {
+  if (codes.join() === highlight.hovered.join()) return;
+  highlight.hovered = codes;
   showHighlight();
 }
 
@@ -27,8 +27,7 @@ const showHighlight = oncePerFrame(() => {
     lit.classList.remove("is-lit");
     lit.style.removeProperty("--mark");
   }
-  const codes = new Set([...highlight.pinned, ...(highlight.hovered === null ? [] : [highlight.hovered])]);
-  for (const code of codes) {
+  for (const code of new Set([...highlight.pinned, ...highlight.hovered])) {
     for (const lit of document.querySelectorAll(`[data-class="${code}"]`)) {
       lit.classList.add("is-lit");
       lit.style.setProperty("--mark", colourOf(code) ?? "var(--accent)");
@@ -54,17 +53,17 @@ function showPins() {
   bar.replaceChildren("Highlighted:", ...chips, button("Clear", () => pinOnly([]), { class: "plain" }));
 }
 
-function codeAt(target) {
+/** The class that an element stands for, as a list of none or one. */
+function codesAt(target) {
   const named = target instanceof Element ? target.closest("[data-class]") : null;
-  return named ? Number(named.dataset.class) : null;
+  return named ? [Number(named.dataset.class)] : [];
 }
 
 function startHighlight() {
-  document.addEventListener("pointerover", (event) => hoverClass(codeAt(event.target)));
-  document.addEventListener("focusin", (event) => hoverClass(codeAt(event.target)));
+  document.addEventListener("pointerover", (event) => hover(...codesAt(event.target)));
+  document.addEventListener("focusin", (event) => hover(...codesAt(event.target)));
   document.addEventListener("click", (event) => {
-    const code = codeAt(event.target);
-    if (code !== null) pinClass(code);
+    codesAt(event.target).forEach(pinClass);
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.id !== "filter") pinOnly([]);

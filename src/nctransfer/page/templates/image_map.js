@@ -157,7 +157,7 @@ class ImageMapView {
       this.zoom.reset();
     }
     if (this.plane) this.drawBorders(context);
-    const anyLit = highlight.hovered !== null || highlight.pinned.length > 0;
+    const anyLit = highlight.hovered.length > 0 || highlight.pinned.length > 0;
     const size = Math.min(Math.max(90 / Math.sqrt(this.rows.length), 1.7), 4) * Math.min(this.zoom.scale, 4) ** 0.4;
     const layers = [[], []]; // what is highlighted lies above
     this.labels.forEach((code, place) => layers[Number(anyLit && isLit(code))].push(place));
@@ -171,8 +171,8 @@ class ImageMapView {
 
   drawImage(context, place, size, isFaint) {
     const code = this.labels[place];
-    const slot = isFaint ? null : (slotOf(code) ?? (code === highlight.hovered ? "hovered" : null));
-    context.fillStyle = slot === null ? css("point", isFaint ? 0.35 : 0.7) : slot === "hovered" ? css("accent", 0.9) : css(`c${slot}`, 0.8);
+    const slot = isFaint ? null : (slotOf(code) ?? (highlight.hovered.includes(code) ? "hovered" : null));
+    context.fillStyle = slot === null ? css("point", isFaint ? 0.35 : 0.7) : slot === "hovered" ? css("ink", 0.85) : css(`c${slot}`, 0.8);
     drawMark(context, typeof slot === "number" ? slot % SHAPES : 0, ...this.at(place), size);
   }
 
@@ -203,7 +203,7 @@ class ImageMapView {
   /** Names of classes amid their images, those of highlighted ones first; a name that would cover another one is left out. */
   drawNames(context) {
     const taken = [];
-    const rank = ([code]) => (code === highlight.hovered ? 0 : highlight.pinned.includes(code) ? 1 : 2);
+    const rank = ([code]) => (highlight.hovered.includes(code) ? 0 : highlight.pinned.includes(code) ? 1 : 2);
     for (const [code, x, y] of [...this.centres].sort((one, other) => rank(one) - rank(other))) {
       const isMarked = isLit(code);
       const [middle, top] = this.zoom.outside(...this.inBox(x, y));
@@ -301,7 +301,7 @@ class ImageMapView {
 
   choose(place) {
     this.current = place;
-    hoverClass(place === null ? null : this.labels[place]);
+    hover(...(place === null ? [] : [this.labels[place]]));
     this.redraw();
   }
 

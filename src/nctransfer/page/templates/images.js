@@ -28,13 +28,14 @@ function imageCard(number, neighbours, distances) {
   facts.append(element("div", { class: "image-id" }, element("bdi", {}, idOf(number))));
   if (neighbours.length) {
     const list = element("ol", { class: "nearest" });
+    const blank = () => (neighbours.some(pictureUrl) ? element("span", { class: "blank" }) : null);
     neighbours.forEach((neighbour, rank) => {
       const isOther = labelOf(neighbour) !== labelOf(number);
       list.append(
         element(
           "li",
           { class: isOther ? "is-other" : null, title: idOf(neighbour) },
-          picture(neighbour, 40) ?? element("span", { class: "blank" }),
+          picture(neighbour, 40) ?? blank(),
           element("bdi", {}, nameOf(labelOf(neighbour))),
           element("span", { class: "soft" }, ` ${shown(distances[rank])}`),
         ),

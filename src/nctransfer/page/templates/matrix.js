@@ -80,7 +80,8 @@ class MatrixView {
   draw() {
     const room = this.canvas.parentElement.clientWidth;
     const longest = Math.max(...this.codes.map((code) => nameOf(code).length));
-    const margin = Math.min(room * 0.28, 150, 14 + 7 * longest);
+    const isTight = room * 0.72 < LABEL_ROOM * this.count; // names appear only as far as classes are highlighted
+    const margin = Math.min(room * (isTight ? 0.18 : 0.28), 150, 14 + 7 * longest);
     const side = Math.max(Math.min(room - margin - 1, 660), 120);
     const context = sized(this.canvas, margin + side + 1, margin + side + 1);
     const { box } = this.zoom;
@@ -197,6 +198,7 @@ class MatrixView {
 
   choose(cell, isSpoken) {
     this.cell = cell;
+    hover(...new Set((cell ?? []).map((place) => this.codes[place])));
     if (isSpoken && cell) this.says.replaceChildren(...this.facts(cell));
     this.redraw();
   }

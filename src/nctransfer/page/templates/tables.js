@@ -25,7 +25,7 @@ function sortedOrder(texts, isNumeric, isDescending) {
 function sortTable(table, column) {
   const heads = [...table.tHead.rows[0].cells];
   const next = { none: "ascending", ascending: "descending", descending: "none" }[heads[column].getAttribute("aria-sort")];
-  for (const head of heads) head.setAttribute("aria-sort", "none");
+  for (const head of heads) if (head.hasAttribute("aria-sort")) head.setAttribute("aria-sort", "none");
   heads[column].setAttribute("aria-sort", next);
   const body = table.tBodies[0];
   const rows = [...body.rows].sort((one, other) => one.dataset.row - other.dataset.row);
@@ -39,6 +39,7 @@ function startTables() {
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tBodies[0].rows].forEach((row, place) => (row.dataset.row = place));
     [...table.tHead.rows[0].cells].forEach((head, column) => {
+      if (head.classList.contains("pictures")) return; // they have no order
       head.setAttribute("aria-sort", "none");
       const sorter = button("", () => sortTable(table, column), { class: "sorter" });
       sorter.append(...head.childNodes);
