@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -64,13 +65,17 @@ def _labels(one: LabelsNeeded) -> Verdict:
 def _collapse(found: CollapseReport) -> Verdict:
     name = "cdnv_debiased" if found.metrics.get("cdnv_debiased") is not None else "cdnv"
     ends = found.intervals.get(name)
+    interval = f"95% interval over classes {_short(ends[0])} to {_short(ends[1])}; " if ends else ""
     return Verdict(
-        value=format_number(found.metrics[name]),
-        label="class-distance normalised variance (CDNV): how wide classes are for their distance",
-        detail=f"95% interval {format_number(ends[0])} to {format_number(ends[1])} over classes; 0 is full collapse"
-        if ends
-        else "0 is full collapse",
+        value=_short(found.metrics[name]),
+        label="spread of the classes for their distance (CDNV)",
+        detail=f"{interval}0 is full collapse",
     )
+
+
+def _short(value: float | None) -> str:
+    """A number with three digits."""
+    return format_number(value) if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
 def _suspects(found: AuditResult) -> Verdict:
