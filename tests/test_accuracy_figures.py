@@ -33,9 +33,10 @@ from nctransfer.figures.axis_labels import place_of_infinity, spaced
 from nctransfer.figures.bounds_figure import TOP, bounds_figure
 from nctransfer.figures.expect_figure import DARK, LIGHT, MAP, contrast, expect_figure, text_colour
 from nctransfer.figures.fewshot_figure import OVER, fewshot_comparison_figure, fewshot_figure
+from nctransfer.figures.figure_files import save_figure
 from nctransfer.figures.fit_figure import HARDEST, fit_figure
 from nctransfer.figures.line_labels import spread
-from nctransfer.figures.style import COLOURS, save_figure, style
+from nctransfer.figures.style import COLOURS, style
 from nctransfer.heads.calibration import BINS, reliability_bins
 from nctransfer.heads.fit_result import FitResult
 from nctransfer.intervals import wilson

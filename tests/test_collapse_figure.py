@@ -14,8 +14,9 @@ import nctransfer as nct
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.collapse_figure import collapse_figure
 from nctransfer.figures.dendrogram_figure import dendrogram_figure
+from nctransfer.figures.figure_files import save_figure
 from nctransfer.figures.inline_svg import inline_svg
-from nctransfer.figures.style import COLOURS, COLUMN, save_figure
+from nctransfer.figures.style import COLOURS, COLUMN
 from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
 from nctransfer.neural_collapse.comparisons import CollapseComparison, compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.pair_matrix import PairMatrix

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from nctransfer.figures.figure_files import svg_of
 from nctransfer.figures.inline_svg import inline_svg
-from nctransfer.figures.style import COLOURS, add_caption, in_style, new_figure, plain_text, svg_of
+from nctransfer.figures.style import COLOURS, add_caption, in_style, new_figure, plain_text
 
 NAMES = ["<script>alert(1)</script>", "a \"quoted\" & 'b'", "$x^2$", "名前", "اسم", "\u202eabc", "👩‍🔬"]
 

@@ -13,8 +13,9 @@ import torch
 from nctransfer.evaluation.line_places import line_places
 from nctransfer.evaluation.pair_explanation import PairExplanation, explain
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.figures.figure_files import save_figure
 from nctransfer.figures.pair_figure import pair_figure
-from nctransfer.figures.style import COLUMN, save_figure
+from nctransfer.figures.style import COLUMN
 from nctransfer.neural_collapse.collapse_report import collapse
 from terminal import done
 

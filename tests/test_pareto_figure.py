@@ -13,9 +13,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
+from nctransfer.figures.figure_files import save_figure
 from nctransfer.figures.label_places import Box
 from nctransfer.figures.pareto_figure import WORDS, Mark, pareto_figure
-from nctransfer.figures.style import COLOURS, save_figure
+from nctransfer.figures.style import COLOURS
 from nctransfer.rank.pareto import pareto_front
 
 MARKS: list[Mark] = ["possible best", "possible best", "not best", "not best", "control"]

@@ -13,7 +13,8 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from claims import in_words
 from nctransfer.checkpoints.trajectory_result import rank_correlations
-from nctransfer.figures.style import COLOURS, plain_numbers
+from nctransfer.figures.number_axes import plain_numbers
+from nctransfer.figures.style import COLOURS
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 
 SAMPLES = {"source-train": "source_train_", "source-test": "source_test_", "target": ""}

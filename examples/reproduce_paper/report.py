@@ -10,7 +10,7 @@ import pandas as pd
 import claims
 import plots
 from nctransfer.checkpoints.trajectory_result import rank_correlations
-from nctransfer.figures.style import save_figure
+from nctransfer.figures.figure_files import save_figure
 from nctransfer.neural_collapse.bounds import BOUNDS
 from nctransfer.neural_collapse.registry import MEASURES, correlated_measures
 from nctransfer.report.format import Presentation

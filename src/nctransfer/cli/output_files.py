@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
-from nctransfer.figures.style import check_figure, save_figure
+from nctransfer.figures.figure_files import check_figure, save_figure
 
 if TYPE_CHECKING:
     import pyarrow as pa

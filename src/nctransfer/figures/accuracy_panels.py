@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.figures.foot import LONGEST, add_foot, name_of
-from nctransfer.figures.style import PAGE, in_style, new_figure, percent_axis, plain_text
+from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.style import PAGE, in_style, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -10,7 +10,8 @@ from nctransfer.errors import join_names
 from nctransfer.figures.axis_labels import place_of_infinity, show_places
 from nctransfer.figures.foot import add_foot
 from nctransfer.figures.line_labels import move_apart
-from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure, percent_axis
+from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

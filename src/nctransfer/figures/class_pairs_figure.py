@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.number_axes import logarithmic
 from nctransfer.figures.style import (
     COLOURS,
     COLUMN,
@@ -13,7 +14,6 @@ from nctransfer.figures.style import (
     add_caption,
     caption_of,
     in_style,
-    logarithmic,
     new_figure,
     plain_text,
     short_text,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.figures.foot import add_foot
-from nctransfer.figures.style import PAGE, caption_of, in_style, new_figure, percent_axis, plain_text
+from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.style import PAGE, caption_of, in_style, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

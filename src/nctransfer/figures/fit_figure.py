@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from nctransfer.figures.foot import add_foot, name_of
-from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure, percent_axis, plain_text
+from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

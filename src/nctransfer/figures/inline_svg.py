@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from nctransfer.figures.alternative_text import SVG, XLINK, alternative_text
-from nctransfer.figures.style import COLOURS, svg_of
+from nctransfer.figures.figure_files import svg_of
+from nctransfer.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

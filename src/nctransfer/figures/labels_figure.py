@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nctransfer.figures.style import (
-    COLOURS,
-    COLUMN,
-    GREY,
-    PAGE,
-    add_caption,
-    caption_of,
-    in_style,
-    logarithmic,
-    new_figure,
-    percent_axis,
-)
+from nctransfer.figures.number_axes import logarithmic, percent_axis
+from nctransfer.figures.style import COLOURS, COLUMN, GREY, PAGE, add_caption, caption_of, in_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,19 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nctransfer.figures.label_places import Box, name_points
-from nctransfer.figures.style import (
-    COLOURS,
-    COLUMN,
-    GREY,
-    PAGE,
-    SMALL,
-    add_caption,
-    in_style,
-    logarithmic,
-    new_figure,
-    percent_axis,
-    plain_text,
-)
+from nctransfer.figures.number_axes import logarithmic, percent_axis
+from nctransfer.figures.style import COLOURS, COLUMN, GREY, PAGE, SMALL, add_caption, in_style, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,20 +6,9 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.sets_figure import left_out_note
-from nctransfer.figures.style import (
-    COLOURS,
-    COLUMN,
-    GREY,
-    PAGE,
-    SMALL,
-    add_caption,
-    caption_of,
-    in_style,
-    logarithmic,
-    new_figure,
-    percent_axis,
-)
+from nctransfer.figures.style import COLOURS, COLUMN, GREY, PAGE, SMALL, add_caption, caption_of, in_style, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import (
     COLOURS,
     COLUMN,
@@ -13,9 +14,7 @@ from nctransfer.figures.style import (
     add_caption,
     caption_of,
     in_style,
-    logarithmic,
     new_figure,
-    percent_axis,
     plain_text,
     short_text,
 )

@@ -1,21 +1,18 @@
-"""The one style of all figures: sizes, colours, captions, and files that are the same for the same numbers."""
+"""The one style of all figures: sizes, colours, fonts, captions."""
 
 from __future__ import annotations
 
 import functools
-import io
-import math
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from nctransfer.errors import SettingError, counted
+from nctransfer.errors import counted
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from nctransfer.features.feature_info import FeatureInfo
@@ -23,27 +20,19 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "COLUMN",
-    "FORMATS",
     "GREY",
     "PAGE",
     "SMALL",
     "add_caption",
     "any_script",
     "caption_of",
-    "check_figure",
     "in_style",
-    "logarithmic",
     "new_figure",
-    "percent_axis",
-    "plain_numbers",
     "plain_text",
-    "save_figure",
     "short_text",
     "style",
-    "svg_of",
 ]
 
-FORMATS = (".svg", ".png", ".pdf")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")  # Okabe, Ito: for all eyes
 GREY = "#999999"  # of what is not the point: help lines, controls
 COLUMN, PAGE = 3.4, 7.2  # inches: the width of a column of a paper, and of a page
@@ -102,13 +91,6 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
 }
 
-STEPS: tuple[tuple[float, ...], ...] = (  # of the numbers on a logarithmic axis, within a power of ten
-    (1,),
-    (1, 3),
-    (1, 2, 5),
-    (1, 1.5, 2, 3, 5, 7),
-    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
-)
 P = ParamSpec("P")
 
 
@@ -189,66 +171,6 @@ def add_caption(figure: Figure, *sentences: str) -> None:
     figure.supxlabel("\n".join(lines), fontsize=SMALL, x=0.01, ha="left", color=COLOURS[6])
 
 
-# Axes
-
-
-def percent_axis(axis: Axis) -> None:
-    """Label an axis of shares by percentages, with as many digits as they need."""
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g}%"))
-
-
-def plain_numbers(axis: Axis, subs: Sequence[float] = (1, 1.5, 2, 3, 5, 7)) -> None:
-    """Label a logarithmic axis by plain numbers, not by powers: these multiples of each power of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def logarithmic(axis: Axis, low: float, high: float, most: int = 4) -> None:
-    """Make an axis logarithmic, with plain numbers at some places between two values: a few, but three if possible.
-
-    Args:
-        axis: The axis.
-        low: The smallest value, above zero.
-        high: The largest value.
-        most: How many numbers there is room for.
-    """
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
-
-    is_x = axis is axis.axes.xaxis
-    (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
-    axis.set_major_locator(FixedLocator(_round_numbers(low, high, most)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _round_numbers(low: float, high: float, most: int = 4) -> list[float]:
-    """Numbers with few digits from one value to another, a few of them, evenly on a logarithmic axis.
-
-    >>> _round_numbers(0.1, 30), _round_numbers(0.9, 1.6), _round_numbers(1.16, 1.39)
-    ([0.1, 1.0, 10.0], [0.9, 1.2, 1.6], [1.2, 1.25, 1.3, 1.35])
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    best: list[float] = []
-    for steps in STEPS:
-        every = [float(f"{step}e{decade}") for decade in decades for step in steps]
-        found = [number for number in every if low * (1 - 1e-9) <= number <= high * (1 + 1e-9)]
-        if len(found) > most:
-            return best if len(best) >= 3 else found[:: -(-len(found) // most)]
-        best = found
-    if len(best) >= 3:
-        return best
-    ticks = MaxNLocator(most + 1).tick_values(low, high)
-    return [float(f"{number:.6g}") for number in ticks if low <= number <= high] or [float(f"{low:.3g}")]
-
-
 # Texts
 
 
@@ -279,47 +201,3 @@ def any_script() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Glyph")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support")
         yield
-
-
-# Files
-
-
-def check_figure(path: Path) -> None:
-    """That a figure can be saved under this name.
-
-    Raises:
-        SettingError: The suffix is of no known format.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise SettingError(f"the figure {str(path)!r} has no known format", f"name it {', '.join(FORMATS)}")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure in the format that the suffix says; the same figure is the same file.
-
-    An SVG file holds a title and a description for readers who cannot see it.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    from nctransfer.figures.alternative_text import described_svg
-
-    kind = path.suffix.lower().removeprefix(".")
-    if kind == "svg":
-        path.write_bytes(described_svg(svg_of(figure), figure))
-        return
-    with style():
-        figure.savefig(path, bbox_inches="tight", metadata={"CreationDate": None} if kind == "pdf" else None)
-
-
-def svg_of(figure: Figure, *, transparent: bool = False) -> bytes:
-    """A figure as SVG, as matplotlib writes it.
-
-    Args:
-        figure: The figure.
-        transparent: Whether it and its axes have no background.
-    """
-    content = io.BytesIO()
-    with style():
-        figure.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None}, transparent=transparent)
-    return content.getvalue()

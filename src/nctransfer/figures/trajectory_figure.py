@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import (
     COLOURS,
     COLUMN,
@@ -17,9 +18,7 @@ from nctransfer.figures.style import (
     add_caption,
     caption_of,
     in_style,
-    logarithmic,
     new_figure,
-    percent_axis,
     plain_text,
     short_text,
 )
