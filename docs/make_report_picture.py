@@ -1,4 +1,6 @@
-"""Draw docs/report.webp, a picture of the report on the built-in digits: python docs/make_report_picture.py
+"""Draw docs/report.webp, a picture of the report on the built-in digits.
+
+python docs/make_report_picture.py
 
 It needs Chromium, which Playwright drives. Features are taken from the cache if they are there.
 """

@@ -79,7 +79,8 @@ def _matrix(class_map: ClassMap, classes: Sequence[str], codes: tuple[int, ...])
             f"{classes[a]} and {classes[b]}, {distance_cell(float(class_map.distance[a, b]))} apart."
         ),
         caption=(
-            f"{shown}{of} are in the order of the dendrogram, so that similar ones stand side by side; a strong colour is close."
+            f"{shown}{of} are in the order of the dendrogram, so that similar ones stand side by side; a strong colour "
+            "is close."
         ),
         table=_pairs_table(class_map, classes, pairs),
     )
