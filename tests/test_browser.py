@@ -407,6 +407,11 @@ def test_two_classes_alone_lie_along_a_line_and_a_principal_axis(blank: Any) -> 
     assert len(found[2]) == 2
 
 
+def test_two_classes_of_the_same_mean_span_no_plane(blank: Any) -> None:
+    given = {"products": [1, 1, -1, -1], "gram": [1, 1, 1, 1], "points": [0] * 4, "means": [0] * 4, "count": 2}
+    assert ran(blank, ("plane",), "planeOf(given, [0, 1])", given) is None
+
+
 def test_borders_part_the_plane_where_two_means_are_equally_near(blank: Any) -> None:
     means = np.array([[0.0, 0.0], [4.0, 1.0], [1.0, 3.0]])
     lines = np.array(ran(blank, ("plane",), "bordersOf(given)", means.tolist()))

@@ -300,6 +300,13 @@ def test_without_pictures_ids_stand_alone() -> None:
     assert "IMG_0000.jpg" in read.texts
 
 
+@pytest.mark.parametrize(("share", "words"), [(0.934, "of 93%"), (0.9996, "of over 99%"), (None, None)])
+def test_the_probability_of_a_finding_is_said(share: float | None, words: str | None) -> None:
+    finding = Finding(id="a", image=None, kind="label", given="x", expected_precision=share)
+    page = page_of(FindingList(name="f", findings=(finding,)))
+    assert f"wrong with a probability {words}" in page if words else "probability" not in page.partition("<main")[2]
+
+
 def test_a_page_needs_neither_classes_nor_images() -> None:
     content = PageContent(
         title="Ranking",

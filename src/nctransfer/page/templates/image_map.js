@@ -113,19 +113,17 @@ class ImageMapView {
   showChosenPlane(isChosen) {
     const codes = this.planeCodes();
     if (isChosen) pinOnly(codes);
-    if (new Set(codes).size !== codes.length) {
-      this.x = new Float32Array(this.rows.length);
-      this.y = this.x;
-      return "Choose different classes.";
-    }
+    const nowhere = new Float32Array(this.rows.length);
+    [this.x, this.y] = [nowhere, nowhere];
+    if (new Set(codes).size !== codes.length) return "Choose different classes.";
     this.planes ??= {
       count: this.data.codes.length,
       ...Object.fromEntries(["products", "gram", "points", "means"].map((name) => [name, decoded(this.data[name])])),
     };
-    this.plane = planeOf(this.planes, codes.map((code) => this.data.codes.indexOf(code)));
-    this.plane.codes = codes;
-    this.x = this.plane.x;
-    this.y = this.plane.y;
+    const plane = planeOf(this.planes, codes.map((code) => this.data.codes.indexOf(code)));
+    if (!plane) return "Both classes have the same mean, so no plane follows from them.";
+    this.plane = { ...plane, codes };
+    [this.x, this.y] = [plane.x, plane.y];
     return this.plane.corners.length < 3 ? this.data.says.line : null;
   }
 

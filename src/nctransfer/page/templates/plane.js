@@ -10,11 +10,13 @@ const ON_THE_LINE = 1e-6; // squared height of the third point above the line of
  * their number; `products` holds the product of each image with each class mean. If r lies on the line through p and q, a
  * principal axis takes its place: `points` and `means` are coordinates on both axes, of images and of class means.
  *
- * Returns x and y of the images and `corners`: p, q and r (left out where a principal axis took its place) as [x, y].
+ * Returns x and y of the images and `corners`: p, q and r (left out where a principal axis took its place) as [x, y]; null if p and
+ * q are the same point.
  */
 function planeOf({ products, gram, count, points, means }, [p, q, third = null]) {
   const dot = (k, l) => (k === null || l === null ? 0 : gram[k * count + l]);
   const squared = dot(p, p) - 2 * dot(p, q) + dot(q, q); // |q - p|²
+  if (!(squared > 0)) return null;
   const length = Math.sqrt(squared);
   const middleAlong = (dot(q, q) - dot(p, p)) / 2; // o · e, with o = (p + q) / 2 and e = q - p
   const middle = (dot(p, p) + 2 * dot(p, q) + dot(q, q)) / 4; // o · o
