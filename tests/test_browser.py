@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from browser import Visit, chromium, frames, visit
-from made_pages import HOSTILE, PLAIN, made_images, made_page
-from nctransfer.page.blocks import Finding, FindingList, ImageMapView, Matrix, PageContent
+from made_pages import HOSTILE, PLAIN, image_map, made_images, made_page
+from nctransfer.page.blocks import Finding, FindingList, ImageMapView, Matrix, PageContent, Section
 from nctransfer.page.encoded_arrays import MOST_EXACT, encoded
 from nctransfer.page.rendering import render_page
 
@@ -485,6 +485,27 @@ def test_a_pair_is_shown_on_the_map(plain: Open) -> None:
         frames(page)
         values = [select.input_value() for select in page.locator("#image-map select").all()]
         assert values == ["plane", "4", "5", ""]
+
+
+@pytest.mark.parametrize("classes", [7, 8])
+def test_few_classes_have_a_colour_each_and_more_have_none(browser: Any, tmp_path: Path, classes: int) -> None:
+    images = made_images(classes, 10)
+    view = ImageMapView(map=image_map(images), alt="Points.")
+    section = Section(id="image-map", title="Image map", says="It shows images.", blocks=(view,))
+    content = made_page(
+        sections=(section,),
+        classes=PLAIN[:classes],
+        counts=(10,) * classes,
+        image_ids=images.ids,
+        image_labels=images.labels,
+    )
+    (tmp_path / "few.html").write_text(render_page(content), encoding="utf-8")
+    with visit(browser, tmp_path / "few.html") as seen:
+        colour = "(chip) => getComputedStyle(chip, '::before').backgroundColor"
+        dots = [chip.evaluate(colour) for chip in seen.page.locator(".legend button").all()]
+    assert len(dots) == classes
+    assert len(set(dots)) == (7 if classes == 7 else 1)
+    assert seen.problems == []
 
 
 def test_umap_comes_with_its_warning(plain: Open) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from made_pages import HOSTILE, PLAIN, image_map, made_images, made_page
+from nctransfer.figures.style import COLOURS
 from nctransfer.page.blocks import (
     Chart,
     Facts,
@@ -124,6 +125,13 @@ def test_dark_colours_are_those_of_light() -> None:
     assert variables("dark_colours.css") < variables("page.css")
     used = set(re.findall(r"var\((--[\w-]+)", (TEMPLATES / "page.css").read_text()))
     assert used - variables("page.css") == {"--mark", "--dot", "--natural"}  # of single elements
+
+
+def test_the_palette_is_that_of_the_figures() -> None:
+    style = (TEMPLATES / "page.css").read_text()
+    assert re.findall(r"^  --c(\d): (#\w+);", style, re.MULTILINE) == [(str(i), c) for i, c in enumerate(COLOURS)]
+    assert f"const PALETTE = {len(COLOURS)};" in (TEMPLATES / "colours.js").read_text()
+    assert f"const MOST_PINNED = {len(COLOURS)};" in (TEMPLATES / "highlight.js").read_text()
 
 
 BLOCKS = {

@@ -1,6 +1,6 @@
 /* Colours: they stand in the style sheet, as they differ between light and dark. */
 
-const PALETTE = 8;
+const PALETTE = 7; // --c0 to --c6
 let known = {};
 
 /** A colour of the style sheet as [red, green, blue], each 0 to 255. */
