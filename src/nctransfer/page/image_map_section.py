@@ -57,8 +57,8 @@ def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
 def _advice(image_map: ImageMap, width: int) -> str:
     number = image_map.neighbours.shape[1]
     return (
-        f"The first two principal axes hold {sum(image_map.shares):.1%} of the variance of {width:,} dimensions. Of the "
-        f"{number} nearest images of an image, {image_map.kept.neighbours:.0%} are also among its {number} nearest "
+        f"The first two principal axes hold {sum(image_map.shares):.1%} of the variance of {width:,} dimensions. Of "
+        f"the {number} nearest images of an image, {image_map.kept.neighbours:.0%} are also among its {number} nearest "
         "points here. To compare two classes, choose their plane: there the horizontal position says exactly how far "
         "an image lies from the mean of the one towards that of the other."
     )
