@@ -145,8 +145,7 @@ class SamplesOptions:
 
 
 @examples(
-    "nctransfer collapse --all",
-    "nctransfer collapse --figure pairs.svg",
+    "nctransfer collapse --all --figure pairs.svg",
     "nctransfer collapse --model tf_efficientnet_lite0 --data pets/ --pairs 10",
 )
 def collapse(
