@@ -143,8 +143,8 @@ def map_images(
     >>> found = map_images(FeatureSet.from_arrays(rows, "aabb"), neighbours=1)
     >>> found.x.round(3).tolist()[:2], found.y.round(3).tolist()[2:]
     ([5.0, -5.0], [1.0, -1.0])
-    >>> [round(share, 3) for share in found.shares]
-    [0.962, 0.038]
+    >>> tuple(round(share, 3) for share in found.shares)
+    (0.962, 0.038)
     """
     _check_settings(most, neighbours, detailed)
     if umap:
