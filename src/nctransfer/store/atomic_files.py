@@ -51,10 +51,11 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in:
     """Write a file whole or not at all, whenever the process or the machine stops.
 
     Args:
-        path: The file.
+        path: The file. If it is a symbolic link, the file that it leads to is written, and the link stays.
         write: Writes the content to an open file.
         temporary_in: The folder of the temporary file, on the same file system; by default that of ``path``.
     """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (temporary_in or path.parent) / f"{path.name}.{os.getpid()}.tmp"
     try:

@@ -26,6 +26,9 @@ def check_new_file(path: Path, overwrite: bool, what: str, error: type[NCTransfe
         raise unwritable(path, "it is a folder", error)
     if not path.absolute().parent.is_dir():
         raise unwritable(path, "its folder does not exist", error)
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise unwritable(path, f"it is a link to {str(target)!r}, in a folder that does not exist", error)
     if path.exists() and not path.is_file():  # a device would be replaced by a file
         raise unwritable(path, "it is not a file", error)
     if os.path.lexists(path) and not overwrite:
