@@ -7,19 +7,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nctransfer as nct
 from clusters import labelled, normal_classes, set_of
 from conftest import write_digits
 from nctransfer.errors import FeaturesError, NCTransferError, SettingError
-from nctransfer.page.measured import Missing, tried
+from nctransfer.features.feature_info import FeatureInfo
+from nctransfer.page.blocks import FindingList, Paragraph, Verdict
+from nctransfer.page.measured import Measured, Missing, tried
 from nctransfer.page.measuring import Questions, at_most, measure, per_class
+from nctransfer.page.suspects_section import suspects_section
+from nctransfer.page.verdict_section import verdict_section
 from terminal import VIT, data_of, done, misused, refusal, warned
 
 EVERY = {
@@ -278,3 +284,116 @@ def test_targets_are_asked_for(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NCTransferError, match="folder"):
         nct.write_report(set_of(normal_classes([5, 5])), tmp_path, device="cpu")
+
+
+def test_layers_are_of_the_images_that_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_digits(tmp_path / "pets", {"zero": 0, "one": 1}, 6)
+    asked: list[Questions] = []
+    write = nct.write_report
+
+    def seen(*args: Any, **options: Any) -> Any:
+        asked.append(options["asked"])
+        return write(*args, **options)
+
+    monkeypatch.setattr("nctransfer.page.report_page.write_report", seen)
+    options = ("--layers", "all", "--max-images", 8, "--cache-dir", tmp_path / "cache")
+    done("report", *VIT, "--data", data, "-o", tmp_path / "r.html", *options)
+    assert {len(layer) for layer in asked[0].layers.values()} == {8}
+
+
+def test_the_sizes_of_classes_are_those_of_all_images(tmp_path: Path) -> None:
+    rows, labels = labelled(normal_classes([40, 5, 5]))
+    np.savez(tmp_path / "made.npz", features=rows.astype(np.float32), labels=labels)
+    done("report", tmp_path / "made.npz", "-o", tmp_path / "r.html", "--max-images", 15)
+    text = page(tmp_path / "r.html").text
+    assert "has 40 images, and the smallest, 0001, has 5" in text
+    written = nct.write_report(set_of(normal_classes([40, 5, 5])), tmp_path / "l.html", most_images=15, device="cpu")
+    assert list(written.measured.of.values()) == [40, 5, 5]
+    assert len(written.measured.features) == 15
+
+
+# What a page says of labels
+
+
+def suspected(found: Measured, *kinds: str) -> Verdict:
+    """The verdict on labels if flags of some kinds are looked for."""
+    again = replace(found, audit=nct.audit(found.features, kinds=kinds, device="cpu"))
+    return [block for block in verdict_section(again).blocks if isinstance(block, Verdict)][-1]
+
+
+def test_two_labels_of_one_picture_are_to_be_checked_whether_or_not_one_is_flagged() -> None:
+    rows, labels = labelled(normal_classes([30, 30], 20, apart=2.0))
+    rows[40] = rows[3] + 0.001  # in the other class
+    labels[[8, 9]] = labels[40]  # two wrong labels
+    found = measure({"a": nct.FeatureSet.from_arrays(rows, labels)}, device="cpu")
+    flagged, unflagged = suspected(found, "label", "duplicate"), suspected(found, "duplicate")
+    assert (flagged.value, unflagged.value) == ("3", "1")  # the label of 40 is flagged too, and counts once
+    assert "of 3 flagged labels are expected to be wrong" in flagged.detail
+    assert unflagged.detail == "1 image shows the same picture as one of another class"
+
+
+def test_the_hardest_classes_are_named_together() -> None:
+    found = measure({"a": set_of(normal_classes([8, 8, 8], 2, apart=0.3))}, device="cpu")
+    assert not isinstance(found.fit, Missing)
+    equal = [replace(one, right=3) for one in found.fit.classes]
+    for classes, said in (
+        ([*equal[:2], replace(equal[2], right=8)], f"classes are {equal[0].name}, {equal[1].name}: 6 of 16 of their"),
+        ([replace(equal[0], right=1), *equal[1:]], f"class is {equal[0].name}: 1 of 8 of its"),
+    ):
+        section = verdict_section(replace(found, fit=replace(found.fit, classes=tuple(classes))))
+        assert any(said in block.text for block in section.blocks if isinstance(block, Paragraph))
+
+
+def test_equal_features_are_not_called_equal_files() -> None:
+    rows, labels = labelled(normal_classes([20, 20], 20))
+    rows[7] = rows[3]
+    features = nct.FeatureSet.from_arrays(rows, labels)
+    digests = torch.arange(40)
+    for images, said in (
+        (None, "same picture"),
+        (digests, "same picture"),
+        (digests.scatter(0, torch.tensor([7]), 3), "same content"),
+    ):
+        known = replace(features, images=images)
+        section = suspects_section(nct.audit(known, device="cpu"), known)
+        [one] = [
+            one
+            for block in section.blocks
+            if isinstance(block, FindingList)
+            for one in block.findings
+            if one.kind == "duplicate"
+        ]
+        assert said in one.why
+
+
+# What is passed on
+
+
+def test_the_page_does_not_tell_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home" / "ann"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    rows, labels = labelled(normal_classes([8, 8]))
+    info = FeatureInfo("pets", data=str(home / "data" / "pets"), model="resnet50")
+    features = replace(nct.FeatureSet.from_arrays(rows, labels, info=info), images=torch.arange(16))
+    made_by = {"command": f"nctransfer report --data={home / 'data'}", "versions": {}}
+    nct.write_report(features, tmp_path / "r.html", provenance=made_by, device="cpu")
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert str(home) not in text
+    assert "~/data/pets" in text
+
+
+# The file
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_stays_and_its_file_is_written(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    link = tmp_path / "latest.html"
+    link.symlink_to(tmp_path / "pages" / "today.html")
+    refusal("report", made, "-o", link).expect("NCTransferError", str(link), hint="--overwrite")
+    done("report", made, "-o", link, "--overwrite")
+    assert link.is_symlink()
+    assert "verdict" in page(tmp_path / "pages" / "today.html").sections
+    (tmp_path / "lost.html").symlink_to(tmp_path / "none" / "lost.html")
+    refusal("report", made, "-o", tmp_path / "lost.html", "--overwrite").expect("NCTransferError", "none")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nctransfer.cli.chosen_features import Found
-    from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
     from nctransfer.page.measuring import Questions
     from nctransfer.page.report_page import WrittenReport
@@ -163,8 +162,8 @@ def report(
             drop_duplicates,
             rehearse=usable_classes,
         )
-        found = [given.find(name) for name in names]
-        sets, of = _read(found, given, page.max_images)
+        found, given, of = _to_look_at([given.find(name) for name in names], given, page.max_images)
+        sets = [given.read_of(one) for one in found]
         labelled = plain_names(sets)
         written = write_report(
             dict(zip(labelled, sets, strict=True)),
@@ -195,17 +194,20 @@ def _of_features(reading: ReadingFlags, image_place: str | None) -> ReadingFlags
     return dataclasses.replace(reading, image_column=None, image_root=None, data_dir=None)
 
 
-def _read(found: Sequence[Found], given: ChosenFeatures, most: int) -> tuple[list[FeatureSet], int]:
-    """The features, of which no more images are read than are looked at; and how many there are of the first."""
+def _to_look_at(
+    found: Sequence[Found], given: ChosenFeatures, most: int
+) -> tuple[Sequence[Found], ChosenFeatures, dict[str, int]]:
+    """The features with no more images than are looked at, how to read them, and the sizes of the first's classes."""
     from nctransfer.page.measuring import per_class
 
     streams = [given.stream_of(one) for one in found]
-    limit = per_class(streams[0].counts.tolist(), most)
+    counts = dict(zip(streams[0].classes, streams[0].counts.tolist(), strict=True))
+    limit = per_class(list(counts.values()), most)
     if limit is None:
-        return [given.read_of(one) for one in found], len(streams[0])
+        return found, given, counts
     limit = min(limit, given.wanted.chosen.max_per_class or limit)
     fewer = given.but(chosen=dataclasses.replace(given.wanted.chosen, max_per_class=limit))
-    return [fewer.read_of(_limited(one, limit)) for one in found], len(streams[0])
+    return [_limited(one, limit) for one in found], fewer, counts
 
 
 def _limited(found: Found, limit: int) -> Found:

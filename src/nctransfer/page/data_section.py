@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
@@ -13,6 +14,7 @@ from nctransfer.figures.style import caption_of
 from nctransfer.page.blocks import Block, Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
 from nctransfer.page.data_findings import data_findings
 from nctransfer.page.found_data import look_through
+from nctransfer.page.shown_places import last_part
 from nctransfer.page.thumbnails import shuffled_by_class
 from nctransfer.report.data_sheets import file_size, image_sizes, shares
 
@@ -88,7 +90,7 @@ def data_section(
 def _facts_of_features(features: FeatureSet, counts: Sequence[int]) -> dict[str, str]:
     info = features.info
     facts = {
-        "data": info.data or info.id,
+        "data": last_part(info.data or info.id),
         "split": info.split or "",
         "images": f"{sum(counts):,}",
         "classes": f"{len(counts):,}",
@@ -145,7 +147,7 @@ def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
         caption="The number of images of each class.",
         class_columns=(0,),
     )
-    figure = class_counts_figure(features.classes, counts, caption_of(features.describe()))
+    figure = class_counts_figure(features.classes, counts, caption_of(replace(features.describe(), samples=total)))
     yield Paragraph(text=words)
     yield Chart(
         svg=inline_svg(figure, "class-counts"),

@@ -55,7 +55,7 @@ class Measured:
 
     Attributes:
         features: The feature set that the page is about: classes of two images or more.
-        of: How many images there were before some were left out, so that the work stays bounded.
+        of: How many images each class had, by its name, before some were left out so that the work stays bounded.
         left_out: What was left out, in sentences.
         collapse: Measures of collapse, and all pairs of classes.
         class_map: Where the classes are.
@@ -73,7 +73,7 @@ class Measured:
     """
 
     features: FeatureSet
-    of: int
+    of: Mapping[str, int]
     left_out: tuple[str, ...]
     collapse: CollapseReport
     class_map: ClassMap

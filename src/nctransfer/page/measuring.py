@@ -80,7 +80,7 @@ def measure(
     sets: Mapping[str, FeatureSet],
     asked: Questions | None = None,
     *,
-    of: int | None = None,
+    of: Mapping[str, int] | None = None,
     most_images: int = MOST_IMAGES,
     seed: int = 0,
     device: str = "auto",
@@ -91,7 +91,7 @@ def measure(
     Args:
         sets: The feature sets, by name; the page is about the first, and ranks all.
         asked: What else is asked.
-        of: The number of images of which the first set holds some; by default it holds all.
+        of: The number of images of each class, by its name, if the first set holds some of them; by default all.
         most_images: At most so many images are looked at: as many of each class, as far as there are.
         seed: The seed of all draws.
         device: Where to compute.
@@ -106,7 +106,7 @@ def measure(
     asked, clock = asked or Questions(), _Clock(seconds={})
     fewer = {name: at_most(one, most_images, seed) for name, one in sets.items()}
     name, first = next(iter(fewer.items()))
-    of = of or len(sets[name])
+    of = of or dict(zip(sets[name].classes, sets[name].counts.tolist(), strict=True))
     features, notes = usable_classes(first)
     assert isinstance(features, FeatureSet)
     run = _Run(clock=clock, seed=seed, settings={"device": device, "progress": progress})
@@ -196,7 +196,8 @@ def at_most(features: FeatureSet, most: int, seed: int = 0) -> FeatureSet:
     return features.only_rows(torch.from_numpy(drawn))
 
 
-def _what_is_left_out(features: FeatureSet, of: int) -> list[str]:
+def _what_is_left_out(features: FeatureSet, counts: Mapping[str, int]) -> list[str]:
+    of = sum(counts.values())
     if len(features) == of:
         return []
     most = int(features.counts.max())

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.page.blocks import Facts, Paragraph, Section, Table
+from nctransfer.page.shown_places import without_home
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -26,7 +27,7 @@ def provenance_section(
         seconds: How long each question took.
     """
     facts = {
-        "command": str(provenance.get("command", "")),
+        "command": without_home(str(provenance.get("command", ""))),
         "seed": str(provenance.get("seed", "")),
         **{f"version of {name}": number for name, number in provenance.get("versions", {}).items()},
         "seconds": ", ".join(f"{question} {taken:.1f}" for question, taken in seconds.items()),
@@ -64,4 +65,5 @@ def _about(features: FeatureSet) -> dict[str, str]:
     }
     key = {} if info.key is None else asdict(info.key)
     settings = {name: value if isinstance(value, str) else json.dumps(value) for name, value in key.items()}
-    return {name: str(value) for name, value in {**settings, **known}.items() if value not in (None, "", "{}")}
+    about = {**settings, **known}
+    return {name: without_home(str(value)) for name, value in about.items() if value not in (None, "", "{}")}

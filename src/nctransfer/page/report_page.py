@@ -28,6 +28,7 @@ from nctransfer.page.provenance_section import provenance_section
 from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.rendering import render_page
 from nctransfer.page.sentences import sentence
+from nctransfer.page.shown_places import last_part, without_home
 from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails, wanted_images
 from nctransfer.page.verdict_section import verdict_section
@@ -78,7 +79,7 @@ class WrittenReport:
             "path": str(self.path),
             "bytes": self.bytes,
             "features": found.features.to_dict(),
-            "images_of": found.of,
+            "images_of": sum(found.of.values()),
             "sets": list(found.sets),
             "thumbnails": len(self.page.thumbnails),
             "sections": [section.id for section in self.page.sections],
@@ -101,7 +102,7 @@ def write_report(
     images: str | os.PathLike[str] | ImageSource | None = None,
     reading: ReadingOptions | None = None,
     asked: Questions | None = None,
-    of: int | None = None,
+    of: Mapping[str, int] | None = None,
     most_images: int = MOST_IMAGES,
     most_thumbnails: int = MOST_THUMBNAILS,
     provenance: Mapping[str, Any] | None = None,
@@ -118,7 +119,7 @@ def write_report(
         images: Where the images are; by default where they were when the features were extracted.
         reading: How the images are read, if their source does not say it.
         asked: What is asked beside what every page answers.
-        of: The number of images of which the first set holds some; by default it holds all.
+        of: The number of images of each class, by its name, if the first set holds some of them; by default all.
         most_images: At most so many images are looked at: as many of each class, as far as there are.
         most_thumbnails: At most so many small images are in the file.
         provenance: The command and the versions that made it.
@@ -193,13 +194,12 @@ def report_page(
     findings, galleries = wanted_images(sections)
     chosen = choose_images(findings, features.labels.numpy(), most_thumbnails, seed, then=galleries)
     small = make_thumbnails(images, chosen, progress=progress)
-    data = features.info.data or features.info.id
     return PageContent(
-        title=f"{Path(data).name or data}: what frozen features say",
+        title=f"{last_part(features.info.data or features.info.id)}: what frozen features say",
         subtitle=f"{counted(len(features), 'image')} of {counted(len(features.classes), 'class', 'classes')}, seen by "
         + ", ".join(found.sets),
         sections=sections,
-        notices=(*found.left_out, *images.notes),
+        notices=tuple(map(without_home, (*found.left_out, *images.notes))),
         classes=features.classes,
         counts=tuple(features.counts.tolist()),
         image_ids=features.ids,
@@ -217,7 +217,8 @@ def _sections(
     features, fit = found.features, found.fit
     predicted = None if isinstance(fit, Missing) else fit.predicted
     yield verdict_section(found)
-    yield data_section(features, images, seed=seed, progress=progress)
+    counts = [found.of[name] for name in features.classes]
+    yield data_section(features, images, counts=counts, seed=seed, progress=progress)
     yield backbone_section(found.sets)
     yield _answered("ranking", "Which backbone", found.ranking, ranking_section)
     yield class_map_section(found.class_map, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def _findings(
             given=flag.given,
             suggested=flag.suggested or "",
             expected_precision=None if _is_doubtful(found, flag) else flag.expected_precision,
-            why=_why(found, flag),
+            why=_why(found, flag, is_copy=_is_copy(features, image, neighbours)),
             neighbours=neighbours,
         )
         for flag, image, neighbours in zip(flags, images, near, strict=True)
@@ -103,12 +104,19 @@ def _is_doubtful(found: AuditResult, flag: Flag) -> bool:
     return flag.kind == LABEL and (flag.expected_precision or 0.0) < found.level
 
 
-def _why(found: AuditResult, flag: Flag) -> str:
+def _is_copy(features: FeatureSet, image: int | None, neighbours: Sequence[int]) -> bool:
+    """Whether the file of an image has the same content as that of its first neighbour, as far as that is known."""
+    if features.images is None or image is None or not neighbours:
+        return False
+    return bool(features.images[image] == features.images[neighbours[0]])
+
+
+def _why(found: AuditResult, flag: Flag, *, is_copy: bool) -> str:
     """Why an image is listed, in one or two sentences."""
     if flag.kind == LABEL:
         said = _why_label(found, flag)
     elif flag.kind == DUPLICATE:
-        said = _why_duplicate(found, flag)
+        said = _why_duplicate(found, flag, is_copy)
     else:
         said = f"Its unlikeness to every class is {flag.unlikeness or 0:.1f} standard deviations above the median."
     if len(found.sets) > 1:
@@ -123,9 +131,9 @@ def _why_label(found: AuditResult, flag: Flag) -> str:
     return f"{said}, too few for a flag." if _is_doubtful(found, flag) else f"{said}."
 
 
-def _why_duplicate(found: AuditResult, flag: Flag) -> str:
+def _why_duplicate(found: AuditResult, flag: Flag, is_copy: bool) -> str:
     [like] = flag.neighbours[:1]
-    same = "The file has the same content as" if flag.closeness == 0 else "It shows the same picture as"
+    same = "The file has the same content as" if is_copy else "It shows the same picture as"
     said = f"{same} {like}"
     if not flag.contradicts:
         return f"{said}."
@@ -206,7 +214,11 @@ def _shown(number: int, most: int) -> str:
 
 def _how_to_go_on(found: AuditResult) -> str:
     name = found.features.id
-    command = f"nctransfer audit {name}" if len(found.sets) == 1 else "nctransfer audit with the same feature sets"
+    command = (
+        f"nctransfer audit {shlex.quote(name)}"
+        if len(found.sets) == 1
+        else "nctransfer audit with the same feature sets"
+    )
     return (
         "To go on: look at each finding, tick those that are right, and export the ticked ones as CSV. To correct "
         f"labels, run {command} --corrections labels.csv: that table has all images with the suggestions; change its "

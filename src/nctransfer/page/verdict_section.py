@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted
+from nctransfer.errors import counted, join_names
+from nctransfer.label_audit.flags import DUPLICATE, LABEL
 from nctransfer.page.blocks import Block, Notice, Paragraph, Section, Verdict
 from nctransfer.page.measured import Missing
 from nctransfer.page.sentences import sentence
@@ -66,10 +67,11 @@ def _collapse(found: CollapseReport) -> Verdict:
     name = "cdnv_debiased" if found.metrics.get("cdnv_debiased") is not None else "cdnv"
     ends = found.intervals.get(name)
     interval = f"95% interval over classes {_short(ends[0])} to {_short(ends[1])}; " if ends else ""
+    few = f"; {_short(found.metrics['cdnv'])} without correction for so few images" if name != "cdnv" else ""
     return Verdict(
         value=_short(found.metrics[name]),
         label="spread of the classes for their distance (CDNV)",
-        detail=f"{interval}0 is full collapse",
+        detail=f"{interval}0 is full collapse{few}",
     )
 
 
@@ -79,13 +81,21 @@ def _short(value: float | None) -> str:
 
 
 def _suspects(found: AuditResult) -> Verdict:
-    number = found.counts.get("label", 0)
+    """Labels that are flagged, and pairs of one picture whose labels differ: one of each pair is wrong."""
+    likely = {flag.id for flag in found.of_kind(LABEL)}
+    pairs = [flag for flag in found.of_kind(DUPLICATE) if flag.contradicts]
+    number = len(likely.union(flag.id for flag in pairs))
+    said = []
+    if likely:
+        said.append(
+            f"about {found.expected_wrong:.0f} of {counted(len(likely), 'flagged label')} are expected to be wrong"
+        )
+    if pairs:
+        said.append(f"{counted(len(pairs), 'image shows', 'images show')} the same picture as one of another class")
     return Verdict(
         value=f"{number:,}",
         label=f"{'label' if number == 1 else 'labels'} to check",
-        detail=f"about {found.expected_wrong:.0f} of them are expected to be wrong"
-        if number
-        else "no label is likely wrong",
+        detail="; ".join(said) or "no label is likely wrong",
     )
 
 
@@ -95,13 +105,16 @@ def _sentences(found: Measured) -> Iterator[Block]:
     else:
         fit, promise = found.fit, found.fit.head.promise
         hardest = fit.classes[0]
+        as_hard = [one for one in fit.classes if one.accuracy == hardest.accuracy]
+        right, images = sum(one.right for one in as_hard), sum(one.images for one in as_hard)
         yield Paragraph(
             text=f"The classifier is ridge regression on the features of {counted(promise.images, 'labelled image')}. "
             "Each image was classified by a classifier that had not seen it, and the accuracy is corrected for the "
             "images that were left out."
             + (
-                f" The hardest class is {hardest.name}: {hardest.right:,} of {hardest.images:,} of its images are "
-                "classified right."
+                f" The hardest {'class is' if len(as_hard) == 1 else 'classes are'} "
+                f"{join_names([one.name for one in as_hard])}: {right:,} of {images:,} of "
+                f"{'its' if len(as_hard) == 1 else 'their'} images are classified right."
                 if hardest.right < hardest.images
                 else " All classes are classified without an error."
             )
