@@ -207,7 +207,14 @@ def _sections(names: tuple[str, ...], images: MadeImages, by_class: dict[int, tu
             "Two dimensions do not show all of the space.",
             ImageMapView(map=image_map(images), alt="300 images as points.", caption="All 300 images."),
         ),
-        section("closest-pairs", "Closest pairs", "These classes lie closest.", "", *_pairs(by_class)),
+        section(
+            "closest-pairs",
+            "Closest pairs",
+            "These classes lie closest.",
+            "",
+            *_pairs(by_class),
+            _look_alikes(names, by_class),
+        ),
         section(
             "confusion", "Confusion", "Rows are given classes, columns predicted ones.", "", _confusion(names, images)
         ),
@@ -234,6 +241,17 @@ def _class_table(names: tuple[str, ...], by_class: dict[int, tuple[int, ...]]) -
         caption="The classes, by code.",
         class_columns=(0,),
         image_columns=(4,),
+    )
+
+
+def _look_alikes(names: tuple[str, ...], by_class: dict[int, tuple[int, ...]]) -> Table:
+    return Table(
+        columns=("class", "image", "image"),
+        rows=tuple((names[code], str(by_class[code][0]), str(by_class[code][1])) for code in range(2)),
+        caption="Images that look alike.",
+        class_columns=(0,),
+        image_columns=(1, 2),
+        folded=True,
     )
 
 
@@ -360,6 +378,7 @@ def _findings(names: tuple[str, ...], images: MadeImages, by_class: dict[int, tu
         image=None,
         kind="duplicate",
         given=names[7],
+        like=ids[by_class[7][2]],
         why="It stands twice.",
     )
     outlier = Finding(id=ids[by_class[9][1]], image=by_class[9][1], kind="outlier", given=names[9])

@@ -549,9 +549,14 @@ def test_the_csv_file_has_exactly_the_ticked_rows(plain: Open) -> None:
     assert data.startswith(b"\xef\xbb\xbf")
     assert data.count(b"\r\n") == 4
     rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
-    assert rows[0] == ["id", "kind", "given", "suggested", "expected_precision"]
+    assert rows[0] == ["path", "label", "kind", "suggested", "like", "expected_precision"]
     ticked = [findings[place] for place in chosen]
-    expected = [[one.id, one.kind, one.given, one.suggested, f"{one.expected_precision or ''}"] for one in ticked]
+    chances = ["0.870", "", ""]
+    assert [one.expected_precision and round(one.expected_precision, 9) for one in ticked] == [0.87, None, None]
+    expected = [
+        [one.id, one.given, one.kind, one.suggested, one.like, chance]
+        for one, chance in zip(ticked, chances, strict=True)
+    ]
     expected[1][0] = "'" + expected[1][0]  # begins with =
     assert rows[1:] == expected
 
@@ -569,6 +574,11 @@ def test_ticking_all_ticks_what_the_filter_shows(plain: Open) -> None:
         assert every.evaluate("(box) => box.indeterminate")
         every.check()
         assert page.locator(".finding input:checked").count() == 8
+        page.fill("#filter", "bear")
+        frames(page)
+        assert page.inner_text("#suspects .primary") == "Export 8 ticked, 6 of them hidden by the filter"
+        page.fill("#filter", "")
+        frames(page)
         every.uncheck()
         assert page.locator(".finding input:checked").count() == 0
 
@@ -604,7 +614,7 @@ def test_names_show_as_text(browser: Any, folder: Path) -> None:
         with page.expect_download() as started:
             page.locator("#suspects button.primary").click()
         (row,) = csv.DictReader(io.StringIO(Path(started.value.path()).read_text("utf-8-sig"), newline=""))
-        assert (row["given"], row["suggested"]) == HOSTILE[:2]
+        assert (row["label"], row["suggested"]) == HOSTILE[:2]
     assert seen.problems == []
 
 
@@ -655,7 +665,7 @@ def test_in_print_all_is_unfolded_and_light(plain: Open) -> None:
             })"""
         )
         pdf = page.pdf()
-        assert page.evaluate("window.printed") == {"closed": 0, "theme": "light"}
+        assert page.evaluate("window.printed") == {"closed": 1, "theme": "light"}  # a table of pictures stays folded
         assert page.locator("details[open]").count() == 0
         assert brightness(page) < 0.2
     assert pdf.startswith(b"%PDF")

@@ -156,7 +156,9 @@ BLOCKS = {
     "pair": PairCard(class_a=0, class_b=1, facts={EVIL: EVIL}, images_a=(0,), images_b=(1,)),
     "findings": FindingList(
         name="f",
-        findings=(Finding(id=EVIL, image=0, kind=EVIL, given=EVIL, suggested=EVIL, why=EVIL, neighbours=(1,)),),
+        findings=(
+            Finding(id=EVIL, image=0, kind=EVIL, given=EVIL, suggested=EVIL, like=EVIL, why=EVIL, neighbours=(1,)),
+        ),
     ),
 }
 
@@ -333,6 +335,21 @@ def test_a_page_needs_neither_classes_nor_images() -> None:
     assert data_of(render_page(content))["images"] == {"numbers": [], "ids": [], "labels": []}
 
 
+def test_a_folded_table_has_its_caption_as_summary() -> None:
+    table = Table(columns=("class",), rows=(("x",),), caption="All of them.")
+    plain, folded = (page_of(dataclasses.replace(table, folded=folded)) for folded in (False, True))
+    assert '<p class="caption">All of them.</p>' in plain
+    assert "<details" not in plain
+    assert "<summary>All of them.</summary>" in folded
+    assert 'class="caption"' not in folded
+
+
+def test_the_file_of_ticked_findings_has_the_columns_of_corrections() -> None:
+    from nctransfer.label_audit.corrections import COLUMNS
+
+    assert set(data_of(page_of(BLOCKS["findings"]))["findings"][0]["columns"]) == set(COLUMNS)
+
+
 def test_unlabelled_images_have_no_class() -> None:
     labels = np.where(np.arange(300) == 3, -1, made_images().labels)
     page = page_of(ImageStrip(title="some", images=(2, 3)), image_labels=labels)
@@ -370,4 +387,4 @@ def test_matrices_and_findings_are_numbered_in_the_order_of_the_page() -> None:
     assert [values["data-findings"] for _, values in read.elements if "data-findings" in values] == ["0", "1"]
     assert [matrix["kind"] for matrix in data_of(page)["matrices"]] == ["share", "distance"]
     assert [found["name"] for found in data_of(page)["findings"]] == ["a", "b"]
-    assert data_of(page)["findings"][0]["rows"] == [[EVIL, EVIL, EVIL, EVIL, None]]
+    assert data_of(page)["findings"][0]["rows"] == [[EVIL, EVIL, EVIL, EVIL, EVIL, ""]]

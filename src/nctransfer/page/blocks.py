@@ -80,6 +80,7 @@ class Table:
         caption: What the table shows.
         class_columns: The columns whose cells are names of classes.
         image_columns: The columns whose cells are numbers of images, or empty.
+        folded: Whether it is closed until the reader opens it; its caption stands in its place.
     """
 
     columns: tuple[str, ...]
@@ -87,6 +88,7 @@ class Table:
     caption: str = ""
     class_columns: tuple[int, ...] = ()
     image_columns: tuple[int, ...] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +193,7 @@ class Finding:
         kind: ``label``, ``duplicate`` or ``outlier``.
         given: Its given label.
         suggested: A likelier label, or "".
+        like: The id of the image that it repeats, or "".
         expected_precision: The estimated probability that the given label is wrong, if there is one.
         why: The reason, in words.
         neighbours: The numbers of images to compare it with.
@@ -201,6 +204,7 @@ class Finding:
     kind: str
     given: str
     suggested: str = ""
+    like: str = ""
     expected_precision: float | None = None
     why: str = ""
     neighbours: tuple[int, ...] = ()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["blocks_of", "images_of", "json_for_page", "page_data"]
 
-CSV_COLUMNS = ("id", "kind", "given", "suggested", "expected_precision")
+CSV_COLUMNS = ("path", "label", "kind", "suggested", "like", "expected_precision")
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
 
 
@@ -79,7 +79,14 @@ def _matrix(block: Matrix) -> dict[str, Any]:
 
 
 def _findings(block: FindingList) -> dict[str, Any]:
-    rows = [[one.id, one.kind, one.given, one.suggested, one.expected_precision] for one in block.findings]
+    """The rows of the file of ticked findings, with the columns of ``audit --corrections``."""
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    rows = [
+        [one.id, one.given, one.kind, one.suggested, one.like, share(one.expected_precision)] for one in block.findings
+    ]
     return {"name": block.name, "columns": CSV_COLUMNS, "rows": rows}
 
 

@@ -12,7 +12,8 @@ function startFindings() {
       const count = ticked().length;
       const open = boxes.filter(isShown);
       const openTicked = open.filter((box) => box.checked).length;
-      save.textContent = `Export ${count} ticked as CSV`;
+      const hidden = count - openTicked;
+      save.textContent = hidden ? `Export ${count} ticked, ${hidden} of them hidden by the filter` : `Export ${count} ticked as CSV`;
       save.disabled = !count;
       all.checked = openTicked > 0 && openTicked === open.length;
       all.indeterminate = openTicked > 0 && openTicked < open.length;

@@ -33,7 +33,7 @@ function startPrinting() {
   window.addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     root.dataset.theme = "light";
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("details:not([open], [data-screen])")];
     for (const details of closed) details.open = true;
     themeChanged();
   });
