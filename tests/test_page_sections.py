@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -48,10 +48,12 @@ from nctransfer.page.confusion_section import LISTED, confusion_section, confusi
 from nctransfer.page.image_map_section import image_map_section
 from nctransfer.page.layers_section import layers_section
 from nctransfer.page.learning_curve_section import learning_curve_section
+from nctransfer.page.mistaken_images import mistaken_images
 from nctransfer.page.rank_page import rank_content
 from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.tables import first_rows, table_of
+from nctransfer.page.thumbnails import wanted_images
 from nctransfer.rank.ranking import Ranking
 from nctransfer.report.sheet import Sheet
 
@@ -111,12 +113,33 @@ def answers(classes: int, each: int = 8, wrong: float = 0.3, seed: int = 0) -> t
     return torch.from_numpy(np.where(rng.random(len(labels)) < wrong, drawn, labels)), torch.from_numpy(labels)
 
 
+def confusion_of(
+    predicted: torch.Tensor,
+    labels: torch.Tensor,
+    classes: Sequence[str],
+    order: Iterable[int],
+    *,
+    probability: torch.Tensor | None = None,
+    classifier: str = "ridge",
+) -> Section:
+    """The section for answers whose probabilities do not matter, unless they are given."""
+    sure = torch.ones(len(labels)) if probability is None else probability
+    section = confusion_section(predicted, labels, classes, list(order), probability=sure, classifier=classifier)
+    assert section is not None
+    return section
+
+
+def hardest_of(section: Section) -> Table:
+    [found] = [table for table in blocks(section, Table) if table.caption.startswith("The hardest classes")]
+    return found
+
+
 def test_the_matrix_is_the_confusion_matrix_in_the_order_of_the_class_map() -> None:
     from sklearn.metrics import confusion_matrix
 
     predicted, labels = answers(6)
     order = [3, 0, 5, 1, 2, 4]
-    section = confusion_section(predicted, labels, "abcdef", order, classifier="ridge")
+    section = confusion_of(predicted, labels, "abcdef", order)
     matrix = only(section, Matrix)
     assert matrix.codes == tuple(order)
     expected = confusion_matrix(labels.numpy(), predicted.numpy(), labels=order, normalize="true")
@@ -127,7 +150,7 @@ def test_the_matrix_is_the_confusion_matrix_in_the_order_of_the_class_map() -> N
 
 def test_the_tables_have_the_most_confused_pairs_and_the_hardest_classes() -> None:
     predicted, labels = answers(6)
-    section = confusion_section(predicted, labels, "abcdef", range(6), classifier="ridge")
+    section = confusion_of(predicted, labels, "abcdef", range(6))
     pairs = only(section, Matrix).table
     assert pairs is not None
     counts = [int(row[2]) for row in pairs.rows]
@@ -135,7 +158,7 @@ def test_the_tables_have_the_most_confused_pairs_and_the_hardest_classes() -> No
     for given, taken, number, *_ in pairs.rows:
         rows = labels == "abcdef".index(given)
         assert int(number) == int((predicted[rows] == "abcdef".index(taken)).sum())
-    hardest = only(section, Table)
+    hardest = hardest_of(section)
     name, right, images, share, interval, *_ = hardest.rows[0]
     low, high = wilson(torch.tensor(float(right), dtype=torch.float64), torch.tensor(8.0, dtype=torch.float64))
     assert (images, share) == ("8", f"{100 * int(right) / 8:.2f}")
@@ -147,9 +170,9 @@ def test_the_tables_have_the_most_confused_pairs_and_the_hardest_classes() -> No
 
 def test_without_a_mistake_the_tables_are_empty() -> None:
     _, labels = answers(3)
-    section = confusion_section(labels, labels, "abc", range(3), classifier="ncc")
+    section = confusion_of(labels, labels, "abc", range(3), classifier="ncc")
     assert only(section, Matrix).values.tolist() == np.eye(3).tolist()
-    assert only(section, Table).rows == ()
+    assert [table.rows for table in blocks(section, Table)] == [()]  # no mistakes, and no hardest class
     assert "no mistake" in only(section, Matrix).alt
 
 
@@ -159,7 +182,7 @@ def test_of_many_classes_the_matrix_has_the_confused_ones() -> None:
     predicted = labels.clone()
     predicted[[300, 301, 30]] = torch.tensor([7, 7, 150])  # class 100 twice to 7, class 10 once to 150
     order = list(range(199, -1, -1))
-    section = confusion_section(predicted, labels, classes, order, classifier="ridge")
+    section = confusion_of(predicted, labels, classes, order)
     matrix = only(section, Matrix)
     assert len(matrix.codes) == 50
     assert {100, 7, 10, 150} <= set(matrix.codes)
@@ -177,15 +200,39 @@ def test_images_that_get_a_class_that_is_not_shown_are_missing_from_their_row() 
 
 def test_only_some_pairs_are_listed_and_the_others_counted() -> None:
     predicted, labels = answers(20, wrong=0.9)
-    section = confusion_section(predicted, labels, [str(code) for code in range(20)], range(20), classifier="ridge")
+    section = confusion_of(predicted, labels, [str(code) for code in range(20)], range(20))
     table = only(section, Matrix).table
     assert table is not None
     assert len(table.rows) == LISTED
     assert f"{len(confusions(predicted, labels, range(20))) - LISTED:,} more" in table.caption  # type: ignore[arg-type]
 
 
+def test_every_mistake_is_listed_the_surest_first() -> None:
+    predicted, labels = answers(6)
+    probability = torch.from_numpy(np.random.default_rng(1).random(len(labels)))
+    section = confusion_of(predicted, labels, "abcdef", range(6), probability=probability)
+    [found] = [table for table in blocks(section, Table) if table.image_columns]
+    wrong = [row for row in range(len(labels)) if predicted[row] != labels[row]]
+    wrong.sort(key=lambda row: -float(probability[row]))
+    assert [row[0] for row in found.rows] == [str(row) for row in wrong]
+    for image, given, taken, share in found.rows:
+        assert "abcdef"[labels[int(image)]] == given
+        assert "abcdef"[predicted[int(image)]] == taken
+        assert share == f"{100 * float(probability[int(image)]):.1f}"
+    assert wanted_images([section])[0] == [(row,) for row in wrong]  # they get thumbnails first
+
+
+def test_of_many_mistakes_the_surest_are_listed_and_all_are_counted() -> None:
+    labels = torch.zeros(150).long()
+    found = mistaken_images(labels + 1, torch.linspace(0, 1, 150), labels, "ab")
+    assert found is not None
+    assert [int(row[0]) for row in found.rows] == list(range(149, 49, -1))
+    assert "100 of 150" in found.caption
+
+
 def test_one_class_has_no_confusion() -> None:
-    assert confusion_section(torch.zeros(3).long(), torch.zeros(3).long(), ["a"], [0], classifier="ridge") is None
+    zeros = torch.zeros(3).long()
+    assert confusion_section(zeros, zeros, ["a"], [0], probability=zeros + 1.0, classifier="ridge") is None
 
 
 # Suspicious images

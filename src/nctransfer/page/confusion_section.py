@@ -9,6 +9,7 @@ from nctransfer.errors import counted
 from nctransfer.heads.mistakes import class_accuracies, confusions
 from nctransfer.page.blocks import Block, Matrix, Paragraph, Section, Table
 from nctransfer.page.classifier_names import classifier_in_words
+from nctransfer.page.mistaken_images import mistaken_images
 from nctransfer.report.wording import percent
 
 if TYPE_CHECKING:
@@ -26,15 +27,22 @@ LISTED = 20  # pairs, and classes, in the tables
 
 
 def confusion_section(
-    predicted: torch.Tensor, labels: torch.Tensor, classes: Sequence[str], order: Sequence[int], *, classifier: str
+    predicted: torch.Tensor,
+    labels: torch.Tensor,
+    classes: Sequence[str],
+    order: Sequence[int],
+    *,
+    probability: torch.Tensor,
+    classifier: str,
 ) -> Section | None:
-    """The confusion matrix in the order of the class map, the most confused pairs, and the hardest classes.
+    """The confusion matrix in the order of the class map, the mistakes, and the hardest classes.
 
     Args:
         predicted: The class code that each image gets when it is left out, ``(n,)``.
         labels: The given class codes, ``(n,)``.
         classes: The names of the C classes.
         order: The class codes in the order of the class map.
+        probability: The probability of the predicted class, ``(n,)``.
         classifier: The name of the classifier.
 
     Returns:
@@ -48,8 +56,10 @@ def confusion_section(
     blocks: list[Block] = [
         Paragraph(text=_in_words(wrong, len(labels), pairs, name)),
         _matrix(predicted, labels, classes, _shown(pairs, classes, order), pairs),
-        _hardest(accuracies, pairs),
     ]
+    if (mistakes := mistaken_images(predicted, probability, labels, classes)) is not None:
+        blocks.append(mistakes)
+    blocks.append(_hardest(accuracies, pairs))
     return Section(
         id="confusion",
         title="What is taken for what",

@@ -230,6 +230,7 @@ def _sections(
             features.labels,
             features.classes,
             found.class_map.order.tolist(),
+            probability=fit.head.held_out.probability,
             classifier=fit.head.classifier,
         )
     bounds = None if isinstance(found.bounds, Missing) else found.bounds
