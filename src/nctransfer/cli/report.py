@@ -89,9 +89,9 @@ class PageOptions:
     def check(self, output: Path, overwrite: bool) -> None:
         """Refuse before the work what could not be done or written after it."""
         from nctransfer.maps.map_files import check_map_file
-        from nctransfer.store.new_files import check_new_file
+        from nctransfer.page.page_files import check_page_file
 
-        check_new_file(output, overwrite, "the report")
+        check_page_file(output, overwrite)
         if self.save_map is not None:
             check_map_file(self.save_map, overwrite)
         if self.umap:

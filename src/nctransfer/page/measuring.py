@@ -24,6 +24,7 @@ from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import collapse, usable_classes
 from nctransfer.neural_collapse.comparisons import compare_layers
 from nctransfer.page.measured import Measured, Missing, tried
+from nctransfer.page.sentences import sentence
 from nctransfer.rank.running import Wishes, as_targets, rank_sets
 from nctransfer.sources.selection import Selection
 
@@ -39,6 +40,7 @@ __all__ = ["MOST_IMAGES", "Questions", "at_most", "measure", "per_class"]
 MOST_IMAGES = 20_000
 CLASSIFIER = "ridge"
 SOME_SHOTS = (5, 10)  # of bounds, if there is no learning curve
+WHY_TWO = "Only classes of two images or more are on this page: one image does not show how a class varies."
 MOST_WORK = 1e12  # multiply-adds of bounds by margins
 SHOTS = 5  # labelled images per class, by which sets are ranked
 
@@ -109,14 +111,15 @@ def measure(
     of = of or dict(zip(sets[name].classes, sets[name].counts.tolist(), strict=True))
     features, notes = usable_classes(first)
     assert isinstance(features, FeatureSet)
+    usable = {**fewer, name: features}
     run = _Run(clock=clock, seed=seed, settings={"device": device, "progress": progress})
     return Measured(
         features=features,
         of=of,
-        left_out=(*_what_is_left_out(first, of), *notes),
-        sets={**fewer, name: features},
+        left_out=(*_what_is_left_out(first, of), *(f"{sentence(note)} {WHY_TWO}" for note in notes)),
+        sets=usable,
         **_of_one_set(features, asked, run),
-        **_of_all_sets(fewer, asked, run),
+        **_of_all_sets(usable, asked, run),
         seconds=clock.seconds,
     )
 
@@ -218,7 +221,8 @@ def _bounds(features: FeatureSet, curve: LabelCounts | Missing, device: str) -> 
 
 def _ranking(sets: Mapping[str, FeatureSet], asked: Questions, run: _Run) -> Ranking:
     """The feature sets, ranked by their accuracy with five labelled images per class, or fewer if a class is small."""
-    smallest = min(int(one.counts.min()) for one in sets.values())
-    task = AllWaysTask(shots=min(SHOTS, max(1, smallest - 1)), classifiers=CLASSIFIER, seed=run.seed)
+    smallest = int(next(iter(sets.values())).counts.min())
+    shots = min(SHOTS, max(1, smallest - 1))
+    task = AllWaysTask(shots=shots, classifiers=CLASSIFIER, seed=run.seed, drop_small=True)
     wishes = Wishes(targets=as_targets(tuple(asked.targets)), racing=False)
     return rank_sets(sets, task, wishes, speeds=asked.speeds, **run.settings)

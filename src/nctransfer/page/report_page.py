@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nctransfer.errors import counted, reason_of
+from nctransfer.errors import counted
 from nctransfer.page.backbone_section import backbone_section
 from nctransfer.page.blocks import Notice, PageContent, Section
 from nctransfer.page.checkpoints_section import checkpoints_section
@@ -24,16 +24,14 @@ from nctransfer.page.layers_section import layers_section
 from nctransfer.page.learning_curve_section import learning_curve_section
 from nctransfer.page.measured import Measured, Missing
 from nctransfer.page.measuring import MOST_IMAGES, Questions, measure
+from nctransfer.page.page_files import check_page_file, write_page
 from nctransfer.page.provenance_section import provenance_section
 from nctransfer.page.ranking_section import ranking_section
-from nctransfer.page.rendering import render_page
 from nctransfer.page.sentences import sentence
 from nctransfer.page.shown_places import last_part, without_home
 from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails, wanted_images
 from nctransfer.page.verdict_section import verdict_section
-from nctransfer.store.atomic_files import replace_file
-from nctransfer.store.new_files import check_new_file, unwritable
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageSource
     from nctransfer.sources.source_kind import ReadingOptions
 
-__all__ = ["WrittenReport", "report_page", "write_page", "write_report"]
+__all__ = ["WrittenReport", "report_page", "write_report"]
 
 Answer = TypeVar("Answer")
 Progress = Callable[[str, int, int], None]
@@ -131,10 +129,11 @@ def write_report(
     Raises:
         FeaturesError: Fewer than two classes have two images.
         DataError: ``images`` was given and cannot be read.
+        SettingError: The name of the file does not end in .html.
         NCTransferError: The file exists or cannot be written.
     """
     file = Path(path).expanduser()
-    check_new_file(file, overwrite, "the report")
+    check_page_file(file, overwrite)
     found = measure(_named(sets), asked, of=of, most_images=most_images, seed=seed, device=device, progress=progress)
     made_by = provenance or {
         "seed": seed,
@@ -154,20 +153,6 @@ def _named(sets: FeatureSet | Sequence[FeatureSet] | Mapping[str, FeatureSet]) -
     if len(set(names)) < len(names):
         names = [f"{number}: {name}" for number, name in enumerate(names, 1)]
     return dict(zip(names, given, strict=True))
-
-
-def write_page(page: PageContent, path: Path) -> int:
-    """Write a page whole or not at all; returns its size in bytes.
-
-    Raises:
-        NCTransferError: It cannot be written.
-    """
-    content = render_page(page).encode("utf-8", "backslashreplace")
-    try:
-        replace_file(path, lambda file: file.write(content))
-    except OSError as error:
-        raise unwritable(path, reason_of(error)) from error
-    return len(content)
 
 
 def report_page(

@@ -11,6 +11,7 @@ from nctransfer.label_audit.flags import DUPLICATE, LABEL
 from nctransfer.page.blocks import Block, Notice, Paragraph, Section, Verdict
 from nctransfer.page.measured import Missing
 from nctransfer.page.sentences import sentence
+from nctransfer.rank.ranking import Ranking
 from nctransfer.report.labels_sheets import short_percent
 from nctransfer.report.wording import format_number
 
@@ -31,8 +32,38 @@ def verdict_section(found: Measured) -> Section:
         title="The verdict",
         says="This is what a simple classifier on these frozen features does with other images of your classes.",
         not_says="It does not say how it does on other classes, or on images that were taken in another way.",
-        blocks=(*_numbers(found), *_sentences(found)),
+        blocks=(Paragraph(text=" ".join(_in_short(found))), *_numbers(found), *_details(found)),
     )
+
+
+def _in_short(found: Measured) -> Iterator[str]:
+    """The answer in a few sentences: which backbone, how accurate, how many labels, what to check first."""
+    name = next(iter(found.sets))
+    if isinstance(found.ranking, Ranking):
+        yield f"{found.ranking.recommendation} All but the ranking on this page is about {name}."
+    if not isinstance(found.fit, Missing):
+        promise = found.fit.head.promise
+        yield (
+            f"A simple classifier on the features of {name} that learns from these {promise.images:,} labelled images "
+            f"is expected to label {_percent(promise.accuracy)} of other images of these classes right."
+        )
+    if not isinstance(found.labels, Missing):
+        yield from map(_reached, found.labels.targets)
+    if not isinstance(found.audit, Missing) and (number := len(_to_check(found.audit))):
+        yield f"Before you trust the numbers, look at {counted(number, 'label')} that may be wrong."
+    if len(found.sets) == 1:
+        yield "Whether another backbone does better is not known from this page; nctransfer rank compares backbones."
+
+
+def _reached(one: LabelsNeeded) -> str:
+    target = short_percent(one.target)
+    if one.value is not None:
+        return (
+            f"{counted(one.value, 'labelled image')} per class {'is' if one.value == 1 else 'are'} enough for {target}."
+        )
+    if one.extrapolated:
+        return f"{target} is not reached with these images; by extrapolation it takes {one.between} per class."
+    return f"{target} is not reached with these images."
 
 
 def _numbers(found: Measured) -> Iterator[Verdict]:
@@ -40,9 +71,9 @@ def _numbers(found: Measured) -> Iterator[Verdict]:
         yield _accuracy(found.fit)
     if not isinstance(found.labels, Missing):
         yield from map(_labels, found.labels.targets)
-    yield _collapse(found.collapse)
     if not isinstance(found.audit, Missing):
         yield _suspects(found.audit)
+    yield _collapse(found.collapse)
 
 
 def _accuracy(found: FitResult) -> Verdict:
@@ -67,11 +98,11 @@ def _collapse(found: CollapseReport) -> Verdict:
     name = "cdnv_debiased" if found.metrics.get("cdnv_debiased") is not None else "cdnv"
     ends = found.intervals.get(name)
     interval = f"95% interval over classes {_short(ends[0])} to {_short(ends[1])}; " if ends else ""
-    few = f"; {_short(found.metrics['cdnv'])} without correction for so few images" if name != "cdnv" else ""
+    few = f"; {_short(found.metrics['cdnv'])} without correction for few images" if name != "cdnv" else ""
     return Verdict(
         value=_short(found.metrics[name]),
-        label="spread of the classes for their distance (CDNV)",
-        detail=f"{interval}0 is full collapse{few}",
+        label="CDNV: variance within classes over squared distance of classes",
+        detail=f"{interval}0 if all images of a class have the same features{few}",
     )
 
 
@@ -80,18 +111,23 @@ def _short(value: float | None) -> str:
     return format_number(value) if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
+def _to_check(found: AuditResult) -> set[str]:
+    """Labels that are flagged, and images that show the same picture as one of another class."""
+    flags = [flag for flag in found.flags if flag.kind == LABEL or flag.contradicts]
+    return {flag.id for flag in flags}
+
+
 def _suspects(found: AuditResult) -> Verdict:
-    """Labels that are flagged, and pairs of one picture whose labels differ: one of each pair is wrong."""
-    likely = {flag.id for flag in found.of_kind(LABEL)}
-    pairs = [flag for flag in found.of_kind(DUPLICATE) if flag.contradicts]
-    number = len(likely.union(flag.id for flag in pairs))
+    likely = found.of_kind(LABEL)
+    twice = sum(flag.contradicts for flag in found.of_kind(DUPLICATE))
     said = []
     if likely:
         said.append(
             f"about {found.expected_wrong:.0f} of {counted(len(likely), 'flagged label')} are expected to be wrong"
         )
-    if pairs:
-        said.append(f"{counted(len(pairs), 'image shows', 'images show')} the same picture as one of another class")
+    if twice:
+        said.append(f"{counted(twice, 'image shows', 'images show')} the same picture as one of another class")
+    number = len(_to_check(found))
     return Verdict(
         value=f"{number:,}",
         label=f"{'label' if number == 1 else 'labels'} to check",
@@ -99,36 +135,39 @@ def _suspects(found: AuditResult) -> Verdict:
     )
 
 
-def _sentences(found: Measured) -> Iterator[Block]:
+def _details(found: Measured) -> Iterator[Block]:
+    """How the numbers were found, and what weakens them."""
     if isinstance(found.fit, Missing):
         yield Notice(text=f"The accuracy could not be measured: {found.fit.reason}.")
     else:
-        fit, promise = found.fit, found.fit.head.promise
-        hardest = fit.classes[0]
-        as_hard = [one for one in fit.classes if one.accuracy == hardest.accuracy]
-        right, images = sum(one.right for one in as_hard), sum(one.images for one in as_hard)
+        yield Paragraph(text=_how_measured(found.fit))
+    if found.more_labels is not None:
+        low, high = (f"{100 * end:.1f}" for end in found.more_labels.gain)
         yield Paragraph(
-            text=f"The classifier is ridge regression on the features of {counted(promise.images, 'labelled image')}. "
-            "Each image was classified by a classifier that had not seen it, and the accuracy is corrected for the "
-            "images that were left out."
-            + (
-                f" The hardest {'class is' if len(as_hard) == 1 else 'classes are'} "
-                f"{join_names([one.name for one in as_hard])}: {right:,} of {images:,} of "
-                f"{'its' if len(as_hard) == 1 else 'their'} images are classified right."
-                if hardest.right < hardest.images
-                else " All classes are classified without an error."
-            )
+            text=f"Twice as many labelled images would add {low} to {high} percentage points, if the accuracy goes on "
+            "rising as it has so far (the middle 85% of the curves that fit what was measured)."
         )
-        if found.more_labels is not None:
-            low, high = (f"{100 * end:.1f}" for end in found.more_labels.gain)
-            yield Paragraph(
-                text=f"Twice as many labelled images would probably add {low} to {high} percentage points "
-                "(the range that holds 85% of the learning curves that fit)."
-            )
-        for warning in fit.warnings:
+    if not isinstance(found.fit, Missing):
+        for warning in found.fit.warnings:
             yield Notice(text=sentence(warning))
     if isinstance(found.labels, Missing):
         yield Notice(text=f"The labels that a target needs could not be estimated: {found.labels.reason}.")
+
+
+def _how_measured(fit: FitResult) -> str:
+    """How the accuracy was measured, and the hardest classes."""
+    said = (
+        "The classifier is ridge regression. To measure it, each image was classified by one that had not seen it. "
+        "Such a classifier has learnt from a few images less than there are, and the accuracy is corrected for that."
+    )
+    hardest = [one for one in fit.classes if one.accuracy == fit.classes[0].accuracy]
+    if hardest[0].right == hardest[0].images:
+        return f"{said} No image was classified wrong."
+    right, images = sum(one.right for one in hardest), sum(one.images for one in hardest)
+    names = join_names([one.name for one in hardest])
+    if len(hardest) == 1:
+        return f"{said} The hardest class is {names}: {right:,} of its {images:,} images are classified right."
+    return f"{said} The hardest classes are {names}: {right:,} of their {images:,} images are classified right."
 
 
 def _percent(share: float) -> str:
