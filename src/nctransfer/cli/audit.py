@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.label_audit.flags import AuditResult
+    from nctransfer.label_audit.ticked_findings import Decisions, TickedFinding
 
 log = logging.getLogger("nctransfer.cli")
 
@@ -78,6 +81,16 @@ class FlagOptions:
             "Correct its column label, and --data reads the file.",
         ),
     ] = None
+    ticked: Annotated[
+        Path | None,
+        typer.Option(
+            "--ticked",
+            rich_help_panel=_SHOW,
+            metavar="FILE",
+            help="Apply the findings in this CSV file, which the page of nctransfer report exports, to the table of "
+            "--corrections: images get the suggested class, and duplicates and outliers without one are left out.",
+        ),
+    ] = None
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -97,6 +110,7 @@ class FlagOptions:
 @examples(
     "nctransfer audit --data pets/",
     "nctransfer audit --kind label --level 20% --corrections corrected.csv",
+    "nctransfer audit --corrections corrected.csv --ticked suspects.csv",
 )
 def audit(
     backbone: BackboneOptions,
@@ -117,12 +131,11 @@ def audit(
     names: list[str | None] = [*features] if features else [None]
     with Terminal(output, {"--save-flags": flags.save_flags, "--corrections": flags.corrections}) as terminal:
         from nctransfer.label_audit import auditing
-        from nctransfer.label_audit.corrections import check_corrections, write_corrections
+        from nctransfer.label_audit.corrections import write_corrections
         from nctransfer.report.audit_sheets import audit_sheets
 
         wanted = auditing.wanted_kinds(kinds, level)
-        if flags.corrections is not None:
-            check_corrections(flags.corrections, flags.overwrite)
+        ticked = _checked(flags)
 
         def rehearse(labels: FeatureSet) -> None:
             auditing.check_auditable(labels, wanted)
@@ -136,8 +149,11 @@ def audit(
             log.warning("%s", warning)
         terminal.files.parquet("--save-flags", lambda: _table(found))
         if flags.corrections is not None:
-            write_corrections(found, flags.corrections, flags.overwrite)
-            _say_how_to_go_on(found, flags.corrections, images.data, reading.image_root)
+            done = write_corrections(found, flags.corrections, flags.overwrite, ticked or ())
+            if ticked is not None:
+                _say_what_changed(done, flags.corrections)
+            verb = "correct the column label of" if ticked is None else "check"
+            _say_how_to_go_on(found, flags.corrections, verb, images.data, reading.image_root)
         terminal.show(audit_sheets(found, most), found.to_dict(), found.to_frame, chosen.seed)
 
 
@@ -147,7 +163,44 @@ def _table(found: AuditResult) -> pa.Table:
     return pa.Table.from_pandas(found.to_frame(), preserve_index=False)
 
 
-def _say_how_to_go_on(found: AuditResult, path: Path, data: str | None, image_root: Path | None) -> None:
+def _checked(flags: FlagOptions) -> Sequence[TickedFinding] | None:
+    """The ticked findings, read before the images; ``None`` without ``--ticked``."""
+    from nctransfer.errors import SettingError
+    from nctransfer.label_audit.corrections import check_corrections
+    from nctransfer.label_audit.ticked_findings import read_ticked
+
+    if flags.corrections is None:
+        if flags.ticked is not None:
+            raise SettingError(
+                "--ticked was given without --corrections", "name the table to write: --corrections corrected.csv"
+            )
+        return None
+    if flags.ticked is not None and flags.ticked.resolve() == flags.corrections.resolve():
+        raise SettingError(
+            f"--ticked and --corrections are the same file: {str(flags.ticked)!r}", "give another --corrections"
+        )
+    check_corrections(flags.corrections, flags.overwrite)
+    return None if flags.ticked is None else read_ticked(flags.ticked)
+
+
+def _say_what_changed(done: Decisions, path: Path) -> None:
+    from nctransfer.errors import counted
+
+    log.info(
+        "%s: %s changed, %s left out; all other labels are as they were",
+        path,
+        counted(len(done.labels), "label"),
+        counted(len(done.left_out), "image"),
+    )
+    if done.new_classes:
+        log.warning(
+            "%s that no image had before: %s",
+            counted(len(done.new_classes), "new label is a class", "new labels are classes"),
+            ", ".join(map(repr, done.new_classes)),
+        )
+
+
+def _say_how_to_go_on(found: AuditResult, path: Path, verb: str, data: str | None, image_root: Path | None) -> None:
     """How the corrected table is read, as far as it is known where the images lie."""
     source = Path(data or found.features.data or "")
     if image_root is None and data is not None and source.is_file() and source.suffix.lower() in SUFFIXES:
@@ -155,7 +208,8 @@ def _say_how_to_go_on(found: AuditResult, path: Path, data: str | None, image_ro
     if image_root is None and source.is_dir():
         image_root = source
     if image_root is not None:
-        log.info("correct the column label of %s, then read it by --data %s --image-root %s", path, path, image_root)
+        quoted = [shlex.quote(str(one)) for one in (path, image_root)]
+        log.info("%s %s, then read it by --data %s --image-root %s", verb, path, *quoted)
         return
     log.info(
         "%s names images as %s does; where these are files in a folder, --data reads it with --image-root FOLDER",

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
+from nctransfer.label_audit.ticked_findings import Decisions, TickedFinding, decide
 from nctransfer.sources.manifest import SUFFIXES
 from nctransfer.store.atomic_files import replace_file
 
@@ -50,24 +52,41 @@ def check_corrections(path: Path, overwrite: bool) -> None:
         )
 
 
-def write_corrections(found: AuditResult, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_corrections(
+    found: AuditResult,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    ticked: Sequence[TickedFinding] = (),
+) -> Decisions:
     """Write every audited image with its label, those with flags first, as a manifest.
 
-    The columns are ``path`` (the id of the image), ``label`` (the given label: the column to correct), ``kind`` (its
-    flags), ``suggested``, ``expected_precision`` and ``like`` (the image that it duplicates).
+    The columns are ``path`` (the id of the image), ``label`` (the column to correct: the given label, or the suggested
+    class of a ticked finding), ``kind`` (its flags), ``suggested``, ``expected_precision`` and ``like`` (the image that
+    it duplicates).
 
     Args:
         found: The audit.
         path: The file, whose suffix is ``.csv``, ``.tsv`` or ``.jsonl``.
         overwrite: Whether a file that exists is replaced.
+        ticked: Findings that a person agrees with, see :func:`~nctransfer.label_audit.ticked_findings.read_ticked`.
+            Their images get the suggested class; duplicates and outliers without a suggested class are left out.
+
+    Returns:
+        What the ticked findings changed.
 
     Raises:
-        SettingError: The suffix of the file names no format of manifests.
+        SettingError: The suffix of the file names no format of manifests, a ticked image is not in the audit, or two
+            classes are suggested for it.
         NCTransferError: The file exists or cannot be written, or a name cannot be written in UTF-8.
     """
     file = Path(path)
     check_corrections(file, overwrite)
-    rows = _rows(found)
+    decisions = decide(ticked, found.labels)
+    rows = [
+        row | {"label": decisions.labels.get(row["path"], row["label"])}
+        for row in _rows(found)
+        if row["path"] not in decisions.left_out
+    ]
     suffix = file.suffix.lower()
     text = _json_lines(rows) if suffix == ".jsonl" else _table(rows, "\t" if suffix == ".tsv" else ",")
     try:
@@ -83,6 +102,7 @@ def write_corrections(found: AuditResult, path: str | os.PathLike[str], overwrit
         raise NCTransferError(
             f"{str(file)!r} cannot be written: {reason_of(error)}", "give another --corrections"
         ) from error
+    return decisions
 
 
 def _rows(found: AuditResult) -> list[dict[str, str]]:
