@@ -110,7 +110,6 @@ class FlagOptions:
 @examples(
     "nctransfer audit --data pets/",
     "nctransfer audit --kind label --level 20% --corrections corrected.csv",
-    "nctransfer audit --corrections corrected.csv --ticked suspects.csv",
 )
 def audit(
     backbone: BackboneOptions,
