@@ -290,7 +290,29 @@ def test_duplicates_in_two_classes_come_before_those_in_one(planted: nct.Feature
     across, within = found
     assert {across.id, planted.ids[across.neighbours[0]]} == set(ACROSS)
     assert {within.id, planted.ids[within.neighbours[0]]} == set(WITHIN)
-    assert "One of the two labels is wrong" in across.why
+    assert (across.like, within.like) == tuple(planted.ids[one.neighbours[0]] for one in found)
+    assert "at least one of the two labels is wrong, unless a picture can belong to both" in across.why
+    assert "wrong" not in within.why
+    assert {one.expected_precision for one in found} == {None}  # it would suppose that one of the two is right
+
+
+@pytest.mark.parametrize(
+    ("digests", "noise", "said"),
+    [
+        ([7, 7], 0.0, "The file has the same content as that of"),
+        ([7, 8], 0.0, "It has exactly the same features as"),
+        (None, 0.0, "It has exactly the same features as"),
+        ([7, 8], 0.01, "By its features, it shows the same picture as"),
+    ],
+)
+def test_a_duplicate_is_called_what_is_known_of_it(digests: list[int] | None, noise: float, said: str) -> None:
+    rows = np.concatenate(normal_classes([20, 20], 10, within=0.3))
+    rows[1] = rows[0] + noise
+    images = None if digests is None else torch.tensor([*digests, *range(100, 138)])
+    features = replace(nct.FeatureSet.from_arrays(rows, np.repeat(["a", "b"], 20)), images=images)
+    section = suspects_section(nct.audit(features, kinds=["duplicate"], device="cpu"), features)
+    [one] = only(section, FindingList).findings
+    assert one.why == f"{said} {one.like}."
 
 
 def test_an_outlier_has_its_nearest_images_beside_it(planted: nct.FeatureSet, audited: AuditResult) -> None:

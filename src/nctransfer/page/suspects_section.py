@@ -78,8 +78,11 @@ def _findings(
             kind=flag.kind,
             given=flag.given,
             suggested=flag.suggested or "",
-            expected_precision=None if _is_doubtful(found, flag) else flag.expected_precision,
-            why=_why(found, flag, is_copy=_is_copy(features, image, neighbours)),
+            like=flag.neighbours[0] if flag.kind == DUPLICATE else "",
+            expected_precision=flag.expected_precision
+            if flag.kind == LABEL and not _is_doubtful(found, flag)
+            else None,
+            why=_why(found, flag, _likeness(features, image, neighbours)),
             neighbours=neighbours,
         )
         for flag, image, neighbours in zip(flags, images, near, strict=True)
@@ -104,19 +107,26 @@ def _is_doubtful(found: AuditResult, flag: Flag) -> bool:
     return flag.kind == LABEL and (flag.expected_precision or 0.0) < found.level
 
 
-def _is_copy(features: FeatureSet, image: int | None, neighbours: Sequence[int]) -> bool:
-    """Whether the file of an image has the same content as that of its first neighbour, as far as that is known."""
-    if features.images is None or image is None or not neighbours:
-        return False
-    return bool(features.images[image] == features.images[neighbours[0]])
+def _likeness(features: FeatureSet, image: int | None, neighbours: Sequence[int]) -> str:
+    """What an image shares with its first neighbour, as far as that is known: its file, its features, or less."""
+    import torch
+
+    if image is None or not neighbours:
+        return ""
+    like = neighbours[0]
+    if features.images is not None and bool(features.images[image] == features.images[like]):
+        return "The file has the same content as that of"
+    if torch.equal(features.features[image], features.features[like]):
+        return "It has exactly the same features as"
+    return ""
 
 
-def _why(found: AuditResult, flag: Flag, *, is_copy: bool) -> str:
+def _why(found: AuditResult, flag: Flag, likeness: str) -> str:
     """Why an image is listed, in one or two sentences."""
     if flag.kind == LABEL:
         said = _why_label(found, flag)
     elif flag.kind == DUPLICATE:
-        said = _why_duplicate(found, flag, is_copy)
+        said = _why_duplicate(found, flag, likeness)
     else:
         said = f"Its unlikeness to every class is {flag.unlikeness or 0:.1f} standard deviations above the median."
     if len(found.sets) > 1:
@@ -131,16 +141,18 @@ def _why_label(found: AuditResult, flag: Flag) -> str:
     return f"{said}, too few for a flag." if _is_doubtful(found, flag) else f"{said}."
 
 
-def _why_duplicate(found: AuditResult, flag: Flag, is_copy: bool) -> str:
+def _why_duplicate(found: AuditResult, flag: Flag, likeness: str) -> str:
     [like] = flag.neighbours[:1]
-    same = "The file has the same content as" if is_copy else "It shows the same picture as"
-    said = f"{same} {like}"
+    said = f"{likeness} {like}" if likeness else f"By its features, it shows the same picture as {like}"
     if not flag.contradicts:
         return f"{said}."
-    said += f", which is labelled {found.labels.get(like, flag.suggested)}. One of the two labels is wrong"
-    if flag.expected_precision is not None:
-        said += f": this one with a probability of {flag.expected_precision:.0%}"
-    return f"{said}."
+    said += (
+        f", which is labelled {found.labels.get(like, flag.suggested)}. So the picture stands in two classes, and at "
+        "least one of the two labels is wrong, unless a picture can belong to both."
+    )
+    if flag.expected_precision is not None and flag.expected_precision > 0.5:
+        said += " This label is the likelier one to be wrong."
+    return said
 
 
 def _in_words(found: AuditResult, most: int) -> list[str]:
@@ -185,7 +197,8 @@ def _about_duplicates(found: AuditResult, most: int) -> str:
     if across:
         said.append(
             f"{counted(across, 'image shows', 'images show')} the same picture as an image of another class"
-            f"{_shown(across, most)}, so that one of the two labels is wrong"
+            f"{_shown(across, most)}, so that at least one of the two labels is wrong unless a picture can belong to "
+            "both classes"
         )
     if within:
         said.append(
