@@ -166,6 +166,8 @@ def test_the_tables_have_the_most_confused_pairs_and_the_hardest_classes() -> No
     own = predicted[labels == "abcdef".index(name)] == "abcdef".index(name)
     assert int(right) == int(own.sum()) == min(int((predicted == labels)[labels == code].sum()) for code in range(6))
     assert f"{int((predicted == labels).sum())} of 48 images" in words(section)
+    assert "not corrected for the images left out" in words(section)
+    assert f"{pairs.rows[0][0]} is taken for {pairs.rows[0][1]} ({pairs.rows[0][2]} images)" in words(section)
 
 
 def test_without_a_mistake_the_tables_are_empty() -> None:
@@ -349,7 +351,7 @@ def test_nothing_found_is_said() -> None:
     section = suspects_section(nct.audit(features, kinds=["duplicate", "outlier"], device="cpu"), features)
     assert blocks(section, FindingList) == []
     assert "no two images show the same picture" in words(section)
-    assert "no image is as unlike every class" in words(section)
+    assert "Outliers: there is none" in words(section)
 
 
 def test_images_that_the_page_does_not_have_keep_their_finding(planted: nct.FeatureSet, audited: AuditResult) -> None:
@@ -536,8 +538,8 @@ def test_pairs_that_are_not_told_apart_have_no_distance() -> None:
     assert blocks(section, Notice)
     cards = blocks(closest_pairs_section(found, features), PairCard)
     assert "not told apart" in cards[0].facts["distance"]
-    assert "CDNV" not in cards[0].facts
-    assert "CDNV" in cards[1].facts
+    assert "CDNV, debiased" not in cards[0].facts
+    assert "CDNV, debiased" in cards[1].facts
 
 
 def test_classes_that_do_not_vary_are_infinitely_far_apart() -> None:
@@ -565,7 +567,7 @@ def test_a_card_of_a_pair_has_the_images_at_its_border(five: nct.FeatureSet, fiv
     assert f"3 of {count} images of {names[a]} are taken for {names[b]}" in first.facts["confused"]
     assert f"0 of {int(five.counts[b])} images of {names[b]} are taken for {names[a]}" in first.facts["confused"]
     right = border.right_a + border.right_b
-    assert f"({right} of {count + int(five.counts[b])})" in first.facts["told apart"]
+    assert f"{right} of {count + int(five.counts[b])} images" in first.facts["nearest mean"]
     assert "confused" not in blocks(closest_pairs_section(five_mapped, five), PairCard)[0].facts
     assert says_and_says_not(section)
 

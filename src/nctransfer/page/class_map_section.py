@@ -92,11 +92,17 @@ def _pairs_table(class_map: ClassMap, classes: Sequence[str], pairs: Sequence[tu
         distance = float(class_map.distance[a, b])
         cells = classes[a], classes[b], distance_cell(distance)
         rows.append((*cells, cdnv_cell(distance) if class_map.told_apart[a, b] else "not known"))
-    caption = "The closest pairs of classes. CDNV, the variance over the squared distance, is 1/distance²"
+    caption = (
+        "The closest pairs of classes. CDNV, the variance within the classes over the squared distance, is "
+        "1/distance²; both are debiased, which means corrected for the noise of means of few images"
+    )
     if not all(class_map.told_apart[pair] for pair in pairs):
-        caption += "; it is not known where these images do not tell two classes apart"
+        caption += ". CDNV is not known where these images do not tell two classes apart"
     return Table(
-        columns=("class", "and", ">distance", ">CDNV"), rows=tuple(rows), caption=f"{caption}.", class_columns=(0, 1)
+        columns=("class", "and", ">distance", ">CDNV, debiased"),
+        rows=tuple(rows),
+        caption=f"{caption}.",
+        class_columns=(0, 1),
     )
 
 

@@ -54,12 +54,12 @@ def closest_pairs_section(
         id="closest-pairs",
         title="The closest pairs of classes",
         says=(
-            f"It shows the {counted(len(pairs), 'pair')} of classes whose means lie closest to each other for how much "
-            "the classes vary, with the images of both sides that lie nearest to the border between them."
+            f"It shows the {counted(len(pairs), 'pair')} of classes whose means lie closest to each other, measured in "
+            "within-class standard deviations, with the images of both that lie nearest to the border between them."
         ),
         not_says=(
-            "It does not show typical images: these are the hardest ones, and those beyond the border are confused. "
-            "And it is about these images; a pair that is close here may lie farther apart for another backbone."
+            "It does not show typical images: these are the hardest ones. A pair that is close for this backbone may "
+            "lie farther apart for another one."
         ),
         blocks=tuple(cards),
     )
@@ -74,17 +74,17 @@ def _facts(
 ) -> dict[str, str]:
     a, b = pair
     distance = float(class_map.distance[a, b])
-    facts = {"distance": f"{distance_cell(distance)} standard deviations within a class"}
+    facts = {"distance": f"{distance_cell(distance)} within-class standard deviations"}
     if not class_map.told_apart[a, b]:
         facts["distance"] = (
             f"not told apart: {distance_cell(distance)} is within the noise of the means of so few images"
         )
     elif distance > 0:
-        facts["CDNV"] = f"{cdnv_cell(distance)} (variance over squared distance)"
+        facts["CDNV, debiased"] = f"{cdnv_cell(distance)} (variance within the classes over squared distance)"
     right, images = border.right_a + border.right_b, len(border.rows_a) + len(border.rows_b)
-    facts["told apart"] = (
-        f"{right / images:.1%} of both ({right:,} of {images:,}) lie nearer to the mean of their own class, the image "
-        "itself left out"
+    facts["nearest mean"] = (
+        f"{right:,} of {images:,} images of both ({right / images:.1%}) lie nearer to the mean of their own class, "
+        "which is computed without the image itself"
     )
     if predicted is not None:
         facts["confused"] = "; ".join(

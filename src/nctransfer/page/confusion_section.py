@@ -24,6 +24,10 @@ __all__ = ["MOST_CLASSES", "SOME_CLASSES", "confusion_section", "confusion_share
 MOST_CLASSES = 150  # in the matrix
 SOME_CLASSES = 50  # in the matrix if there are more
 LISTED = 20  # pairs, and classes, in the tables
+LEFT_OUT = (
+    "Each image was classified by a classifier that had not learned from it, nor from about one image of every other "
+    "class. This share is not corrected for the images left out; an accuracy that is expected of other images is."
+)
 
 
 def confusion_section(
@@ -64,8 +68,8 @@ def confusion_section(
         id="confusion",
         title="What is taken for what",
         says=(
-            f"It shows which class {name} gives each of these images when that image, and about one of every "
-            "other class, is left out of what it learns from."
+            f"It shows which class {name} gives to each of these images when it has learned from the others, and which "
+            "images it gets wrong."
         ),
         not_says=(
             "It does not show who is right: where a given label is wrong, a right answer counts as a mistake. "
@@ -116,25 +120,23 @@ def _shown(pairs: Sequence[Confusion], classes: Sequence[str], order: Sequence[i
 def _in_words(wrong: int, images: int, pairs: Sequence[Confusion], name: str) -> str:
     begin = name[:1].upper() + name[1:]
     if not wrong:
-        return f"{begin} gives all {images:,} images the class that they have as label."
+        return f"{begin} gives all {images:,} images the class that they have as label. {LEFT_OUT}"
     said = (
         f"{begin} gives {images - wrong:,} of {images:,} images ({(images - wrong) / images:.1%}) the class that they "
-        f"have as label. The {counted(wrong, 'mistake')} "
+        f"have as label. {LEFT_OUT}"
     )
-    few = _pairs_of_half(pairs, wrong)
+    first = pairs[0]
     if len(pairs) == 1:
-        return f"{said}{'is' if wrong == 1 else 'are'} of one pair of classes."
-    return said + f"are of {len(pairs):,} pairs of classes, and more than half of them of {few:,}."
-
-
-def _pairs_of_half(pairs: Sequence[Confusion], wrong: int) -> int:
-    """How many of the most confused pairs have half of the mistakes."""
-    total = 0
-    for number, pair in enumerate(pairs, 1):
-        total += pair.images
-        if 2 * total > wrong:
-            return number
-    return len(pairs)
+        return (
+            f"{said} There {'is' if wrong == 1 else 'are'} {counted(wrong, 'mistake')}: {first.given} is taken for "
+            f"{first.predicted}."
+        )
+    said += f" The {wrong:,} mistakes are spread over {len(pairs):,} pairs of classes"
+    if first.images == 1:
+        return f"{said}, one in each."
+    return (
+        f"{said}; the most frequent one is that {first.given} is taken for {first.predicted} ({first.images:,} images)."
+    )
 
 
 def _matrix(

@@ -59,8 +59,8 @@ def _advice(image_map: ImageMap, width: int) -> str:
     return (
         f"The first two principal axes hold {sum(image_map.shares):.1%} of the variance of {width:,} dimensions. Of "
         f"the {number} nearest images of an image, {image_map.kept.neighbours:.0%} are also among its {number} nearest "
-        "points here. To compare two classes, choose their plane: there the horizontal position says exactly how far "
-        "an image lies from the mean of the one towards that of the other."
+        "points here. To compare two classes, choose their plane: there the horizontal position shows exactly where "
+        "an image lies on the line from the mean of one class to the mean of the other."
     )
 
 

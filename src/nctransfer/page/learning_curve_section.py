@@ -49,8 +49,8 @@ def learning_curve_section(found: LabelCounts, bounds: BoundTable | None = None)
             "number of labelled images per class that it learns from."
         ),
         not_says=(
-            "It is about other images of these classes, in equal shares; it does not show what other classes would "
-            "give, and beyond the images at hand it is an extrapolation."
+            "It does not show the accuracy of a classifier that learns from all images at hand, nor what other classes "
+            "would give; beyond the images at hand, it is an extrapolation."
         ),
         blocks=tuple(blocks),
     )
@@ -61,7 +61,7 @@ def _caption(found: LabelCounts) -> str:
     last = found.curve.task.shots[-1]
     said = "Solid: measured, with the 95% interval over other images of these classes."
     if any(one.interval[1] is None or one.interval[1] > last for one in found.targets):
-        said += " Dashed: extrapolated, with the range of 85% of the curves that fit."
+        said += " Dashed: extrapolated; the band holds the middle 85% of the curves that fit the measured points."
     if any(one.value is not None for one in found.targets):
         said += " A diamond marks where a target is reached."
     return said

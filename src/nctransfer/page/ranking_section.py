@@ -46,8 +46,8 @@ def ranking_section(found: Ranking) -> Section:
             f"{counted(found.shots, 'labelled image')} per class."
         ),
         not_says=(
-            "It is about other images of these classes; it does not show which backbone suits other classes, nor what "
-            "fine-tuning would give."
+            "It does not show the accuracy with more labels, which is usually higher, nor which backbone suits other "
+            "classes, nor what fine-tuning would give."
         ),
         blocks=tuple(blocks),
     )

@@ -22,6 +22,9 @@ MOST = 20
 """Findings of each kind that a page shows, the surest first."""
 
 NEIGHBOURS = 3  # of an outlier
+OUTLIERS = (
+    "An outlier is an image that lies as far from every class as images usually lie from a class that is not their own."
+)
 
 
 def suspects_section(found: AuditResult, features: FeatureSet, most: int = MOST) -> Section:
@@ -211,13 +214,12 @@ def _about_duplicates(found: AuditResult, most: int) -> str:
 def _about_outliers(found: AuditResult, most: int) -> str:
     number = len(found.of_kind(OUTLIER))
     if not number:
-        return "Outliers: no image is as unlike every class as images of other classes usually are."
+        return f"Outliers: there is none. {OUTLIERS}"
     said = (
-        f"Outliers: {counted(number, 'image is', 'images are')} as unlike every class as images of other classes "
-        f"usually are{_shown(number, most)}."
+        f"Outliers: {counted(number, 'image fits', 'images fit')} none of the classes{_shown(number, most)}. {OUTLIERS}"
     )
     if found.outliers_by_chance is not None:
-        said += f" About {_rounded(found.outliers_by_chance)} would be so by chance."
+        said += f" By chance, there would be about {_rounded(found.outliers_by_chance)}."
     return f"{said} Beside each: its nearest images."
 
 
