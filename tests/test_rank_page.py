@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -60,3 +61,32 @@ def test_a_list_of_candidates_has_no_page(tmp_path: Path) -> None:
 def test_the_table_is_printed_all_the_same(two: list[Path], tmp_path: Path) -> None:
     shown = done("rank", *two, "--shots", 2, "--html", tmp_path / "rank.html").stdout
     assert "What to take" in shown
+
+
+def test_a_page_is_whole_or_is_not_there(two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    page = tmp_path / "rank.html"
+    page.write_text("an older page")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        refusal("rank", *two, "--shots", 2, "--html", page).expect("NCTransferError", "No space left", hint="--html")
+    assert page.read_text() == "an older page"
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".html", ".npz", ".npz"]
+
+
+def test_the_front_is_not_known_without_speeds(two: list[Path], tmp_path: Path) -> None:
+    done("rank", *two, "--shots", 2, "--html", tmp_path / "rank.html")
+    text = (tmp_path / "rank.html").read_text("utf-8")
+    assert 'aria-label="Chart of accuracy. The most accurate' in text
+    assert "<bdi>no</bdi>" not in text
+
+
+def test_the_page_does_not_tell_the_home_folder(
+    two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    done("rank", *two, "--shots", 2, "--html", tmp_path / "rank.html", "--cache-dir", tmp_path / "cache")
+    assert str(tmp_path) not in (tmp_path / "rank.html").read_text("utf-8")

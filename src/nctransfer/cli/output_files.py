@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
 from nctransfer.figures.figure_files import check_figure, save_figure
+from nctransfer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +54,17 @@ class OutputFiles:
     def text(self, option: str, text: str) -> None:
         """Write text in UTF-8."""
         self._write(option, lambda path: path.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+    def page(self, option: str, text: str) -> None:
+        """Write a page whole or not at all; to a device or a pipe, as it is."""
+        content = text.encode("utf-8", "backslashreplace")
+
+        def write(path: Path) -> object:
+            if path.exists() and not path.is_file():
+                return path.write_bytes(content)
+            return replace_file(path, lambda file: file.write(content))
+
+        self._write(option, write)
 
     def parquet(self, option: str, make: Callable[[], pa.Table]) -> None:
         """Write a table as Parquet, if the option was given."""

@@ -90,7 +90,7 @@ def rank(
             found = _rank_images(candidates, images, reading, chosen, asked, wishes, output, terminal)
         terminal.files.figure("--figure", lambda: rank_figure(found))
         if html is not None:
-            terminal.files.text("--html", _page(found, chosen.seed))
+            terminal.files.page("--html", _page(found, chosen.seed))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
         if found.best is None:
             raise typer.Exit(1)

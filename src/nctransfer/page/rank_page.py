@@ -11,6 +11,7 @@ import nctransfer
 from nctransfer.errors import counted
 from nctransfer.page.blocks import Facts, PageContent, Section
 from nctransfer.page.ranking_section import ranking_section
+from nctransfer.page.shown_places import without_home
 
 if TYPE_CHECKING:
     from nctransfer.rank.ranking import Ranking
@@ -36,8 +37,8 @@ def rank_content(found: Ranking, provenance: Mapping[str, Any]) -> PageContent:
 
 def _made(found: Ranking, provenance: Mapping[str, Any]) -> Section:
     versions = ", ".join(f"{name} {number}" for name, number in provenance["versions"].items())
-    facts = {"command": str(provenance["command"]), "seed": str(provenance["seed"]), "versions": versions}
-    sets = {f"features of {one.name}": one.features for one in found.candidates if one.features}
+    facts = {"command": without_home(str(provenance["command"])), "seed": str(provenance["seed"]), "versions": versions}
+    sets = {f"features of {one.name}": without_home(one.features) for one in found.candidates if one.features}
     return Section(
         id="how-it-was-made",
         title="How it was made",

@@ -11,6 +11,7 @@ from nctransfer.figures.rank_figure import rank_figure
 from nctransfer.page.blocks import Block, Chart, Facts, Notice, Paragraph, Section, Table
 from nctransfer.page.classifier_names import classifier_in_words
 from nctransfer.page.sentences import sentence
+from nctransfer.page.shown_places import without_home
 from nctransfer.page.tables import table_of
 from nctransfer.report.rank_sheets import rank_sheets
 from nctransfer.report.wording import percent
@@ -35,7 +36,7 @@ def ranking_section(found: Ranking) -> Section:
             blocks.append(_chart(found))
             table = replace(table, columns=("may be best", *table.columns[1:]))  # which has no head in a terminal
         if sheet.facts:
-            blocks.append(Facts(items=sheet.facts))
+            blocks.append(Facts(items={name: without_home(fact) for name, fact in sheet.facts.items()}))
         blocks.append(table)
     return Section(
         id="ranking",
@@ -69,15 +70,18 @@ def _chart(found: Ranking) -> Chart:
 
 def _point(one: RankedCandidate, place: Placed) -> tuple[str, ...]:
     low, high = place.interval
-    speed = "–" if one.speed is None else f"{one.speed.images_per_second:,.1f}"
-    return one.name, percent(place.accuracy), percent(low), percent(high), speed, "yes" if one.pareto else "no"
+    accuracy = one.name, percent(place.accuracy), percent(low), percent(high)
+    if one.speed is None:  # the front is of those whose speed is known
+        return *accuracy, "–", "–"
+    return *accuracy, f"{one.speed.images_per_second:,.1f}", "yes" if one.pareto else "no"
 
 
 def _alt(found: Ranking) -> str:
     best = found.best
     if best is None or best.place is None:
-        return "Chart of accuracy over speed. No candidate has run."
-    said = f"Chart of accuracy over speed. The most accurate candidate is {best.name} with {best.place.accuracy:.1%}."
+        return "Chart of accuracy. No candidate has run."
+    over = " over speed" * any(one.speed for one in found.candidates)
+    said = f"Chart of accuracy{over}. The most accurate candidate is {best.name} with {best.place.accuracy:.1%}."
     possible = [name for name in found.possible_bests if name != best.name]
     if possible:
         said += f" These may be as good: {join_names(possible)}."
