@@ -59,10 +59,11 @@ class OutputFiles:
         """Write a page whole or not at all; to a device or a pipe, as it is."""
         content = text.encode("utf-8", "backslashreplace")
 
-        def write(path: Path) -> object:
+        def write(path: Path) -> None:
             if path.exists() and not path.is_file():
-                return path.write_bytes(content)
-            return replace_file(path, lambda file: file.write(content))
+                path.write_bytes(content)
+            else:
+                replace_file(path, lambda file: file.write(content))
 
         self._write(option, write)
 
