@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import itertools
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,8 @@ from nctransfer.maps.even_share import even_share
 from nctransfer.maps.image_map import ImageMap, map_images
 from nctransfer.maps.kept_neighbours import kept_neighbours
 from nctransfer.maps.principal_plane import principal_plane
+from nctransfer.page.blocks import ImageMapView, PageContent, Section
+from nctransfer.page.page_data import page_data
 
 CPU = torch.device("cpu")
 SEEDS = st.integers(0, 2**20)
@@ -202,6 +207,43 @@ def test_any_plane_is_that_of_direct_projection(seed: int, codes: list[int], num
     features = set_of(normal_classes([3, 4, 3, 5, 2], 7, apart=2.0, seed=seed))
     chosen = tuple(codes[:number])
     np.testing.assert_allclose(mapped(features).plane(chosen), directly(features, chosen, exact(features)), atol=1e-3)
+
+
+@pytest.mark.parametrize("power", [-100, 100])
+def test_planes_of_very_large_and_small_features(power: int) -> None:
+    classes = normal_classes([9, 9, 9], 5)
+    found = map_images(set_of(classes, np.float32), device="cpu")
+    other = map_images(set_of([rows * 2.0**power for rows in classes], np.float32), device="cpu")
+    for codes in ((0, 1), (2, 0, 1)):
+        assert other.plane(codes) / 2.0**power == pytest.approx(found.plane(codes), rel=1e-4, abs=1e-4)
+    kept, again = page_map(found), page_map(other)
+    for name in ("products", "gram", "points", "means"):
+        one, same = decoded(kept[name]), decoded(again[name])
+        assert np.isfinite(same).all()
+        assert one / np.abs(one).max() == pytest.approx(same / np.abs(same).max(), rel=1e-4, abs=1e-6)
+
+
+def page_map(found: ImageMap) -> Mapping[str, Any]:
+    """What a page holds of a map."""
+    section = Section(
+        id="map", title="Map", says="It shows images.", blocks=(ImageMapView(map=found, alt="", caption=""),)
+    )
+    images = len(found.labels)
+    content = PageContent(
+        title="",
+        subtitle="",
+        sections=(section,),
+        classes=found.classes,
+        counts=(1,) * len(found.classes),
+        image_ids=tuple(map(str, range(images))),
+        image_labels=found.labels,
+    )
+    [data] = page_data(content)["maps"]
+    return data
+
+
+def decoded(array: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(array["data"]), "<f4")
 
 
 def test_a_plane_through_three_means_keeps_their_distances() -> None:

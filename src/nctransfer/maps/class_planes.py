@@ -54,14 +54,14 @@ class ClassPlanes:
     Attributes:
         codes: The codes of these classes, ``(K,)`` int64, ascending.
         products: ``z · c_k`` of each image with each class mean, both about the mean of all images, ``(m, K)``
-            float32.
+            float32, or float64 if they are so large or small that float32 does not hold them.
         gram: ``c_k · c_l``, ``(K, K)`` float64.
         points: The coordinates of the images on the two principal axes of all images, ``(m, 2)`` float32.
         means: Those of the class means, ``(K, 2)`` float64.
     """
 
     codes: NDArray[np.int64]
-    products: NDArray[np.float32]
+    products: NDArray[np.float32] | NDArray[np.float64]
     gram: NDArray[np.float64]
     points: NDArray[np.float32]
     means: NDArray[np.float64]

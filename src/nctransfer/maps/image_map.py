@@ -31,6 +31,8 @@ MOST_POINTS = 12_000
 MOST_DETAILED = 100
 """Of how many classes at most the planes can be drawn."""
 
+SMALL = 2.0**-60  # float32 holds products between it and its inverse
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -92,7 +94,7 @@ class ImageMap:
     umap_kept: Kept | None = None
 
     @property
-    def products(self) -> NDArray[np.float32]:
+    def products(self) -> NDArray[np.float32] | NDArray[np.float64]:
         """The products of images with the means of the K detail classes, ``(m, K)``; see :class:`ClassPlanes`."""
         return self.planes.products
 
@@ -215,15 +217,17 @@ def _placed(
         sums.index_add_(0, labels.to(place), centred)
         points.append(centred @ axes.axes.T)
     means = sums[codes.to(place)] / features.counts[codes].to(place)[:, None]
+    gram = means @ means.T
+    exact = torch.float32 if SMALL < float(gram.diagonal().max()) < 1 / SMALL else torch.float64
     products = [
-        ((features.features[some].to(place, torch.float64) - centre) @ means.T).float().cpu()
+        ((features.features[some].to(place, torch.float64) - centre) @ means.T).to("cpu", exact)
         for some in torch.split(rows, 1024)
     ]
     everywhere = torch.cat(points).cpu()
     return everywhere, ClassPlanes(
         codes=codes.numpy(),
         products=torch.cat(products).numpy(),
-        gram=(means @ means.T).cpu().numpy(),
+        gram=gram.cpu().numpy(),
         points=everywhere[rows].float().numpy(),
         means=(means @ axes.axes.T).cpu().numpy(),
     )

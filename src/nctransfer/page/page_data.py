@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ from nctransfer.page.encoded_arrays import encoded
 from nctransfer.page.visible_text import visible
 
 if TYPE_CHECKING:
+    from nctransfer.maps.class_planes import ClassPlanes
     from nctransfer.maps.image_map import ImageMap, Kept
     from nctransfer.page.blocks import Block, PageContent
 
 __all__ = ["blocks_of", "images_of", "json_for_page", "page_data"]
 
 CSV_COLUMNS = ("path", "label", "kind", "suggested", "like", "expected_precision")
+SMALL = 2.0**-40  # lengths between it and its inverse have squares that fit into float32
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
 
 
@@ -93,6 +96,7 @@ def _findings(block: FindingList) -> dict[str, Any]:
 def _image_map(image_map: ImageMap) -> dict[str, Any]:
     """The coordinates of a map, and what the page says below each of its views."""
     planes = image_map.planes
+    unit = _unit(planes)
     layout = None
     if image_map.umap_x is not None and image_map.umap_y is not None:
         layout = {"x": encoded(image_map.umap_x, "float32"), "y": encoded(image_map.umap_y, "float32")}
@@ -104,12 +108,21 @@ def _image_map(image_map: ImageMap) -> dict[str, Any]:
         "neighbours": encoded(image_map.neighbours, "int32"),
         "distances": encoded(image_map.neighbour_distance, "real"),
         "codes": planes.codes.tolist(),
-        "products": encoded(planes.products, "real"),
-        "gram": encoded(planes.gram, "float32"),
-        "points": encoded(planes.points, "float32"),
-        "means": encoded(planes.means, "float32"),
+        "products": encoded(planes.products / unit**2, "real"),
+        "gram": encoded(planes.gram / unit**2, "float32"),
+        "points": encoded(planes.points / unit, "float32"),
+        "means": encoded(planes.means / unit, "float32"),
         "says": _says(image_map),
     }
+
+
+def _unit(planes: ClassPlanes) -> float:
+    """The unit of length of the planes, in that of the features: a power of two by which products fit into float32.
+
+    It is 1 unless features are very large or small; a plane looks the same in any unit.
+    """
+    longest = math.sqrt(max(planes.gram.diagonal().max(initial=0.0), 0.0))
+    return 1.0 if longest == 0 or SMALL < longest < 1 / SMALL else 2.0 ** round(math.log2(longest))
 
 
 def _says(image_map: ImageMap) -> dict[str, str]:
