@@ -116,7 +116,7 @@ def test_a_page_opens_from_the_disk_without_network_and_without_errors(browser: 
         for canvas in page.locator("canvas").all():
             canvas.scroll_into_view_if_needed()
             canvas.hover()
-        for details in page.locator("summary").all():
+        for details in page.locator("main summary").all():
             details.click()
         frames(page)
         assert page.locator("img[data-picture]").count() > 30
@@ -174,8 +174,8 @@ def test_pointing_at_a_cell_says_both_classes_their_sizes_and_the_value(plain: O
     with plain() as seen:
         page = seen.page
         size = page.locator("#class-map canvas").bounding_box()
-        margin = size["width"] - 1 - min(660, size["width"])
-        side = min(660, size["width"])
+        side = 660
+        margin = size["width"] - 1 - side
         row, column = 2, 9
         place = {"x": margin + (column + 0.5) / 12 * side, "y": size["height"] - side + (row + 0.5) / 12 * side}
         page.hover("#class-map canvas", position=place)
@@ -627,7 +627,7 @@ def test_no_page_scrolls_sideways(browser: Any, folder: Path, name: str, width: 
     with visit(browser, folder / f"{name}.html", width=width) as seen:
         page = seen.page
         page.locator("#image-map .legend button").first.click()
-        page.locator("summary").first.click()
+        page.locator("main summary").first.click()
         frames(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         wide = page.evaluate(
@@ -636,6 +636,59 @@ def test_no_page_scrolls_sideways(browser: Any, folder: Path, name: str, width: 
             width,
         )
         assert wide == 0
+
+
+def overlaps(page: Any, one: str, other: str) -> bool:
+    boxes = [page.locator(selector).bounding_box() for selector in (one, other)]
+    (x, y, w, h), (X, Y, W, H) = [[box[key] for key in ("x", "y", "width", "height")] for box in boxes]
+    return x < X + W and x + w > X and y < Y + H and y + h > Y
+
+
+def test_on_narrow_screens_the_contents_are_a_menu_in_the_bar(plain: Open) -> None:
+    with plain(width=390) as seen:
+        page = seen.page
+        links = page.locator(".contents a")
+        assert links.first.is_hidden()
+        page.mouse.wheel(0, 3000)
+        page.click(".contents summary")
+        assert links.count() == len(made_page().sections)
+        assert not overlaps(page, ".contents summary", ".filter")
+        page.keyboard.press("Escape")
+        assert links.first.is_hidden()
+        page.click(".contents summary")
+        links.filter(has_text="Confusion").click()
+        assert links.first.is_hidden()
+        assert page.evaluate("document.activeElement.textContent") == "Confusion"
+        bar, title = (page.locator(selector).bounding_box() for selector in (".bar", "#confusion h2"))
+        assert bar["y"] + bar["height"] < title["y"] < 300
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_highlighted_classes_stand_in_the_bar(plain: Open, width: int) -> None:
+    with plain(width=width) as seen:
+        page = seen.page
+        for legend in page.locator("#image-map .legend button").all()[:7]:
+            legend.click()
+        frames(page)
+        bar, pins = (page.locator(selector).bounding_box() for selector in (".bar", "#pins"))
+        assert bar["y"] <= pins["y"]
+        assert pins["y"] + pins["height"] <= bar["y"] + bar["height"] < 110
+        assert not overlaps(page, "#pins", ".filter")
+        assert width == 1200 or not overlaps(page, "#pins", ".contents summary")
+
+
+def test_boxes_that_go_on_to_the_right_say_so(plain: Open) -> None:
+    with plain(width=390) as seen:
+        page = seen.page
+        chart = page.locator("#learning-curve .scroll")
+        hint = page.locator("#learning-curve .scroll-hint")
+        assert page.locator("#data .table-box.goes-on").count() == 1
+        assert hint.is_visible()
+        assert chart.get_attribute("tabindex") == "0"
+        chart.evaluate("(box) => box.scrollTo(900, 0)")
+        frames(page)
+        assert hint.is_hidden()
+        assert chart.evaluate("(box) => [...box.classList]") == ["scroll", "is-wide", "went-on"]
 
 
 def brightness(page: Any) -> float:
@@ -666,7 +719,7 @@ def test_in_print_all_is_unfolded_and_light(plain: Open) -> None:
         )
         pdf = page.pdf()
         assert page.evaluate("window.printed") == {"closed": 1, "theme": "light"}  # a table of pictures stays folded
-        assert page.locator("details[open]").count() == 0
+        assert page.locator("main details[open]").count() == 0
         assert brightness(page) < 0.2
     assert pdf.startswith(b"%PDF")
     assert len(pdf) > 20_000
@@ -719,6 +772,43 @@ def test_a_thousand_classes_are_a_readable_matrix(browser: Any, tmp_path: Path) 
         frames(page)
         assert colours(page, "#class-map canvas") > 20
     assert seen.problems == []
+
+
+def drawn_from(page: Any, canvas: str) -> int:
+    """The leftmost pixel of a canvas, halfway down, that something is drawn on."""
+    return page.evaluate(
+        """(selector) => {
+          const canvas = document.querySelector(selector);
+          const { data } = canvas.getContext("2d").getImageData(0, canvas.height / 2, canvas.width, 1);
+          return new Uint32Array(data.buffer).findIndex((pixel) => pixel !== 0);
+        }""",
+        canvas,
+    )
+
+
+def test_a_matrix_without_room_for_names_has_no_margin_for_them(browser: Any, tmp_path: Path) -> None:
+    names = tuple(f"a class of a long name {code}" for code in range(60))
+    values = np.random.default_rng(0).random((60, 60), dtype=np.float32) + 1
+    matrix = dataclasses.replace(
+        matrix_of(made_page(), "class-distances"), values=values, codes=tuple(range(60)), table=None
+    )
+    section = dataclasses.replace(made_page().sections[2], blocks=(matrix,))
+    content = made_page(sections=(section,), classes=names, counts=(5,) * 60, thumbnails={})
+    (tmp_path / "narrow.html").write_text(render_page(content), encoding="utf-8")
+    with visit(browser, tmp_path / "narrow.html", width=390) as seen:
+        page = seen.page
+        hint = page.locator(".names-hint")
+        assert hint.is_visible()
+        assert drawn_from(page, "canvas") == 0
+        size = page.locator("canvas").bounding_box()
+        page.focus("canvas")
+        for key in ("ArrowDown", *["+"] * 5):
+            page.keyboard.press(key)
+        frames(page)
+        assert hint.is_hidden()
+        assert drawn_from(page, "canvas") > 0
+        again = page.locator("canvas").bounding_box()
+        assert (again["width"], again["height"]) == (size["width"], size["height"])
 
 
 def matrix_of(content: PageContent, name: str) -> Matrix:

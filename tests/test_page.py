@@ -289,7 +289,7 @@ def test_contents_lead_to_all_sections() -> None:
     content = made_page()
     read = Reader(render_page(content))
     links = [values["href"] for tag, values in read.elements if tag == "a" and "class" not in values]
-    assert links == [f"#{section.id}" for section in content.sections]
+    assert links == [f"#{section.id}-title" for section in content.sections]
     ids = [values["id"] for _, values in read.elements if "id" in values]
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in links if link} <= set(ids)
@@ -339,7 +339,7 @@ def test_a_folded_table_has_its_caption_as_summary() -> None:
     table = Table(columns=("class",), rows=(("x",),), caption="All of them.")
     plain, folded = (page_of(dataclasses.replace(table, folded=folded)) for folded in (False, True))
     assert '<p class="caption">All of them.</p>' in plain
-    assert "<details" not in plain
+    assert '<details class="folded"' not in plain
     assert "<summary>All of them.</summary>" in folded
     assert 'class="caption"' not in folded
 

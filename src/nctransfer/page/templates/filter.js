@@ -24,7 +24,8 @@ function startFilter() {
   box.disabled = false;
   box.addEventListener("input", oncePerFrame(() => filterPage(folded(box.value.trim()))));
   box.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || !box.value) return;
+    event.preventDefault();
     box.value = "";
     filterPage("");
   });

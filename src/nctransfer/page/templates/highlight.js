@@ -39,7 +39,7 @@ const showHighlight = oncePerFrame(() => {
   for (const listener of highlight.listeners) listener();
 });
 
-/** The bar of classes that are kept, at the lower edge of the window. */
+/** The classes that are kept, in the bar at the top. */
 function showPins() {
   const bar = document.getElementById("pins");
   const { pinned } = highlight;
@@ -65,7 +65,5 @@ function startHighlight() {
   document.addEventListener("click", (event) => {
     codesAt(event.target).forEach(pinClass);
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && event.target.id !== "filter") pinOnly([]);
-  });
+  onEscape(() => pinOnly([]));
 }

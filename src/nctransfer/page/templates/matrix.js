@@ -1,6 +1,6 @@
 /* A heat map of pairs of classes: distances, or shares of a confusion matrix. */
 
-const LABEL_ROOM = 11; // pixels that a cell needs for the name of its class
+const LABEL_ROOM = 9; // pixels that a cell needs for the name of its class
 const VALUE_ROOM = 30; // and for its value
 
 /** How values become colours: `colour(value, isDiagonal)` and the bars of the legend. */
@@ -79,15 +79,18 @@ class MatrixView {
 
   draw() {
     const room = this.canvas.parentElement.clientWidth;
-    const longest = Math.max(...this.codes.map((code) => nameOf(code).length));
-    const isTight = room * 0.72 < LABEL_ROOM * this.count; // names appear only as far as classes are highlighted
-    const margin = Math.min(room * (isTight ? 0.18 : 0.28), 150, 14 + 7 * longest);
-    const side = Math.max(Math.min(room - margin - 1, 660), 120);
-    const context = sized(this.canvas, margin + side + 1, margin + side + 1);
+    const forNames = Math.min(room * 0.28, 150, this.longestName() + 12);
+    const whole = Math.max(Math.min(room - 1, forNames + 660), 120); // with the names, or without
+    const hasNames = ((whole - forNames) / this.count) * this.zoom.scale >= LABEL_ROOM;
+    const margin = hasNames ? forNames : 1;
+    const side = whole - margin;
+    this.figure.querySelector(".names-hint").hidden = hasNames;
+    const context = sized(this.canvas, whole + 1, whole + 1);
     const { box } = this.zoom;
-    if (box.width !== side || box.left !== margin) {
+    if (box.width !== side) {
+      const change = side / box.width;
       Object.assign(box, { left: margin, top: margin, width: side, height: side });
-      this.zoom.reset();
+      this.zoom.shift(this.zoom.x * (change - 1), this.zoom.y * (change - 1)); // what is seen stays
     }
     this.size = (side / this.count) * this.zoom.scale; // of a cell
     const [left, top] = this.zoom.outside(0, 0);
@@ -103,7 +106,17 @@ class MatrixView {
     context.restore();
     context.strokeStyle = css("line");
     context.strokeRect(box.left - 0.5, box.top - 0.5, side + 1, side + 1);
-    this.drawNames(context, left, top, margin);
+    this.drawNames(context, left, top, hasNames);
+  }
+
+  /** The width of the longest name, in pixels. */
+  longestName() {
+    if (!this.longest) {
+      const context = this.canvas.getContext("2d");
+      context.font = `600 11px ${getComputedStyle(this.canvas).fontFamily}`;
+      this.longest = Math.max(...this.codes.map((code) => context.measureText(nameOf(code)).width));
+    }
+    return this.longest;
   }
 
   /** The first and last row (or column) that is seen from an offset on. */
@@ -149,30 +162,28 @@ class MatrixView {
     }
   }
 
-  drawNames(context, left, top, margin) {
+  /** Names in the margin; without one, those of highlighted classes alone, over the cells. */
+  drawNames(context, left, top, hasNames) {
     const { box } = this.zoom;
-    const fits = this.size >= LABEL_ROOM;
+    const rim = hasNames ? null : css("paper", 0.9);
+    const [edge, room] = hasNames ? [box.left - 6, box.left - 12] : [box.left + 4, box.width / 2];
     const inCell = (place, axis) => this.cell !== null && this.cell[axis] === place;
     context.textBaseline = "middle";
     const write = (place, axis, offset, start) => {
       const middle = offset + (place + 0.5) * this.size;
       const code = this.codes[place];
       const isMarked = isLit(code) || inCell(place, axis);
-      if (middle < start || middle > start + box.width || !(fits || isMarked)) return;
-      context.font = `${isMarked ? "600 " : ""}${this.size < 13 ? 10 : 11}px ${getComputedStyle(this.canvas).fontFamily}`;
+      if (middle < start || middle > start + box.width || !(hasNames || isMarked)) return;
+      context.font = `${isMarked ? "600 " : ""}${this.size < 11 ? 9 : this.size < 13 ? 10 : 11}px ${getComputedStyle(this.canvas).fontFamily}`;
       context.fillStyle = css(isMarked ? "ink" : "soft");
-      const text = cut(context, nameOf(code), margin - 12);
-      if (axis === 0) {
-        context.textAlign = "right";
-        context.fillText(text, margin - 6, middle);
-      } else {
-        context.save();
-        context.translate(middle, margin - 6);
-        context.rotate(-Math.PI / 2);
-        context.textAlign = "left";
-        context.fillText(text, 0, 0);
-        context.restore();
-      }
+      const text = cut(context, nameOf(code), room);
+      context.save();
+      context.translate(...(axis === 0 ? [edge, middle] : [middle, edge]));
+      if (axis === 1) context.rotate(-Math.PI / 2);
+      context.textAlign = (axis === 0) === hasNames ? "right" : "left";
+      if (rim) Object.assign(context, { strokeStyle: rim, lineWidth: 4, lineJoin: "round" }).strokeText(text, 0, 0);
+      context.fillText(text, 0, 0);
+      context.restore();
     };
     for (let place = 0; place < this.count; place++) {
       write(place, 0, top, box.top);

@@ -14,7 +14,7 @@ function viewsOf(attribute, View, data) {
 }
 
 document.documentElement.classList.add("has-script");
-for (const part of [startTheme, startPrinting, startContents, startImages, startHighlight, startTables, startFilter, startFindings]) start(part);
+for (const part of [startTheme, startPrinting, startEscape, startHighlight, startContents, startImages, startTables, startScrolling, startFilter, startFindings]) start(part);
 start(() => viewsOf("matrix", MatrixView, report.matrices));
 const maps = start(() => viewsOf("map", ImageMapView, report.maps));
 start(() => startPlanes(maps));
