@@ -18,6 +18,7 @@ from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.class_counts_figure import class_counts_figure, shown_classes
 from nctransfer.page import data_findings, found_data
 from nctransfer.page.blocks import Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
+from nctransfer.page.data_counts import copies_of
 from nctransfer.page.data_section import data_section
 from nctransfer.page.image_finder import FoundImages, find_images
 from nctransfer.page.thumbnails import choose_images, make_thumbnails, wanted_images
@@ -32,7 +33,8 @@ def of(section: Section, kind: type[B]) -> list[B]:
 
 
 def words(section: Section) -> str:
-    return " ".join(block.text for block in section.blocks if isinstance(block, Paragraph | Notice))
+    texts = [block.text for block in section.blocks if isinstance(block, Paragraph | Notice)]
+    return " ".join([*texts, *(block.caption for block in section.blocks if isinstance(block, Table))])
 
 
 def facts(section: Section) -> dict[str, str]:
@@ -72,11 +74,12 @@ def test_the_classes_are_counted_and_the_files_described(animals: Path) -> None:
     shown = facts(section)
     assert (shown["images"], shown["classes"], shown["splits"]) == ("7", "2", "test 1, train 6")
     assert (shown["formats"], shown["image sizes"]) == ("PNG 7", "128×96 each")
-    assert (shown["broken"], shown["identical"], shown["look alike"]) == ("none", "none", "none")
+    assert shown["broken"] == "none"
+    assert "The 7 images that can be read are all different files. No two of these look alike" in words(section)
     (chart,) = of(section, Chart)
     assert chart.table is not None
     assert chart.table.rows == (("cat", "5", "71.4%"), ("dog", "2", "28.6%"))
-    assert "largest class, cat, has 5" in chart.alt
+    assert "Class cat has 5 images, the most, and class dog has 2 images, the fewest" in chart.alt
     assert chart.svg.startswith("<svg")
     assert [one.title for one in of(section, ImageStrip)] == ["cat", "dog"]
     for strip in of(section, ImageStrip):
@@ -98,13 +101,38 @@ def test_counts_are_those_of_the_whole_set_if_only_a_part_is_read(animals: Path)
 
 @pytest.mark.parametrize(
     ("counts", "said"),
-    [([3, 3], "balanced: each has 3"), ([5, 4], "largest class, a, has 5"), ([9, 2], "4.5 times as many")],
+    [([3, 3], "balanced: each has 3"), ([5, 4], "Class a has 5 images"), ([9, 2], "4.5 times as many")],
 )
 def test_what_the_class_sizes_mean_is_said(counts: list[int], said: str) -> None:
     labels = np.repeat(["a", "b"], counts)
     section = data_section(FeatureSet.from_arrays(np.eye(len(labels)), labels), FoundImages(notes=("Gone.",)))
     assert said in words(section)
     assert ("times as many" in words(section)) == (counts == [9, 2])
+
+
+def test_classes_of_one_size_are_counted_together() -> None:
+    labels = np.repeat(["a", "b", "c", "d"], [30, 29, 29, 31])
+    section = data_section(FeatureSet.from_arrays(np.eye(len(labels)), labels), FoundImages())
+    assert "Class d has 31 images, the most, and 2 classes have 29 images each, the fewest." in words(section)
+    assert of(section, Chart) == []  # bars would all look the same
+    (sizes,) = of(section, Table)
+    assert sizes.folded
+    assert [row[1] for row in sizes.rows] == ["31", "30", "29", "29"]
+
+
+def test_images_that_are_not_on_the_page_are_counted(animals: Path) -> None:
+    features = features_of(animals)
+    part = features.only_rows(torch.tensor([0, 1, 5]))
+    section = data_section(part, find_images(part))
+    assert "Of the 7 images in animals, 3 are on this page and 4 are not on it" in words(section)
+
+
+def test_each_copy_counts_once_however_many_there_are(animals: Path) -> None:
+    for name in ("train/cat/a", "train/cat/b", "train/dog/c", "train/dog/d", "test/cat/e"):
+        shutil.copy(animals / "train/cat/0.png", animals / f"{name}.png")
+    features = features_of(animals)
+    report = looked(features, find_images(features), 100).report
+    assert copies_of(report) == (1, 1, 3)
 
 
 def test_of_many_classes_the_largest_and_the_smallest_are_drawn() -> None:
@@ -149,10 +177,13 @@ def test_identical_images_are_listed_by_what_they_spoil(animals: Path) -> None:
         assert {features.ids[int(row[column])] for column in found.image_columns} == pair
         for image, label in zip(found.image_columns, found.class_columns, strict=True):
             assert row[label] == features.classes[features.labels[int(row[image])]]
-    assert "at most one of their labels is right" in words(section)
+    assert "At least one of the labels is wrong, unless" in words(section)
     assert "does not measure unseen images" in words(section)
-    assert facts(section)["identical"] == "2 images across splits, 2 images across classes, 2 images within a class"
-    assert facts(section)["look alike"] == "none"  # identical images are not told twice
+    assert (
+        "Of the 10 images that can be read, 3 are copies of another file, byte for byte: 1 repeats an image of another "
+        "class, 1 repeats an image of the same class in another split and 1 repeats an image of the same class. That "
+        "leaves 7 different files. No two of these look alike"  # identical images are not counted twice
+    ) in words(section)
 
 
 def test_images_that_look_alike_are_shown_side_by_side(animals: Path) -> None:
@@ -183,7 +214,8 @@ def test_what_is_not_listed_or_not_compared_is_counted(animals: Path, monkeypatc
         (animals / "train" / "cat" / f"broken {number}.png").write_bytes(b"")
     Image.new("RGB", (64, 64), "red").save(animals / "train" / "dog" / "blank.png")
     _, section = section_of(animals)
-    assert "4 pairs of images look alike" in words(section)
+    assert "4 pairs (8 images) look alike although the files differ, all within a class." in words(section)
+    assert "4 cannot be read" not in words(section)  # they are on the page, and listed there as broken
     assert "2 further pairs are not listed" in words(section)
     assert "2 further images are not listed" in words(section)
     assert "1 image with too little detail" in words(section)
@@ -203,6 +235,9 @@ def test_broken_images_are_listed_whether_they_broke_before_or_after(animals: Pa
         "train/dog/0.png": "No such file or directory",
     }
     assert facts(section)["broken"] == "2 images"
+    assert "Of the 8 images in animals, 7 are on this page and 1 cannot be read. The 6 images that can" in words(
+        section
+    )
     assert features.ids.index("train/dog/0.png") not in [row for one in of(section, ImageStrip) for row in one.images]
 
 
@@ -278,8 +313,8 @@ def test_images_that_would_take_minutes_to_decode_are_not_compared(
     features, section = section_of(animals)
     assert "were not looked for" in words(section)
     assert f"nctransfer data {animals}" in words(section)
-    assert facts(section)["identical"] == "2 images across classes"
-    assert "look alike" not in facts(section)
+    assert "1 repeats an image of another class" in words(section)
+    assert "look alike although" not in words(section)
     assert sum(len(one.images) for one in of(section, ImageStrip)) == len(features)
 
 

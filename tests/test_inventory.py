@@ -113,6 +113,7 @@ def test_sizes_are_ordered_by_their_area() -> None:
     sizes = [(9, 9), (1, 50), (2, 10), (20, 5), (9, 9), (9, 9)]
     report = inspect(Given(*(("a", "", png(i, size=size)) for i, size in enumerate(sizes))))
     assert report.sizes == Sizes(smallest=(2, 10), median=(9, 9), largest=(20, 5), different=4)
+    assert report.dimensions == tuple(sizes)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1))

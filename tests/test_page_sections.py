@@ -362,7 +362,7 @@ def test_nothing_found_is_said() -> None:
     features = set_of(normal_classes([20, 20], 10, within=0.01))
     section = suspects_section(nct.audit(features, kinds=["duplicate", "outlier"], device="cpu"), features)
     assert blocks(section, FindingList) == []
-    assert "no two images show the same picture" in words(section)
+    assert "by their features, no two images show the same picture" in words(section)
     assert "Outliers: there is none" in words(section)
 
 

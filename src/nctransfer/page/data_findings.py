@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["data_findings"]
 
 LISTED = 60  # pairs or broken images in a table
+OPEN = 10  # rows up to which a table is open from the beginning
 COPIES = 6  # of one image, in a table
 
 
@@ -39,6 +40,7 @@ def _broken(looked: LookedThrough) -> Iterator[Block]:
         columns=("image", "reason"),
         rows=tuple((one.id, one.reason) for one in looked.broken[:LISTED]),
         caption="Images that cannot be read.",
+        folded=number > OPEN,
     )
 
 
@@ -48,26 +50,24 @@ def _twice(looked: LookedThrough) -> Iterator[Block]:
     kinds = (
         (
             report.across_splits,
-            "in more than one split, so accuracy on one split does not measure unseen images",
             "Identical images in different splits",
+            "Accuracy on one split does not measure unseen images.",
         ),
         (
             report.across_classes,
-            "in more than one class, so at most one of their labels is right",
             "Identical images in different classes",
+            "At least one of the labels is wrong, unless an image can belong to both classes.",
         ),
         (
             report.within_class,
-            "more than once in their class, so the class has fewer different images than it seems",
             "Identical images in one class",
+            "The class has fewer different images than it seems.",
         ),
     )
-    for duplicates, meaning, caption in kinds:
+    for duplicates, caption, meaning in kinds:
         if duplicates.contents:
-            are = "image is" if duplicates.contents == 1 else "images are"
-            more = duplicates.contents - len(duplicates.first)
-            yield Paragraph(text=f"{duplicates.contents:,} {are} {meaning}.{_more(more, 'image')}")
-            yield _copies(looked, duplicates, f"{caption}: files with the same bytes.")
+            more = _more(duplicates.contents - len(duplicates.first), "image")
+            yield _copies(looked, duplicates, f"{caption}: files with the same bytes. {meaning}{more}")
 
 
 def _copies(looked: LookedThrough, duplicates: Duplicates, caption: str) -> Table:
@@ -85,15 +85,15 @@ def _copies(looked: LookedThrough, duplicates: Duplicates, caption: str) -> Tabl
         caption=caption,
         class_columns=(1, width + 1),
         image_columns=(0, width),
+        folded=len(rows) > OPEN,
     )
 
 
 def _alike(looked: LookedThrough, alike: LookAlikes) -> Iterator[Block]:
     """Images that look alike without being identical."""
-    if alike.pairs:
-        yield Paragraph(text=" ".join(_alike_in_words(alike)))
-    else:
-        yield Paragraph(text="No two images look alike, apart from identical ones: none was saved again or mirrored.")
+    if said := " ".join(_alike_in_words(alike)):
+        yield Paragraph(text=said)
+    if not alike.pairs:
         return
     across = any(pair.across for pair in alike.pairs)  # if not, both images of each pair are of one class
     columns = ("image", "class", "looks like", "its class", "how", ">similarity", "differs in")
@@ -104,12 +104,11 @@ def _alike(looked: LookedThrough, alike: LookAlikes) -> Iterator[Block]:
         caption="Images that look alike. The similarity is the correlation of their fine detail, at most 1.",
         class_columns=(1, 3) if across else (2,),
         image_columns=(0, 2) if across else (0, 1),
+        folded=len(alike.pairs) > OPEN,
     )
 
 
 def _alike_in_words(alike: LookAlikes) -> Iterator[str]:
-    number = len(alike.pairs)
-    yield f"{counted(number, 'pair')} of images {_look(number)} alike without being identical."
     for one in alike.crossings:
         yield (
             f"{counted(one.images, 'image')} of split {one.split} {_look(one.images)} like images of split "
@@ -119,12 +118,12 @@ def _alike_in_words(alike: LookAlikes) -> Iterator[str]:
         yield f"{counted(across, 'image')} {_look(across)} like an image of another class: check their labels."
     if alike.count(None):
         yield (
-            "Pairs within a class are harmless, unless a model learns from one image of a pair and is tested on the "
-            "other one."
+            "Images of one class that look alike are harmless, unless a model learns from one of them and is tested on "
+            "the other one."
         )
     if alike.plain:
         yield f"{counted(alike.plain, 'image')} with too little detail could only be compared pixel by pixel."
-    if more := _more(number - LISTED, "pair"):
+    if more := _more(len(alike.pairs) - LISTED, "pair"):
         yield more.strip()
 
 

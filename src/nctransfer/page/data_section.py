@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from nctransfer.figures.class_counts_figure import class_counts_figure
 from nctransfer.figures.inline_svg import inline_svg
 from nctransfer.figures.style import caption_of
 from nctransfer.page.blocks import Block, Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
+from nctransfer.page.data_counts import counts_in_words
 from nctransfer.page.data_findings import data_findings
 from nctransfer.page.found_data import look_through
 from nctransfer.page.shown_places import last_part
@@ -30,6 +31,7 @@ __all__ = ["data_section"]
 MOST_STRIPS = 20  # classes that are shown as strips of images; a table of more takes less room, because it scrolls
 IN_STRIP = 9  # images, which are a line on a wide page
 IN_TABLE, COLUMNS = 1500, 3  # images in a table, and of each class
+DIFFERENT = 1.25  # sizes of classes are drawn if the largest is at least this many times the smallest
 UNEQUAL = 2  # classes are called unequal if the largest is more than this many times the smallest
 
 
@@ -74,6 +76,7 @@ def data_section(
     looked = look_through(features, found, most=most, seed=seed, workers=workers, progress=progress)
     blocks = [Notice(text=note) for note in looked.notes]
     blocks.append(Facts(items=_facts_of_features(features, counts) | _facts_of_images(looked)))
+    blocks.append(Paragraph(text=counts_in_words(looked, found)))
     blocks += _classes(features, counts)
     blocks += data_findings(looked)
     blocks += _gallery(features, looked, seed)
@@ -82,7 +85,8 @@ def data_section(
         title="The data",
         says="This section shows how many images each class has, how they look, and which of them are broken, "
         "identical or look alike.",
-        not_says="It looks at files and pixels only, so it does not show whether a label is right.",
+        not_says="It compares files and pixels only, so it does not show which labels are wrong, nor which images look "
+        "the same to the backbone.",
         blocks=tuple(blocks),
     )
 
@@ -99,7 +103,7 @@ def _facts_of_features(features: FeatureSet, counts: Sequence[int]) -> dict[str,
 
 
 def _facts_of_images(looked: LookedThrough) -> dict[str, str]:
-    report, alike = looked.report, looked.alike
+    report = looked.report
     facts = {
         "kind": report.kind,
         "splits": ", ".join(f"{name} {number:,}" for name, number in report.splits.items()),
@@ -109,36 +113,17 @@ def _facts_of_images(looked: LookedThrough) -> dict[str, str]:
         "formats": shares(report.formats),
         "colour modes": shares(report.modes),
         "broken": counted(len(looked.broken), "image") if looked.broken else "none",
-        "identical": _where(
-            {
-                "across splits": report.across_splits.images,
-                "across classes": report.across_classes.images,
-                "within a class": report.within_class.images,
-            }
-        ),
-        "look alike": _where(
-            {
-                "across splits": alike.count("split"),
-                "across classes": alike.count("class"),
-                "within a class": alike.count(None),
-            }
-        )
-        if alike
-        else "",
     }
     return {name: value for name, value in facts.items() if value}
-
-
-def _where(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{counted(number, 'image')} {where}" for where, number in numbers.items() if number) or "none"
 
 
 # Classes
 
 
 def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
-    """How many images each class has: in words, as a chart, and as a table."""
+    """How many images each class has: in words, and as a table, which has a chart if the classes differ in size."""
     words = _in_words(features.classes, counts)
+    yield Paragraph(text=words)
     total = sum(counts)
     order = sorted(range(len(counts)), key=lambda code: -counts[code])
     table = Table(
@@ -146,14 +131,17 @@ def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
         rows=tuple((features.classes[code], f"{counts[code]:,}", f"{counts[code] / total:.1%}") for code in order),
         caption="The number of images of each class.",
         class_columns=(0,),
+        folded=True,
     )
+    if max(counts) < DIFFERENT * min(counts):
+        yield table
+        return
     figure = class_counts_figure(features.classes, counts, caption_of(replace(features.describe(), samples=total)))
-    yield Paragraph(text=words)
     yield Chart(
         svg=inline_svg(figure, "class-counts"),
         alt=f"A bar chart of the number of images of each class. {words}",
         caption="The number of images of each class, the largest class first.",
-        table=table,
+        table=replace(table, folded=False),
     )
 
 
@@ -161,14 +149,22 @@ def _in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
     least, largest = min(counts), max(counts)
     if least == largest:
         return f"The classes are balanced: each has {counted(least, 'image')}."
-    smallest, biggest = classes[list(counts).index(least)], classes[list(counts).index(largest)]
-    words = f"The largest class, {biggest}, has {largest:,} images, and the smallest, {smallest}, has {least:,}."
+    words = f"{_with(classes, counts, largest)}, the most, and {_with(classes, counts, least)}, the fewest."
+    words = words[:1].upper() + words[1:]
     if largest > UNEQUAL * least > 0:
         words += (
             f" That is {largest / least:,.1f} times as many, so a mean over images is mostly about the large "
             "classes, and a mean over classes is not."
         )
     return words
+
+
+def _with(classes: Sequence[str], counts: Sequence[int], size: int) -> str:
+    """Which class has so many images, or how many classes do."""
+    number = list(counts).count(size)
+    if number > 1:
+        return f"{number:,} classes have {counted(size, 'image')} each"
+    return f"class {classes[list(counts).index(size)]} has {counted(size, 'image')}"
 
 
 # How they look
@@ -198,4 +194,5 @@ def _gallery(features: FeatureSet, looked: LookedThrough, seed: int) -> Iterator
         caption=f"Images of {which}, drawn at random.",
         class_columns=(0,),
         image_columns=tuple(range(1, each + 1)),
+        folded=True,
     )

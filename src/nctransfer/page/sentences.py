@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["sentence"]
+from collections.abc import Sequence
+
+__all__ = ["listed", "sentence"]
+
+
+def listed(parts: Sequence[str]) -> str:
+    """All parts, as a sentence lists them.
+
+    >>> listed(["one"]), listed(["one", "two", "three"])
+    ('one', 'one, two and three')
+    """
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def sentence(text: str) -> str:

@@ -193,7 +193,7 @@ def _about_labels(found: AuditResult, most: int) -> str:
 def _about_duplicates(found: AuditResult, most: int) -> str:
     flags = found.of_kind(DUPLICATE)
     if not flags:
-        return "Duplicates: no two images show the same picture, as far as these features tell."
+        return "Duplicates: by their features, no two images show the same picture."
     across = sum(flag.contradicts for flag in flags)
     within = len(flags) - across
     said = []
@@ -208,7 +208,11 @@ def _about_duplicates(found: AuditResult, most: int) -> str:
             f"{counted(within, 'image repeats', 'images repeat')} a picture of the same class{_shown(within, most)}: "
             "if one of the two is learned and the other tested, accuracy is too good"
         )
-    return f"Duplicates: {'; '.join(said)}."
+    return (
+        f"Duplicates: by their features, {'; '.join(said)}. Features are nearly equal for copies of a file, for "
+        "pictures that were saved again, and for those in which the backbone sees no difference; how many files and "
+        "pixels agree stands in the section on the data."
+    )
 
 
 def _about_outliers(found: AuditResult, most: int) -> str:

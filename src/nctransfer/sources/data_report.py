@@ -108,6 +108,7 @@ class DataReport(ShownInNotebooks):
         across_splits: Duplicates in more than one split; a model would be tested on images that it was trained on.
         entries: The images that were read.
         digests: The digest of each image; empty for a broken image.
+        dimensions: The width and height of each image as stored; zeros for a broken image.
         fingerprints: The fingerprint of each image, ``None`` for a broken image; empty if none were asked for.
     """
 
@@ -129,6 +130,7 @@ class DataReport(ShownInNotebooks):
     across_splits: Duplicates
     entries: tuple[ImageEntry, ...] = field(repr=False)
     digests: tuple[bytes, ...] = field(repr=False)
+    dimensions: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     fingerprints: tuple[Fingerprint | None, ...] = field(default=(), repr=False)
 
     @property

@@ -92,6 +92,7 @@ def inspect(
         across_splits=find_duplicates(groups, lambda _, splits: splits > 1),
         entries=tuple(chosen),
         digests=tuple(tally.digests),
+        dimensions=tuple(tally.dimensions),
         fingerprints=tuple(tally.fingerprints) if fingerprints else (),
     )
 
@@ -126,6 +127,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.digests: list[bytes] = []
+        self.dimensions: list[tuple[int, int]] = []
         self.fingerprints: list[Fingerprint | None] = []
         self.broken: list[BrokenImage] = []
         self.sizes: collections.Counter[tuple[int, int]] = collections.Counter()
@@ -135,6 +137,7 @@ class _Tally:
 
     def add(self, entry: ImageEntry, image: _Image) -> None:
         self.digests.append(image.digest)
+        self.dimensions.append(image.size)
         self.fingerprints.append(image.fingerprint)
         count = self._counts.setdefault((entry.label, entry.split), [0, 0, 0])
         count[0] += 1
