@@ -21,10 +21,9 @@ from clusters import labelled, normal_classes, set_of
 from conftest import write_digits
 from nctransfer.errors import FeaturesError, NCTransferError, SettingError
 from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.page.blocks import FindingList, Paragraph, Verdict
+from nctransfer.page.blocks import Paragraph, Verdict
 from nctransfer.page.measured import Measured, Missing, tried
 from nctransfer.page.measuring import Questions, at_most, measure, per_class
-from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.verdict_section import verdict_section
 from terminal import VIT, data_of, done, misused, refusal, warned
 
@@ -323,7 +322,7 @@ def test_the_sizes_of_classes_are_those_of_all_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "made.npz", features=rows.astype(np.float32), labels=labels)
     done("report", tmp_path / "made.npz", "-o", tmp_path / "r.html", "--max-images", 15)
     text = page(tmp_path / "r.html").text
-    assert "has 40 images, and the smallest, 0001, has 5" in text
+    assert "Class 0000 has 40 images, the most, and 2 classes have 5 images each, the fewest." in text
     written = nct.write_report(set_of(normal_classes([40, 5, 5])), tmp_path / "l.html", most_images=15, device="cpu")
     assert list(written.measured.of.values()) == [40, 5, 5]
     assert len(written.measured.features) == 15
@@ -361,28 +360,6 @@ def test_the_hardest_classes_are_named_together() -> None:
     ):
         section = verdict_section(replace(found, fit=replace(found.fit, classes=tuple(classes))))
         assert any(said in block.text for block in section.blocks if isinstance(block, Paragraph))
-
-
-def test_equal_features_are_not_called_equal_files() -> None:
-    rows, labels = labelled(normal_classes([20, 20], 20))
-    rows[7] = rows[3]
-    features = nct.FeatureSet.from_arrays(rows, labels)
-    digests = torch.arange(40)
-    for images, said in (
-        (None, "same picture"),
-        (digests, "same picture"),
-        (digests.scatter(0, torch.tensor([7]), 3), "same content"),
-    ):
-        known = replace(features, images=images)
-        section = suspects_section(nct.audit(known, device="cpu"), known)
-        [one] = [
-            one
-            for block in section.blocks
-            if isinstance(block, FindingList)
-            for one in block.findings
-            if one.kind == "duplicate"
-        ]
-        assert said in one.why
 
 
 # What is passed on
