@@ -57,7 +57,7 @@ class Measured:
         features: The feature set that the page is about: classes of two images or more.
         of: How many images each class had, by its name, before some were left out so that the work stays bounded.
         left_out: What was left out, in sentences.
-        collapse: Measures of collapse, and all pairs of classes.
+        collapse: Measures of collapse, and the closest pairs of classes.
         class_map: Where the classes are.
         image_map: Where the images are.
         fit: A ridge classifier, and what to expect of it.

@@ -140,7 +140,7 @@ def _of_one_set(features: FeatureSet, asked: Questions, run: _Run) -> dict[str, 
     curve = clock("labels", lambda: tried(lambda: labels(features, asked.targets, seed=seed, **run.settings)))
     places: dict[str, Any] = {"umap": asked.umap, "class_map": class_map, "seed": seed, **run.settings}
     return {
-        "collapse": clock("collapse", lambda: collapse(features, pairs=None, device=device)),
+        "collapse": clock("collapse", lambda: collapse(features, device=device)),
         "class_map": class_map,
         "image_map": clock("image map", lambda: map_images(features, **places)),
         "fit": clock("fit", lambda: tried(lambda: fit(features, CLASSIFIER, **run.settings))),
