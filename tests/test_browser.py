@@ -282,7 +282,7 @@ def test_keys_sort_texts_and_numbers_with_signs(plain: Open) -> None:
         page.keyboard.press("Enter")
         assert column(page, 1) == sorted(PLAIN, key=str.casefold)
         for _ in range(3):
-            page.keyboard.press("Tab")
+            page.keyboard.press("ArrowRight")
         page.keyboard.press("Space")
         assert column(page, 4) == [f"≥ {n}" for n in range(39, 51)]
         assert page.locator('#data th[aria-sort="ascending"]').inner_text().startswith("labels needed")
@@ -338,6 +338,125 @@ def test_the_filter_leaves_what_names_a_class_or_an_image(plain: Open) -> None:
         page.press("#filter", "Escape")
         assert page.locator("#data tbody tr:visible").count() == 12
         assert page.locator(".finding:visible").count() == 8
+
+
+@pytest.mark.parametrize(("typed", "found"), [("CAFE", "café"), ("cafe\u0301", "café"), ("חתול", "חתול בית")])
+def test_the_filter_has_no_regard_to_accents_and_case(browser: Any, folder: Path, typed: str, found: str) -> None:
+    with visit(browser, folder / "hostile.html") as seen:
+        seen.page.fill("#filter", typed)
+        frames(seen.page)
+        assert shown(seen.page, "#data td:first-child") == [found]
+
+
+def test_a_list_in_which_nothing_matches_is_one_line(plain: Open) -> None:
+    with plain() as seen:
+        page = seen.page
+        page.fill("#filter", "walrus")
+        frames(page)
+        table = page.locator("#closest-pairs details.folded")
+        assert table.locator("summary").get_attribute("data-found") == "No match."
+        assert page.locator("#data .table-box").is_visible()
+        page.fill("#filter", "no such class")
+        frames(page)
+        assert set(shown(page, "[data-filtered] > .filter-note")) == {"No match."}
+        assert page.locator("#data :is(.table-box, .gallery):visible").count() == 0
+        assert page.locator("#suspects .primary").is_visible()
+        page.fill("#filter", "")
+        frames(page)
+        assert page.locator("#data :is(.table-box, .gallery):visible").count() == 2
+        assert shown(page, ".filter-note") == []
+
+
+# Keys
+
+
+def test_a_link_of_the_contents_leads_the_keys_there(plain: Open) -> None:
+    with plain() as seen:
+        page = seen.page
+        page.focus(".contents a[href='#confusion-title']")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.textContent") == "Confusion"
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('section').id") == "confusion"
+
+
+def test_tables_lists_and_galleries_are_one_stop_each(plain: Open) -> None:
+    with plain() as seen:
+        page = seen.page
+        stops = page.evaluate(
+            """() => [...document.querySelectorAll("#data :is(button, [tabindex])")]
+              .filter((one) => one.tabIndex === 0 && one.getClientRects().length)
+              .map((one) => one.matches("button") ? one.closest("thead, tbody, .strip").localName : one.className)"""
+        )
+        assert stops == ["table-box", "thead", "tbody", "div"]
+        page.focus("#data tbody button")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.dataset.enlarge") == "0"
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.dataset.enlarge") == "25"  # of the next class
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.textContent") == PLAIN[1]
+        page.fill("#filter", "walrus")
+        frames(page)
+        assert page.locator('#data tbody button[tabindex="0"]:visible').all_text_contents() == ["walrus"]
+        page.fill("#filter", "")
+
+
+def test_escape_closes_what_is_open_one_after_the_other(plain: Open) -> None:
+    with plain() as seen:
+        page = seen.page
+        page.locator("#image-map .legend button").first.click()
+        page.focus("#image-map canvas")
+        page.keyboard.press("ArrowRight")
+        page.hover("#class-map canvas", position=centre(page, "#class-map canvas"))
+        frames(page)
+        open_now = [page.locator(one) for one in ("#tooltip", "#image-map .live", "#pins")]
+        for closed in range(4):
+            assert [one.is_visible() for one in open_now] == [place >= closed for place in range(3)]
+            page.keyboard.press("Escape")
+            frames(page)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(
+    ("place", "number"), [("#suspects .finding:nth-child(2)", 25), ("#closest-pairs .pair", 0), ("#data tbody", 0)]
+)
+def test_keys_enlarge_a_picture(plain: Open, place: str, number: int) -> None:
+    images = made_images()
+    with plain() as seen:
+        page = seen.page
+        small = page.locator(f"{place} .enlarge").first
+        small.focus()
+        page.keyboard.press("Enter")
+        dialog = page.locator("dialog")
+        assert dialog.locator(".image-id").inner_text() == images.ids[number]
+        assert dialog.locator("strong").inner_text() == PLAIN[images.labels[number]]
+        frames(page)
+        large = dialog.locator("> img").bounding_box()
+        assert (large["width"], large["height"]) == (192, 192)
+        view = image_map(images)
+        near = dialog.locator(".nearest li")
+        assert [one.get_attribute("title") for one in near.all()] == [images.ids[i] for i in view.neighbours[number]]
+        page.keyboard.press("Escape")
+        assert dialog.is_hidden()
+        assert small.evaluate("(one) => document.activeElement === one")
+
+
+def test_a_click_enlarges_a_picture_and_its_neighbours(plain: Open) -> None:
+    images = made_images()
+    with plain() as seen:
+        page = seen.page
+        page.locator(".gallery .enlarge").first.click()
+        dialog = page.locator("dialog")
+        near = image_map(images).neighbours[0]
+        shown_ones = [i for i in near if i % 25 < 8]
+        dialog.locator(".nearest .enlarge").first.click()
+        assert dialog.locator(".image-id").inner_text() == images.ids[shown_ones[0]]
+        assert page.locator("#pins").is_hidden()
+        page.mouse.click(5, 500)  # beside it
+        assert dialog.is_hidden()
 
 
 # The image map
@@ -457,6 +576,12 @@ def test_pointing_at_an_image_shows_it_and_its_nearest_images(plain: Open) -> No
         page.hover("h1")
         assert page.locator("#tooltip").is_hidden()
         assert page.inner_text("#image-map .live .image-id") == images.ids[number]
+        canvas, card = (page.locator(f"#image-map {one}").bounding_box() for one in ("canvas", ".live"))
+        assert canvas["y"] < card["y"] < card["y"] + card["height"] < canvas["y"] + canvas["height"]
+        point = canvas["x"] + place_on_map(page, points, number)["x"]
+        assert not card["x"] <= point <= card["x"] + card["width"]
+        page.locator("#image-map .close").click()
+        assert page.locator("#image-map .live").is_hidden()
 
 
 def test_the_chosen_plane_is_drawn(plain: Open) -> None:

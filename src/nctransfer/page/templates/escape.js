@@ -7,7 +7,7 @@ const onEscape = (closer) => closers.unshift(closer);
 
 function startEscape() {
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented) return;
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
     closers.some((closer) => closer());
   });
 }

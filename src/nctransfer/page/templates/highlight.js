@@ -63,7 +63,7 @@ function startHighlight() {
   document.addEventListener("pointerover", (event) => hover(...codesAt(event.target)));
   document.addEventListener("focusin", (event) => hover(...codesAt(event.target)));
   document.addEventListener("click", (event) => {
-    codesAt(event.target).forEach(pinClass);
+    if (!event.target.closest("[data-enlarge]")) codesAt(event.target).forEach(pinClass);
   });
   onEscape(() => pinOnly([]));
 }

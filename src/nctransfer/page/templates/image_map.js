@@ -75,6 +75,7 @@ class ImageMapView {
       return chip;
     });
     legend.append(...chips);
+    rove(legend);
   }
 
   /** The codes of the classes whose plane is shown. */
@@ -275,9 +276,8 @@ class ImageMapView {
     return { numbers: part(this.neighbours), distances: part(this.distances) };
   }
 
-  card(place) {
-    const { numbers, distances } = this.nearest(place);
-    return imageCard(this.rows[place], numbers, distances);
+  card(place, isKept = false) {
+    return imageCard(this.rows[place], this.nearest(place), isKept);
   }
 
   /** The image for which a measure of its place on the canvas is least. */
@@ -303,10 +303,20 @@ class ImageMapView {
     this.redraw();
   }
 
+  /** Keeps the card of an image in view: over the map, on the side where the image is not; below it on narrow screens. */
   keep(place) {
+    const wasKept = this.kept !== null;
     this.kept = place;
-    this.details.replaceChildren(...(place === null ? [] : [this.card(place)]));
     this.redraw();
+    if (place === null) {
+      this.details.replaceChildren();
+      return wasKept;
+    }
+    const close = button("×", () => this.keep(null), { class: "close", "aria-label": "Close" });
+    this.details.replaceChildren(this.card(place, true), close);
+    this.details.classList.toggle("at-left", this.at(place)[0] > this.zoom.box.width / 2);
+    this.details.scrollIntoView({ block: "nearest" });
+    return true;
   }
 
   listen() {
@@ -323,10 +333,13 @@ class ImageMapView {
       hideTooltip();
     });
     canvas.addEventListener("click", (event) => {
-      if (!this.zoom.wasMoved) this.keep(this.imageAt(event.offsetX, event.offsetY));
+      if (this.zoom.wasMoved) return;
+      this.keep(this.imageAt(event.offsetX, event.offsetY));
+      hideTooltip();
     });
     canvas.addEventListener("blur", () => this.choose(null));
     canvas.addEventListener("keydown", (event) => this.onKey(event));
+    onEscape(() => this.keep(null));
   }
 
   onKey(event) {

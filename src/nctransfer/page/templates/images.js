@@ -21,37 +21,52 @@ function picture(number, size) {
   return url && element("img", { src: url, alt: `${nameOf(labelOf(number))}: ${idOf(number)}`, width: size, height: size });
 }
 
-/** What is known of an image: its picture, class and id, and its nearest images. */
-function imageCard(number, neighbours, distances) {
-  const card = element("div", { class: "image-card" }, picture(number, 96));
+/** A small picture that a click enlarges. */
+function enlarging(number, size) {
+  const small = picture(number, size);
+  return small && element("button", { type: "button", class: "enlarge", "data-enlarge": number }, small);
+}
+
+/** The nearest images of an image: their pictures, classes and distances. */
+function nearestList(number, { numbers, distances }, size, canEnlarge) {
+  const list = element("ol", { class: "nearest", style: `--size: ${size}px` });
+  const blank = () => (numbers.some(pictureUrl) ? element("span", { class: "blank" }) : null);
+  numbers.forEach((near, rank) => {
+    list.append(
+      element(
+        "li",
+        { class: labelOf(near) === labelOf(number) ? null : "is-other", title: idOf(near) },
+        (canEnlarge ? enlarging(near, size) : picture(near, size)) ?? blank(),
+        element("bdi", {}, nameOf(labelOf(near))),
+        element("span", { class: "soft" }, ` ${shown(distances[rank])}`),
+      ),
+    );
+  });
+  return list;
+}
+
+/** The class and the id of an image, and its nearest images where they are known. */
+function imageFacts(number, nearest, size = 40, canEnlarge = false) {
   const facts = element("div", {}, element("strong", {}, element("bdi", {}, nameOf(labelOf(number)))));
   facts.append(element("div", { class: "image-id" }, element("bdi", {}, idOf(number))));
-  if (neighbours.length) {
-    const list = element("ol", { class: "nearest" });
-    const blank = () => (neighbours.some(pictureUrl) ? element("span", { class: "blank" }) : null);
-    neighbours.forEach((neighbour, rank) => {
-      const isOther = labelOf(neighbour) !== labelOf(number);
-      list.append(
-        element(
-          "li",
-          { class: isOther ? "is-other" : null, title: idOf(neighbour) },
-          picture(neighbour, 40) ?? blank(),
-          element("bdi", {}, nameOf(labelOf(neighbour))),
-          element("span", { class: "soft" }, ` ${shown(distances[rank])}`),
-        ),
-      );
-    });
-    facts.append(element("div", { class: "soft" }, "Nearest images in the full feature space, with their distance:"), list);
+  if (nearest?.numbers.length) {
+    facts.append(element("div", { class: "soft" }, "Nearest images in the full feature space, with their distance:"));
+    facts.append(nearestList(number, nearest, size, canEnlarge));
   }
-  card.append(facts);
-  return card;
+  return facts;
+}
+
+/** All that is known of an image, with its picture. */
+function imageCard(number, nearest = null, canEnlarge = false) {
+  const small = canEnlarge ? enlarging(number, 96) : picture(number, 96);
+  return element("div", { class: "image-card" }, small, imageFacts(number, nearest, 40, canEnlarge));
 }
 
 function startImages() {
   for (const img of document.querySelectorAll("img[data-picture]")) img.src = pictureUrl(Number(img.dataset.picture));
   document.addEventListener("pointermove", (event) => {
     const thumb = event.target instanceof Element ? event.target.closest("[data-image]") : null;
-    if (thumb) showTooltip(event.clientX, event.clientY, imageCard(Number(thumb.dataset.image), [], []));
+    if (thumb) showTooltip(event.clientX, event.clientY, imageCard(Number(thumb.dataset.image)));
   });
   document.addEventListener("pointerout", (event) => {
     if (event.target instanceof Element && event.target.closest("[data-image]")) hideTooltip();

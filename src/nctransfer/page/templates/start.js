@@ -14,7 +14,9 @@ function viewsOf(attribute, View, data) {
 }
 
 document.documentElement.classList.add("has-script");
-for (const part of [startTheme, startPrinting, startEscape, startHighlight, startContents, startImages, startTables, startScrolling, startFilter, startFindings]) start(part);
+for (const part of [startTheme, startPrinting, startEscape, startHighlight, startContents, startImages, startTables, startRoving, startScrolling, startFilter, startFindings]) start(part);
 start(() => viewsOf("matrix", MatrixView, report.matrices));
 const maps = start(() => viewsOf("map", ImageMapView, report.maps));
 start(() => startPlanes(maps));
+start(() => startEnlarging(maps));
+onEscape(dismissTooltip);

@@ -1,6 +1,13 @@
-/* One tooltip beside the pointer. */
+/* One tooltip beside the pointer. Escape closes it until the pointer moves on. */
+
+const MOVED = 8; // pixels
+let pointer = null;
+let dismissed = null;
 
 function showTooltip(x, y, ...children) {
+  pointer = [x, y];
+  if (dismissed && Math.hypot(x - dismissed[0], y - dismissed[1]) < MOVED) return;
+  dismissed = null;
   const box = document.getElementById("tooltip");
   box.replaceChildren(...children);
   box.hidden = false;
@@ -13,4 +20,12 @@ function showTooltip(x, y, ...children) {
 
 function hideTooltip() {
   document.getElementById("tooltip").hidden = true;
+}
+
+/** Hides the tooltip, also where the pointer rests; returns whether there was one. */
+function dismissTooltip() {
+  const wasShown = !document.getElementById("tooltip").hidden;
+  if (wasShown) dismissed = pointer;
+  hideTooltip();
+  return wasShown;
 }
