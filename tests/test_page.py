@@ -124,7 +124,7 @@ def test_dark_colours_are_those_of_light() -> None:
     assert variables("page.css") - variables("dark_colours.css") == {"--bar-height"}
     assert variables("dark_colours.css") < variables("page.css")
     used = set(re.findall(r"var\((--[\w-]+)", (TEMPLATES / "page.css").read_text()))
-    assert used - variables("page.css") == {"--mark", "--dot", "--natural", "--size"}  # of single elements
+    assert used - variables("page.css") == {"--mark", "--dot", "--natural", "--size", "--room"}  # of single elements
 
 
 def test_the_palette_is_that_of_the_figures() -> None:

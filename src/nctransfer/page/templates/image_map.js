@@ -314,7 +314,10 @@ class ImageMapView {
     }
     const close = button("×", () => this.keep(null), { class: "close", "aria-label": "Close" });
     this.details.replaceChildren(this.card(place, true), close);
-    this.details.classList.toggle("at-left", this.at(place)[0] > this.zoom.box.width / 2);
+    const { width } = this.zoom.box;
+    const [left] = this.at(place);
+    this.details.classList.toggle("at-left", left > width / 2);
+    this.details.style.setProperty("--room", `${Math.max(left, width - left) - 24}px`);
     this.details.scrollIntoView({ block: "nearest" });
     return true;
   }
