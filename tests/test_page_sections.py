@@ -54,6 +54,7 @@ from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.tables import first_rows, table_of
 from nctransfer.page.thumbnails import wanted_images
+from nctransfer.page.words_section import with_words, words_section
 from nctransfer.rank.ranking import Ranking
 from nctransfer.report.sheet import Sheet
 
@@ -294,7 +295,7 @@ def test_findings_are_the_flags_with_image_numbers(planted: nct.FeatureSet, audi
         number = "nearly all" if flag.expected_precision > 0.99 else f"about {100 * flag.expected_precision:.0f}"
         assert f"{number} are wrong" in one.why
     assert f"About {audited.expected_wrong:.1f} of them" in words(section)
-    assert f"nctransfer audit {audited.features.id} --corrections" in words(section)
+    assert f"nctransfer audit {audited.features.id} --corrections labels.csv --ticked suspects.csv" in words(section)
     assert says_and_says_not(section)
 
 
@@ -426,6 +427,7 @@ def test_bounds_that_say_something_stand_below_the_curve(counted_labels: LabelCo
     bounds = proven(tight, [1, 4])
     _, table = blocks(learning_curve_section(counted_labels, bounds), Table)
     assert [row[0] for row in table.rows] == ["1", "4"]
+    assert table.folded
     for row, of in zip(table.rows, bounds.rows, strict=True):
         least = min(bound.value for bound in of.bounds.values() if bound.value is not None)
         assert row[1:3] == (f"{100 * (1 - least):.2f}", "25.00")
@@ -436,7 +438,7 @@ def test_bounds_that_say_nothing_are_one_sentence(counted_labels: LabelCounts) -
     wide = set_of(normal_classes([12] * 4, 6, within=4.0))
     section = learning_curve_section(counted_labels, proven(wide, [1, 4]))
     assert len(blocks(section, Table)) == 1
-    assert "Proven bounds say nothing here" in words(section)
+    assert "Nothing can be proven" in words(section)
     assert "margin_per_query" in words(section)
 
 
@@ -474,9 +476,9 @@ def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
     made = {"command": "nctransfer rank a b", "seed": 7, "versions": {"nctransfer": "0.1", "torch": "2.9"}}
     content = rank_content(replace(ranked, data="/data/pets.tar"), made)
     assert content.title == "Backbones for pets.tar"
-    assert [section.id for section in content.sections] == ["ranking", "how-it-was-made"]
+    assert [section.id for section in content.sections] == ["ranking", "words", "how-it-was-made"]
     assert (
-        only(content.sections[1], Facts).items.items()
+        only(content.sections[-1], Facts).items.items()
         >= {
             "command": "nctransfer rank a b",
             "seed": "7",
@@ -485,6 +487,34 @@ def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
     )
     assert content.version == nct.__version__
     assert not content.thumbnails
+
+
+# The words
+
+
+def terms(section: Section | None) -> list[str]:
+    return [] if section is None else [row[0] for row in only(section, Table).rows]
+
+
+def test_only_terms_that_the_page_uses_are_explained(ranked: Ranking) -> None:
+    plain = Section(id="plain", title="Plain", says="It says that snapshots of ridges abound.", blocks=())
+    assert words_section([plain]) is None
+    assert with_words([plain]) == (plain,)
+    made = Section(id="how-it-was-made", title="How it was made", says="All weights have a digest.")
+    section = ranking_section(ranked)
+    first, explained, last = with_words([section, made])
+    assert (first, last) == (section, made)
+    found = terms(explained)
+    assert {"ridge regression", "shot", "CDNV", "GMACs", "Pareto front", "digest", "backbone"} <= set(found)
+    assert not {"dendrogram", "query", "UMAP", "way", "bound"} & set(found)
+    assert found == sorted(found, key=str.lower)
+    assert all(meaning.endswith(".") for _, meaning in only(explained, Table).rows)
+
+
+def test_names_of_classes_and_images_are_not_terms() -> None:
+    rows = (("0", "collapse", "ncc"),)
+    table = Table(columns=("image", "label", "taken for"), rows=rows, class_columns=(1, 2), image_columns=(0,))
+    assert words_section([Section(id="a", title="A", says="It shows nothing.", blocks=(table,))]) is None
 
 
 # The map of the classes, and its closest pairs

@@ -37,6 +37,7 @@ EVERY = {
     "confusion",
     "learning-curve",
     "suspects",
+    "words",
     "how-it-was-made",
 }
 

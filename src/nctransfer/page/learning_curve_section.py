@@ -84,19 +84,20 @@ def _proven(bounds: BoundTable) -> list[Paragraph | Table]:
     best = [(row, name, bound) for row in bounds.rows if (found := _best(row)) is not None for name, bound in [found]]
     if not best:
         return [Paragraph(text=_nothing(bounds.rows))]
-    few = f", for {counted(len(best), 'number')} of shots" if len(best) < len(bounds.rows) else ""
     rows = [
         (f"{row.shots:,.0f}", percent(1 - (bound.value or 0.0)), percent(1 - bound.chance or 0.0), name)
         for row, name, bound in best
     ]
     return [
         Table(
-            columns=(">labels per class", ">at least", ">chance", "bound"),
+            columns=(">labels per class", ">at least, in %", ">by chance, in %", "bound"),
             rows=tuple(rows),
             caption=(
-                f"What is proven of the nearest class centre (ncc){few}: its mean accuracy in % on all classes at once "
-                "is at least this, for images drawn independently and with replacement from these images."
+                "What can be proven. A bound is a limit that the accuracy does not fall below: here, the mean accuracy "
+                "of the nearest class centre on all classes at once, for images drawn independently and with "
+                "replacement from these. It supposes little, so what is measured is usually far better."
             ),
+            folded=True,
         )
     ]
 
@@ -117,6 +118,6 @@ def _best(row: BoundRow) -> tuple[str, Bound] | None:
 def _nothing(rows: Sequence[BoundRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.bounds))
     return (
-        f"Proven bounds say nothing here: for all classes at once, none of them ({join_names(names, most=10)}) is "
-        "better than a random answer."
+        f"Nothing can be proven of the accuracy on all classes at once: none of the bounds "
+        f"({join_names(names, most=10)}) is better than a random answer."
     )

@@ -12,6 +12,7 @@ from nctransfer.errors import counted
 from nctransfer.page.blocks import Facts, PageContent, Section
 from nctransfer.page.ranking_section import ranking_section
 from nctransfer.page.shown_places import without_home
+from nctransfer.page.words_section import with_words
 
 if TYPE_CHECKING:
     from nctransfer.rank.ranking import Ranking
@@ -29,7 +30,7 @@ def rank_content(found: Ranking, provenance: Mapping[str, Any]) -> PageContent:
     return PageContent(
         title=f"Backbones for {Path(found.data).name or found.data}",
         subtitle=f"{counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",
-        sections=(ranking_section(found), _made(found, provenance)),
+        sections=with_words((ranking_section(found), _made(found, provenance))),
         generated=datetime.date.today().isoformat(),
         version=nctransfer.__version__,
     )

@@ -32,6 +32,7 @@ from nctransfer.page.shown_places import last_part, without_home
 from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails, wanted_images
 from nctransfer.page.verdict_section import verdict_section
+from nctransfer.page.words_section import with_words
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -175,7 +176,7 @@ def report_page(
         progress: Called as ``progress(stage, done, total)``.
     """
     features = found.features
-    sections = tuple(filter(None, _sections(found, images, provenance or {}, seed, progress)))
+    sections = with_words(tuple(filter(None, _sections(found, images, provenance or {}, seed, progress))))
     findings, galleries = wanted_images(sections)
     chosen = choose_images(findings, features.labels.numpy(), most_thumbnails, seed, then=galleries)
     small = make_thumbnails(images, chosen, progress=progress)

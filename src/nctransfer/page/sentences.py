@@ -20,9 +20,14 @@ def listed(parts: Sequence[str]) -> str:
 def sentence(text: str) -> str:
     """A warning, as the command line prints it, as a sentence. Names at its beginning stay as they are.
 
+    Advice at its end that begins with an option is left out: it does not help those who only read the page.
+
     >>> sentence("images are there twice"), sentence("is that so?"), sentence("vit_base: no images")
     ('Images are there twice.', 'Is that so?', 'vit_base: no images.')
+    >>> sentence("two files are equal; accuracy is too good; --drop-duplicates leaves copies out")
+    'Two files are equal; accuracy is too good.'
     """
+    text = text.partition("; --")[0]
     first = text.partition(" ")[0]
     begin = text[:1].upper() + text[1:] if first.isalpha() else text
     return begin + ("" if text.endswith((".", "!", "?")) else ".")

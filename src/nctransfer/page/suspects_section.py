@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
@@ -11,6 +12,7 @@ from nctransfer.label_audit.flags import DUPLICATE, LABEL, OUTLIER
 from nctransfer.label_audit.nearest_images import unit_rows
 from nctransfer.page.blocks import Block, Finding, FindingList, Notice, Paragraph, Section
 from nctransfer.page.sentences import sentence
+from nctransfer.page.shown_places import last_part
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -232,16 +234,15 @@ def _shown(number: int, most: int) -> str:
 
 
 def _how_to_go_on(found: AuditResult) -> str:
-    name = found.features.id
-    command = (
-        f"nctransfer audit {shlex.quote(name)}"
-        if len(found.sets) == 1
-        else "nctransfer audit with the same feature sets"
-    )
+    sets = shlex.quote(found.features.id) if len(found.sets) == 1 else "with the same feature sets"
+    place = found.features.data or ""
+    folder = shlex.quote(last_part(place)) if place and Path(place).is_dir() else "FOLDER"
     return (
-        "To go on: look at each finding, tick those that are right, and export the ticked ones as CSV. To correct "
-        f"labels, run {command} --corrections labels.csv: that table has all images with the suggestions; change its "
-        "column label, and --data labels.csv reads the corrected labels."
+        "To go on: look at each finding, tick those that you agree with, and export the ticked ones as suspects.csv. "
+        "If somebody gave you this page, give the file back to them: the command "
+        f"nctransfer audit {sets} --corrections labels.csv --ticked suspects.csv writes a table of all images in which "
+        "the ticked labels are corrected, and ticked images without a suggested class are left out. "
+        f"nctransfer extract --data labels.csv --image-root {folder} reads it."
     )
 
 
