@@ -850,6 +850,24 @@ def test_in_print_all_is_unfolded_and_light(plain: Open) -> None:
     assert len(pdf) > 20_000
 
 
+def test_in_print_no_picture_is_so_high_that_the_page_before_it_is_nearly_empty(plain: Open) -> None:
+    most = 150 / 25.4 * 96  # millimetres, of the 267 of a page
+    with plain() as seen:
+        page = seen.page
+        page.emulate_media(media="print")
+        frames(page)
+        heights = [one.bounding_box()["height"] for one in page.locator("main :is(canvas, .drawing svg)").all()]
+        shapes = page.evaluate(
+            """() => [...document.querySelectorAll("canvas")].map((one) =>
+              [one.width / one.height, one.clientWidth / one.clientHeight])"""
+        )
+        page.emulate_media(media="screen")
+    assert len(heights) == 5
+    assert max(heights) <= most + 1
+    for made, drawn in shapes:
+        assert drawn == pytest.approx(made, rel=0.02)
+
+
 # Numbers
 
 

@@ -1,8 +1,11 @@
 /* A canvas that is sharp on every screen, with zoom and shift. */
 
+const FINE = 3; // pixels of a canvas for each CSS pixel, in print
+let isPrinting = false;
+
 /** Sets the size of a canvas in CSS pixels and returns its context, whose unit is the CSS pixel. */
 function sized(canvas, width, height) {
-  const ratio = Math.max(devicePixelRatio || 1, 1);
+  const ratio = Math.max(devicePixelRatio || 1, isPrinting ? FINE : 1);
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   canvas.style.width = `${width}px`;

@@ -35,12 +35,14 @@ function startPrinting() {
     root.dataset.theme = "light";
     closed = [...document.querySelectorAll("details:not([open], [data-screen])")];
     for (const details of closed) details.open = true;
+    isPrinting = true;
     themeChanged();
   });
   window.addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before;
     else delete root.dataset.theme;
     for (const details of closed) details.open = false;
+    isPrinting = false;
     themeChanged();
   });
 }
