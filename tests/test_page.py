@@ -388,3 +388,14 @@ def test_matrices_and_findings_are_numbered_in_the_order_of_the_page() -> None:
     assert [matrix["kind"] for matrix in data_of(page)["matrices"]] == ["share", "distance"]
     assert [found["name"] for found in data_of(page)["findings"]] == ["a", "b"]
     assert data_of(page)["findings"][0]["rows"] == [[EVIL, EVIL, EVIL, EVIL, EVIL, ""]]
+
+
+def test_names_from_right_to_left_do_not_turn_the_sentence_around_them() -> None:
+    name = "\u05d0\u05d1\u05d2 \u05e2\u05d1"
+    block = Paragraph(text=f"0 of 12 images of {name} are taken for {name}; 1 of 12.")
+    section = Section(id="one", title="One", says="It shows a sentence.", blocks=(block,))
+    page = render_page(PageContent(title=name, subtitle="", sections=(section,), classes=(name,), counts=(12,)))
+    assert f"of \u2068{name}\u2069 are taken for \u2068{name}\u2069; 1 of" in page
+    assert f"<title>{name}</title>" in page  # nothing around it could be turned
+    assert name not in json_for_page(name)
+    assert "\u2068" not in page.split('id="report-data">')[1]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.page.blocks import FindingList, ImageMapView, ImageStrip, Matrix, Verdict
 from nctransfer.page.page_data import blocks_of, json_for_page, page_data
-from nctransfer.page.visible_text import visible
+from nctransfer.page.visible_text import isolated, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment, PackageLoader
@@ -100,7 +100,7 @@ def _environment() -> Environment:
 
 def _finalized(value: Any) -> Any:
     """A value that a template shows: plain text loses what cannot be seen, markup stays."""
-    return visible(value) if type(value) is str else value
+    return isolated(visible(value)) if type(value) is str else value
 
 
 def _drawn(svg: str) -> Any:
