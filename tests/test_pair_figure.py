@@ -96,7 +96,9 @@ def test_names_and_shares_are_written(sizes: tuple[int, int], width: float, tmp_
         wrong = int((places * side < 0).sum())
         assert text.split("\n")[:2] == [name, f"{wrong} of {len(places)} ({wrong / len(places):.0%})"]
     assert " ".join(figure.axes[0].get_title("left").split()).lower() == found.reason.lower().replace("$", r"\$")
-    assert "3 classes" in figure.get_supxlabel()
+    said = " ".join(figure.get_supxlabel().split())
+    assert "3 classes" in said
+    assert f"{found.shots[0].expected:.0%} with 1" in said
     save_figure(figure, tmp_path / "a.svg")
     assert "b $x$" in (tmp_path / "a.svg").read_text()
 

@@ -240,8 +240,9 @@ def test_a_wide_class_that_few_shots_estimate_badly(distance: float):
     found = wide(distance, (1, 2, 5, 10, 20, 50, 100))
     assert "wren" in found.reason
     assert "lark" not in found.reason
-    [enough] = map(int, re.findall(r"\d+", found.reason))
+    enough, within, highest = map(float, re.findall(r"[\d.]+\d|\d+", found.reason))
     assert found.limit > 0.999
+    assert (within, highest) == (2, pytest.approx(100 * found.limit, abs=0.05))
     closed = {shots: one[0] for shots, one in accuracies(found).items()}
     assert closed[enough] >= found.limit - 0.02
     assert all(one < found.limit - 0.02 for shots, one in closed.items() if shots < enough)

@@ -335,6 +335,7 @@ def _reason(
     enough = next((shots for shots in SHOTS if by_theory(shots) >= limit - ENOUGH), None)
     widest = max(both, key=lambda one: one.variance)
     would = f"{enough} shots are enough" if enough else f"more than {SHOTS[-1]} shots are needed"
+    would += f" to come within {100 * ENOUGH:g} points of the highest possible accuracy ({limit:.1%})"
     return f"confused because few shots estimate the mean of a wide class badly ({widest.name}): {would}"
 
 

@@ -80,8 +80,15 @@ def pair_figure(found: PairExplanation, *, width: float = PAGE) -> Figure:
     )
     axes.grid(visible=False, axis="y")
     about = "Dashed: the border of ncc, between the means. Each image is left out of the mean of its own class"
-    add_caption(figure, caption_of(found.features), about)
+    add_caption(figure, caption_of(found.features), _accuracies(found), about)
     return figure
+
+
+def _accuracies(found: PairExplanation) -> str:
+    """How often ncc is right, by labelled images per class."""
+    parts = [f"{one.expected:.0%} with {one.shots:,}" for one in found.shots]
+    parts += [f"{found.limit:.0%} with as many as one likes"] if found.limit is not None else []
+    return f"Expected accuracy of ncc between the two, by labelled images per class (shots): {', '.join(parts)}"
 
 
 def _draw_dots(axes: Axes, places: Sequence[NDArray[np.float64]]) -> None:
