@@ -139,11 +139,22 @@ def test_the_closest_pairs_are_named_with_their_numbers() -> None:
     np.testing.assert_allclose(widths, [pair.cdnv for pair in found.pairs], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "named"), [(30, True), (60, False)])
+@pytest.mark.parametrize(("count", "named"), [(30, True), (60, True), (80, False)])
 def test_names_stand_there_if_there_is_room(count: int, named: bool) -> None:
     axes = collapse_figure(report(made(count, 3))).axes[0]
     assert bool(ticks(axes.yaxis)) == named
+    assert all(label.get_fontsize() > 5 for label in axes.get_yticklabels())
     assert (f"{count} classes" in axes.get_xlabel()) != named
+
+
+@pytest.mark.parametrize("width", [3.4, 7.2])
+@pytest.mark.parametrize("count", [12, 60, 80])
+def test_the_colour_bar_is_as_wide_as_the_map(count: int, width: float) -> None:
+    figure = collapse_figure(report(made(count, 3)), width=width)
+    figure.draw_without_rendering()
+    heat_map, bar = (figure.axes[place].get_position() for place in (0, -1))
+    assert (bar.x0, bar.x1) == pytest.approx((heat_map.x0, heat_map.x1))
+    assert bar.y1 < heat_map.y0
 
 
 def test_of_very_many_classes_the_interesting_ones_are_drawn() -> None:

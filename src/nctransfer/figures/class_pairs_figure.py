@@ -35,6 +35,7 @@ INTERESTING = 50
 BARS = 12  # pairs that are named
 BELOW = 3.1  # inches: the height of the bars that stand below the heat map
 PITCH = 5.6  # points from one name to the next, at least
+NAMED = 0.72  # of the side of a heat map with names: the map itself
 LONG = 22  # characters of a name
 CELL = 8  # pixels of a cell at least, so that no viewer smooths it away
 COLOUR_MAP = "YlGnBu"  # from light to dark evenly, also in grey and for all eyes
@@ -48,7 +49,8 @@ def class_pairs_figure(report: CollapseReport, *, width: float = PAGE) -> Figure
 
     Args:
         report: A report with its ``pair_matrix``.
-        width: The width in inches; in a narrow figure the bars stand below the heat map.
+        width: The width in inches. The bars stand below the heat map in a narrow figure, and where the names of the
+            classes need the whole width.
 
     Raises:
         ValueError: The report has no ``pair_matrix``.
@@ -60,19 +62,37 @@ def class_pairs_figure(report: CollapseReport, *, width: float = PAGE) -> Figure
         raise ValueError("the report has no pair_matrix; call collapse with pair_matrix=True")
     count = len(pairs.classes)
     codes = _in_leaf_order(pairs, list(range(count)) if count <= ALL else pairs.most_interesting(INTERESTING))
-    beside = width > 1.4 * COLUMN
-    side = 0.56 * width if beside else width
+    is_wide, half = width > 1.4 * COLUMN, 0.56 * width
+    beside = is_wide and (_room(len(codes), half) >= PITCH or _room(len(codes), width) < PITCH)
+    side = half if beside else width
     figure = new_figure(width, 1.12 * side if beside else 1.2 * side + BELOW)
     if beside:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     else:
         left, right = figure.subplots(2, 1, height_ratios=(1.2 * side, BELOW))
-    _heat_map(figure, left, pairs, codes, side)
+    bar = _heat_map(figure, left, pairs, codes, side)
     _bars(right, pairs, 0.44 * width if beside else width)
     shown = "" if len(codes) == count else f"Only the {len(codes)} classes in the closest pairs are in the heat map"
     same = "Orange: two classes have the same mean" if np.isinf(pairs.cdnv).any() else ""
     add_caption(figure, caption_of(report.features), shown, same)
+    _as_wide_as(bar, left)
     return figure
+
+
+def _room(classes: int, side: float) -> float:
+    """How many points a name has in a heat map that takes so many inches with its names."""
+    return 72 * NAMED * side / classes
+
+
+def _as_wide_as(bar: Axes, axes: Axes) -> None:
+    """Place a colour bar exactly below the heat map, and fix the layout."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    heat, old = axes.get_position(), bar.get_position()
+    bar.set_box_aspect(None)
+    bar.set_position((heat.x0, old.y0, heat.width, old.height))
 
 
 def _in_leaf_order(pairs: PairMatrix, codes: list[int]) -> list[int]:
@@ -94,8 +114,12 @@ def _in_leaf_order(pairs: PairMatrix, codes: list[int]) -> list[int]:
     return [codes[place] for place in leaves_list(tree)]
 
 
-def _heat_map(figure: Figure, axes: Axes, pairs: PairMatrix, codes: Sequence[int], side: float) -> None:
-    """The matrix, dark where two classes are close; with the names of the classes if there is room for them."""
+def _heat_map(figure: Figure, axes: Axes, pairs: PairMatrix, codes: Sequence[int], side: float) -> Axes:
+    """The matrix, dark where two classes are close; with the names of the classes if there is room for them.
+
+    Returns:
+        The colour bar.
+    """
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
@@ -120,7 +144,7 @@ def _heat_map(figure: Figure, axes: Axes, pairs: PairMatrix, codes: Sequence[int
     axes.set(title="How close two classes are", xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    room = 72 * 0.72 * side / len(codes)
+    room = _room(len(codes), side)
     if room >= PITCH:
         names = [plain_text(short_text(pairs.classes[code], LONG)) for code in codes]
         places, size = [place + 0.5 for place in range(len(codes))], min(SMALL, 0.9 * room)
@@ -130,10 +154,11 @@ def _heat_map(figure: Figure, axes: Axes, pairs: PairMatrix, codes: Sequence[int
     else:
         axes.set_xlabel(f"{len(codes)} classes, similar ones side by side", fontsize=SMALL)
     bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.04, pad=0.02, aspect=30)
-    bar.set_label("CDNV: dark is close", fontsize=SMALL)
+    bar.set_label("CDNV, not corrected for small classes: dark is close", fontsize=SMALL)
     logarithmic(bar.ax.xaxis, low, high)
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
+    return bar.ax
 
 
 def _bars(axes: Axes, pairs: PairMatrix, width: float) -> None:
