@@ -144,7 +144,7 @@ def covered(figure: Figure) -> list[tuple[str, str]]:
 
 def test_curves_bands_and_theory_are_those_of_the_result() -> None:
     shots = [1, 2, 5, 10]
-    margins = {1: None, 2: 0.9, 5: 0.5, 10: 0.3}  # chance is 0.8
+    margins = {1: None, 2: 0.75, 5: 0.5, 10: 0.3}  # chance is 0.8
     rows = [
         *(
             row(5, m, expected_accuracy=0.5 + m / 30, bounds={"margin": bound(margins[m], 0.8), "x": bound(7, 0.8)})
@@ -155,13 +155,14 @@ def test_curves_bands_and_theory_are_those_of_the_result() -> None:
     figure = fewshot_figure(few_shot(rows))
     [axes] = figure.axes
     found = legend(figure)
-    assert list(found) == ["ncc", "ncc, expected by theory", "ridge", "ncc is at least this, by margin", "chance"]
-    ncc, expected, ridge, floor, chance = axes.get_lines()[:5]
+    floor_name = "ncc is at least this, by the margin bound"
+    assert list(found) == ["ncc", "ncc, expected by theory", "ridge", floor_name]
+    ncc, expected, ridge, floor = axes.get_lines()[:4]
     assert points(ncc) == [(m, one.accuracy) for m, one in zip(shots, rows, strict=False)]
     assert points(ridge) == [(m, one.accuracy) for m, one in zip(shots, rows[4:], strict=True)]
     assert points(expected) == [(m, 0.5 + m / 30) for m in shots]
     assert points(floor) == [(5, 0.5), (10, 0.7)]
-    assert points(chance) == [(m, 0.2) for m in shots]
+    assert shows(caption(figure), "Chance is 20%", "margin bound", "25%", "with 2 shots")
     assert ncc.get_color() != ridge.get_color()
     first, second = (band.get_paths() for band in axes.collections)
     ends = {(round(x), round(y, 9)) for x, y in first[0].vertices}
@@ -211,10 +212,11 @@ def test_one_task_is_dots_with_bars_and_numbers() -> None:
 
 
 def test_one_number_of_shots_runs_over_ways() -> None:
-    rows = [row(ways, 1, name) for ways in (20, 2, 5) for name in ("ncc", "ridge")]
+    accuracies = {2: 0.9, 5: 0.6, 20: 0.2}
+    rows = [row(ways, 1, name, accuracies[ways]) for ways in (20, 2, 5) for name in ("ncc", "ridge")]
     figure = fewshot_figure(few_shot(rows))
     [axes] = figure.axes
-    assert points(axes.get_lines()[0]) == [(ways, row(ways, 1).accuracy) for ways in (2, 5, 20)]
+    assert points(axes.get_lines()[0]) == list(accuracies.items())
     assert points(axes.get_lines()[2]) == [(ways, 1 / ways) for ways in (2, 5, 20)]
     assert "ways" in axes.get_xlabel()
     assert figure.get_suptitle() == "1-shot accuracy"
@@ -241,10 +243,27 @@ def test_what_is_far_below_is_said_and_not_drawn() -> None:
     assert axes.get_xlim()[0] > 0.9
 
 
-def test_bounds_of_curves_are_drawn_however_far_they_are() -> None:
-    rows = [row(5, m, "ncc", 0.97, bounds={"margin": bound(0.7, 0.8)}) for m in (1, 5)]
-    [axes] = fewshot_figure(few_shot(rows)).axes
-    assert axes.get_ylim()[0] < 0.2
+@pytest.mark.parametrize("errors", [(0.7, 0.5, 0.25), (0.25, 0.2, 0.15), (0.7, 0.7, 0.7)])
+def test_curves_have_most_of_the_height_and_low_bounds_are_said(errors: Sequence[float]) -> None:
+    rows = [
+        row(5, m, "ncc", accuracy, bounds={"margin_per_query": bound(error, 0.8)})
+        for m, accuracy, error in zip((1, 5, 10), (0.8, 0.9, 0.95), errors, strict=True)
+    ]
+    figure = fewshot_figure(few_shot(rows))
+    [axes] = figure.axes
+    bottom, top = axes.get_ylim()
+    assert 0.6 * (top - bottom) < 0.97 - 0.78
+    floors = [1 - error for error in errors]
+    drawn = [y for line in axes.get_lines() if line.get_marker() == ">" for _, y in points(line)]
+    assert drawn == [floor for floor in floors if floor > bottom]
+    low = [floor for floor in floors if floor not in drawn]
+    assert ("margin bound per query" in caption(figure)) == bool(low)
+    assert shows(caption(figure), *(f"{100 * floor:.3g}%" for floor in (low[:1] + low[-1:])))
+
+
+def test_a_bound_of_another_name_keeps_it() -> None:
+    figure = fewshot_figure(few_shot([row(5, m, "ncc", 0.9, bounds={"mine": bound(0.11, 0.8)}) for m in (1, 5)]))
+    assert "ncc is at least this, by the bound mine" in legend(figure)
 
 
 # Comparisons
@@ -429,13 +448,15 @@ def test_bounds_are_lines_and_infinity_is_the_last_place() -> None:
     assert points(dots) == list(expected.items())
     assert list(legend(figure)) == ["mean error of ncc over all episodes"]
     said = caption(figure)
-    assert shows(said, "1,000% everywhere: galanti2022", "No none: these are not told apart", "20 to 50 per class")
+    assert shows(said, "a random answer: Galanti et al. 2022", "none (these are not told apart)", "20 to 50 per class")
+    assert {text.get_text() for text in axes.texts} == {"Luthra et al. 2026", "margin bound", "margin bound per query"}
 
 
 def test_zones_begin_at_chance_and_at_one() -> None:
     for axes, ways in zip(bounds_figure(bound_table((2, 5))).axes, (2, 5), strict=True):
         zones = [(patch.get_y(), patch.get_y() + patch.get_height()) for patch in axes.patches]  # type: ignore[attr-defined]
-        assert zones == [(1 - 1 / ways, 1), (1, TOP)]
+        assert zones == [(1 - 1 / ways, TOP)]
+        assert axes.get_ylim()[1] == TOP == 1
 
 
 def test_names_stand_at_the_ends_of_lines_without_covering_each_other() -> None:
@@ -450,7 +471,7 @@ def test_names_stand_at_the_ends_of_lines_without_covering_each_other() -> None:
 def test_several_ways_have_panels_and_one_legend() -> None:
     figure = bounds_figure(bound_table((2, 5, 10, 20, 30, 40, 50)))
     assert [axes.get_title("left") for axes in figure.axes] == [f"{w}-way" for w in (2, 5, 10, 20, 30, 40)]
-    assert set(legend(figure)) == {"luthra2026", "margin", "margin_per_query"}
+    assert set(legend(figure)) == {"Luthra et al. 2026", "margin bound", "margin bound per query"}
     assert "6 of 7 panels" in caption(figure)
 
 

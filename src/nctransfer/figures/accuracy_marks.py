@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.figures.axis_labels import show_places
+from nctransfer.figures.bound_names import by
 from nctransfer.figures.foot import name_of
 from nctransfer.figures.style import COLOURS, GREY
 
@@ -55,7 +56,7 @@ def draw_curves(axes: Axes, panel: Panel, own_legend: Sequence[str] | None, acro
         if own_legend is None:
             entries[name_of(curve.name)] = lines[-1]
         low, high = zip(*((math.nan, math.nan) if ends is None else ends for ends in curve.intervals), strict=True)
-        axes.fill_between(curve.places, low, high, color=look["color"], alpha=0.18, linewidth=0)
+        axes.fill_between(curve.places, low, high, color=look["color"], alpha=0.25, linewidth=0)
         if any(value is not None for value in curve.expected):
             values = [math.nan if value is None else value for value in curve.expected]
             [line] = axes.plot(curve.places, values, color="black", linewidth=0.8, linestyle="--", zorder=4)
@@ -117,4 +118,4 @@ def draw_dots(axes: Axes, panel: Panel, names: Sequence[str]) -> dict[str, Artis
 
 
 def _says(floor: Floor) -> str:
-    return f"{name_of(floor.of)} is at least this, by {floor.name}"
+    return f"{name_of(floor.of)} is at least this, by {by(floor.name)}"

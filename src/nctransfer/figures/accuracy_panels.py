@@ -1,8 +1,8 @@
 """Accuracies with their intervals: curves over labelled images or over classes, or dots side by side.
 
 A figure has one panel or several of equal size. If every curve has one point, the panels show dots, each on a line of
-its own. Chance is a dotted line, and bounds are grey lines. If they are so far below everything else that it would look
-flat, the caption gives their numbers instead.
+its own. Chance is a dotted line, and bounds are grey lines. Where they are so far below everything else that it would
+look flat, the caption gives their numbers instead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.bound_names import by
 from nctransfer.figures.foot import LONGEST, add_foot, name_of
 from nctransfer.figures.number_axes import percent_axis
 from nctransfer.figures.style import PAGE, in_style, new_figure, plain_text
@@ -28,7 +29,7 @@ MOST_PANELS = 6
 WIDTHS = {1: 4.8, 2: PAGE, 3: PAGE}  # inches, by panels side by side
 LETTERS = {1: 60, 2: 46, 3: 30}  # of a line of a panel's own legend, by panels side by side
 LETTERS_OF_DOTS = 26  # of a line beside dots
-FLAT = 3  # times the height of the curves; if chance makes the axis higher than that, it is not drawn
+REACH = 0.5  # heights of the curves below them: what is lower is not drawn, so that they have most of the axis
 LEAST_HEIGHT = 0.02  # of the curves
 MARGIN = 0.05  # above and below the curves, of their height
 
@@ -105,18 +106,21 @@ class Panel:
 
 
 @in_style
-def accuracy_figure(panels: Sequence[Panel], *, title: str, x_label: str, caption: tuple[str, ...] = ()) -> Figure:
+def accuracy_figure(
+    panels: Sequence[Panel], *, title: str, x_label: str, unit: str = "shots", caption: tuple[str, ...] = ()
+) -> Figure:
     """Draw panels; if there are more than six, the caption says that the others are left out.
 
     Args:
         panels: The panels. All have the same places, and curves of the same names.
         title: The title of the figure.
         x_label: What the places are.
+        unit: The same in one word.
         caption: Sentences below the figure.
     """
     from nctransfer.figures.accuracy_marks import draw_curves, draw_dots
 
-    shown, said = _without_what_is_far(panels[:MOST_PANELS])
+    shown, said = _without_what_is_far(panels[:MOST_PANELS], unit)
     is_dots = all(len(curve.places) == 1 for one in shown for curve in one.curves)
     has_own = any(curve.note for one in shown for curve in one.curves)
     across = 1 if is_dots else min(2 if has_own or len(shown) == 4 else 3, len(shown))
@@ -168,24 +172,41 @@ def _ends(values: Sequence[float]) -> Ends:
     return low, max(high, low + LEAST_HEIGHT)
 
 
-def _without_what_is_far(panels: Sequence[Panel]) -> tuple[Sequence[Panel], list[str]]:
-    """The panels, without chance and floors if these are too far below, and what the caption says of them then."""
+def _without_what_is_far(panels: Sequence[Panel], unit: str) -> tuple[Sequence[Panel], list[str]]:
+    """The panels without what is too far below the curves, and what the caption says of it."""
     low, high = _ends([value for panel in panels for value in panel.measured])
-    below = [value for panel in panels for value in panel.below]
-    if not below or high - min(below) <= FLAT * (high - low):
-        return panels, []
-    is_dots = all(len(panel.chance) == 1 for panel in panels)
-    if not is_dots and any(panel.floors for panel in panels):
-        return panels, []  # floors that rise are worth their room
+    lowest = low - REACH * (high - low)
+    said = []
     chances = [value for panel in panels for value in panel.chance.values()]
-    ends = " to ".join(dict.fromkeys(f"{100 * value:.3g}%" for value in (min(chances), max(chances))))
-    said = [f"Chance is {ends}"] + [
-        f"By the bound {floor.name}, {floor.of} is right at least {100 * floor.accuracies[0]:.3g}% of the time"
-        + f" ({panel.title})" * bool(panel.title)
-        for panel in panels
-        for floor in panel.floors
+    if is_far := bool(chances) and min(chances) < lowest:
+        ends = " to ".join(dict.fromkeys(f"{100 * value:.3g}%" for value in (min(chances), max(chances))))
+        said.append(f"Chance is {ends}")
+    said += [_in_words(floor, panel, lowest, unit) for panel in panels for floor in panel.floors]
+    near = [tuple(one for floor in panel.floors if (one := _from(floor, lowest)).places) for panel in panels]
+    found = [
+        replace(panel, chance={} if is_far else panel.chance, floors=floors)
+        for panel, floors in zip(panels, near, strict=True)
     ]
-    return [replace(panel, chance={}, floors=()) for panel in panels], said
+    return found, [sentence for sentence in said if sentence]
+
+
+def _from(floor: Floor, lowest: float) -> Floor:
+    """The floor where it is not lower than this."""
+    kept = [point for point in zip(floor.places, floor.accuracies, strict=True) if point[1] >= lowest]
+    return replace(floor, places=tuple(place for place, _ in kept), accuracies=tuple(value for _, value in kept))
+
+
+def _in_words(floor: Floor, panel: Panel, lowest: float, unit: str) -> str:
+    """What a floor says where it is lower than this; "" if it is not."""
+    low = [point for point in zip(floor.places, floor.accuracies, strict=True) if point[1] < lowest]
+    if not low:
+        return ""
+    numbers = " to ".join(dict.fromkeys(f"{100 * value:.3g}%" for _, value in (low[0], low[-1])))
+    said = f"By {by(floor.name)} (not drawn), {floor.of} is right at least {numbers} of the time"
+    if len(panel.curves[0].places) > 1:
+        at = " to ".join(dict.fromkeys(f"{place:g}" for place, _ in (low[0], low[-1])))
+        said += f" with {at} {unit if at != '1' else unit.removesuffix('s')}"
+    return said + f" ({panel.title})" * bool(panel.title)
 
 
 def _share_accuracies(grid: Sequence[Axes], panels: Sequence[Panel], across: int, is_dots: bool) -> None:

@@ -41,13 +41,13 @@ def place_of_infinity(places: Sequence[float]) -> float:
     return max(places) * float(max((max(places) / min(places)) ** BEYOND, 2))
 
 
-def show_places(axes: Axes, places: Sequence[float], panels: int = 1) -> None:
+def show_places(axes: Axes, places: Sequence[float], panels: float = 1) -> None:
     """Make the x axis logarithmic, with the places that were measured as its numbers.
 
     Args:
         axes: The axes.
         places: Numbers of shots or of ways; infinity is the last, behind a gap.
-        panels: The number of panels side by side.
+        panels: The number of panels side by side; more for a panel with less room.
     """
     finite = sorted({place for place in places if math.isfinite(place)})
     ticks = spaced(finite, NEAR * panels)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.errors import join_names
 from nctransfer.figures.axis_labels import place_of_infinity, show_places
+from nctransfer.figures.bound_names import readable
 from nctransfer.figures.foot import add_foot
 from nctransfer.figures.line_labels import move_apart
-from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ __all__ = ["bounds_figure"]
 
 MOST_PANELS = 6
 WIDTHS = {1: 5.2, 2: PAGE, 3: PAGE}  # inches, by panels side by side
-TOP, BOTTOM = 10.0, 1e-4  # of errors: larger ones are beyond the figure, smaller ones at its edge
+TOP, BOTTOM = 1.0, 1e-4  # of errors: larger ones say nothing and are beyond the figure, smaller ones at its edge
+BESIDE_NAMES = 1.6  # panels side by side that have as little room as one with names at its right
 MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 MEAN = "mean error of ncc over all episodes"
 Z_ZONES, Z_LINES, Z_DOTS = 0, 3, 4
@@ -39,10 +40,12 @@ class _Line(NamedTuple):
     number: int  # of its colour
     shots: tuple[float, ...]
     errors: tuple[float, ...]
+    chance: float  # the error of a random answer
 
     @property
     def is_visible(self) -> bool:
-        return any(error < TOP for error in self.errors)
+        """Whether it says anything."""
+        return any(error < self.chance for error in self.errors)
 
 
 class _Panel(NamedTuple):
@@ -56,7 +59,9 @@ class _Panel(NamedTuple):
 
 @in_style
 def bounds_figure(found: BoundTable, expected: ExpectedAccuracies | None = None) -> Figure:
-    """Bounds over shots, both on logarithmic axes. In grey zones a bound says nothing.
+    """Bounds over shots, both on logarithmic axes. In the grey zone a bound says nothing.
+
+    The axis of errors ends at 100%, and a bound that is nowhere below the error of a random answer is only named.
 
     There is a panel for each number of ways. Infinitely many shots stand at the end of the axis, behind a gap.
 
@@ -100,7 +105,7 @@ def _lines(rows: Sequence[BoundRow]) -> Iterator[_Line]:
         points = [(row.shots, value) for row in rows if (value := row.bounds[name].value) is not None]
         if points:
             shots, errors = zip(*points, strict=True)
-            yield _Line(name, number, shots, errors)
+            yield _Line(readable(name), number, shots, errors, 1 - 1 / rows[0].ways)
 
 
 def _draw(axes: Axes, panel: _Panel, across: int) -> dict[str, Artist]:
@@ -123,28 +128,22 @@ def _draw(axes: Axes, panel: _Panel, across: int) -> dict[str, Artist]:
         [entries[MEAN]] = axes.plot(
             [row.shots for row in panel.dots], errors, color="black", marker="o", linestyle="", zorder=Z_DOTS
         )
-    show_places(axes, panel.shots, across)
+    show_places(axes, panel.shots, across if across > 1 else BESIDE_NAMES)
     axes.set_xlabel("labelled images per class (shots)")
     return entries
 
 
 def _share_errors(grid: Sequence[Axes], panels: Sequence[_Panel], across: int) -> None:
     """Give all panels the same range of errors and their grey zones, and those at the left the numbers."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     errors = [error for panel in panels for line in panel.lines if line.is_visible for error in line.errors]
     errors += [1 - row.accuracy for panel in panels for row in panel.dots]
     shown = [min(max(error, BOTTOM), TOP) for error in errors]
-    low, high = min([*shown, 0.5]) / 1.4, max([*shown, 1.5]) * 1.15
+    low = min([*shown, 0.5]) / 1.4
     for number, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-        axes.set_yscale("log")
-        axes.set_ylim(low, min(high, TOP))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        logarithmic(axes.yaxis, low, TOP, most=9)
+        axes.set_ylim(low, TOP)
         percent_axis(axes.yaxis)
-        chance = 1 - 1 / panel.ways
-        for bottom, top, strength in ((chance, 1, 0.15), (1, TOP, 0.3)):
-            axes.axhspan(bottom, top, color=GREY, alpha=strength, linewidth=0, zorder=Z_ZONES)
+        axes.axhspan(1 - 1 / panel.ways, TOP, color=GREY, alpha=0.2, linewidth=0, zorder=Z_ZONES)
         if number % across:
             axes.tick_params(labelleft=False)
         else:
@@ -170,16 +169,22 @@ def _explained(found: BoundTable, panels: Sequence[_Panel]) -> Iterator[str]:
     fewest, most = found.images_per_class
     images = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     yield f"For draws with replacement from these images, {images} per class"
-    yield "Light grey: no better than a random answer; dark grey: above 100%"
+    yield "Grey: no better than a random answer"
     lines = [line for panel in panels for line in panel.lines]
     visible = {line.name for line in lines if line.is_visible}
     hidden = dict.fromkeys(line.name for line in lines if line.name not in visible)
     if hidden:
-        yield f"Above {TOP:,.0%} everywhere: {join_names(list(hidden))}"
+        yield f"Not drawn, as they are nowhere better than a random answer: {_listed(hidden)}"
     absent: dict[str, dict[str, None]] = {}
     for row in found.rows:
         for name, bound in row.bounds.items():
             if bound.reason:
                 absent.setdefault(bound.reason, {})[name] = None
     for reason, names in absent.items():
-        yield f"No {join_names(list(names))}: {reason}"
+        yield f"Without a value: {_listed(map(readable, names))} ({reason})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """All of the names; those that have a comma are separated by semicolons."""
+    found = list(names)
+    return ("; " if any("," in name for name in found) else ", ").join(found)

@@ -53,7 +53,7 @@ def fewshot_figure(found: FewShotResult) -> Figure:
         for rows in groups
     ]
     caption = (caption_of(found.features), *_about_features(found), *_about_intervals(found.rows))
-    return accuracy_figure(panels, title=_title(found.rows), x_label=X_LABELS[along], caption=caption)
+    return accuracy_figure(panels, title=_title(found.rows), x_label=X_LABELS[along], unit=along, caption=caption)
 
 
 def fewshot_comparison_figure(found: FewShotComparison) -> Figure:
@@ -80,7 +80,7 @@ def fewshot_comparison_figure(found: FewShotComparison) -> Figure:
         *_about_verdicts(found),
     )
     title = _title(first.rows, "" if len(names) > 1 else names[0])
-    return accuracy_figure(panels, title=title, x_label=X_LABELS[along], caption=caption)
+    return accuracy_figure(panels, title=title, x_label=X_LABELS[along], unit=along, caption=caption)
 
 
 def _panel_of_sets(
