@@ -324,6 +324,11 @@ def test_the_figure_has_curves_bands_and_targets(found: LabelCounts) -> None:
         assert dashed.get_xdata()[-1] == 120
     levels = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert levels == [0.7, 0.99]
+    texts = [text.get_text() for text in axes.texts]
+    assert [text for text in texts if text.startswith("target")] == ["target 70%", "target 99%"]
+    reached = [f"{one.value:,}" for one in found.targets if one.value is not None]
+    assert reached
+    assert sorted(text for text in texts if not text.startswith("target")) == sorted(reached)
     assert len(axes.collections) == 4
     assert axes.get_xscale() == "log"
 
