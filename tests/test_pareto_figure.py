@@ -13,11 +13,17 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
+from clusters import normal_classes
+from nctransfer.evaluation.all_ways import AllWaysTask
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.figure_files import save_figure
 from nctransfer.figures.label_places import Box
 from nctransfer.figures.pareto_figure import WORDS, Mark, pareto_figure
+from nctransfer.figures.rank_figure import rank_figure
 from nctransfer.figures.style import COLOURS
 from nctransfer.rank.pareto import pareto_front
+from nctransfer.rank.running import rank_sets
+from nctransfer.store.measured_speed import Speed, SpeedConditions
 
 MARKS: list[Mark] = ["possible best", "possible best", "not best", "not best", "control"]
 NAMES = ["vit_small", "resnet50", "mobilenet", "lite0", "pixels 16×16"]
@@ -156,3 +162,23 @@ def test_names_of_equal_points_go_around_them() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="argument"):
         pareto_figure(NAMES, ACCURACIES, [None] * 5, SPEEDS, MARKS, [True] * 4)
+
+
+CONDITIONS = SpeedConditions(
+    device="cpu", processor="", dtype="float32", batch_size=32, threads=1, workers=1, engine="torch", version="0"
+)
+
+
+@pytest.mark.parametrize("earlier", [(False, False), (True, False), (True, True)])
+def test_speeds_of_earlier_runs_are_marked(earlier: tuple[bool, bool]) -> None:
+    rows = np.concatenate(normal_classes([6, 6, 6], 5, within=0.5))
+    sets = {name: FeatureSet.from_arrays(rows * scale, np.repeat([0, 1, 2], 6)) for name, scale in (("a", 1), ("b", 2))}
+    speeds = {
+        name: Speed(images=100, seconds=number + 1, has_first_batch=False, conditions=CONDITIONS, is_earlier=is_earlier)
+        for number, (name, is_earlier) in enumerate(zip(sets, earlier, strict=True))
+    }
+    figure = rank_figure(rank_sets(sets, AllWaysTask(shots=2), speeds=speeds, device="cpu"))
+    starred = {name + "*" * (is_earlier and not all(earlier)) for name, is_earlier in zip(sets, earlier, strict=True)}
+    assert set(texts(figure)) == starred
+    assert ("earlier run" in figure.get_supxlabel()) == any(earlier)
+    assert all(text.get_fontsize() >= 8 for text in figure.axes[0].texts)

@@ -68,6 +68,7 @@ def name_points(
     names: Sequence[str],
     points: Sequence[tuple[float, float]],
     taken: Sequence[Box] = (),
+    size: float | str = "x-small",
 ) -> list[Annotation]:
     """Write names beside points: each takes the place that covers least of what is there, the nearest of equal ones.
 
@@ -79,6 +80,7 @@ def name_points(
         names: The names, the most important ones first.
         points: The points, in the coordinates of the data.
         taken: Further boxes, in pixels, that should stay free.
+        size: The size of the letters, as matplotlib has it.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -89,7 +91,7 @@ def name_points(
     frame = Box(*axes.get_window_extent(renderer).extents)
     found = []
     for name, point, (x, y) in zip(names, points, pixels, strict=True):
-        text = axes.annotate(name, point, (0, 0), textcoords="offset points", fontsize="x-small")
+        text = axes.annotate(name, point, (0, 0), textcoords="offset points", fontsize=size)
         extent = Box(*text.get_window_extent(renderer).extents)
         places = list(_places(x, y, extent, scale))
         costs = [sum(map(one.box.overlap, boxes)) + OUTSIDE * (not one.box.is_inside(frame)) for one in places]

@@ -25,6 +25,9 @@ LOOKS: dict[Mark, dict[str, Any]] = {
 }
 WORDS: dict[Mark, str] = {"possible best": "may be the best", "not best": "is not the best", "control": "control"}
 
+NAMES = 8.5  # points: the letters of names, if they are not many
+MANY = 14  # names
+
 
 class _Point(NamedTuple):
     name: str
@@ -147,7 +150,8 @@ def _name(figure: Figure, axes: Axes, points: Sequence[_Point]) -> None:
     """Write the names, those of possible bests and of the front first."""
     order = sorted(points, key=lambda point: (list(LOOKS).index(point.mark), not point.is_on_front, -point.accuracy))
     places = [(point.place, point.accuracy) for point in order]
-    texts = name_points(figure, axes, [point.name for point in order], places, [*_bars(axes, points), *_line(axes)])
+    taken, size = [*_bars(axes, points), *_line(axes)], NAMES if len(points) <= MANY else SMALL
+    texts = name_points(figure, axes, [point.name for point in order], places, taken, size)
     for text, point in zip(texts, order, strict=True):
         text.set_color(LOOKS[point.mark]["color"] if point.mark == "control" else "black")
 

@@ -24,9 +24,12 @@ def rank_figure(found: Ranking, *, width: float = PAGE) -> Figure:
         width: The width in inches.
     """
     about = FeatureInfo(found.data, data=found.data, classes=found.classes, samples=found.images)
+    earlier = [one.speed is not None and one.speed.is_earlier for one in found.candidates if one.place is not None]
+    mark = "*" if not all(earlier) else ""
+    note = f"{'*: the speed was' if mark else 'The speeds were'} measured in an earlier run"
     ran = [(one, one.place) for one in found.candidates if one.place is not None]
     return pareto_figure(
-        [one.name for one, _ in ran],
+        [one.name + mark * was for (one, _), was in zip(ran, earlier, strict=True)],
         [place.accuracy for _, place in ran],
         [place.interval for _, place in ran],
         [one.speed.images_per_second if one.speed else None for one, _ in ran],
@@ -34,6 +37,6 @@ def rank_figure(found: Ranking, *, width: float = PAGE) -> Figure:
         [one.pareto for one, _ in ran],
         title=f"How accurate{' and how fast' * any(one.speed for one, _ in ran)} each candidate is",
         accuracy_label=f"{found.shots}-shot accuracy",
-        caption=f"{caption_of(about)}. Bars: 95% intervals over images",
+        caption=f"{caption_of(about)}. Bars: 95% intervals over images" + f". {note}" * any(earlier),
         width=width,
     )
