@@ -72,9 +72,10 @@ def _draw_reliability(axes: Axes, found: FitResult) -> None:
     )
     promise = found.head.promise
     lines = (
-        f"calibration error {100 * promise.calibration_error:.1f} points",
-        f"{100 * found.calibration_noise:.1f} by chance alone",
-        f"{100 * promise.calibration_error_before:.1f} before the temperature",
+        f"off by {100 * promise.calibration_error:.1f} points on average",
+        f"({100 * promise.calibration_error_before:.1f} before calibration;",
+        f"{100 * found.calibration_noise:.1f} even if they were perfect,",
+        f"with {promise.images:,} images)",
     )
     axes.text(0.98, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize="small")
 
