@@ -17,6 +17,7 @@ import pytest
 
 from browser import Visit, chromium, frames, visit
 from made_pages import HOSTILE, PLAIN, image_map, made_images, made_page
+from nctransfer.label_audit.ticked_findings import decide, read_ticked
 from nctransfer.page.blocks import Finding, FindingList, ImageMapView, Matrix, PageContent, Section
 from nctransfer.page.encoded_arrays import MOST_EXACT, encoded
 from nctransfer.page.rendering import render_page
@@ -684,6 +685,19 @@ def test_the_csv_file_has_exactly_the_ticked_rows(plain: Open) -> None:
     ]
     expected[1][0] = "'" + expected[1][0]  # begins with =
     assert rows[1:] == expected
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_the_ticked_findings_become_labels(name: str, browser: Any, folder: Path) -> None:
+    with visit(browser, folder / f"{name}.html") as seen:
+        seen.page.get_by_label("Tick all that are shown").check()
+        with seen.page.expect_download() as started:
+            seen.page.locator("#suspects button.primary").click()
+        ticked = read_ticked(started.value.path())
+    findings = findings_of(made_page(HOSTILE) if name == "hostile" else made_page())
+    decided = decide(ticked, {one.id: one.given for one in findings})
+    assert decided.labels == {one.id: one.suggested for one in findings if one.suggested}
+    assert decided.left_out == {one.id for one in findings if not one.suggested}
 
 
 def test_ticking_all_ticks_what_the_filter_shows(plain: Open) -> None:
