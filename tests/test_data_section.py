@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from conftest import write_digits
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.class_counts_figure import class_counts_figure, shown_classes
+from nctransfer.figures.image_sizes_figure import image_sizes_figure
 from nctransfer.page import data_findings, found_data
 from nctransfer.page.blocks import Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
 from nctransfer.page.data_counts import copies_of
@@ -120,11 +121,30 @@ def test_classes_of_one_size_are_counted_together() -> None:
     assert [row[1] for row in sizes.rows] == ["31", "30", "29", "29"]
 
 
+def test_sizes_of_images_are_drawn_where_the_classes_are_balanced(tmp_path: Path) -> None:
+    sides = [20, 31, 32, 32, 47, 150]
+    for number, side in enumerate(sides):
+        path = tmp_path / "sizes" / f"class {number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side + 5, side) if number % 3 else (side, side + 9)).save(path)
+    _, section = section_of(tmp_path / "sizes")
+    (chart,) = of(section, Chart)
+    assert chart.table is not None
+    for low, high, images in chart.table.rows:
+        assert sum(int(low) <= side < int(high) for side in sides) == int(images)
+    assert sum(int(row[2]) for row in chart.table.rows) == len(sides)
+    assert "20 to 150 pixels" in chart.alt
+    (axes,) = image_sizes_figure(sides, 64).axes
+    assert sum(bar.get_height() for bar in axes.patches) == len(sides)
+    assert [text.get_text() for text in axes.texts] == ["the backbone takes 64"]
+    assert not image_sizes_figure(sides, 500).axes[0].texts  # beyond all images
+
+
 def test_images_that_are_not_on_the_page_are_counted(animals: Path) -> None:
     features = features_of(animals)
     part = features.only_rows(torch.tensor([0, 1, 5]))
     section = data_section(part, find_images(part))
-    assert "Of the 7 images in animals, 3 are on this page and 4 are not on it" in words(section)
+    assert "Of the 7 images in animals, 3 are on this page and 4 are not on the page" in words(section)
 
 
 def test_each_copy_counts_once_however_many_there_are(animals: Path) -> None:

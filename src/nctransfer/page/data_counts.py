@@ -64,10 +64,7 @@ def _files(looked: LookedThrough, found: FoundImages) -> str:
     if broken:
         parts.append(f"{broken:,} cannot be read")
     if left:
-        parts.append(
-            f"{left:,} {_are(left)} not on it, because {'it is' if left == 1 else 'they are'} of another class or "
-            f"split, or {'was' if left == 1 else 'were'} left out"
-        )
+        parts.append(f"{left:,} {_are(left)} not on the page (of another class or split, or left out)")
     name = last_part(looked.report.name)
     return f"Of the {there:,} images in {name}, {listed(parts)}."
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.figures.class_counts_figure import class_counts_figure
+from nctransfer.figures.image_sizes_figure import image_sizes_figure, size_bins
 from nctransfer.figures.inline_svg import inline_svg
 from nctransfer.figures.style import caption_of
 from nctransfer.page.blocks import Block, Chart, Facts, ImageStrip, Notice, Paragraph, Section, Table
@@ -17,12 +18,14 @@ from nctransfer.page.data_findings import data_findings
 from nctransfer.page.found_data import look_through
 from nctransfer.page.shown_places import last_part
 from nctransfer.page.thumbnails import shuffled_by_class
+from nctransfer.rank.contenders import GivenFeatures
 from nctransfer.report.data_sheets import file_size, image_sizes, shares
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.page.found_data import LookedThrough
     from nctransfer.page.image_finder import FoundImages
+    from nctransfer.sources.data_report import DataReport
 
     Progress = Callable[[str, int, int], None]
 
@@ -78,6 +81,8 @@ def data_section(
     blocks.append(Facts(items=_facts_of_features(features, counts) | _facts_of_images(looked)))
     blocks.append(Paragraph(text=counts_in_words(looked, found)))
     blocks += _classes(features, counts)
+    if not _differ(counts):
+        blocks += _sizes(features, looked.report)
     blocks += data_findings(looked)
     blocks += _gallery(features, looked, seed)
     return Section(
@@ -133,7 +138,7 @@ def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
         class_columns=(0,),
         folded=True,
     )
-    if max(counts) < DIFFERENT * min(counts):
+    if not _differ(counts):
         yield table
         return
     figure = class_counts_figure(features.classes, counts, caption_of(replace(features.describe(), samples=total)))
@@ -143,6 +148,11 @@ def _classes(features: FeatureSet, counts: Sequence[int]) -> Iterator[Block]:
         caption="The number of images of each class, the largest class first.",
         table=replace(table, folded=False),
     )
+
+
+def _differ(counts: Sequence[int]) -> bool:
+    """Whether the classes differ in size so much that a chart shows it."""
+    return max(counts) >= DIFFERENT * min(counts)
 
 
 def _in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
@@ -168,6 +178,34 @@ def _with(classes: Sequence[str], counts: Sequence[int], size: int) -> str:
 
 
 # How they look
+
+
+def _sizes(features: FeatureSet, report: DataReport) -> Iterator[Block]:
+    """How large the images are, if they differ, and which of them are smaller than what the backbone takes."""
+    sides = [min(size) for size in report.dimensions if min(size) > 0]
+    if len(set(sides)) < 2:
+        return
+    taken = GivenFeatures(name="", given=features).facts().img_size
+    words = ""
+    if taken is not None:
+        smaller = sum(side < taken for side in sides)
+        words = (
+            f"The backbone takes {taken:,}×{taken:,} pixels; "
+            f"{f'{smaller:,} of {len(sides):,}' if smaller else 'none of the'} images "
+            f"{'has' if smaller == 1 else 'have'} fewer on their shorter side."
+        )
+        yield Paragraph(text=words)
+    figure = image_sizes_figure(sides, taken, caption_of(replace(features.describe(), samples=len(sides))))
+    yield Chart(
+        svg=inline_svg(figure, "image-sizes"),
+        alt=f"A histogram of the shorter sides of the images: {min(sides):,} to {max(sides):,} pixels. {words}".strip(),
+        caption="The number of images by the length of their shorter side.",
+        table=Table(
+            columns=(">from, in pixels", ">to less than", ">images"),
+            rows=tuple((f"{one.low:,}", f"{one.high:,}", f"{one.images:,}") for one in size_bins(sides)),
+            caption="The numbers of the chart.",
+        ),
+    )
 
 
 def _gallery(features: FeatureSet, looked: LookedThrough, seed: int) -> Iterator[Block]:

@@ -49,7 +49,7 @@ def mistaken_images(
     return Table(
         columns=("image", "label", "taken for", ">probability in %"),
         rows=tuple(
-            (str(row), classes[int(labels[row])], classes[int(predicted[row])], f"{100 * float(probability[row]):.1f}")
+            (str(row), classes[int(labels[row])], classes[int(predicted[row])], _percent(float(probability[row])))
             for row in surest.tolist()
         ),
         caption=f"{caption}. The probability is the one that the classifier gives to the class it takes the image for; "
@@ -57,3 +57,8 @@ def mistaken_images(
         class_columns=(1, 2),
         image_columns=(0,),
     )
+
+
+def _percent(probability: float) -> str:
+    """A probability in percent that is 100 only if it is 1."""
+    return f"{100 * probability if probability == 1 else min(100 * probability, 99.9):.1f}"

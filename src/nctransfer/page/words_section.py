@@ -153,7 +153,11 @@ TERMS = (
         "A labelled image per class that a classifier learns from: 5-shot means five of each class.",
         r"(?:\d+-)?shots?",
     ),
-    _Term("UMAP", "A method that places images in a plane such that near ones stay near, at any price.", r"umap"),
+    _Term(
+        "UMAP",
+        "A method that places images in a plane so that near ones stay near; larger distances there mean nothing.",
+        r"umap",
+    ),
     _Term("way", "A class of an episode: 5-way means that one of five classes is to be told.", r"\d+-way"),
     _Term(
         "width",
