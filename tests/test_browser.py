@@ -368,6 +368,13 @@ def test_a_list_in_which_nothing_matches_is_one_line(plain: Open) -> None:
         assert shown(page, ".filter-note") == []
 
 
+def test_pairs_are_filtered(plain: Open) -> None:
+    with plain() as seen:
+        seen.page.fill("#filter", "husky")
+        frames(seen.page)
+        assert shown(seen.page, "#closest-pairs .pair h3 > .name") == ["husky", "polar bear"]
+
+
 # Keys
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.page.blocks import FindingList, ImageMapView, ImageStrip, Matrix, Verdict
+from nctransfer.page.blocks import FindingList, ImageMapView, ImageStrip, Matrix, PairCard, Verdict
 from nctransfer.page.page_data import blocks_of, json_for_page, page_data
 from nctransfer.page.visible_text import isolated, visible
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nctransfer.page.blocks import Block, PageContent
 
 __all__ = ["SCRIPTS", "render_page"]
+
+RUNS = {Verdict: "Verdicts", ImageStrip: "Gallery", PairCard: "Pairs"}  # kinds of blocks that stand side by side
 
 SCRIPTS = (
     "document",
@@ -134,10 +136,10 @@ def _style(environment: Environment) -> str:
 
 
 def _grouped(blocks: Sequence[Block]) -> Iterator[Shown]:
-    """Each block with its kind; verdicts in a row become one strip, and strips of images in a row one gallery."""
+    """Each block with its kind; verdicts, strips of images and pairs in a row become one block."""
     for kind, run in itertools.groupby(blocks, type):
-        if kind in (Verdict, ImageStrip):
-            yield {Verdict: "Verdicts", ImageStrip: "Gallery"}[kind], list(run)
+        if kind in RUNS:
+            yield RUNS[kind], list(run)
         else:
             yield from ((kind.__name__, block) for block in run)
 
