@@ -493,7 +493,7 @@ def test_the_page_of_a_ranking_says_how_it_was_made(ranked: Ranking) -> None:
 
 
 def terms(section: Section | None) -> list[str]:
-    return [] if section is None else [row[0] for row in only(section, Table).rows]
+    return [] if section is None else list(only(section, Facts).items)
 
 
 def test_only_terms_that_the_page_uses_are_explained(ranked: Ranking) -> None:
@@ -508,7 +508,7 @@ def test_only_terms_that_the_page_uses_are_explained(ranked: Ranking) -> None:
     assert {"ridge regression", "shot", "CDNV", "GMACs", "Pareto front", "digest", "backbone"} <= set(found)
     assert not {"dendrogram", "query", "UMAP", "way", "bound"} & set(found)
     assert found == sorted(found, key=str.lower)
-    assert all(meaning.endswith(".") for _, meaning in only(explained, Table).rows)
+    assert all(meaning.endswith(".") for meaning in only(explained, Facts).items.values())
 
 
 def test_names_of_classes_and_images_are_not_terms() -> None:

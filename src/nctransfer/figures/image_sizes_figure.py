@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.figures.style import COLOURS, GREY, PAGE, SMALL, add_caption, in_style, new_figure
+from nctransfer.figures.style import COLOURS, PAGE, SMALL, add_caption, in_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def image_sizes_figure(sides: Sequence[int], taken: int | None = None, caption: 
         linewidth=0,
     )
     if taken is not None and bins[0].low <= taken <= bins[-1].high:
-        axes.axvline(taken, color=GREY, linestyle="--", linewidth=1)
+        axes.axvline(taken, color=COLOURS[1], linestyle="--", linewidth=1.2)
         axes.annotate(
             f"the backbone takes {taken:,}",
             (taken, 1),
@@ -80,6 +80,7 @@ def image_sizes_figure(sides: Sequence[int], taken: int | None = None, caption: 
             va="top",
             fontsize=SMALL,
         )
+    axes.set_ylim(0, 1.18 * max(one.images for one in bins))  # room for the label of the line
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("shorter side in pixels")

@@ -46,9 +46,10 @@ def copies_of(report: DataReport) -> Copies:
 
 def counts_in_words(looked: LookedThrough, found: FoundImages) -> str:
     """Sentences that lead from the files to the images on the page, to copies, and to images that look alike."""
-    said = [_files(looked, found), _copies(looked)]
-    if looked.alike is not None:
-        said.append(_alike(looked.alike))
+    said = [_files(looked, found)]
+    if looked.report.images - len(looked.report.broken) > 1:
+        said.append(_copies(looked))
+        said.append("" if looked.alike is None else _alike(looked.alike))
     return " ".join(filter(None, said))
 
 
@@ -73,8 +74,9 @@ def _copies(looked: LookedThrough) -> str:
     report, copies = looked.report, copies_of(looked.report)
     read = report.images - len(report.broken)
     number = sum(copies)
+    images = counted(read, "image") + (" that can be read" if report.broken else "")
     if not number:
-        return f"The {counted(read, 'image')} that can be read {'is' if read == 1 else 'are'} all different files."
+        return f"The {images} are all different files."
     where = {
         "an image of another class": copies.across_classes,
         "an image of the same class in another split": copies.across_splits,
@@ -83,7 +85,7 @@ def _copies(looked: LookedThrough) -> str:
     parts = [f"{of:,} repeat{'s' if of == 1 else ''} {what}" for what, of in where.items() if of]
     are = "is a copy" if number == 1 else "are copies"
     return (
-        f"Of the {counted(read, 'image')} that can be read, {number:,} {are} of another file, byte for byte: "
+        f"Of the {images}, {number:,} {are} of another file, byte for byte: "
         f"{listed(parts)}. That leaves {read - number:,} different files."
     )
 

@@ -79,7 +79,8 @@ def data_section(
     looked = look_through(features, found, most=most, seed=seed, workers=workers, progress=progress)
     blocks = [Notice(text=note) for note in looked.notes]
     blocks.append(Facts(items=_facts_of_features(features, counts) | _facts_of_images(looked)))
-    blocks.append(Paragraph(text=counts_in_words(looked, found)))
+    if said := counts_in_words(looked, found):
+        blocks.append(Paragraph(text=said))
     blocks += _classes(features, counts)
     if not _differ(counts):
         blocks += _sizes(features, looked.report)

@@ -89,16 +89,17 @@ def _proven(bounds: BoundTable) -> list[Paragraph | Table]:
         for row, name, bound in best
     ]
     return [
+        Paragraph(
+            text="A bound is a limit that is proven, not measured: the mean accuracy of the nearest class centre on "
+            "all classes at once is at least this high, for images drawn independently and with replacement from these. "
+            "Bounds suppose little, so what is measured is usually far better."
+        ),
         Table(
             columns=(">labels per class", ">at least, in %", ">by chance, in %", "bound"),
             rows=tuple(rows),
-            caption=(
-                "What can be proven. A bound is a limit that the accuracy does not fall below: here, the mean accuracy "
-                "of the nearest class centre on all classes at once, for images drawn independently and with "
-                "replacement from these. It supposes little, so what is measured is usually far better."
-            ),
+            caption="What is proven of the nearest class centre.",
             folded=True,
-        )
+        ),
     ]
 
 

@@ -186,7 +186,7 @@ def with_words(sections: Sequence[Section]) -> tuple[Section, ...]:
 
 
 def words_section(sections: Sequence[Section]) -> Section | None:
-    """A table of the technical terms that occur in some sections.
+    """The technical terms that occur in some sections, with what they mean.
 
     Args:
         sections: The sections.
@@ -202,7 +202,7 @@ def words_section(sections: Sequence[Section]) -> Section | None:
         id="words",
         title="Words",
         says="It explains the technical terms of this page, each in one sentence.",
-        blocks=(Table(columns=("term", "meaning"), rows=tuple((term.name, term.meaning) for term in found)),),
+        blocks=(Facts(items={term.name: term.meaning for term in found}),),
     )
 
 
