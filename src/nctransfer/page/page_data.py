@@ -131,8 +131,7 @@ def _says(image_map: ImageMap) -> dict[str, str]:
     return {
         "pca": (
             f"The two directions in which the images vary most: {first:.1%} of their variance is along the horizontal "
-            f"axis, {second:.1%} along the vertical one. Images far apart here are far apart in the full space; images "
-            "close together here may be far apart there."
+            f"axis, {second:.1%} along the vertical one. Images far apart here are far apart in the full space."
         ),
         "plane": (
             "The exact plane through the means of the chosen classes, and for two classes through the mean of all "
