@@ -91,8 +91,8 @@ def _proven(bounds: BoundTable) -> list[Paragraph | Table]:
     return [
         Paragraph(
             text="A bound is a limit that is proven, not measured: the mean accuracy of the nearest class centre on "
-            "all classes at once is at least this high, for images drawn independently and with replacement from these. "
-            "Bounds suppose little, so what is measured is usually far better."
+            "all classes at once is at least this high, for images drawn independently and with replacement from "
+            "these. Bounds suppose little, so what is measured is usually far better."
         ),
         Table(
             columns=(">labels per class", ">at least, in %", ">by chance, in %", "bound"),
