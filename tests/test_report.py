@@ -157,6 +157,16 @@ def test_images_are_found_in_another_place(tmp_path: Path) -> None:
     assert moved["thumbnails"] == 18
 
 
+def test_a_place_without_images_is_refused_before_the_work(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    error = refusal("report", made, "-o", tmp_path / "r.html", "--images", tmp_path / "empty")
+    error.expect("DataError", str(tmp_path / "empty"))
+    assert not (tmp_path / "r.html").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nctransfer.page.report_page.measure", lambda *_, **__: pytest.fail("it was measured"))
+        refusal("report", made, "-o", tmp_path / "r.html", "--images", tmp_path / "empty")
+
+
 def test_no_thumbnails_are_made_if_none_are_wanted(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "pets", {"zero": 0, "one": 1}, 6)
     options = ("--cache-dir", tmp_path / "cache", "--data", data, *VIT, "--max-thumbnails", 0)

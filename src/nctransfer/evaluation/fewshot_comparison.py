@@ -285,7 +285,8 @@ def same_samples(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
     same: list[FeatureSet] = []
     for one, own in zip(sets, keys, strict=True):
         if left_out := len(one) - len(order):
-            log.warning("%s of %s that not all sets have are left out", counted(left_out, "sample"), one.info.id)
+            verb = "is" if left_out == 1 else "are"
+            log.warning("%s of %s that not all sets have %s left out", counted(left_out, "sample"), one.info.id, verb)
         places = {key: row for row, key in enumerate(own)}
         rows = torch.tensor([places[key] for key in order])
         part = one.only_rows(rows)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nctransfer.rank.ranking import Ranking
     from nctransfer.store.measured_speed import Speed
 
-__all__ = ["MOST_IMAGES", "Questions", "at_most", "measure", "per_class"]
+__all__ = ["MOST_IMAGES", "Questions", "at_most", "looked_at", "measure", "per_class"]
 
 MOST_IMAGES = 20_000
 CLASSIFIER = "ridge"
@@ -109,8 +109,7 @@ def measure(
     fewer = {name: at_most(one, most_images, seed) for name, one in sets.items()}
     name, first = next(iter(fewer.items()))
     of = of or dict(zip(sets[name].classes, sets[name].counts.tolist(), strict=True))
-    features, notes = usable_classes(first)
-    assert isinstance(features, FeatureSet)
+    features, notes = looked_at(first)
     usable = {**fewer, name: features}
     run = _Run(clock=clock, seed=seed, settings={"device": device, "progress": progress})
     return Measured(
@@ -163,6 +162,17 @@ def _of_all_sets(sets: Mapping[str, FeatureSet], asked: Questions, run: _Run) ->
         if are_checkpoints(given)
         else None,
     }
+
+
+def looked_at(features: FeatureSet, most: int = MOST_IMAGES, seed: int = 0) -> tuple[FeatureSet, list[str]]:
+    """The images that a page is about: not too many, of classes of two images or more; and a note on other classes.
+
+    Raises:
+        FeaturesError: Fewer than two classes have two images.
+    """
+    usable, notes = usable_classes(at_most(features, most, seed))
+    assert isinstance(usable, FeatureSet)
+    return usable, notes
 
 
 def per_class(counts: Sequence[int], most: int) -> int | None:

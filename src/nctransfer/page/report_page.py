@@ -23,7 +23,7 @@ from nctransfer.page.image_map_section import image_map_section
 from nctransfer.page.layers_section import layers_section
 from nctransfer.page.learning_curve_section import learning_curve_section
 from nctransfer.page.measured import Measured, Missing
-from nctransfer.page.measuring import MOST_IMAGES, Questions, measure
+from nctransfer.page.measuring import MOST_IMAGES, Questions, looked_at, measure
 from nctransfer.page.page_files import check_page_file, write_page
 from nctransfer.page.provenance_section import provenance_section
 from nctransfer.page.ranking_section import ranking_section
@@ -135,7 +135,10 @@ def write_report(
     """
     file = Path(path).expanduser()
     check_page_file(file, overwrite)
-    found = measure(_named(sets), asked, of=of, most_images=most_images, seed=seed, device=device, progress=progress)
+    named = _named(sets)
+    if images is not None and named:  # a place without images is refused before the work
+        find_images(looked_at(next(iter(named.values())), most_images, seed)[0], images, reading)
+    found = measure(named, asked, of=of, most_images=most_images, seed=seed, device=device, progress=progress)
     made_by = provenance or {
         "seed": seed,
         "versions": {name: version(name) for name in ("nctransfer", "timm", "torch")},
