@@ -467,6 +467,8 @@ def test_a_ranking_begins_with_what_to_take(ranked: Ranking) -> None:
     assert chart.table.rows[0][1] == f"{100 * best.accuracy:.2f}"
     assert f"{best.accuracy:.1%}" in chart.alt
     ranking, *_ = blocks(section, Table)
+    assert ranking.caption.startswith("Ranking. ")
+    assert not any("--" in table.caption for table in blocks(section, Table))  # a reader of the page runs no command
     assert any("labels for 90%" in head for head in ranking.columns)
     assert "<b>worse</b>" not in chart.svg
     assert says_and_says_not(section)

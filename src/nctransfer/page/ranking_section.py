@@ -10,7 +10,7 @@ from nctransfer.figures.inline_svg import inline_svg
 from nctransfer.figures.rank_figure import rank_figure
 from nctransfer.page.blocks import Block, Chart, Facts, Notice, Paragraph, Section, Table
 from nctransfer.page.classifier_names import classifier_in_words
-from nctransfer.page.sentences import sentence
+from nctransfer.page.sentences import sentence, without_options
 from nctransfer.page.shown_places import without_home
 from nctransfer.page.tables import table_of
 from nctransfer.report.rank_sheets import rank_sheets
@@ -31,7 +31,7 @@ def ranking_section(found: Ranking) -> Section:
     blocks: list[Block] = [Paragraph(text=found.recommendation)]
     blocks += [Notice(text=sentence(one)) for one in found.warnings]
     for sheet in sheets:
-        table = table_of(sheet, caption=f"{sheet.title}. {sheet.reading}".strip())
+        table = table_of(sheet, caption=without_options(f"{sheet.title}. {sheet.reading}".strip()))
         if sheet.title == OF_CHART:
             blocks.append(_chart(found))
             table = replace(table, columns=("may be best", *table.columns[1:]))  # which has no head in a terminal

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["listed", "sentence"]
+__all__ = ["listed", "sentence", "without_options"]
+
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -31,3 +34,12 @@ def sentence(text: str) -> str:
     first = text.partition(" ")[0]
     begin = text[:1].upper() + text[1:] if first.isalpha() else text
     return begin + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def without_options(text: str) -> str:
+    """A text without the sentences that name an option of a command: those who only read the page have no use for it.
+
+    >>> without_options("Accuracy in %. There are no controls: give --data with the images. Lower is better.")
+    'Accuracy in %. Lower is better.'
+    """
+    return " ".join(one for one in re.split(r"(?<=[.!?]) +", text) if not OPTION.search(one))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.page.blocks import Table
+from nctransfer.page.sentences import without_options
 
 if TYPE_CHECKING:
     from nctransfer.report.sheet import Sheet
@@ -22,13 +23,13 @@ def table_of(sheet: Sheet, classes: Collection[str] = (), caption: str | None = 
     Args:
         sheet: The sheet.
         classes: The names of the classes.
-        caption: What stands below; by default how to read the sheet.
+        caption: What stands below; by default how to read the sheet, without sentences on options.
     """
     names = frozenset(classes)
     return Table(
         columns=tuple(sheet.columns),
         rows=tuple(tuple(row) for row in sheet.rows),
-        caption=sheet.reading if caption is None else caption,
+        caption=without_options(sheet.reading) if caption is None else caption,
         class_columns=tuple(
             number
             for number, head in enumerate(sheet.columns)

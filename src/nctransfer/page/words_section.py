@@ -44,7 +44,7 @@ TERMS = (
     ),
     _Term(
         "backbone",
-        "A network that somebody has trained on other images, and that turns each image into features.",
+        "The network that turns each image into features; it learns nothing more here.",
         r"backbones?",
     ),
     _Term(
