@@ -39,6 +39,7 @@ def verdict_section(found: Measured) -> Section:
 def _in_short(found: Measured) -> Iterator[str]:
     """The answer in a few sentences: which backbone, how accurate, how many labels, what to check first."""
     name = next(iter(found.sets))
+    is_ranked = isinstance(found.ranking, Ranking)
     if isinstance(found.ranking, Ranking):
         yield f"{found.ranking.recommendation} All but the ranking on this page is about {name}."
     if not isinstance(found.fit, Missing):
@@ -47,7 +48,7 @@ def _in_short(found: Measured) -> Iterator[str]:
             f"A simple classifier on the features of {name} that learns from these {promise.images:,} labelled images "
             f"is expected to label {_percent(promise.accuracy)} of other images of these classes right."
         )
-    if not isinstance(found.labels, Missing):
+    if not is_ranked and not isinstance(found.labels, Missing):  # a recommendation says it already
         yield from map(_reached, found.labels.targets)
     if not isinstance(found.audit, Missing) and (number := len(_to_check(found.audit))):
         yield f"Before you trust the numbers, look at {counted(number, 'label')} that may be wrong."
