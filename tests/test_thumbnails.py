@@ -166,7 +166,6 @@ def test_an_image_that_changed_is_counted_and_not_shown(pets: Path) -> None:
     made = make_thumbnails(find_images(features), everything(features))
     assert (len(made.images), made.changed, made.broken) == (16, 2, 0)
     assert not {features.ids.index("one/3.png"), features.ids.index("two/0.png")} & made.images.keys()
-    assert "2 images have changed" in made.notes[0]
 
 
 def test_an_image_that_is_gone_after_it_was_listed_is_counted(pets: Path) -> None:
@@ -175,7 +174,6 @@ def test_an_image_that_is_gone_after_it_was_listed_is_counted(pets: Path) -> Non
     (pets / "one" / "3.png").unlink()
     made = make_thumbnails(found, everything(features))
     assert (len(made.images), made.changed, made.broken) == (17, 0, 1)
-    assert "1 image has become unreadable" in made.notes[0]
 
 
 class Failing(Given):

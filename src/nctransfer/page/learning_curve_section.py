@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted, join_names
+from nctransfer.figures.bound_names import readable
 from nctransfer.figures.inline_svg import inline_svg
 from nctransfer.figures.labels_figure import labels_figure
 from nctransfer.page.blocks import Block, Chart, Notice, Paragraph, Section, Table
@@ -85,7 +86,7 @@ def _proven(bounds: BoundTable) -> list[Paragraph | Table]:
     if not best:
         return [Paragraph(text=_nothing(bounds.rows))]
     rows = [
-        (f"{row.shots:,.0f}", percent(1 - (bound.value or 0.0)), percent(1 - bound.chance or 0.0), name)
+        (f"{row.shots:,.0f}", percent(1 - (bound.value or 0.0)), percent(1 - bound.chance or 0.0), readable(name))
         for row, name, bound in best
     ]
     return [
@@ -120,5 +121,5 @@ def _nothing(rows: Sequence[BoundRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.bounds))
     return (
         f"Nothing can be proven of the accuracy on all classes at once: none of the bounds "
-        f"({join_names(names, most=10)}) is better than a random answer."
+        f"({join_names([readable(name) for name in names], most=10)}) is better than a random answer."
     )

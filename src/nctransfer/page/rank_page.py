@@ -31,7 +31,7 @@ def rank_content(found: Ranking, provenance: Mapping[str, Any]) -> PageContent:
         title=f"Backbones for {Path(found.data).name or found.data}",
         subtitle=f"{counted(found.images, 'image')}, {counted(found.classes, 'class', 'classes')}",
         sections=with_words((ranking_section(found), _made(found, provenance))),
-        generated=datetime.date.today().isoformat(),
+        generated=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         version=nctransfer.__version__,
     )
 

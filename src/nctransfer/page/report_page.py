@@ -183,10 +183,11 @@ def report_page(
     findings, galleries = wanted_images(sections)
     chosen = choose_images(findings, features.labels.numpy(), most_thumbnails, seed, then=galleries)
     small = make_thumbnails(images, chosen, progress=progress)
+    size = f"{counted(len(features), 'image')} of {counted(len(features.classes), 'class', 'classes')}"
+    pictures = "" if len(small.images) == len(features) else f" ({len(small.images):,} of them with a picture)"
     return PageContent(
         title=f"{last_part(features.info.data or features.info.id)}: what frozen features say",
-        subtitle=f"{counted(len(features), 'image')} of {counted(len(features.classes), 'class', 'classes')}, seen by "
-        + ", ".join(found.sets),
+        subtitle=f"{size}{pictures}, seen by {', '.join(found.sets)}",
         sections=sections,
         notices=tuple(map(without_home, (*found.left_out, *images.notes))),
         classes=features.classes,

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted
 from nctransfer.page.blocks import FindingList, ImageStrip, PairCard, Table
 from nctransfer.page.image_finder import CHANGED
 from nctransfer.sources.decoding import decode
@@ -63,23 +62,6 @@ class Thumbnails:
     changed: int = 0
     broken: int = 0
     left_out: int = 0
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know about thumbnails that are missing, in sentences."""
-        notes = []
-        if self.changed:
-            notes.append(
-                f"{_images(self.changed)} changed since the features were extracted, and cannot be shown: the features "
-                "belong to other pixels."
-            )
-        if self.broken:
-            notes.append(f"{_images(self.broken)} become unreadable since the features were extracted.")
-        return tuple(notes)
-
-
-def _images(number: int) -> str:
-    return f"{counted(number, 'image')} {'has' if number == 1 else 'have'}"
 
 
 def choose_images(
