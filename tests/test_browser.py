@@ -641,6 +641,29 @@ def test_few_classes_have_a_colour_each_and_more_have_none(browser: Any, tmp_pat
     assert seen.problems == []
 
 
+def test_classes_of_the_closest_pairs_have_colours_until_others_are_chosen(browser: Any, tmp_path: Path) -> None:
+    images = made_images(9, 10)
+    view = ImageMapView(map=image_map(images), alt="Points.", closest=(5, 2, 7))
+    section = Section(id="image-map", title="Image map", says="It shows images.", blocks=(view,))
+    content = made_page(
+        sections=(section,), classes=PLAIN[:9], counts=(10,) * 9, image_ids=images.ids, image_labels=images.labels
+    )
+    (tmp_path / "closest.html").write_text(render_page(content), encoding="utf-8")
+    dot = "chips => chips.filter(chip => chip.style.getPropertyValue('--dot')).map(chip => Number(chip.dataset.class))"
+    with visit(browser, tmp_path / "closest.html") as seen:
+        chips = seen.page.locator(".legend button")
+        assert chips.evaluate_all(dot) == [2, 5, 7]
+        chosen = seen.page.locator("#image-map .controls select").evaluate_all("all => all.map(one => one.value)")
+        assert chosen == ["pca", "5", "2", ""]
+        chips.nth(3).click()
+        frames(seen.page)
+        assert chips.evaluate_all(dot) == [3]
+        chips.nth(3).click()
+        frames(seen.page)
+        assert chips.evaluate_all(dot) == [2, 5, 7]
+    assert seen.problems == []
+
+
 def test_umap_comes_with_its_warning(plain: Open) -> None:
     with plain() as seen:
         page = seen.page

@@ -140,6 +140,8 @@ class ImageMapView:
 
     Attributes:
         map: Where they are.
+        closest: The classes of the closest pairs, the closest first. They have colours at first, and the first two are
+            those whose plane is shown.
         alt: What it shows, for those who cannot see it.
         caption: The line below it.
     """
@@ -147,6 +149,7 @@ class ImageMapView:
     map: ImageMap
     alt: str
     caption: str = ""
+    closest: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["image_map_section"]
 
 
-def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
+def image_map_section(image_map: ImageMap, features: FeatureSet, closest: Sequence[int] = ()) -> Section:
     """The map of the images, with how much of the features its positions keep.
 
     Args:
         image_map: The map.
         features: The feature set that it is of.
+        closest: The classes of the closest pairs, the closest first; they have colours at first.
     """
     shown, images = len(image_map.rows), len(features)
     caption = (
@@ -37,6 +39,7 @@ def image_map_section(image_map: ImageMap, features: FeatureSet) -> Section:
                 "points. The classes that lie closest are listed in the class map."
             ),
             caption=f"{caption}. The neighbours of an image are its nearest images by all features, not in the plane.",
+            closest=tuple(closest),
         )
     )
     return Section(

@@ -43,7 +43,7 @@ def page_data(content: PageContent) -> dict[str, Any]:
             if image in content.thumbnails
         },
         "matrices": [_matrix(block) for block in blocks if isinstance(block, Matrix)],
-        "maps": [_image_map(block.map) for block in blocks if isinstance(block, ImageMapView)],
+        "maps": [_image_map(block) for block in blocks if isinstance(block, ImageMapView)],
         "findings": [_findings(block) for block in blocks if isinstance(block, FindingList)],
     }
 
@@ -93,8 +93,9 @@ def _findings(block: FindingList) -> dict[str, Any]:
     return {"name": block.name, "columns": CSV_COLUMNS, "rows": rows}
 
 
-def _image_map(image_map: ImageMap) -> dict[str, Any]:
+def _image_map(block: ImageMapView) -> dict[str, Any]:
     """The coordinates of a map, and what the page says below each of its views."""
+    image_map = block.map
     planes = image_map.planes
     unit = _unit(planes)
     layout = None
@@ -107,6 +108,7 @@ def _image_map(image_map: ImageMap) -> dict[str, Any]:
         "umap": layout,
         "neighbours": encoded(image_map.neighbours, "int32"),
         "distances": encoded(image_map.neighbour_distance, "real"),
+        "closest": [code for code in block.closest if code in planes.codes],
         "codes": planes.codes.tolist(),
         "products": encoded(planes.products / unit**2, "real"),
         "gram": encoded(planes.gram / unit**2, "float32"),

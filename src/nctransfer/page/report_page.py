@@ -15,6 +15,7 @@ from nctransfer.page.backbone_section import backbone_section
 from nctransfer.page.blocks import Notice, PageContent, Section
 from nctransfer.page.checkpoints_section import checkpoints_section
 from nctransfer.page.class_map_section import class_map_section
+from nctransfer.page.close_classes import closest_pairs
 from nctransfer.page.closest_pairs_section import closest_pairs_section
 from nctransfer.page.confusion_section import confusion_section
 from nctransfer.page.data_section import data_section
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["WrittenReport", "report_page", "write_report"]
+
+COLOURED = 3  # closest pairs, whose classes have colours on the image map at first
 
 Answer = TypeVar("Answer")
 Progress = Callable[[str, int, int], None]
@@ -212,7 +215,8 @@ def _sections(
     yield backbone_section(found.sets)
     yield _answered("ranking", "Which backbone", found.ranking, ranking_section)
     yield class_map_section(found.class_map, features)
-    yield image_map_section(found.image_map, features)
+    closest = dict.fromkeys(code for pair in closest_pairs(found.class_map, COLOURED) for code in pair)
+    yield image_map_section(found.image_map, features, list(closest))
     yield closest_pairs_section(found.class_map, features, predicted)
     if not isinstance(fit, Missing):
         yield confusion_section(

@@ -17,12 +17,14 @@ function rgb(name) {
 const css = (name, opacity = 1) => `rgb(${rgb(name).join(" ")} / ${opacity})`;
 
 /**
- * The place of a class in the palette: its own where all classes have one; otherwise the kept classes take places in turn.
+ * The place of a class in the palette: its own where all classes have one; otherwise the kept classes take places in turn,
+ * or those of the closest pairs if none is kept.
  * `null`: the class has no colour.
  */
 function slotOf(code) {
   if (report.classes.length <= PALETTE) return code;
-  const place = highlight.pinned.indexOf(code);
+  const { pinned } = highlight;
+  const place = (pinned.length ? pinned : (report.maps[0]?.closest ?? [])).indexOf(code);
   return place >= 0 ? place : null;
 }
 

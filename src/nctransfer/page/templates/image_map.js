@@ -35,7 +35,7 @@ class ImageMapView {
     this.show();
     this.listen();
     followWidth(this.canvas, this.redraw);
-    highlight.listeners.push(this.redraw);
+    highlight.listeners.push(this.redraw, () => this.colourLegend());
     themeListeners.push(() => this.draw());
   }
 
@@ -54,7 +54,7 @@ class ImageMapView {
     if (data.umap) views.push(["umap", "UMAP"]);
     [this.view] = select("View", views, "pca");
     const classes = data.codes.map((code) => [code, nameOf(code)]);
-    const chosen = [...data.codes, ""];
+    const chosen = data.closest.length < 2 ? data.codes : data.closest;
     this.chosen = ["Class", "and", "and"].map((label, place) =>
       select(label, place === 2 ? [["", "no third"], ...classes] : classes, place === 2 ? "" : chosen[place]),
     );
@@ -67,15 +67,21 @@ class ImageMapView {
     const chips = present.map((code) => {
       const chip = classButton(code);
       chip.classList.add("chip");
-      const slot = slotOf(code);
-      if (slot !== null) {
-        chip.style.setProperty("--dot", `var(--c${slot})`);
-        chip.classList.add(`shape-${slot % SHAPES}`);
-      }
       return chip;
     });
     legend.append(...chips);
+    this.colourLegend();
     rove(legend);
+  }
+
+  /** Gives each class of the legend the colour and the shape of its images. */
+  colourLegend() {
+    for (const chip of this.figure.querySelectorAll(".legend .chip")) {
+      const slot = slotOf(Number(chip.dataset.class));
+      for (let shape = 0; shape < SHAPES; shape += 1) chip.classList.toggle(`shape-${shape}`, slot !== null && slot % SHAPES === shape);
+      if (slot === null) chip.style.removeProperty("--dot");
+      else chip.style.setProperty("--dot", `var(--c${slot})`);
+    }
   }
 
   /** The codes of the classes whose plane is shown. */
@@ -158,10 +164,10 @@ class ImageMapView {
     if (this.plane) this.drawBorders(context);
     const anyLit = highlight.hovered.length > 0 || highlight.pinned.length > 0;
     const size = Math.min(Math.max(90 / Math.sqrt(this.rows.length), 1.7), 4) * Math.min(this.zoom.scale, 4) ** 0.4;
-    const layers = [[], []]; // what is highlighted lies above
-    this.labels.forEach((code, place) => layers[Number(anyLit && isLit(code))].push(place));
+    const layers = [[], []]; // what is highlighted, or else has a colour, lies above
+    this.labels.forEach((code, place) => layers[Number(anyLit ? isLit(code) : slotOf(code) !== null)].push(place));
     for (const [layer, places] of layers.entries()) {
-      for (const place of places) this.drawImage(context, place, size * (layer ? 1.25 : 1), anyLit && !layer);
+      for (const place of places) this.drawImage(context, place, size * (anyLit && layer ? 1.25 : 1), anyLit && !layer);
     }
     if (this.plane) this.drawMeans(context);
     else this.drawNames(context);
