@@ -103,13 +103,12 @@ def measure(
         FeaturesError: Fewer than two classes have two images.
         SettingError: There is no set.
     """
-    if not sets:
-        raise SettingError("there are no features to report on", "give one feature set or more")
+    features = looked_at(sets, most_images, seed)
     asked, clock = asked or Questions(), _Clock(seconds={})
     fewer = {name: at_most(one, most_images, seed) for name, one in sets.items()}
     name, first = next(iter(fewer.items()))
     of = of or dict(zip(sets[name].classes, sets[name].counts.tolist(), strict=True))
-    features, notes = looked_at(first)
+    _, notes = usable_classes(first)
     usable = {**fewer, name: features}
     run = _Run(clock=clock, seed=seed, settings={"device": device, "progress": progress})
     return Measured(
@@ -164,15 +163,18 @@ def _of_all_sets(sets: Mapping[str, FeatureSet], asked: Questions, run: _Run) ->
     }
 
 
-def looked_at(features: FeatureSet, most: int = MOST_IMAGES, seed: int = 0) -> tuple[FeatureSet, list[str]]:
-    """The images that a page is about: not too many, of classes of two images or more; and a note on other classes.
+def looked_at(sets: Mapping[str, FeatureSet], most: int = MOST_IMAGES, seed: int = 0) -> FeatureSet:
+    """The images of the first set that a page is about: not too many, and of classes of two images or more.
 
     Raises:
         FeaturesError: Fewer than two classes have two images.
+        SettingError: There is no set.
     """
-    usable, notes = usable_classes(at_most(features, most, seed))
+    if not sets:
+        raise SettingError("there are no features to report on", "give one feature set or more")
+    usable, _ = usable_classes(at_most(next(iter(sets.values())), most, seed))
     assert isinstance(usable, FeatureSet)
-    return usable, notes
+    return usable
 
 
 def per_class(counts: Sequence[int], most: int) -> int | None:

@@ -139,14 +139,13 @@ def write_report(
     file = Path(path).expanduser()
     check_page_file(file, overwrite)
     named = _named(sets)
-    if images is not None and named:  # a place without images is refused before the work
-        find_images(looked_at(next(iter(named.values())), most_images, seed)[0], images, reading)
+    # before the work, since a place without images is refused
+    shown = find_images(looked_at(named, most_images, seed), images, reading)
     found = measure(named, asked, of=of, most_images=most_images, seed=seed, device=device, progress=progress)
     made_by = provenance or {
         "seed": seed,
         "versions": {name: version(name) for name in ("nctransfer", "timm", "torch")},
     }
-    shown = find_images(found.features, images, reading)
     page = report_page(found, shown, most_thumbnails=most_thumbnails, provenance=made_by, seed=seed, progress=progress)
     return WrittenReport(path=file, bytes=write_page(page, file), page=page, measured=found)
 

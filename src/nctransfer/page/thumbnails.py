@@ -191,7 +191,7 @@ def _thumbnail(item: tuple[int, Callable[[], bytes]]) -> tuple[int, bytes | str]
         return row, shrink(decode(read(), enough=2 * SIDE))
     except OSError as error:
         return row, error.strerror or str(error)
-    except Exception as error:  # an image that cannot be shown must not end a report
+    except ValueError as error:  # what decoding makes of all that a damaged image raises
         return row, str(error)
 
 
