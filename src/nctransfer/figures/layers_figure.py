@@ -83,4 +83,5 @@ def _fit(found: CollapseComparison) -> list[str]:
     if "rho" in fit:
         quality = f" (R² {fit['r_squared']:.2f})" if fit["r_squared"] is not None else ""
         law = f"Separation fuzziness changes by a factor of {fit['rho']:.3f} per layer{quality}"
-    return [law, f"Dotted: from {fit['saturated']} on, ncc_accuracy rises no more than by chance"]
+    begin = "the output" if fit["saturated"] == "feature" else fit["saturated"]
+    return [law, f"Dotted: from {begin} on, ncc_accuracy rises no more than by chance"]
