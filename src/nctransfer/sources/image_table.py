@@ -1,12 +1,17 @@
-"""The images that a source lists, in columns: a million of them take about 100 MB."""
+"""The images that a source lists, in columns: a million of them take about 60 MB."""
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
+import operator
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from nctransfer.sources.arrow_arrays import coded, encoded, flat, integers, strings_of, values_of
 from nctransfer.sources.source import ImageEntry
 
 if TYPE_CHECKING:
@@ -14,18 +19,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ImageTable"]
+__all__ = ["CHUNK", "ImageTable", "TableBuilder"]
 
-CHUNK = 16_384  # rows that are Python objects at once
+CHUNK = 2**14  # images that are Python objects at once
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTable(Sequence[ImageEntry]):
     """Labelled images in columns, whose items are :class:`~nctransfer.sources.source.ImageEntry`.
 
+    Going through it makes the entries a few thousand at a time. It is equal to another table, a list or a tuple with
+    the same entries.
+
     Attributes:
         columns: An Arrow table with the columns ``id`` (large_string), ``label`` and ``split`` (dictionaries of
-            strings), ``size`` and ``mtime_ns`` (int64), none of them null.
+            strings with int32 codes), ``size`` and ``mtime_ns`` (int64), none of them null.
     """
 
     columns: pa.Table
@@ -33,46 +41,177 @@ class ImageTable(Sequence[ImageEntry]):
     @classmethod
     def of(cls, entries: Iterable[ImageEntry]) -> ImageTable:
         """The table of some images; they may come one by one, so that they are never in memory all at once."""
-        import pyarrow as pa
-
         if isinstance(entries, ImageTable):
             return entries
+        builder = TableBuilder()
         rest = iter(entries)
-        schema = pa.schema(
-            [
-                pa.field("id", pa.large_string(), False),
-                pa.field("label", pa.dictionary(pa.int32(), pa.string()), False),
-                pa.field("split", pa.dictionary(pa.int32(), pa.string()), False),
-                pa.field("size", pa.int64(), False),
-                pa.field("mtime_ns", pa.int64(), False),
-            ]
-        )
-        batches = []
         while chunk := list(itertools.islice(rest, CHUNK)):
-            columns = [
-                pa.array(column, field.type) for column, field in zip(zip(*chunk, strict=True), schema, strict=True)
-            ]
-            batches.append(pa.record_batch(columns, schema))
-        return cls(pa.Table.from_batches(batches, schema).unify_dictionaries().combine_chunks())
+            builder.add(*zip(*chunk, strict=True))
+        return builder.table()
+
+    @classmethod
+    def from_columns(
+        cls,
+        ids: pa.Array,
+        labels: pa.DictionaryArray,
+        splits: pa.DictionaryArray,
+        sizes: NDArray[np.int64],
+        times: NDArray[np.int64],
+    ) -> ImageTable:
+        """The table of images whose columns are known; the types are those of :attr:`columns`."""
+        import pyarrow as pa
+
+        arrays = [ids, labels, splits, integers(sizes), integers(times)]
+        return cls(pa.Table.from_arrays(arrays, names=list(ImageEntry._fields)))
+
+    @property
+    def ids(self) -> pa.LargeStringArray:
+        """The id of each image."""
+        return flat(self.columns["id"])
+
+    @property
+    def labels(self) -> pa.DictionaryArray:
+        """The class of each image. The dictionary may hold further names."""
+        return flat(self.columns["label"])
+
+    @property
+    def splits(self) -> pa.DictionaryArray:
+        """The split of each image, or "". The dictionary may hold further names."""
+        return flat(self.columns["split"])
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The size of each image in bytes, ``(n,)``."""
+        return values_of(self.columns["size"])
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """When each image was last changed, in nanoseconds, ``(n,)``."""
+        return values_of(self.columns["mtime_ns"])
 
     def __len__(self) -> int:
         return len(self.columns)
 
     def __iter__(self) -> Iterator[ImageEntry]:
-        for batch in self.columns.to_batches(CHUNK):
-            yield from itertools.starmap(ImageEntry, zip(*(column.to_pylist() for column in batch), strict=True))
+        new = functools.partial(tuple.__new__, ImageEntry)  # four times as fast as ImageEntry(…)
+        ids, labels, splits = self.ids, self.labels, self.splits
+        names, parts = labels.dictionary.to_pylist(), splits.dictionary.to_pylist()  # to_pylist of a row is slow
+        numbers = values_of(labels.indices), values_of(splits.indices), self.sizes, self.times
+        for start in range(0, len(self), CHUNK):
+            codes, split_codes, sizes, times = (column[start : start + CHUNK].tolist() for column in numbers)
+            named = map(names.__getitem__, codes), map(parts.__getitem__, split_codes)
+            yield from map(new, zip(ids.slice(start, CHUNK).to_pylist(), *named, sizes, times, strict=True))
 
     @overload
     def __getitem__(self, index: int) -> ImageEntry: ...
     @overload
     def __getitem__(self, index: slice) -> ImageTable: ...
     def __getitem__(self, index: int | slice) -> ImageEntry | ImageTable:
-        if isinstance(index, int):
-            return ImageEntry(*(column[index].as_py() for column in self.columns))
-        return ImageTable(self.columns[index.start or 0 : index.stop])
+        if not isinstance(index, slice):
+            row = range(len(self))[operator.index(index)]
+            return next(iter(ImageTable(self.columns.slice(row, 1))))
+        start, stop, step = index.indices(len(self))
+        if step == 1:
+            return ImageTable(self.columns.slice(start, max(0, stop - start)))
+        import numpy as np
+
+        return self.take(np.arange(start, stop, step))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ImageTable | list | tuple):
+            return NotImplemented
+        if len(self) != len(other):
+            return False
+        if not isinstance(other, ImageTable):
+            return all(map(operator.eq, self, other))
+        import numpy as np
+
+        numbers = ((self.sizes, other.sizes), (self.times, other.times))
+        named = ((self.labels, other.labels), (self.splits, other.splits))
+        texts = ((self.ids, other.ids), *(tuple(map(_spelled, pair)) for pair in named))
+        return all(np.array_equal(*pair) for pair in numbers) and all(one.equals(two) for one, two in texts)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def take(self, rows: NDArray[np.intp]) -> ImageTable:
         """The images at some positions."""
-        import pyarrow as pa
+        return ImageTable(self.columns.take(integers(rows)))
 
-        return ImageTable(self.columns.take(pa.array(rows)))
+    def sorted(self) -> ImageTable:
+        """The images in the order of their ids."""
+        from pyarrow import compute
+
+        ids = self.ids
+        if len(ids) < 2 or compute.all(compute.less_equal(ids[:-1], ids[1:])).as_py():
+            return self
+        return ImageTable(self.columns.take(compute.sort_indices(ids)))
+
+
+class TableBuilder:
+    """Images on their way into a table. They are kept as bytes and numbers, and not as objects of Python."""
+
+    def __init__(self) -> None:
+        self._ids = bytearray()
+        self._lengths, self._sizes, self._times = array("q"), array("q"), array("q")
+        self._labels, self._splits = array("i"), array("i")
+        self._names: dict[str, int] = _codes()
+        self._parts: dict[str, int] = _codes()
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[str],
+        splits: Sequence[str],
+        sizes: Sequence[int],
+        times: Sequence[int],
+    ) -> None:
+        """Add some images, one column after the other; a few thousand at a time are fast and take little memory."""
+        self._labels.extend(map(self._names.__getitem__, labels))
+        self._splits.extend(map(self._parts.__getitem__, splits))
+        self._add(ids, sizes, times)
+
+    def add_equal(self, ids: Sequence[str], label: str, split: str, sizes: Sequence[int], times: Sequence[int]) -> None:
+        """Add some images of one class and split."""
+        self._labels.extend(array("i", [self._names[label]]) * len(ids))
+        self._splits.extend(array("i", [self._parts[split]]) * len(ids))
+        self._add(ids, sizes, times)
+
+    def _add(self, ids: Sequence[str], sizes: Sequence[int], times: Sequence[int]) -> None:
+        data, lengths = encoded(ids)
+        self._ids += data
+        self._lengths.extend(lengths)
+        for column, values in ((self._sizes, sizes), (self._times, times)):
+            try:
+                column.extend(array("q", values))
+            except OverflowError:  # a file of the year 2300
+                column.extend(map(_wrapped, values))
+
+    def table(self) -> ImageTable:
+        """The images that have been added. Nothing may be added afterwards, because the memory is shared."""
+        import numpy as np
+
+        sizes, times = (np.frombuffer(column, np.int64) for column in (self._sizes, self._times))
+        codes = [np.frombuffer(column, np.int32) for column in (self._labels, self._splits)]
+        ids = strings_of(self._ids, np.frombuffer(self._lengths, np.int64))
+        labels, splits = (coded(*pair) for pair in zip(codes, map(list, (self._names, self._parts)), strict=True))
+        return ImageTable.from_columns(ids, labels, splits, sizes, times)
+
+
+def _spelled(column: pa.DictionaryArray) -> pa.Array:
+    """The texts of a dictionary, row by row."""
+    return column.dictionary.take(column.indices)
+
+
+def _codes() -> dict[str, int]:
+    """A dictionary that gives each new text the next number."""
+    codes: collections.defaultdict[str, int] = collections.defaultdict()
+    codes.default_factory = codes.__len__
+    return codes
+
+
+def _wrapped(number: int) -> int:
+    """A number in 64 bits. It stays different from most others, which is all that sizes and times are for."""
+    return (number + 2**63) % 2**64 - 2**63
