@@ -45,6 +45,7 @@ def open_source(data: str | os.PathLike[str], options: ReadingOptions | None = N
             if kind.recognises(name):
                 source = kind.open(name, options)
                 _check_options(source, kind, options)
+                source.opened_as = name, options
                 return source
         problem = _why_not_recognised(Path(name))
     except OSError as error:

@@ -12,7 +12,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = [
     "ImageEntry",
@@ -54,12 +57,15 @@ class ImageSource(ABC):
         name: The name that the user gave.
         id: An identifier that differs between sources and can be the name of a folder.
         notes: What :meth:`list` left out, in sentences for the user.
+        opened_as: The name and the options by which :func:`~nctransfer.sources.opening.open_source` opened it, so that
+            another process can open it too; ``None`` if it was made otherwise.
     """
 
     kind: str
     name: str
     id: str
     notes: tuple[str, ...] = ()
+    opened_as: tuple[str, ReadingOptions] | None = None
 
     @abstractmethod
     def list(self) -> list[ImageEntry]:

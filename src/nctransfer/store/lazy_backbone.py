@@ -85,6 +85,11 @@ class LazyBackbone:
         self._store.remember(question, answer)
         return _Known(backbone.key, backbone.weights.name, backbone.columns)
 
+    def request(self, columns: Collection[str]) -> BackboneRequest:
+        """The request for a backbone that gives these columns."""
+        layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
+        return replace(self._request, layers=",".join(map(str, layers)) or None)
+
     def get(self, columns: Collection[str]) -> Backbone:
         """The backbone, loaded and prepared to run fast, that gives these columns.
 
@@ -93,8 +98,7 @@ class LazyBackbone:
         """
         backbone = self._loaded
         if backbone is None or not set(columns) <= set(backbone.columns):
-            layers = sorted(int(name.rpartition("_")[2]) for name in columns if name != FEATURE)
-            backbone = self._load(replace(self._request, layers=",".join(map(str, layers)) or None))
+            backbone = self._load(self.request(columns))
         make_fast(backbone, self._runtime.batch_size if self._runtime.compile else None)
         return backbone
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.backbones.half_precision import is_half
 from nctransfer.backbones.kept_memory import kept_memory
-from nctransfer.errors import DeviceError, StoreError
+from nctransfer.errors import DeviceError, SettingError, StoreError
 from nctransfer.sources.loading import load_images, threads
 from nctransfer.sources.source import ImageEntry
+from nctransfer.store.engine import Engine
 from nctransfer.store.heads import save_head
 from nctransfer.store.precision_note import note_precision
+from nctransfer.store.ray_options import ENGINES, RayOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.sources.selection import Selection
     from nctransfer.sources.source import ImageSource
+    from nctransfer.store.engine import Sink
     from nctransfer.store.listings import Listed
-    from nctransfer.store.writing import SetWriter
 
 __all__ = ["NOT_FINITE", "Runtime", "Task", "Work"]
 
@@ -47,9 +49,12 @@ class Runtime:
         workers: The number of threads that read and decode; by default one per core, up to 16.
         offline: If true, no server is ever asked for weights.
         compile: If true, ``torch.compile`` makes kernels. It takes about a minute, and pays for many images on a GPU.
+        engine: ``local`` runs the images in this process, ``ray`` in processes of Ray.
+        ray: How Ray is used.
 
     Raises:
         DeviceError: The batch size is not positive.
+        SettingError: There is no such engine.
     """
 
     device: str = "auto"
@@ -57,8 +62,12 @@ class Runtime:
     workers: int | None = None
     offline: bool = False
     compile: bool = False
+    engine: str = "local"
+    ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise SettingError(f"there is no engine {self.engine!r}", f"give one of {', '.join(ENGINES)}")
         if self.batch_size < 1:
             raise DeviceError(f"expected a batch_size of at least 1, got {self.batch_size}")
         threads(self.workers)
@@ -86,34 +95,18 @@ class Task:
 
 
 @dataclass(kw_only=True)
-class Work:
-    """Missing images on their way through the backbone into the store, part by part.
+class Work(Engine):
+    """Missing images on their way through the backbone of this process into the store, part by part.
 
     If the work is interrupted, what has been computed is stored first.
 
     Attributes:
         backbone: The model.
-        task: Where the images come from, and how to run.
-        missing: The images that are not stored.
-        writer: Stores their features.
-        digests: The digest of each image that was read, by id.
-        broken: Why an image gave no features, by digest; by id if the image could not be read.
-        first_images: The number of images of the first batch, which warms up the device.
-        first_seconds: The time that the backbone took for them.
-        timed_images: The number of images whose features came after those of the first batch.
-        timed_seconds: The time from the features of the first batch to those of the last.
+        sink: Stores the features.
     """
 
     backbone: Backbone
-    task: Task
-    missing: Sequence[Listed]
-    writer: SetWriter
-    digests: dict[str, str] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    first_images: int = 0
-    first_seconds: float = 0.0
-    timed_images: int = 0
-    timed_seconds: float = 0.0
+    sink: Sink
     _computed: list[tuple[list[Listed], dict[str, NDArray[np.generic]]]] = field(default_factory=list)
     _running: tuple[list[Listed], dict[str, torch.Tensor]] | None = None
     _flushed: float = field(default_factory=time.monotonic)
@@ -121,11 +114,7 @@ class Work:
     _timed_from: float | None = None
 
     def run(self) -> None:
-        """Run all missing images.
-
-        Raises:
-            StoreError: The features cannot be stored.
-        """
+        """See :meth:`Engine.run`."""
         self.task.tell("extracting", 0, len(self.missing))
         batches = self._batches()
         try:
@@ -165,7 +154,7 @@ class Work:
         """Decoded images in batches. Images that are broken, or turn out to be stored already, are only noted."""
         rows: list[Listed] = []
         pixels: list[NDArray[np.uint8]] = []
-        seen = self.writer.digests(self.backbone.columns)
+        seen = self.sink.digests(self.backbone.columns)
         loaded = load_images(
             self.task.source,
             [ImageEntry(*row[:-1]) for row in self.missing],
@@ -213,7 +202,7 @@ class Work:
             self.timed_images += len(rows)
             self.timed_seconds = time.perf_counter() - self._timed_from
         if not self._computed:
-            save_head(self.writer.manifest.folder.parent, self.backbone.head(vectors[FEATURE].shape[1]))
+            save_head(self.sink.folder.parent, self.backbone.head(vectors[FEATURE].shape[1]))
         finite = np.all([np.isfinite(matrix).all(axis=1) for matrix in vectors.values()], axis=0)
         for row in itertools.compress(rows, ~finite):
             self.broken[row.digest] = f"{NOT_FINITE} in {key.dtype} (stored as {key.store_dtype})"
@@ -232,7 +221,5 @@ class Work:
         batches, self._computed = self._computed, []
         if rows := [row for batch, _ in batches for row in batch]:
             names = batches[0][1]
-            self.writer.append(
-                rows, {name: np.concatenate([vectors[name] for _, vectors in batches]) for name in names}
-            )
+            self.sink.append(rows, {name: np.concatenate([vectors[name] for _, vectors in batches]) for name in names})
         self._flushed = time.monotonic()

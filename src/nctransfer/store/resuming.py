@@ -15,6 +15,7 @@ from nctransfer.store.repairing import repair
 from nctransfer.store.source_listing import SourceListing
 
 if TYPE_CHECKING:
+    from nctransfer.store.engine import Engine
     from nctransfer.store.lazy_backbone import LazyBackbone
     from nctransfer.store.listings import Listed
     from nctransfer.store.pipeline import Task
@@ -55,7 +56,7 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
             backbone = backbones.get({*columns, *writer.manifest.columns})
             if backbone.key.digest != stored.key.digest:
                 return None
-            missing = filling.run(Work(backbone=backbone, task=task, missing=missing, writer=writer))
+            missing = filling.run(Work(backbone=backbone, task=task, missing=missing, sink=writer))
         if writer.manifest.rows > len(writer.digests()):  # some images have been stored again, with more columns
             writer.drop_superseded()
         return filling.report(stored)
@@ -101,7 +102,7 @@ class _Filling:
         self.listing.save()
         return self.listing.missing(self.stored_before, self.broken)
 
-    def run(self, work: Work) -> list[Listed]:
+    def run(self, work: Engine) -> list[Listed]:
         """Run some missing images; returns those that are still missing: they were changed meanwhile."""
         start = time.perf_counter()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.store.atomic_files import writing_errors
@@ -30,6 +31,11 @@ class SetWriter:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._codes: dict[str, int] | None = None  # read when they are first needed
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the set."""
+        return self.manifest.folder
 
     def digests(self, columns: Iterable[str] = ()) -> set[str]:
         """The digests of the images that are stored with these columns."""
