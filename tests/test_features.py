@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messages import says
@@ -17,7 +20,9 @@ from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.feature_stream import FeatureStream
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source import ImageEntry
 
 F32 = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = ["dog", "cat", "dog", "cat"]
@@ -248,6 +253,53 @@ def test_another_seed_draws_others() -> None:
 def test_the_draw_is_fixed_for_good() -> None:
     """A stored subset is found again only as long as the draw does not change between versions."""
     assert chosen(Selection("test", classes=("a",), max_per_class=3)) == {"a/12.png", "a/16.png", "a/18.png"}
+
+
+def drawn_one_by_one(selection: Selection, images: list[tuple[str, str, str]]) -> list[int]:
+    """What a selection takes, by its definition."""
+    groups: dict[tuple[str, str], list[tuple[bytes, int]]] = {}
+    for row, (id_, label, split) in enumerate(images):
+        is_in = selection.classes is None or label in selection.classes
+        if is_in and label not in selection.exclude_classes and selection.split in (None, split):
+            digest = hashlib.blake2b(f"{selection.seed}\0{id_}".encode(), digest_size=8).digest()
+            groups.setdefault((label, split), []).append((digest, row))
+    return sorted(row for group in groups.values() for _, row in sorted(group)[: selection.max_per_class])
+
+
+@settings(deadline=None)  # pa.array imports pandas once
+@given(
+    st.lists(
+        st.tuples(st.text("aé/1", max_size=3), st.sampled_from("abc"), st.sampled_from(["", "x", "y"])), max_size=30
+    ),
+    st.builds(
+        Selection,
+        st.sampled_from([None, "x"]),
+        classes=st.sampled_from([None, ("a", "b")]),
+        exclude_classes=st.sampled_from([(), ("c",)]),
+        max_per_class=st.sampled_from([None, 1, 2, 5]),
+        seed=st.integers(0, 9),
+    ),
+)
+def test_columns_of_arrow_select_the_same_as_lists(images: list[tuple[str, str, str]], selection: Selection) -> None:
+    table = ImageTable.of(ImageEntry(*image, 1, 2) for image in [*images, ("z", "c", "x"), *images])[: len(images)]
+    columns = [[image[column] for image in images] for column in range(3)]
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    kinds = [
+        columns,
+        arrays,
+        [pa.chunked_array([a[:2], a[2:]]) for a in arrays],
+        [a.dictionary_encode() for a in arrays],
+    ]
+    kinds.append([table.ids, table.labels, table.splits])
+    try:
+        found = [selection.apply(*kind).tolist() for kind in kinds]
+    except FeaturesError as error:
+        for kind in kinds:
+            with pytest.raises(FeaturesError, match=re.escape(error.message)):
+                selection.apply(*kind)
+    else:
+        assert found == [drawn_one_by_one(selection, images)] * len(kinds)
+        assert selection.choose(table) == [table[row] for row in found[0]]
 
 
 @pytest.mark.parametrize("count", [0, -1])
