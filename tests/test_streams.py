@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.sources.selection import Selection
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listed
+from nctransfer.store.manifest import Manifest
+from nctransfer.store.part_files import read_batches
 from nctransfer.store.stored_set import StoredSet
 
 COUNTS = (4, 9, 12, 20)
@@ -124,6 +127,23 @@ def test_equal_rows_in_two_parts_are_counted():
     means = Means.of(whole, CPU)
     found = [one.duplicates.samples for one in (means, means + means, means + means + means)]
     assert found == [0, 12, 24]
+
+
+def test_a_first_part_without_a_row_costs_no_digits():
+    whole = a_set(offset=1e7)
+    nothing = dataclasses.replace(whole, features=whole.features[:0], labels=whole.labels[:0])
+    found, expected = Means.of(nothing, CPU) + Means.of(whole, CPU), Means.of(whole, CPU)
+    assert torch.equal(found.shift, expected.shift)
+    assert torch.equal(found.sums, expected.sums)
+
+
+def test_parts_are_added_in_place():
+    whole = a_set((4, 9, 5))
+    means = Means.of(whole, CPU)
+    moments, total = Moments.of(whole, means), Moments.of(whole, means)
+    total += moments
+    for field in dataclasses.fields(Moments):
+        torch.testing.assert_close(getattr(total, field.name), 2 * getattr(moments, field.name))
 
 
 def test_adding_changes_neither_part():
@@ -434,6 +454,81 @@ def test_a_stored_set_that_changes_between_the_passes():
     with pytest.raises(StoreError) as error:
         collapse(stream)
     says(error, "vit.tag")
+
+
+# Some of the rows
+
+
+def same_rows(stream: FeatureStream, cuts: Sequence[int]) -> None:
+    """Consecutive shares have together the rows of the whole, in its order."""
+    rows, labels = map(torch.cat, zip(*stream.batches(), strict=True))
+    ends = [0, *sorted(cuts), len(stream.labels)]
+    shares = [stream.between(first, last) for first, last in itertools.pairwise(ends)]
+    found = [pair for share in shares for pair in share.batches(5)]
+    assert torch.equal(torch.cat([one for one, _ in found]), rows)
+    assert torch.equal(torch.cat([one for _, one in found]), labels)
+    assert {share.classes for share in shares} == {stream.classes}
+    assert sum(share.counts for share in shares).tolist() == stream.counts.tolist()
+
+
+@pytest.mark.parametrize("cuts", [(), (0, 45), (1, 20, 20, 44), (13,)])
+def test_shares_of_rows_in_memory(cuts: Sequence[int]):
+    same_rows(FeatureStream.of(a_set()), cuts)
+
+
+@pytest.mark.parametrize("cuts", [(0,), (7, 8, 30), (10, 20, 34, 40), (50,)])
+def test_shares_of_parquet_files(tmp_path: Path, mixed: pa.Table, cuts: Sequence[int]):
+    for number, groups in enumerate((4, 10, 17)):
+        parquet.write_table(mixed.slice(17 * number, 17), tmp_path / f"{number}.parquet", row_group_size=groups)
+    stream = stream_features(tmp_path, selection=Selection(split="train"))  # every other row is passed over
+    assert isinstance(stream, FeatureStream)
+    same_rows(stream, cuts)
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 9, 10, 29), (15,)])
+@pytest.mark.parametrize("selection", [None, Selection(split="test")])
+def test_shares_of_a_stored_set(cuts: Sequence[int], selection: Selection | None):
+    stored, _ = a_stored_set(4)
+    same_rows(stored.stream(selection), [cut for cut in cuts if cut <= len(stored.stream(selection))])
+
+
+def test_a_share_of_a_stored_set_reads_no_other_part(monkeypatch: pytest.MonkeyPatch):
+    stored, _ = a_stored_set(3)  # nine rows each, and the first two have two rows of the listing each, or the last one
+    stream, opened = stored.stream(), []
+
+    def noted(manifest: Manifest, name: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        opened.append(name)
+        return read_batches(manifest, name, columns)
+
+    monkeypatch.setattr("nctransfer.store.reading.read_batches", noted)
+    for share in (stream.between(0, 5), stream.between(25, 30)):
+        list(share.batches())
+    assert len(opened) == 2
+    assert len(set(opened)) == 2
+
+
+def test_a_share_of_a_parquet_file_reads_no_other_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "f.parquet"
+    parquet.write_table(table(a_set(), KINDS["fixed"]), path, row_group_size=10)
+    stream, groups = stream_features(path), []
+    assert isinstance(stream, FeatureStream)
+    whole = parquet.ParquetFile.iter_batches
+
+    def noted(self: parquet.ParquetFile, *args: Any, row_groups: list[int], **named: Any) -> Any:
+        groups.extend(row_groups)
+        return whole(self, *args, row_groups=row_groups, **named)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", noted)
+    list(stream.between(20, 31).batches())
+    assert groups == [2, 3]
+
+
+def test_the_row_that_is_named_is_that_of_the_whole():
+    features = a_set()
+    features.features[30, 2] = np.nan
+    with pytest.raises(FeaturesError) as error:
+        list(FeatureStream.of(features).between(10, 45).between(15, 35).batches())
+    says(error, "NaN", 30)
 
 
 # Memory

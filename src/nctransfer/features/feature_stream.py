@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nctransfer.features.feature_info import FeatureInfo
+    from nctransfer.features.feature_set import FeatureSet
 
 __all__ = ["FeatureStream", "Features"]
 
@@ -69,18 +70,39 @@ class FeatureStream:
         classes: The C class names, sorted.
         dim: The number of features per sample, d.
         info: Where the features came from.
-        read: Reads all m rows from the first on, as matrices ``(b, d)`` of float32 or float64.
+        read: Reads the m rows from the first on, as matrices ``(b, d)`` of float32 or float64. Given two numbers, it
+            reads the rows from the first number up to the second, without reading the others if the file allows that.
         images: A digest of the image of each row, ``(m,)`` int64; ``None`` if the images are not known.
         places: The place of each row in the order of ids, ``(m,)``; by default rows are read in that order.
+        part: Which of the rows that ``read`` reads these are, from the first number up to the second; ``None`` for all.
     """
 
     labels: torch.Tensor
     classes: tuple[str, ...]
     dim: int
     info: FeatureInfo
-    read: Callable[[], Iterable[NDArray[Any]]]
+    read: Callable[..., Iterable[NDArray[Any]]]
     images: torch.Tensor | None = None
     places: torch.Tensor | None = None
+    part: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, features: FeatureSet) -> FeatureStream:
+        """The rows of a set in memory, in their order."""
+        matrix, rows = features.features.numpy(), 1024
+
+        def read(start: int = 0, stop: int = len(matrix)) -> Iterator[NDArray[Any]]:
+            for first in range(start, stop, rows):
+                yield matrix[first : min(first + rows, stop)]
+
+        return cls(
+            labels=features.labels,
+            classes=features.classes,
+            dim=features.dim,
+            info=features.info,
+            read=read,
+            images=features.images,
+        )
 
     def __len__(self) -> int:
         """The number of samples, n."""
@@ -109,8 +131,8 @@ class FeatureStream:
         """
         import torch
 
-        start = 0
-        for matrix in self.read():
+        start, before = 0, self.part[0] if self.part else 0
+        for matrix in self.read(*self.part or ()):
             labels = self.labels[start : start + len(matrix)]
             if len(labels) < len(matrix) or matrix.shape[1] != self.dim:
                 raise FeaturesError(f"{self.info.id} changed while it was being read", "run the same command again")
@@ -118,7 +140,7 @@ class FeatureStream:
             chosen = torch.from_numpy(matrix)[kept]
             finite = chosen.isfinite().all(dim=1)
             if not bool(finite.all()):
-                first = start + int(kept.nonzero()[int((~finite).nonzero()[0])])
+                first = before + start + int(kept.nonzero()[int((~finite).nonzero()[0])])
                 raise FeaturesError(
                     f"{self.info.id} holds NaN or infinite values; the first are in row {first:,}",
                     "leave these samples out, or correct the program that wrote them",
@@ -135,6 +157,17 @@ class FeatureStream:
         new = torch.full((len(self.classes) + 1,), -1)
         new[codes] = torch.arange(len(codes))  # index −1 maps rows that are skipped already to −1
         return replace(self, labels=new[self.labels], classes=tuple(self.classes[code] for code in codes.tolist()))
+
+    def between(self, start: int, stop: int) -> FeatureStream:
+        """The rows from one number up to another, with all classes: only these are read, so far as the file allows."""
+        before = self.part[0] if self.part else 0
+        return replace(
+            self,
+            labels=self.labels[start:stop],
+            images=None if self.images is None else self.images[start:stop],
+            places=None if self.places is None else self.places[start:stop],
+            part=(before + start, before + min(stop, len(self.labels))),
+        )
 
     def describe(self) -> FeatureInfo:
         """See :class:`Features`."""

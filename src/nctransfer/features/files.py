@@ -15,6 +15,7 @@ from nctransfer.features.parquet_files import parquet_files, parquet_table, read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pyarrow import parquet
 
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.features.feature_stream import Features
@@ -97,6 +98,7 @@ def stream_features(
         FeaturesError: There is no such file, or it cannot be used; a pass raises it too if a file has changed.
     """
     import torch
+    from pyarrow import parquet
 
     if _format(Path(path)) != "Parquet":
         return read_features(path, label_column, feature_column, selection, class_names)
@@ -116,21 +118,39 @@ def stream_features(
         places = torch.full((len(labels),), -1)
         places[torch.tensor(chosen)] = torch.from_numpy(id_ranks([contents.ids[i] for i in chosen]))
 
-    def read() -> Iterator[NDArray[Any]]:
-        import pyarrow as pa
-        from pyarrow import parquet
-
+    def read(start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
         with reading_errors(path, "Parquet", "it may have changed while it was being read"):
+            done = 0  # rows of the files before
             for file, stamp in stamps.items():
                 _check_unchanged(file, stamp)
                 # by default pyarrow keeps what was read until the file is closed
                 with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as opened:
-                    for batch in opened.iter_batches(BATCH_ROWS, columns=[table.feature]):
-                        yield vectors(pa.chunked_array([batch.column(0)]), table.feature)
+                    yield from _rows_between(opened, table.feature, start - done, None if stop is None else stop - done)
+                    done += opened.metadata.num_rows
                 _check_unchanged(file, stamp)
 
     first = next(iter(read()))
     return FeatureStream(labels=of_rows, classes=classes, dim=first.shape[1], info=info, read=read, places=places)
+
+
+def _rows_between(file: parquet.ParquetFile, column: str, start: int, stop: int | None) -> Iterator[NDArray[Any]]:
+    """A column of vectors from row ``start`` up to row ``stop`` of a file; of other row groups nothing is read."""
+    import pyarrow as pa
+
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first + rows > start and (stop is None or first < stop):
+            at = first
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
+                low = max(start - at, 0)
+                high = len(batch) if stop is None else min(stop - at, len(batch))
+                if low < high:
+                    yield vectors(pa.chunked_array([batch.column(0)[low:high]]), column)
+                at += len(batch)
+                if stop is not None and at >= stop:
+                    break
+        first += rows
 
 
 def _check_unchanged(file: Path, stamp: tuple[int, int, int]) -> None:

@@ -80,10 +80,11 @@ class Means:
 
     def __add__(self, other: Means) -> Means:
         """The sums over two parts of one set."""
-        move = other.shift - self.shift
+        shift = self.shift if bool(self.counts.any()) else other.shift  # a part without rows has none
+        move = other.shift - shift
         return Means(
             counts=self.counts + other.counts,
-            shift=self.shift,
+            shift=shift,
             sums=self.sums + other.sums + other.counts[:, None] * move,
             halves=self.halves + other.halves + other.half_counts[:, :, None] * move,
             half_counts=self.half_counts + other.half_counts,
@@ -185,6 +186,13 @@ class Moments:
         # Leave-one-out: without the sample itself, the centre of its class is n/(n−1) times as far away.
         others = excess.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
         self.right.index_add_(0, labels, (norms * (shrink[labels] - 1) < others).to(torch.float64))
+
+    def __iadd__(self, other: Moments) -> Moments:
+        """Add the sums over another part of the set, in place: with many classes they are large."""
+        for field in fields(self):
+            if (mine := getattr(self, field.name)) is not None:
+                mine += getattr(other, field.name)
+        return self
 
     def __add__(self, other: Moments) -> Moments:
         """The sums over two parts of one set."""

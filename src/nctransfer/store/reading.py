@@ -200,10 +200,16 @@ def _checked(manifest: Manifest) -> Manifest:
 
 
 def _rows_at(
-    manifest: Manifest, parts: Sequence[str], ascending: NDArray[np.int64], column: str
+    manifest: Manifest,
+    parts: Sequence[str],
+    ascending: NDArray[np.int64],
+    column: str,
+    first: int = 0,
+    last: int | None = None,
 ) -> Iterator[NDArray[Any]]:
     """One pass: one column of the rows at ``ascending`` positions, a batch at a time.
 
+    Only the positions from number ``first`` up to number ``last`` are read, and only the parts that hold some of them.
     The positions count the rows of exactly these parts. The manifest on disk may list others by now, and is not read.
 
     Raises:
@@ -212,15 +218,21 @@ def _rows_at(
     import numpy as np
     import pyarrow as pa
 
-    start = 0
-    for name in parts:
+    wanted = ascending[first:last]
+    starts = np.cumsum([0, *(manifest.parts[name].rows for name in parts)])
+    for name, start, end in zip(parts, starts.tolist(), starts[1:].tolist(), strict=False):
+        chosen = wanted[slice(*np.searchsorted(wanted, (start, end)))]
+        if not len(chosen):
+            continue
         if reason := manifest.parts[name].damage(manifest.rows_path / name):
             raise part_error(manifest, name, reason)
         for batch in read_batches(manifest, name, [column]):
-            first, last = np.searchsorted(ascending, (start, start + len(batch)))
-            if first < last:
-                yield vectors(pa.chunked_array([batch[column]]), column)[ascending[first:last] - start]
+            one, other = np.searchsorted(chosen, (start, start + len(batch)))
+            if one < other:
+                yield vectors(pa.chunked_array([batch[column]]), column)[chosen[one:other] - start]
             start += len(batch)
+            if start > chosen[-1]:
+                break
 
 
 def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:
