@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.features.feature_stream import Features
 
-__all__ = ["ClassCollapse", "CollapseReport", "PairCollapse", "collapse", "make_report", "usable_classes"]
+__all__ = ["ClassCollapse", "CollapseReport", "PairCollapse", "collapse", "head_note", "make_report", "usable_classes"]
 
 
 class PairCollapse(NamedTuple):
@@ -154,10 +154,15 @@ def collapse(
             head = LinearHead.ridge(stats, "these features themselves")
         else:
             head = head.of_classes(usable.classes, head_names)
-        notes = [*notes, f"self_duality and ncc_agreement are measured with a head: {head.origin}"]
+        notes = [*notes, head_note(head)]
         stats = with_head(stats, usable, head, device)
-    report = make_report(stats, usable, notes, pairs)
+    report = make_report(stats, usable.classes, usable.describe(), notes, pairs)
     return replace(report, pair_matrix=PairMatrix.of(stats, usable.classes)) if pair_matrix else report
+
+
+def head_note(head: LinearHead) -> str:
+    """A note on which classifier the measures of a head refer to."""
+    return f"self_duality and ncc_agreement are measured with a head: {head.origin}"
 
 
 def usable_classes(features: Features) -> tuple[Features, list[str]]:
@@ -181,16 +186,18 @@ def usable_classes(features: Features) -> tuple[Features, list[str]]:
     return usable, notes
 
 
-def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str], pairs: int | None) -> CollapseReport:
+def make_report(
+    stats: ClassStatistics, classes: tuple[str, ...], info: FeatureInfo, notes: Sequence[str], pairs: int | None
+) -> CollapseReport:
     """The report of a feature set, from its statistics.
 
     Args:
         stats: The statistics.
-        features: The feature set.
+        classes: The names of the C classes.
+        info: The description of the feature set.
         notes: What is known about it already.
         pairs: How many pairs of classes to list; ``None`` for all.
     """
-    classes = features.classes
     metrics: dict[str, float | None] = {}
     undefined = {}
     for name, measure in MEASURES.items():
@@ -201,7 +208,7 @@ def make_report(stats: ClassStatistics, features: Features, notes: Sequence[str]
     found = {name: measure.pairs(stats) for name, measure in MEASURES.items() if measure.pairs is not None}
     by_pair = {name: values for name, values in found.items() if values is not None and metrics[name] is not None}
     return CollapseReport(
-        features=features.describe(),
+        features=info,
         metrics=metrics,
         intervals=_intervals(by_pair),
         left_out={name: share for name, values in by_pair.items() if (share := _share_left_out(values)) > 0},

@@ -99,10 +99,10 @@ def compare_samples(
     tested, test_notes = usable_classes(source_test)
     warnings = check_samples(target, trained, tested)
     stats = ClassStatistics.of(trained, device)
-    train = make_report(stats, trained, train_notes, pairs)
+    train = make_report(stats, trained.classes, trained.describe(), train_notes, pairs)
     accuracies = ncc_accuracies(tested, stats, device)
     of_test = replace(ClassStatistics.of(tested, device), ncc_accuracies=accuracies)
-    test = make_report(of_test, tested, test_notes, pairs)
+    test = make_report(of_test, tested.classes, tested.describe(), test_notes, pairs)
     reports = {"source-train": train, "source-test": test, "target": collapse(target, pairs=pairs, device=device)}
     ratios = {
         f"{over}/{under}": {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_stream import Features
     from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
-__all__ = ["LinearHead", "with_head"]
+__all__ = ["HeadAnswers", "LinearHead", "check_head", "with_head"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,25 +111,79 @@ def with_head(stats: ClassStatistics, features: Features, head: LinearHead, devi
     Raises:
         FeaturesError: The head has another width or other classes.
     """
-    import torch
+    check_head(head, *stats.centred_means.shape)
+    return HeadAnswers.of(features, stats, head, device).added_to(stats, head)
 
-    if head.weight.shape != stats.centred_means.shape:
+
+def check_head(head: LinearHead, classes: int, dim: int) -> None:
+    """Refuse a head of another number of classes, or of features of another width.
+
+    Raises:
+        FeaturesError: The head has another width or other classes.
+    """
+    if tuple(head.weight.shape) != (classes, dim):
         raise FeaturesError(
-            f"a head of shape {tuple(head.weight.shape)} does not go with features of width {features.dim:,}",
+            f"a head of shape {tuple(head.weight.shape)} does not go with features of width {dim:,}",
             "give the head of the same backbone",
         )
-    chosen = with_float64(device)
-    weight = head.weight.to(chosen, torch.float64)
-    bias = head.bias.to(chosen, torch.float64) + weight @ stats.centre.to(chosen)
-    agreeing, classes = 0, len(weight)
-    answers = torch.zeros(2, classes, classes, dtype=torch.int32) if classes <= MOST_CLASSES else None
-    seen = torch.zeros(classes, dtype=torch.int64)
-    for values, labels, nearest in nearest_centre(features, stats, chosen):
-        rows = (values @ weight.T + bias).argmax(dim=1).cpu()
-        agreeing += int((rows == nearest).sum())
-        if answers is not None:
-            within = torch.nn.functional.one_hot(labels, classes)  # (b, C)
-            half = (seen[labels] + within.cumsum(dim=0).gather(1, labels[:, None])[:, 0]) % 2
-            answers.index_put_((half, labels, rows), answers.new_ones(()), accumulate=True)
-            seen += within.sum(dim=0)
-    return replace(stats, head=head, agreement=agreeing / len(features), answers=answers)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadAnswers:
+    """What a head answers for the samples of a set, or of a part of it.
+
+    Attributes:
+        agreeing: The number of samples for which the head and the nearest class centre predict the same class.
+        answers: See :class:`~nctransfer.neural_collapse.class_statistics.ClassStatistics`.
+    """
+
+    agreeing: int
+    answers: torch.Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        features: Features,
+        stats: ClassStatistics,
+        head: LinearHead,
+        device: str = "auto",
+        before: torch.Tensor | None = None,
+    ) -> HeadAnswers:
+        """One pass over the rows of a set, or of a part of it, given the statistics of the whole set.
+
+        Args:
+            features: The set or the part.
+            stats: The statistics of the whole set.
+            head: A linear classifier for the same classes in the same order.
+            device: Where to compute.
+            before: How many samples of each class the parts before this one have, ``(C,)`` int64; by default none.
+        """
+        import torch
+
+        chosen = with_float64(device)
+        weight = head.weight.to(chosen, torch.float64)
+        bias = head.bias.to(chosen, torch.float64) + weight @ stats.centre.to(chosen)
+        agreeing, classes = 0, len(weight)
+        answers = torch.zeros(2, classes, classes, dtype=torch.int32) if classes <= MOST_CLASSES else None
+        seen = torch.zeros(classes, dtype=torch.int64) if before is None else before.clone()
+        for values, labels, nearest in nearest_centre(features, stats, chosen):
+            rows = (values @ weight.T + bias).argmax(dim=1).cpu()
+            agreeing += int((rows == nearest).sum())
+            if answers is not None:
+                within = torch.nn.functional.one_hot(labels, classes)  # (b, C)
+                half = (seen[labels] + within.cumsum(dim=0).gather(1, labels[:, None])[:, 0]) % 2
+                answers.index_put_((half, labels, rows), answers.new_ones(()), accumulate=True)
+                seen += within.sum(dim=0)
+        return cls(agreeing=agreeing, answers=answers)
+
+    def __add__(self, other: HeadAnswers) -> HeadAnswers:
+        """The sums over two parts of one set."""
+        neither = self.answers is None or other.answers is None
+        return HeadAnswers(
+            agreeing=self.agreeing + other.agreeing,
+            answers=None if neither else self.answers + other.answers,  # type: ignore[operator]
+        )
+
+    def added_to(self, stats: ClassStatistics, head: LinearHead) -> ClassStatistics:
+        """The statistics of the whole set with this head and its answers."""
+        return replace(stats, head=head, agreement=self.agreeing / int(stats.counts.sum()), answers=self.answers)
