@@ -41,6 +41,19 @@ class Wanted:
     images: ImageOptions
     reading: ReadingFlags
     chosen: SelectionOptions
+    shard: str | None = None
+
+    def selection(self) -> Selection:
+        """The images that are wanted of this worker.
+
+        Raises:
+            DataError: A file of class names cannot be read.
+            SettingError: There is no such shard.
+        """
+        from nctransfer.sources.sharding import Shard
+
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        return dataclasses.replace(self.chosen.selection(), shard=shard)
 
     @property
     def is_given(self) -> bool:
@@ -224,7 +237,7 @@ def run_extraction(
         log.info("no --model: taking %s, whose weights are installed", DEFAULT_MODEL)
     if wanted.images.data is None:
         log.info("no --data: taking the built-in digits of scikit-learn")
-    store, selection = FeatureStore(output.cache_dir), wanted.chosen.selection()
+    store, selection = FeatureStore(output.cache_dir), wanted.selection()
     report = extract_to_store(
         store,
         wanted.backbone.request(wanted.chosen.seed),

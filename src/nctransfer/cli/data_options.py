@@ -24,6 +24,7 @@ __all__ = [
     "ReadingFlags",
     "SeedOption",
     "SelectionOptions",
+    "ShardOption",
     "SplitOption",
     "WorkersOption",
 ]
@@ -87,6 +88,16 @@ OfflineOption = Annotated[
         panel=_RUN,
         help="Use only weights and data that are on this computer. Never ask a server.",
         show_default=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    panel_option(
+        "--shard",
+        panel=_RUN,
+        metavar="I/N",
+        help="Take only the share of one of several workers: 3/8 for the third of eight. With auto, SLURM or torchrun "
+        "says which it is. Kubernetes does not say how many there are: auto/8.",
     ),
 ]
 

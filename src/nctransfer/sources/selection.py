@@ -1,4 +1,4 @@
-"""A selection of samples: by split, by class, and up to some number per class."""
+"""A selection of samples: by split, by class, up to some number per class, and a share of all these."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nctransfer.sources.image_table import ImageTable
+    from nctransfer.sources.sharding import Shard
 
     Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 
@@ -36,6 +37,7 @@ class Selection:
             the order of a digest of seed and id. So a smaller draw is a subset of a larger one, and adding samples to
             the source changes the draw as little as possible.
         seed: See ``max_per_class``.
+        shard: Of the samples that all this selects, take only the share of one worker. It may be empty.
     """
 
     split: str | None = None
@@ -44,6 +46,7 @@ class Selection:
     max_per_class: int | None = None
     seed: int = 0
     exclude_classes: tuple[str, ...] = ()
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if self.max_per_class is not None and self.max_per_class < 1:
@@ -55,7 +58,7 @@ class Selection:
             raise FeaturesError("the list of classes is empty", "give at least one class, or no list to take all")
 
     def apply(self, ids: Texts, labels: Texts, splits: Texts) -> NDArray[np.intp]:
-        """The positions of the selected samples, in ascending order.
+        """The positions of the selected samples, in ascending order; none if none of them is of the shard.
 
         Args:
             ids: The id of each sample.
@@ -65,6 +68,12 @@ class Selection:
         Raises:
             FeaturesError: There is no such split or class, or no sample is selected.
         """
+        import numpy as np
+
+        rows = self._of_all_shards(ids, labels, splits)
+        return rows if self.shard is None else rows[np.isin(rows, self.shard.rows(ids))]
+
+    def _of_all_shards(self, ids: Texts, labels: Texts, splits: Texts) -> NDArray[np.intp]:
         import numpy as np
 
         keep = np.ones(len(ids), dtype=bool)
@@ -120,6 +129,7 @@ class Selection:
             f"{counted(len(self.classes), 'chosen class', 'chosen classes')}" if self.classes else "",
             f"without {counted(len(self.exclude_classes), 'class', 'classes')}" if self.exclude_classes else "",
             f"at most {self.max_per_class} per class" if self.max_per_class else "",
+            str(self.shard) if self.shard else "",
         ]
         return ", ".join(filter(None, parts))
 

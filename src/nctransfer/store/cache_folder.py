@@ -142,9 +142,11 @@ class FeatureStore:
     def use(self, stored: StoredSet, selection: Selection) -> None:
         """Remember a set as the one used last, unless the cache cannot be written.
 
-        Only the command line does this: a program that uses the library does not change what a command means.
+        Only the command line does this: a program that uses the library does not change what a command means. The
+        shard of a worker is not remembered: what comes after extraction is about all images, not an eighth of them.
         """
-        record = {"id": stored.id, "selection": asdict(selection)}
+        chosen = {name: value for name, value in asdict(selection).items() if name != "shard"}
+        record = {"id": stored.id, "selection": chosen}
         if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != record:
             write_json(self.root / "last.json", record)
 

@@ -15,6 +15,7 @@ from nctransfer.devices import pick_device
 from nctransfer.errors import BrokenImagesError, counted
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.sharding import Shard
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.lazy_backbone import LazyBackbone
@@ -41,6 +42,7 @@ def extract(
     classes: Sequence[str] | None = None,
     exclude_classes: Sequence[str] = (),
     max_per_class: int | None = None,
+    shard: Shard | str | None = None,
     reading: ReadingOptions | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -62,6 +64,7 @@ def extract(
         classes: Take only these classes.
         exclude_classes: Leave these classes out.
         max_per_class: Take up to this many images per class, drawn at random with ``seed``.
+        shard: Of these images, take only the share of one worker, such as ``"3/8"``, the third of eight.
         reading: How to read the data, for example the names of columns; see
             :class:`~nctransfer.sources.source_kind.ReadingOptions`.
         seed: The seed for ``max_per_class`` and ``random_init``.
@@ -94,6 +97,7 @@ def extract(
             exclude_classes=tuple(exclude_classes),
             max_per_class=max_per_class,
             seed=seed,
+            shard=Shard.parse(shard) if isinstance(shard, str) else shard,
         ),
         Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
         progress,
@@ -160,6 +164,9 @@ def extract_to_store(
         pick_device(runtime.device)  # an unknown device is an error even if no image has to be run
     entries, chosen = images or wanted_images(source, (selection, *also))
     log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
+    if selection.shard is not None:
+        log.info("%s of them: %s", selection.shard, counted(len(chosen), "image"))
+        tell = _naming(selection.shard, tell)
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
     if rehearse is not None:
@@ -171,5 +178,11 @@ def extract_to_store(
         known = backbones.known()
         stored = store.open(known.key, source.id, {"weights": known.weights, "data": source.name})
         report = fill(stored, known.columns, backbones, task)
-    keep_speed(report.stored, report, runtime)
+    if selection.shard is None:  # shards may run side by side, so that each is slower than the machine
+        keep_speed(report.stored, report, runtime)
     return report
+
+
+def _naming(shard: Shard, tell: Progress) -> Progress:
+    """Progress whose stages name the shard."""
+    return lambda stage, done, total: tell(f"{shard}: {stage}", done, total)

@@ -64,6 +64,7 @@ class ExtractionReport(ShownInNotebooks):
         return {
             "id": self.stored.id,
             "path": str(self.stored.rows_path),
+            "shard": f"{self.selection.shard.index}/{self.selection.shard.of}" if self.selection.shard else None,
             "samples": self.samples,
             "extracted": self.extracted,
             "reused": self.reused,

@@ -40,7 +40,7 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
         The report; ``None`` if the key of the set turns out not to be that of the backbone.
 
     Raises:
-        DataError: None of the images could be used.
+        DataError: None of the images could be used, and they are all images that are wanted, not a shard.
         FeaturesError: The backbone gave no finite features.
         StoreError: The cache cannot be written.
     """
@@ -129,7 +129,7 @@ class _Filling:
         """What was done.
 
         Raises:
-            DataError: None of the images could be used.
+            DataError: None of the images could be used, and they are all images that are wanted, not a shard.
             FeaturesError: The backbone gave no finite features.
         """
         wanted = self.listing.wanted(self.broken)
@@ -152,7 +152,8 @@ class _Filling:
             timed_images=self.timed_images,
             timed_seconds=self.timed_seconds,
         )
-        if not samples:
+        # a small shard may well hold no image, or only broken ones
+        if not samples and found.failed and (self.task.selection.shard is None or found.has_diverged):
             first = found.failed[0]
             kind = FeaturesError if found.has_diverged else DataError
             raise kind(
