@@ -16,8 +16,7 @@ log = logging.getLogger("nctransfer.cli")
 
 @examples(
     "nctransfer extract --model tf_efficientnet_lite0 --data pets/",
-    "nctransfer extract --data pets/ --max-per-class 5 --layers all",
-    "nctransfer extract --data pets/ --shard 3/8",
+    "nctransfer extract --data pets/ --layers all --shard 3/8",
 )
 def extract(
     backbone: BackboneOptions,
