@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nctransfer.cli")
 
-app = typer.Typer(help="List, show, verify or delete stored features.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, repair or delete stored features.", no_args_is_help=True)
 
 SetArgument = Annotated[
     str,
     typer.Argument(metavar="SET", help="The id of a stored set, or the beginning of it.", show_default=False),
+]
+SetOrAll = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SET", help="The id of a stored set, or the beginning of it.", show_default="every stored set"
+    ),
 ]
 
 
@@ -53,30 +59,43 @@ def show(name: SetArgument, output: OutputOptions) -> None:
 
 
 @examples("nctransfer cache verify")
-def verify(
-    output: OutputOptions,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SET", help="The id of a stored set, or the beginning of it.", show_default="every stored set"
-        ),
-    ] = None,
-) -> None:
+def verify(output: OutputOptions, name: SetOrAll = None) -> None:
     """Check every byte of the stored files. The exit code is 1 if a file is damaged."""
     with Terminal(output) as terminal:
         from nctransfer.errors import StoreError, counted
         from nctransfer.report.store_sheets import verify_sheet
         from nctransfer.store.cache_folder import FeatureStore
+        from nctransfer.store.verifying import verify as verified
 
         store = FeatureStore(output.cache_dir)
-        sets = [stored.manifest() for stored in ([store.find(name)] if name else store.sets())]
-        found = {manifest.id: manifest.damaged(thorough=True) for manifest in sets}
-        rows = [{"id": key, "part": part, "damage": why} for key, parts in found.items() for part, why in parts.items()]
-        terminal.show([verify_sheet(sets, found)], {"damaged": rows, "sets": len(sets)}, rows)
+        found = verified(store, [store.find(name).path] if name else store.folders())
+        rows = [damage._asdict() for damage in found.damaged]
+        terminal.show([verify_sheet(found)], {"damaged": rows, "sets": found.sets, "parts": found.parts}, rows)
         if rows:
             raise StoreError(
-                f"{counted(len(rows), 'part')} of the stored features {'is' if len(rows) == 1 else 'are'} damaged",
-                "run nctransfer extract for these sets again: it extracts the damaged rows and keeps the others",
+                f"{counted(len(rows), 'file')} of the stored features {'is' if len(rows) == 1 else 'are'} damaged",
+                "run nctransfer cache repair: it keeps what is whole; then extract what was lost again",
+            )
+
+
+@examples("nctransfer cache repair")
+def repair(output: OutputOptions, name: SetOrAll = None) -> None:
+    """Delete damaged files, and make lost manifests anew from the rows that are whole."""
+    with Terminal(output) as terminal:
+        from nctransfer.errors import StoreError
+        from nctransfer.report.store_sheets import repair_sheet
+        from nctransfer.store.cache_folder import FeatureStore
+        from nctransfer.store.repairing import repair as repaired
+
+        store = FeatureStore(output.cache_dir)
+        folders = [store.find(name).path] if name else store.folders()
+        sets = {path: store.at(path) for path in folders}
+        found = {stored.id: repaired(stored, thorough=True) for stored in sets.values() if stored}
+        rows = [{"id": key, "file": file, "reason": why} for key, files in found.items() for file, why in files.items()]
+        terminal.show([repair_sheet(found)], {"deleted": rows, "sets": len(found)}, rows)
+        if hopeless := [path for path, stored in sets.items() if stored is None]:
+            raise StoreError(
+                f"{str(hopeless[0])!r} cannot be repaired: nothing in it says what it holds", "delete this folder"
             )
 
 
@@ -116,5 +135,5 @@ def _data(stored: StoredSet, manifest: Manifest) -> dict[str, Any]:
     return {**manifest.to_dict(), "results": results.number, "result_bytes": results.bytes}
 
 
-for command, name in ((list_sets, "list"), (show, None), (verify, None), (remove, None), (path, None)):
+for command, name in ((list_sets, "list"), (show, None), (verify, None), (repair, None), (remove, None), (path, None)):
     add_command(app, command, name=name)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.manifest import Manifest
+    from nctransfer.store.verifying import Verification
 
-__all__ = ["extraction_sheet", "features_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
+__all__ = ["extraction_sheet", "features_sheet", "repair_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"
 
@@ -96,18 +97,23 @@ def set_sheet(stored: Manifest, results: tuple[int, int] = (0, 0)) -> Sheet:
         [],
         [],
         facts,
-        "The folder opens with pandas, Polars or DuckDB: id, class, label, split, digest, feature.",
+        "The folder opens with pandas, Polars or DuckDB: id, class, split, digest, feature.",
     )
 
 
-def verify_sheet(sets: Sequence[Manifest], found: Mapping[str, Mapping[str, str]]) -> Sheet:
-    """Which parts are damaged."""
-    rows = [[key, part, why] for key, parts in found.items() for part, why in parts.items()]
-    checked = sum(len(stored.parts) for stored in sets)
+def verify_sheet(found: Verification) -> Sheet:
+    """Which files are damaged."""
     return Sheet(
         "Verification",
-        ["set", "part", "damage"],
-        rows,
+        ["set", "file", "damage"],
+        [list(damage) for damage in found.damaged],
         {},
-        f"{counted(checked, 'part')} of {counted(len(sets), 'set')} checked, {len(rows)} damaged.",
+        f"{counted(found.parts, 'part')} of {counted(found.sets, 'set')} checked, {len(found.damaged)} damaged.",
     )
+
+
+def repair_sheet(repaired: Mapping[str, Mapping[str, str]]) -> Sheet:
+    """Which files of each set were deleted, and why."""
+    rows = [[name, file, why] for name, files in repaired.items() for file, why in files.items()]
+    note = "The same nctransfer extract as before extracts what was lost." if rows else "Nothing was damaged."
+    return Sheet("Repair", ["set", "deleted file", "why"], rows, {}, f"{counted(len(repaired), 'set')} checked. {note}")

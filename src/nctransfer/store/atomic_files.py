@@ -6,14 +6,31 @@ import errno
 import hashlib
 import json
 import os
+import secrets
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from nctransfer.errors import StoreError, reason_of
 
-__all__ = ["as_json", "file_lock", "file_sha256", "read_json", "replace_file", "write_json", "writing_errors"]
+__all__ = [
+    "add_file",
+    "as_json",
+    "clear_stale_files",
+    "file_lock",
+    "file_sha256",
+    "read_json",
+    "replace_file",
+    "sync_folder",
+    "write_json",
+    "writing_errors",
+]
+
+DAY = 24 * 60 * 60
+WAIT = 5.0  # seconds for which a lock is awaited without a word
 
 
 def file_sha256(path: Path) -> str:
@@ -47,31 +64,89 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         replace_file(path, lambda file: file.write(text))
 
 
-def replace_file(path: Path, write: Callable[[IO[bytes]], object], temporary_in: Path | None = None) -> None:
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all, whenever the process or the machine stops.
 
     Args:
         path: The file. If it is a symbolic link, the file that it leads to is written, and the link stays.
         write: Writes the content to an open file.
-        temporary_in: The folder of the temporary file, on the same file system; by default that of ``path``.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = (temporary_in or path.parent) / f"{path.name}.{os.getpid()}.tmp"
+    with _temporary_file(path.parent, path.name, write) as temporary:
+        temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def add_file(folder: Path, name: Callable[[str], str], write: Callable[[IO[bytes]], object]) -> tuple[Path, str]:
+    """Write a file that is named by its content, whole or not at all; its temporary file lies beside ``folder``.
+
+    Args:
+        folder: The folder of the file.
+        name: Gives the name of the file for the SHA-256 digest of its content.
+        write: Writes the content to an open file.
+
+    Returns:
+        The file, and the digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _temporary_file(folder.parent, folder.name, write) as temporary:
+        digest = file_sha256(temporary)
+        path = folder / name(digest)
+        temporary.replace(path)
+    sync_folder(folder)
+    return path, digest
+
+
+@contextmanager
+def _temporary_file(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
+    """A file that is on the disk with all its content; it is deleted at the end unless it has been renamed."""
+    path = folder / f"{name[:40]}.{secrets.token_hex(4)}.{_host()}.{os.getpid()}.tmp"
     try:
-        with temporary.open("wb") as file:
+        with path.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself has to reach the disk
-        folder = os.open(path.parent, os.O_RDONLY)
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk: the creation or renaming of a file has to reach it too."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(number)
         finally:
-            os.close(folder)
+            os.close(number)
+
+
+def clear_stale_files(folder: Path) -> None:
+    """Delete the temporary files in a folder whose processes are gone. What cannot be deleted stays."""
+    for path in folder.glob("*.tmp"):
+        with suppress(OSError):
+            if _is_stale(path):
+                path.unlink()
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether no process writes a temporary file any more: it ended, or on another machine the file is a day old."""
+    *_, host, number, _ = path.name.rsplit(".", 3) if path.name.count(".") >= 3 else ("", "", "", "")
+    if host != _host() or not number.isdecimal() or os.name != "posix":
+        return time.time() - path.stat().st_mtime > DAY
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _host() -> str:
+    """The name of this machine as a part of a file name."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 @contextmanager
@@ -80,7 +155,7 @@ def file_lock(path: Path, on_wait: Callable[[], object] | None = None) -> Iterat
 
     Args:
         path: The file.
-        on_wait: Called before waiting for another process.
+        on_wait: Called once if another process holds the lock for several seconds.
 
     Raises:
         StoreError: The file cannot be written.
@@ -91,7 +166,7 @@ def file_lock(path: Path, on_wait: Callable[[], object] | None = None) -> Iterat
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=WAIT)
         except Timeout:
             if on_wait:
                 on_wait()

@@ -2,7 +2,8 @@
 
 ::
 
-    <cache>/features/<model>-<key>/<source>/manifest.json     the parts that are whole
+    <cache>/features/<model>-<key>/<source>/manifest.jsonl    what the set is, and the parts that are whole
+                                            /digests-*.bin    which images are stored
                                             /rows/part-*.parquet
                                             /results/*.json   results that were computed from it
                                    head.safetensors           the backbone's linear classifier, if it has one
@@ -13,15 +14,18 @@
 Rows and listings are kept apart. A **row** belongs to the content of an image: it holds the image's digest and its
 features, and is written once. The **listing** of a source says which images there are now, what they are called, and
 which digest each has. So if a class folder is renamed or a file touched, only the listing changes, in one atomic
-replacement. Rows also hold id, class and label as they were at extraction, so that the ``rows`` folder is a plain
-Parquet data set for other tools. The manifest lies beside that folder, since pandas, Polars and DuckDB refuse a folder
-that holds another kind of file.
+replacement. Rows also hold id and class as they were at extraction, so that the ``rows`` folder is a plain Parquet data
+set for other tools. The manifest lies beside that folder, since pandas, Polars and DuckDB refuse a folder that holds
+another kind of file.
 
-Every file is written under a temporary name, flushed and renamed. A killed run leaves whole parts; those that the
-manifest does not list yet are checked and adopted by the next run (see :mod:`nctransfer.store.resuming`).
+Files are written under a temporary name, flushed and renamed; the manifest is a journal to which lines are added. A
+file of rows is named by the digest of its content, and its metadata say which set it belongs to. A killed run leaves
+whole parts; those that the manifest does not list yet are checked and adopted by the next run (see
+:mod:`nctransfer.store.repairing`). Everything that is read has a checksum.
 
-Several processes may read a set while one extracts into it. A part is never changed, only replaced by another. Readers
-read the manifest once and stay with the parts that it lists (see :mod:`nctransfer.store.reading`).
+Several processes may extract into a set and read it at once: only adding a line to its manifest needs a lock. A part is
+never changed, only replaced by another. Readers read the manifest once and stay with the parts that it lists (see
+:mod:`nctransfer.store.reading`).
 """
 
 from __future__ import annotations
@@ -33,15 +37,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.feature_key import FEATURE, FeatureKey, json_digest
+from nctransfer.backbones.feature_key import FEATURE, json_digest
 from nctransfer.errors import FeaturesError
 from nctransfer.features.files import read_features
 from nctransfer.sources.selection import Selection
 from nctransfer.store.atomic_files import read_json, write_json
 from nctransfer.store.listings import load_listing, replace_listing
+from nctransfer.store.manifest import NAME
+from nctransfer.store.set_identity import backbone_folder, is_begun, set_identity
 from nctransfer.store.stored_set import StoredSet
 
 if TYPE_CHECKING:
+    from nctransfer.backbones.feature_key import FeatureKey
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.store.listings import Listed
 
@@ -68,15 +75,15 @@ class FeatureStore:
             source_id: The id of the source.
             about: Names for the reader: ``weights`` and ``data``.
         """
-        from nctransfer.sources.source import safe_name
-
-        folder = f"{safe_name(key.model)}-{key.digest}"
-        return StoredSet(self, self.root / "features" / folder / source_id, key, about)
+        return StoredSet(self, self.root / "features" / backbone_folder(key) / source_id, key, about)
 
     def sets(self) -> list[StoredSet]:
-        """Every stored set, by id."""
-        manifests = sorted(self.root.glob("features/*/*/manifest.json"))
-        return [stored for path in manifests if (stored := self._at(path.parent))]
+        """Every stored set, by id. A folder that does not say what it holds is left out; see :meth:`folders`."""
+        return [stored for path in self.folders() if (stored := self.at(path))]
+
+    def folders(self) -> list[Path]:
+        """The folder of every stored set, also of those whose manifest is damaged or lost."""
+        return [path for path in sorted(self.root.glob("features/*/*")) if is_begun(path)]
 
     def resolve(self, name: str | os.PathLike[str]) -> StoredSet | None:
         """The stored set with this name, see :meth:`find`; ``None`` if a file or a folder of Parquet has this name."""
@@ -92,7 +99,7 @@ class FeatureStore:
         Raises:
             FeaturesError: No set or several sets have this name; the message names them.
         """
-        if (path := self.holds(Path(name))) and (stored := self._at(path)):
+        if (path := self.holds(Path(name))) and (stored := self.at(path)):
             return stored
         every = {stored.id: stored for stored in self.sets()}
         fitting = [stored for key, stored in every.items() if key.startswith(name)]
@@ -115,15 +122,14 @@ class FeatureStore:
         with suppress(OSError, RuntimeError):  # some names cannot be paths
             path = path.expanduser().absolute()
             path = path.parent if path.name == "rows" else path
-            return path if (path / "manifest.json").is_file() else None
+            is_ours = (path / NAME).is_file() or path.parent.parent == self.root / "features"
+            return path if is_ours and is_begun(path) else None
         return None
 
-    def _at(self, path: Path) -> StoredSet | None:
-        manifest = read_json(path / "manifest.json")
-        try:
-            return StoredSet(self, path, FeatureKey(**manifest["key"]), manifest["about"])
-        except (KeyError, TypeError):
-            return None  # the manifest is damaged, or another program's: the next extraction rebuilds it
+    def at(self, path: Path) -> StoredSet | None:
+        """The set in a folder; ``None`` if nothing in the folder says what it holds."""
+        identity = set_identity(path)
+        return StoredSet(self, path, *identity) if identity else None
 
     # The set that the command line used last
 
@@ -134,7 +140,7 @@ class FeatureStore:
             chosen: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in record["selection"].items()
             }
-            stored = self._at(self.root / "features" / record["id"])
+            stored = self.at(self.root / "features" / record["id"])
             return (stored, Selection(**chosen)) if stored else None
         except (KeyError, TypeError, ValueError, AttributeError, FeaturesError):
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from nctransfer.store.listings import Listed
@@ -25,7 +26,7 @@ class Sink(Protocol):
     def folder(self) -> Path:
         """The folder of the set."""
 
-    def digests(self, columns: Iterable[str] = ()) -> set[str]:
+    def digests(self, columns: Iterable[str] = ()) -> pa.StringArray:
         """The digests of the images that are there with these columns."""
 
     def append(self, images: Sequence[Listed], features: Mapping[str, NDArray[np.generic]]) -> None:

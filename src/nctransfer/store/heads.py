@@ -1,7 +1,12 @@
-"""The linear classifier of a backbone, stored beside its sets."""
+"""The linear classifier of a backbone, stored beside its sets.
+
+The file holds a digest of its tensors. A backbone without a classifier has a file without tensors, so that a file that
+is lost is told from one that was never needed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +17,28 @@ from nctransfer.store.atomic_files import replace_file, writing_errors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_head", "save_head"]
+__all__ = ["NAME", "head_damage", "load_head", "save_head"]
 
 NAME = "head.safetensors"
+DIGEST = "nctransfer.digest"
 
 
 def save_head(folder: Path, head: Mapping[str, torch.Tensor] | None) -> None:
-    """Store the classifier in the folder of a backbone, unless there is one already."""
+    """Store the classifier in the folder of a backbone, unless there is a whole one already.
+
+    Args:
+        folder: The folder.
+        head: ``weight`` ``(K, d)``, and ``bias`` ``(K,)`` if there is one; ``None`` if there is no classifier.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     from safetensors.torch import save
 
     path = folder / NAME
-    if head is not None and not path.exists():
-        content = save(dict(head))
+    if head_damage(folder):
+        tensors = {name: tensor.contiguous() for name, tensor in (head or {}).items()}
+        content = save(tensors, metadata={DIGEST: _digest(tensors)})
         with writing_errors(path):
             replace_file(path, lambda file: file.write(content))
 
@@ -37,14 +52,51 @@ def load_head(folder: Path) -> dict[str, torch.Tensor] | None:
     Raises:
         StoreError: The file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = folder / NAME
     if not path.is_file():
         return None
     try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
+        return _whole(path) or None
+    except ValueError as error:
+        raise StoreError(
+            f"{str(path)!r} is damaged: {error}", "run the same nctransfer extract again: it is stored anew"
+        ) from error
+
+
+def head_damage(folder: Path) -> str:
+    """Why the file of the classifier in a folder cannot be used; empty if it can."""
+    path = folder / NAME
+    try:
+        if path.is_file():
+            _whole(path)
+            return ""
+    except ValueError as error:
+        return str(error)
+    return "it is not there"
+
+
+def _whole(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a file.
+
+    Raises:
+        ValueError: They are not those that were written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            digest = (file.metadata() or {}).get(DIGEST)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{str(path)!r} is damaged: {error}", "delete it, and extract again") from error
+        raise ValueError(str(error)) from error
+    if digest != _digest(tensors):
+        raise ValueError("its tensors are not those that were written")
     return tensors
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()

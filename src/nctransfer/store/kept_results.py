@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nctransfer
 from nctransfer.backbones.feature_key import json_digest
 from nctransfer.store.atomic_files import as_json, replace_file
+from nctransfer.store.manifest import NAME
 
 if TYPE_CHECKING:
     from nctransfer.store.stored_set import StoredSet
@@ -78,7 +79,7 @@ class KeptResults:
         """
         content = as_json({"question": question, "answer": answer})
         text = json.dumps({**content, "digest": _digest(content)}, allow_nan=False).encode()
-        if len(text) > LARGEST or not (self._set / "manifest.json").is_file():  # the set may have been removed
+        if len(text) > LARGEST or not (self._set / NAME).is_file():  # the set may have been removed
             return
         try:
             replace_file(self._path(question), lambda file: file.write(text))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.feature_key import FEATURE
-from nctransfer.errors import reason_of
+from nctransfer.backbones.feature_key import FEATURE, FeatureKey
+from nctransfer.errors import SetChangedError, StoreError, reason_of
 from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.store.atomic_files import as_json, file_sha256, read_json, write_json
+from nctransfer.store.atomic_files import as_json, file_sha256
+from nctransfer.store.digest_index import read_digests
+from nctransfer.store.journal import DamagedJournalError, read_records
 
 if TYPE_CHECKING:
-    from nctransfer.backbones.feature_key import FeatureKey
+    import pyarrow as pa
+
     from nctransfer.sources.selection import Selection
 
-__all__ = ["Manifest", "Part", "read_manifest"]
+__all__ = ["FORMAT", "NAME", "Manifest", "Part", "manifest_error", "manifest_with", "read_manifest", "what_it_is"]
+
+NAME = "manifest.jsonl"
+FORMAT = 1
+"""The version of the files of a set. A set of another version is not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,9 @@ class Part:
         columns: The columns of vectors, and the width of each.
         bytes: The size of the file.
         mtime_ns: When the file was last modified.
-        sha256: The digest of the file's content.
+        sha256: The digest of the file's content; the name of the file begins with it.
+        start: Where the digests of its images begin in the index of the set, in rows.
+        checksum: The checksum of these digests.
     """
 
     rows: int
@@ -36,6 +45,8 @@ class Part:
     bytes: int
     mtime_ns: int
     sha256: str
+    start: int
+    checksum: str
 
     def damage(self, path: Path, thorough: bool = False) -> str:
         """How the file at ``path`` differs from this record; empty if it does not.
@@ -65,18 +76,31 @@ class Manifest:
         folder: The folder of the set.
         key: What the features depend on.
         about: Names for the reader: ``weights`` and ``data``.
+        index: The name of the file that holds the digests of all rows; it changes when the manifest is made anew.
         parts: The parts by the names of their files.
+        unusable: Why some images gave no features, by digest; by id if the image could not be read.
+        end: The byte at which the last record ends that was read.
+        indexed: The number of digests in the index; it also counts those of parts that are no longer listed.
     """
 
     folder: Path
     key: FeatureKey
     about: Mapping[str, str]
-    parts: Mapping[str, Part]
+    index: str = ""
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    end: int = 0
+    indexed: int = 0
 
     @property
     def id(self) -> str:
         """``<model>-<key>/<source>``."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def path(self) -> Path:
+        """The journal that the manifest is read from."""
+        return self.folder / NAME
 
     @property
     def rows_path(self) -> Path:
@@ -103,6 +127,25 @@ class Manifest:
         wanted = set(columns)
         return [name for name, part in self.parts.items() if wanted <= part.columns.keys()]
 
+    def digests(self, names: Iterable[str]) -> pa.StringArray:
+        """The digests of the images whose rows these parts hold, in the order of the rows.
+
+        Raises:
+            SetChangedError: The manifest has been made anew since it was read.
+            StoreError: The index of digests is damaged.
+        """
+        slices = [(part.start, part.rows, part.checksum) for part in map(self.parts.__getitem__, names)]
+        try:
+            return read_digests(self.folder / self.index, slices)
+        except (OSError, ValueError) as error:
+            if read_manifest(self.folder, self.key, self.about).index != self.index:
+                raise SetChangedError(
+                    f"the manifest of {self.id} was made anew while it was being read",
+                    "nothing is damaged: run the same command again",
+                ) from error
+            reason = reason_of(error) if isinstance(error, OSError) else str(error)
+            raise manifest_error(self, f"its index {self.index} is damaged: {reason}") from error
+
     def damaged(self, thorough: bool = False) -> dict[str, str]:
         """The parts whose files are not as they were written, and what is wrong with each.
 
@@ -115,11 +158,6 @@ class Manifest:
         """Whether the manifest on disk, read again, lists the same part under this name."""
         now = read_manifest(self.folder, self.key, self.about).parts.get(name)
         return now is not None and now.sha256 == self.parts[name].sha256
-
-    def write(self) -> None:
-        """Replace the manifest on disk."""
-        parts = {name: asdict(part) for name, part in self.parts.items()}
-        write_json(self.folder / "manifest.json", {"key": asdict(self.key), "about": dict(self.about), "parts": parts})
 
     def info(self, selection: Selection, column: str = FEATURE) -> FeatureInfo:
         """The description of the features that a selection and a column give."""
@@ -144,31 +182,103 @@ class Manifest:
             "columns": self.columns,
             "parts": len(self.parts),
             "bytes": self.bytes,
+            "unusable": len(self.unusable),
             "key": asdict(self.key),
         }
 
 
-def read_manifest(folder: Path, key: FeatureKey, about: Mapping[str, str]) -> Manifest:
-    """The manifest in a folder as it is now; without parts if there is none, or it is that of another key.
-
-    Records of parts that make no sense are left out: the next extraction writes them anew.
-    """
-    content = read_json(folder / "manifest.json")
-    records = content.get("parts") if content.get("key") == as_json(asdict(key)) else None
-    parts = {
-        name: part
-        for name, record in (records.items() if isinstance(records, dict) else ())
-        if name == Path(name).name and (part := _part(record))
+def what_it_is(manifest: Manifest) -> dict[str, Any]:
+    """The record that a journal begins with: what the set is."""
+    return {
+        "format": FORMAT,
+        "key": as_json(asdict(manifest.key)),
+        "about": dict(manifest.about),
+        "index": manifest.index,
     }
-    return Manifest(folder=folder, key=key, about=dict(about), parts=parts)
 
 
-def _part(record: Any) -> Part | None:
-    """The part that a record in JSON describes; ``None`` if the record makes no sense."""
+def read_manifest(folder: Path, key: FeatureKey, about: Mapping[str, str]) -> Manifest:
+    """The manifest in a folder as it is now; without parts if the set has not been begun.
+
+    Raises:
+        StoreError: The manifest is damaged or lost, or is that of another key or version.
+    """
+    nothing = Manifest(folder=folder, key=key, about=dict(about))
     try:
-        part = Part(**{name: record[name] for name in ("rows", "columns", "bytes", "mtime_ns", "sha256")})
-        numbers = (part.rows, part.bytes, part.mtime_ns, *part.columns.values())
-    except (TypeError, KeyError, AttributeError):
-        return None
-    is_sound = isinstance(part.sha256, str) and all(isinstance(number, int) for number in numbers)
-    return part if is_sound else None
+        records, end = read_records(nothing.path)
+    except FileNotFoundError:
+        records, end = [], 0
+    except OSError as error:
+        raise manifest_error(nothing, reason_of(error)) from error
+    except DamagedJournalError as error:
+        raise manifest_error(nothing, str(error)) from error
+    if not end and any(nothing.rows_path.glob("part-*.parquet")):  # a set begins with its manifest
+        raise manifest_error(nothing, "it is lost, or of an earlier version")
+    return manifest_with(nothing, records, end)
+
+
+def manifest_with(manifest: Manifest, records: list[dict[str, Any]], end: int) -> Manifest:
+    """The manifest after further records of its journal, which end at the byte ``end``.
+
+    Raises:
+        StoreError: A record is not one of a manifest, or of another key or version.
+    """
+    about, index, indexed = manifest.about, manifest.index, manifest.indexed
+    parts, unusable = dict(manifest.parts), dict(manifest.unusable)
+    try:
+        for record in records:
+            if "format" in record:
+                if record["format"] != FORMAT:
+                    raise ValueError(f"it is of format {record['format']!r}; this version reads format {FORMAT}")
+                if record["key"] != as_json(asdict(manifest.key)):
+                    raise ValueError("it is that of another backbone")
+                about = {str(name): str(text) for name, text in record["about"].items()}
+                index = _plain_name(record["index"])
+            elif "part" in record:
+                parts[_plain_name(record["part"])] = part = _part(record)
+                indexed = max(indexed, part.start + part.rows)
+            elif "drop" in record:
+                for name in record["drop"]:
+                    parts.pop(name, None)
+            else:
+                unusable |= record["unusable"]
+        if not index and end:
+            raise ValueError("it does not begin with what the set is")
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else "a record makes no sense"
+        raise manifest_error(manifest, reason) from error
+    return Manifest(
+        folder=manifest.folder,
+        key=manifest.key,
+        about=about,
+        index=index,
+        parts=parts,
+        unusable=unusable,
+        end=end,
+        indexed=indexed,
+    )
+
+
+def manifest_error(manifest: Manifest, reason: str) -> StoreError:
+    """The error for a manifest that cannot be used."""
+    return StoreError(
+        f"the manifest of {manifest.id} cannot be used: {reason}",
+        f"run nctransfer cache repair {manifest.id}: it makes the manifest anew from the rows that are whole",
+    )
+
+
+def _part(record: Mapping[str, Any]) -> Part:
+    part = Part(**{name: record[name] for name in Part.__dataclass_fields__})
+    numbers = (part.rows, part.bytes, part.mtime_ns, part.start, *part.columns.values())
+    if not all(type(number) is int for number in numbers) or min(part.rows, part.bytes, part.start) < 0:
+        raise TypeError
+    if not isinstance(part.sha256, str) or not isinstance(part.checksum, str):
+        raise TypeError
+    return part
+
+
+def _plain_name(name: str) -> str:
+    """The name of a file, refused if it leads to another folder."""
+    if not name or name != Path(name).name:
+        raise TypeError
+    return name

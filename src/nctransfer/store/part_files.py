@@ -1,18 +1,16 @@
-"""One part of a stored set: a Parquet file of rows, written once, read in batches."""
+"""One part of a stored set: a Parquet file of rows, written once, named by its content, read in batches."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.backbones.feature_key import json_digest
-from nctransfer.errors import SetChangedError, StoreError
-from nctransfer.store.atomic_files import as_json, file_sha256, replace_file, writing_errors
-from nctransfer.store.manifest import Part
+from nctransfer.errors import SetChangedError, StoreError, reason_of
+from nctransfer.store.atomic_files import add_file, as_json, file_sha256, writing_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +21,61 @@ if TYPE_CHECKING:
     from nctransfer.store.listings import Listed
     from nctransfer.store.manifest import Manifest
 
-__all__ = ["identified_part", "part_error", "part_table", "read_batches", "read_part", "write_part"]
+__all__ = [
+    "WrittenPart",
+    "about_of_file",
+    "identified_part",
+    "key_of_file",
+    "part_error",
+    "part_name",
+    "read_batches",
+    "read_file",
+    "read_part",
+    "write_part",
+    "write_table",
+]
 
 BATCH_ROWS = 1024
+KEY = b"nctransfer.key"
+ABOUT = b"nctransfer.about"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenPart:
+    """A part that is on the disk, and that a manifest may list.
+
+    Attributes:
+        name: The name of its file.
+        columns: The columns of vectors, and the width of each.
+        bytes: The size of the file.
+        mtime_ns: When the file was last modified.
+        sha256: The digest of its content.
+        digests: The digests of the images of its rows.
+    """
+
+    name: str
+    columns: Mapping[str, int]
+    bytes: int
+    mtime_ns: int
+    sha256: str
+    digests: Sequence[str]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a manifest says of the file."""
+        return {
+            "rows": len(self.digests),
+            "columns": dict(self.columns),
+            "bytes": self.bytes,
+            "mtime_ns": self.mtime_ns,
+            "sha256": self.sha256,
+        }
 
 
 def read_batches(manifest: Manifest, name: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     """A part in batches of rows, so that it is never in memory twice.
+
+    Before a process reads a file for the first time, it compares the file's content with the digest in the manifest.
 
     Args:
         manifest: The manifest that lists the part.
@@ -43,14 +89,34 @@ def read_batches(manifest: Manifest, name: str, columns: list[str] | None) -> It
     import pyarrow as pa
     from pyarrow import parquet
 
+    path = manifest.rows_path / name
     try:
+        if reason := _damage(path, manifest.parts[name].sha256):
+            raise part_error(manifest, name, reason)
         # by default pyarrow keeps what was read until the file is closed
-        file = parquet.ParquetFile(
-            manifest.rows_path / name, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True
-        )
+        file = parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True)
+        if file.metadata.num_rows != manifest.parts[name].rows:
+            raise part_error(manifest, name, "it holds another number of rows than its manifest says")
         yield from file.iter_batches(BATCH_ROWS, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+    except OSError as error:
+        raise part_error(manifest, name, reason_of(error)) from error
+    except pa.ArrowException as error:
         raise part_error(manifest, name, str(error)) from error
+
+
+_whole: dict[Path, tuple[int, ...]] = {}  # what the system said of each file whose content was compared
+
+
+def _damage(path: Path, sha256: str) -> str:
+    """How the content of a file differs from its digest; empty if it does not."""
+    stat = path.stat()
+    # no program can set the last of these
+    stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if _whole.get(path) != stamp:
+        if file_sha256(path) != sha256:
+            return "its content was altered"
+        _whole[path] = stamp
+    return ""
 
 
 def read_part(manifest: Manifest, name: str, columns: list[str] | None) -> pa.Table:
@@ -70,91 +136,141 @@ def part_error(manifest: Manifest, name: str, reason: str) -> StoreError:
         )
     return StoreError(
         f"{name} of {manifest.id} is damaged: {reason}",
-        "run the same nctransfer extract again: it redoes the rows of this part and keeps the others",
+        f"run nctransfer cache repair {manifest.id}, then the same nctransfer extract again: only the rows of this "
+        "part are extracted anew",
     )
 
 
-def part_table(
+def write_part(
+    folder: Path,
     key: FeatureKey,
     about: Mapping[str, str],
     images: Sequence[Listed],
-    codes: Mapping[str, int],
     features: Mapping[str, NDArray[np.generic]],
-) -> pa.Table:
-    """The rows of n images as a table: id, class, label, split, digest, and the columns of vectors.
+) -> WrittenPart:
+    """Write the rows of n images. It needs no lock, and no manifest lists them yet.
 
     Args:
+        folder: The folder of the set.
         key: What the features depend on; the metadata of the file holds it.
         about: Names for the reader; the metadata hold them too.
         images: The n images.
-        codes: The label of each class name.
         features: The matrix ``(n, d)`` of each column of vectors.
+
+    Raises:
+        StoreError: It cannot be written.
     """
     import pyarrow as pa
 
     columns: dict[str, Any] = {
         "id": [image.id for image in images],
         "class": [image.label for image in images],
-        "label": pa.array([codes[image.label] for image in images], pa.int32()),
         "split": [image.split for image in images],
         "digest": [image.digest for image in images],
         **{name: _vectors(matrix) for name, matrix in features.items()},
     }
     metadata = {
-        "nctransfer.key": _key_text(key),
-        "nctransfer.about": json.dumps(dict(about)),
+        KEY.decode(): _key_text(key),
+        ABOUT.decode(): json.dumps(dict(about)),
         "nctransfer.versions": json.dumps({name: version(name) for name in ("nctransfer", "timm", "torch")}),
     }
     table = pa.table(columns)
-    return table.cast(pa.schema([column.with_nullable(False) for column in table.schema], metadata))
+    table = table.cast(pa.schema([column.with_nullable(False) for column in table.schema], metadata))
+    return write_table(folder, table, {name: matrix.shape[1] for name, matrix in features.items()})
 
 
-def write_part(manifest: Manifest, table: pa.Table, columns: Mapping[str, int]) -> dict[str, Part]:
-    """Write a file of rows; returns its record by its name, which follows from its columns and its images."""
+def write_table(folder: Path, table: pa.Table, columns: Mapping[str, int]) -> WrittenPart:
+    """Write a table of rows, with the key in its metadata, as a part; see :func:`write_part`."""
     from pyarrow import parquet
 
-    name = f"part-{json_digest([sorted(columns), table['digest'].to_pylist()], 16)}.parquet"
-    path = manifest.rows_path / name
-    with writing_errors(path):
-        replace_file(
-            path,
+    with writing_errors(folder / "rows"):
+        path, sha256 = add_file(
+            folder / "rows",
+            part_name,
             lambda file: parquet.write_table(
                 table,
                 file,
                 compression={name: "zstd" for name in table.column_names if name not in columns},
                 use_dictionary=["class", "split"],
-                write_statistics=["id", "class", "label", "split"],
+                write_statistics=["id", "class", "split"],
                 write_page_checksum=True,
             ),
-            manifest.folder,
         )
-        return {name: _part_of(path, len(table), columns)}
+        return _written(path, sha256, table["digest"].to_pylist(), columns)
 
 
-def identified_part(path: Path, key: FeatureKey) -> Part | None:
-    """The record of a file that no manifest lists; ``None`` if it is damaged, or of another key."""
+def part_name(sha256: str) -> str:
+    """The name of the file whose content has this digest."""
+    return f"part-{sha256[:32]}.parquet"
+
+
+def read_file(path: Path) -> pa.Table:
+    """All rows of a file.
+
+    Raises:
+        OSError: It cannot be read.
+        pyarrow.ArrowException: It is damaged.
+    """
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path, page_checksum_verification=True).read()
+
+
+def identified_part(path: Path, key: FeatureKey) -> WrittenPart | None:
+    """The part in a file that no manifest lists; ``None`` if it is damaged, or of another key.
+
+    A file that an earlier version wrote has another name and other columns: it is written anew.
+    """
+    import pyarrow as pa
+
+    try:
+        if key_of_file(path) != as_json(asdict(key)):
+            return None
+        sha256 = file_sha256(path)
+        is_named_by_content = path.name == part_name(sha256)
+        if len(path.name) == len(part_name(sha256)) and not is_named_by_content:  # its content was altered
+            return None
+        table = read_file(path)
+        digests = table["digest"].to_pylist()
+    except (OSError, pa.ArrowException, KeyError):
+        return None
+    kinds = {column.name: column.type for column in table.schema}
+    columns = {name: kind.list_size for name, kind in kinds.items() if pa.types.is_fixed_size_list(kind)}
+    if is_named_by_content:
+        return _written(path, sha256, digests, columns)
+    table = table.drop_columns([name for name in table.column_names if name == "label"])
+    return write_table(path.parent.parent, table, columns)
+
+
+def key_of_file(path: Path) -> Any:
+    """The key in the metadata of a file of rows, as JSON gives it; ``None`` if there is none, or it is unreadable."""
+    return _metadata(path, KEY)
+
+
+def about_of_file(path: Path) -> Any:
+    """The names for the reader in the metadata of a file of rows; see :func:`key_of_file`."""
+    return _metadata(path, ABOUT)
+
+
+def _metadata(path: Path, name: bytes) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException):
+        return json.loads((parquet.read_schema(path).metadata or {}).get(name, b"null"))
+    except (OSError, pa.ArrowException, ValueError, RecursionError):
         return None
-    if (table.schema.metadata or {}).get(b"nctransfer.key") != _key_text(key).encode():
-        return None
-    kinds = {column.name: column.type for column in table.schema}
-    columns = {name: kind.list_size for name, kind in kinds.items() if pa.types.is_fixed_size_list(kind)}
-    return _part_of(path, len(table), columns)
 
 
-def _part_of(path: Path, rows: int, columns: Mapping[str, int]) -> Part:
+def _written(path: Path, sha256: str, digests: Sequence[str], columns: Mapping[str, int]) -> WrittenPart:
     stat = path.stat()
-    return Part(
-        rows=rows,
+    return WrittenPart(
+        name=path.name,
         columns=dict(columns),
         bytes=stat.st_size,
         mtime_ns=stat.st_mtime_ns,
-        sha256=file_sha256(path),
+        sha256=sha256,
+        digests=tuple(digests),
     )
 
 

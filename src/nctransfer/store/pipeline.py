@@ -154,7 +154,7 @@ class Work(Engine):
         """Decoded images in batches. Images that are broken, or turn out to be stored already, are only noted."""
         rows: list[Listed] = []
         pixels: list[NDArray[np.uint8]] = []
-        seen = self.sink.digests(self.backbone.columns)
+        seen = set(self.sink.digests(self.backbone.columns).to_pylist())
         loaded = load_images(
             self.task.source,
             [ImageEntry(*row[:-1]) for row in self.missing],

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
-from nctransfer.errors import FeaturesError, reason_of
+from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet, coded, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import digest_number
 from nctransfer.store.listings import Listed
-from nctransfer.store.part_files import part_error, read_batches, read_part
+from nctransfer.store.part_files import read_batches, read_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nctransfer.store.manifest import Manifest
 
-__all__ = ["Snapshot", "listed_by_parts", "stored_digests"]
+__all__ = ["Snapshot", "listed_by_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -124,22 +124,20 @@ class Snapshot:
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
         """The wanted images that are stored with these columns, and where the row of each is."""
         import numpy as np
-        import pyarrow as pa
         from pyarrow import compute
 
         listed = self.listing
         chosen = selection.apply(
             [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
         )
-        manifest = _checked(self.manifest)
+        manifest = self.manifest
         parts = manifest.parts_with(columns)
         if manifest.parts and not parts:
             raise _no_column(manifest, columns)
-        digests = [read_part(manifest, name, ["digest"])["digest"].combine_chunks() for name in parts]
-        if not digests:
+        if not parts:
             raise _nothing_wanted(manifest)
         wanted = _strings([listed[index].digest for index in chosen.tolist()])
-        found = compute.index_in(wanted, value_set=pa.concat_arrays(digests))
+        found = compute.index_in(wanted, value_set=manifest.digests(parts))
         is_stored = np.from_dlpack(compute.indices_nonzero(found.is_valid()))  # fill_null would import pandas
         images = [listed[index] for index in chosen[is_stored].tolist()]
         if not images:
@@ -161,12 +159,6 @@ def _strings(texts: Sequence[str]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
-def stored_digests(manifest: Manifest, columns: Iterable[str] = ()) -> set[str]:
-    """The digests of the images that are stored with these columns."""
-    tables = (read_part(manifest, name, ["digest"]) for name in manifest.parts_with(columns))
-    return {digest for table in tables for digest in table["digest"].to_pylist()}
-
-
 def listed_by_parts(manifest: Manifest) -> list[Listed]:
     """The images as they were called when they were extracted, for a set whose listing has been lost."""
     rows: dict[str, Listed] = {}
@@ -175,28 +167,6 @@ def listed_by_parts(manifest: Manifest) -> list[Listed]:
         for id_, label, split, digest in zip(*(column.to_pylist() for column in table.columns), strict=True):
             rows[id_] = Listed(id_, label, split, 0, 0, digest)
     return list(rows.values())
-
-
-def _checked(manifest: Manifest) -> Manifest:
-    """The manifest, after its parts were found whole, with the time of each file as it is now.
-
-    A copied cache has other times than those recorded. Then every file's digest is compared once, here, and each pass
-    need only compare the time with the one that was found here.
-
-    Raises:
-        StoreError: A part is damaged, or has been replaced since the manifest was read.
-    """
-    parts = {}
-    for name, part in manifest.parts.items():
-        path = manifest.rows_path / name
-        try:
-            time = path.stat().st_mtime_ns
-        except OSError as error:
-            raise part_error(manifest, name, reason_of(error)) from error
-        if reason := part.damage(path):
-            raise part_error(manifest, name, reason)
-        parts[name] = replace(part, mtime_ns=time)
-    return replace(manifest, parts=parts)
 
 
 def _rows_at(
@@ -224,8 +194,6 @@ def _rows_at(
         chosen = wanted[slice(*np.searchsorted(wanted, (start, end)))]
         if not len(chosen):
             continue
-        if reason := manifest.parts[name].damage(manifest.rows_path / name):
-            raise part_error(manifest, name, reason)
         for batch in read_batches(manifest, name, [column]):
             one, other = np.searchsorted(chosen, (start, start + len(batch)))
             if one < other:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import BrokenImage, DataError, FeaturesError, counted
 from nctransfer.store.extraction_report import ExtractionReport
+from nctransfer.store.heads import head_damage, save_head
 from nctransfer.store.pipeline import Work
 from nctransfer.store.repairing import repair
 from nctransfer.store.source_listing import SourceListing
@@ -44,10 +46,10 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
         FeaturesError: The backbone gave no finite features.
         StoreError: The cache cannot be written.
     """
+    damaged = repair(stored)
+    for name, reason in damaged.items():
+        log.warning("%s is damaged (%s); its images are extracted again", name, reason)
     with stored.writer() as writer:
-        damaged = repair(writer)
-        for name, reason in damaged.items():
-            log.warning("%s is damaged (%s); its images are extracted again", name, reason)
         filling = _Filling(writer=writer, columns=columns, task=task, listing=SourceListing(stored.store, task))
         missing = filling.find_missing()
         _report_plan(filling.listing.wanted(filling.broken), missing, filling.stored_before, damaged)
@@ -56,10 +58,20 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
             backbone = backbones.get({*columns, *writer.manifest.columns})
             if backbone.key.digest != stored.key.digest:
                 return None
+            writer.begin()
             missing = filling.run(Work(backbone=backbone, task=task, missing=missing, sink=writer))
-        if writer.manifest.rows > len(writer.digests()):  # some images have been stored again, with more columns
+        if writer.manifest.rows > len(set(writer.digests().to_pylist())):
             writer.drop_superseded()
+        writer.note_unusable(filling.unusable)
+        _store_head(stored, backbones, writer.manifest.columns)
         return filling.report(stored)
+
+
+def _store_head(stored: StoredSet, backbones: LazyBackbone, columns: Mapping[str, int]) -> None:
+    """Store the classifier of the backbone anew if its file is lost or damaged."""
+    if columns and (reason := head_damage(stored.path.parent)):
+        log.info("the classifier of the backbone is stored again: %s", reason)
+        save_head(stored.path.parent, backbones.get(columns).head(columns[FEATURE]))
 
 
 @dataclass(kw_only=True)
@@ -74,6 +86,7 @@ class _Filling:
         stored_before: The digests that were stored with all columns when the extraction began.
         stored_now: Those that are stored now.
         broken: Why an image cannot be used, by id.
+        unusable: The same by digest; by id if the image could not be read.
         seconds: The time spent in the backbone and around it.
         first_images: The number of images of the first batch.
         first_seconds: The time that they took.
@@ -88,6 +101,7 @@ class _Filling:
     stored_before: set[str] = field(default_factory=set)
     stored_now: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     first_images: int = 0
     first_seconds: float = 0.0
@@ -96,9 +110,10 @@ class _Filling:
 
     def find_missing(self) -> list[Listed]:
         """The wanted images that are not stored when the extraction begins."""
-        self.stored_before = self.stored_now = self.writer.digests(self.columns)
+        self.stored_before = self.stored_now = set(self.writer.digests(self.columns).to_pylist())
         if self.stored_before:  # else no image can be there already, and each is read only once, when it is run
             self.broken = self.listing.read()
+            self.unusable.update(self.broken)
         self.listing.save()
         return self.listing.missing(self.stored_before, self.broken)
 
@@ -110,12 +125,13 @@ class _Filling:
         finally:
             self.listing.update(work.digests)
             self.listing.save()
+            self.unusable.update(work.broken)
         self.seconds += time.perf_counter() - start
         self.first_images += work.first_images
         self.first_seconds += work.first_seconds
         self.timed_images += work.timed_images
         self.timed_seconds += work.timed_seconds
-        self.stored_now = self.writer.digests(self.columns)
+        self.stored_now = set(self.writer.digests(self.columns).to_pylist())
         # Identical images are run once. If that run fails, they all fail; if only one file was unreadable, only that
         # one does.
         for row in self.listing.wanted(self.broken):

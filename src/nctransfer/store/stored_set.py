@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.backbones.feature_key import FEATURE
-from nctransfer.errors import SetChangedError
+from nctransfer.backbones.feature_key import FEATURE, format_of
+from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store.atomic_files import file_lock, writing_errors
 from nctransfer.store.heads import load_head
-from nctransfer.store.manifest import Manifest, read_manifest
+from nctransfer.store.manifest import NAME, Manifest, read_manifest
 from nctransfer.store.reading import Snapshot, listed_by_parts
 from nctransfer.store.writing import SetWriter
 
@@ -71,8 +71,15 @@ class StoredSet:
         If the listing has been lost, images are called as they were when they were extracted.
 
         Raises:
-            StoreError: The listing has been lost and a part is damaged.
+            StoreError: The manifest is damaged, the set is of another version, or the listing has been lost and a part
+                is damaged.
         """
+        if self.key.format != format_of(self.key.dtype):
+            raise StoreError(
+                f"{self.id} was extracted by another version of nctransfer (format {self.key.format}): its features do "
+                f"not compare with those of this one (format {format_of(self.key.dtype)})",
+                "extract the images again",
+            )
         manifest = self.manifest()
         listing = list(self.store.listing(self.path.name).values())
         return Snapshot(manifest=manifest, listing=listing or listed_by_parts(manifest))
@@ -115,14 +122,17 @@ class StoredSet:
         return self.snapshot().stream(selection, column, beside)
 
     @contextmanager
-    def writer(self, on_wait: Callable[[], object] | None = None) -> Iterator[SetWriter]:
-        """The right to change the set, which one process at a time has.
+    def writer(self) -> Iterator[SetWriter]:
+        """What adds rows to the set, beside any number of other writers; see :class:`SetWriter`.
 
-        Args:
-            on_wait: Called before waiting for another process; by default a warning says so.
+        Raises:
+            StoreError: The manifest is damaged.
         """
-        with self._lock(on_wait):
-            yield SetWriter(self.manifest())
+        yield self.new_writer()
+
+    def new_writer(self) -> SetWriter:
+        """See :meth:`writer`."""
+        return SetWriter(self.manifest(), self.lock)
 
     def head(self) -> dict[str, torch.Tensor] | None:
         """The backbone's linear classifier, if it has one; see :func:`~nctransfer.store.heads.load_head`."""
@@ -135,20 +145,20 @@ class StoredSet:
             StoreError: It cannot be deleted.
         """
         with writing_errors(self.path):
-            with self._lock():
+            with self.lock():
                 # first the manifest: who reads the set now learns that it changed, not that it is damaged
-                (self.path / "manifest.json").unlink(missing_ok=True)
+                (self.path / NAME).unlink(missing_ok=True)
                 shutil.rmtree(self.rows_path, ignore_errors=True)
             shutil.rmtree(self.path)
             if not any(child.is_dir() for child in self.path.parent.iterdir()):
                 shutil.rmtree(self.path.parent)
 
     @contextmanager
-    def _lock(self, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
-        """Hold the lock of the set."""
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the set, which one process at a time can. It is held only while records are written."""
 
         def warn() -> None:
-            log.warning("waiting for another process that extracts into %s", self.id)
+            log.warning("waiting for another process that writes to %s", self.id)
 
-        with file_lock(self.path / ".lock", on_wait or warn):
+        with file_lock(self.path / ".lock", warn):
             yield

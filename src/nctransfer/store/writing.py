@@ -1,45 +1,65 @@
-"""Writing a stored set: parts are added, and rows that a wider part holds as well are dropped."""
+"""Writing a stored set: parts are added, and rows that another part holds as well are dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nctransfer.errors import SetChangedError
 from nctransfer.store.atomic_files import writing_errors
-from nctransfer.store.part_files import part_table, read_part, write_part
-from nctransfer.store.reading import stored_digests
+from nctransfer.store.digest_index import append_digests
+from nctransfer.store.journal import DamagedJournalError, append_records, first_record, read_records
+from nctransfer.store.manifest import manifest_with, read_manifest, what_it_is
+from nctransfer.store.part_files import WrittenPart, read_file, read_part, write_part, write_table
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from nctransfer.store.listings import Listed
-    from nctransfer.store.manifest import Manifest, Part
+    from nctransfer.store.manifest import Manifest
 
-__all__ = ["SetWriter"]
+__all__ = ["SetWriter", "new_index"]
 
 
 class SetWriter:
-    """Changes a stored set. Only one process at a time has a writer: see :meth:`StoredSet.writer`.
+    """Adds rows to a stored set, beside any number of other writers.
+
+    A part is written without any lock; only recording it in the manifest, which takes milliseconds, needs the lock of
+    the set. What others have recorded meanwhile is taken over then, and rows that they have stored as well are dropped.
+
+    Args:
+        manifest: What the set holds.
+        lock: Gives the lock of the set.
 
     Attributes:
-        manifest: What the set holds. While this writer exists, no other process changes it.
+        manifest: What the set holds, as far as this writer has seen.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, lock: Callable[[], AbstractContextManager[None]]) -> None:
         self.manifest = manifest
-        self._codes: dict[str, int] | None = None  # read when they are first needed
+        self._lock = lock
+        self._by_others: dict[frozenset[str], set[str]] = {}  # digests by the columns that they were stored with
 
     @property
     def folder(self) -> Path:
         """The folder of the set."""
         return self.manifest.folder
 
-    def digests(self, columns: Iterable[str] = ()) -> set[str]:
-        """The digests of the images that are stored with these columns."""
-        return stored_digests(self.manifest, columns)
+    def digests(self, columns: Iterable[str] = ()) -> pa.StringArray:
+        """The digests of the images that are stored with these columns, in no particular order."""
+        return self.manifest.digests(self.manifest.parts_with(columns))
+
+    def begin(self) -> None:
+        """Make the manifest of a set that does not exist yet, before its first part is written."""
+        if not self.manifest.end:
+            with self._locked():
+                pass
 
     def append(self, images: Sequence[Listed], features: Mapping[str, NDArray[np.generic]]) -> None:
         """Store one part.
@@ -51,49 +71,125 @@ class SetWriter:
         Raises:
             StoreError: It cannot be written.
         """
-        codes = self._label_codes({image.label for image in images})
-        table = part_table(self.manifest.key, self.manifest.about, images, codes, features)
-        new = write_part(self.manifest, table, {name: matrix.shape[1] for name, matrix in features.items()})
-        self.record({**self.manifest.parts, **new})
+        self.begin()
+        self.record([write_part(self.manifest.folder, self.manifest.key, self.manifest.about, images, features)])
+
+    def record(self, written: Iterable[WrittenPart]) -> None:
+        """List parts in the manifest, without the rows that others have recorded since this writer began.
+
+        Raises:
+            StoreError: The manifest cannot be written.
+        """
+        with self._locked():
+            for part in written:
+                if part.name in self.manifest.parts:  # another process has found and recorded it already
+                    continue
+                if not (self.manifest.rows_path / part.name).exists():
+                    raise SetChangedError(
+                        f"the stored set {self.manifest.id} was removed while images were extracted into it",
+                        "run the same command again",
+                    )
+                if (new := self._without_copies(part)) is not None:
+                    self._add([self._record_of(new)])
+
+    def note_unusable(self, reasons: Mapping[str, str]) -> None:
+        """Note why images gave no features, by digest; by id if the image could not be read."""
+        new = {name: reason for name, reason in reasons.items() if self.manifest.unusable.get(name) != reason}
+        if new:
+            with self._locked():
+                self._add([{"unusable": new}])
+
+    def replace_parts(self, lost: Sequence[str], found: Iterable[WrittenPart]) -> None:
+        """List parts that were found on the disk, and no longer those that are lost. The caller holds the lock."""
+        if lost:
+            self._add([{"drop": list(lost)}])
+        for part in found:
+            self._add([self._record_of(part)])
 
     def drop_superseded(self) -> None:
-        """Delete the rows that another part holds with more columns."""
+        """Delete the rows that another part holds with more columns, or an earlier part with the same."""
         import pyarrow as pa
         from pyarrow import compute
 
+        with self._locked():
+            before = self.manifest
+            kept: dict[frozenset[str], set[str]] = {}
+            # a set of columns comes after all that contain it
+            for name in sorted(before.parts, key=lambda name: -len(before.parts[name].columns)):
+                columns = frozenset(before.parts[name].columns)
+                digests = before.digests([name])
+                there = set(digests.to_pylist())
+                superseded = set[str]().union(*(there & other for wider, other in kept.items() if wider >= columns))
+                kept.setdefault(columns, set()).update(there)
+                if not superseded:
+                    continue
+                rows = compute.invert(compute.is_in(digests, pa.array(sorted(superseded), pa.string())))
+                table = read_part(before, name, None).filter(rows)
+                # the new part, then the manifest, then the old part is gone: a kill at any moment loses no row
+                new = write_table(before.folder, table, before.parts[name].columns) if len(table) else None
+                self._add([*([self._record_of(new)] if new else []), {"drop": [name]}])
+                with writing_errors(before.folder):
+                    (before.rows_path / name).unlink(missing_ok=True)
+
+    def refresh(self) -> None:
+        """Take over what other writers have recorded; only what is new is read.
+
+        Raises:
+            StoreError: The manifest is damaged.
+        """
         before = self.manifest
-        digests = {name: set(read_part(before, name, ["digest"])["digest"].to_pylist()) for name in before.parts}
-        columns = {name: frozenset(part.columns) for name, part in before.parts.items()}
-        in_wider_parts = {
-            few: set[str]().union(*(digests[name] for name, many in columns.items() if many > few))
-            for few in set(columns.values())
-        }
-        for name, part in before.parts.items():
-            superseded = digests[name] & in_wider_parts[columns[name]]
-            if not superseded:
-                continue
-            table = read_part(before, name, None)
-            is_superseded = compute.is_in(table["digest"], pa.array(sorted(superseded), pa.string()))
-            rest = table.filter(compute.invert(is_superseded))
-            parts = {other: kept for other, kept in self.manifest.parts.items() if other != name}
-            # the new part, then the manifest, then the old part is gone: a kill at any moment loses no row
-            self.record(parts | (write_part(before, rest, part.columns) if len(rest) else {}))
-            with writing_errors(before.folder):
-                (before.rows_path / name).unlink(missing_ok=True)
+        try:
+            records, end = read_records(before.path, before.end)
+            # else it has been removed, or made anew by a repair
+            is_same = end >= before.end > 0 and first_record(before.path).get("index") == before.index
+        except (OSError, DamagedJournalError):
+            is_same = False
+        self.manifest = (
+            manifest_with(before, records, end) if is_same else read_manifest(before.folder, before.key, before.about)
+        )
+        others = [name for name in self.manifest.parts if name not in before.parts]
+        for name in others:
+            columns = frozenset(self.manifest.parts[name].columns)
+            self._by_others.setdefault(columns, set()).update(self.manifest.digests([name]).to_pylist())
 
-    def record(self, parts: Mapping[str, Part]) -> None:
-        """Replace the manifest by one that lists these parts."""
-        manifest = replace(self.manifest, parts=dict(parts))
-        manifest.write()
-        self.manifest = manifest
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock, with the manifest as it is on the disk."""
+        with self._lock():
+            self.refresh()
+            if not self.manifest.end:
+                self.manifest = replace(self.manifest, index=new_index())
+                self._add([what_it_is(self.manifest)])
+            yield
 
-    def _label_codes(self, labels: Iterable[str]) -> dict[str, int]:
-        """A code for each class name; codes that were given out earlier stay, since parts are never rewritten."""
-        if self._codes is None:
-            self._codes = {}
-            for name in self.manifest.parts:
-                table = read_part(self.manifest, name, ["class", "label"])
-                self._codes.update(zip(table["class"].to_pylist(), table["label"].to_pylist(), strict=True))
-        for label in sorted(set(labels) - self._codes.keys()):
-            self._codes[label] = max(self._codes.values(), default=-1) + 1
-        return self._codes
+    def _add(self, records: list[dict[str, Any]]) -> None:
+        end = append_records(self.manifest.path, records, self.manifest.end)
+        self.manifest = manifest_with(self.manifest, records, end)
+
+    def _record_of(self, part: WrittenPart) -> dict[str, Any]:
+        """The record of a part, whose digests are now in the index."""
+        start = self.manifest.indexed
+        checksum = append_digests(self.manifest.folder / self.manifest.index, part.digests, start)
+        return {"part": part.name, **part.description, "start": start, "checksum": checksum}
+
+    def _without_copies(self, part: WrittenPart) -> WrittenPart | None:
+        """The part without the rows that others have stored with at least its columns; ``None`` if nothing is left."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        wider = [digests for columns, digests in self._by_others.items() if columns >= part.columns.keys()]
+        copies = {digest for digest in part.digests if any(digest in digests for digests in wider)}
+        if not copies:
+            return part
+        path = self.manifest.rows_path / part.name
+        table = read_file(path)
+        table = table.filter(compute.invert(compute.is_in(table["digest"], pa.array(sorted(copies), pa.string()))))
+        new = write_table(self.manifest.folder, table, part.columns) if len(table) else None
+        with writing_errors(path):
+            path.unlink(missing_ok=True)
+        return new
+
+
+def new_index() -> str:
+    """A name for the index of digests that no earlier manifest of the set has used."""
+    return f"digests-{secrets.token_hex(8)}.bin"
