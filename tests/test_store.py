@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +25,16 @@ from pyarrow import dataset, parquet
 import nctransfer as nct
 from messages import logged, missing, says
 from nctransfer.backbones.feature_key import FeatureKey
-from nctransfer.errors import FeaturesError, StoreError
+from nctransfer.errors import FeaturesError, SetChangedError, StoreError
 from nctransfer.sources.selection import Selection
-from nctransfer.store import repairing
+from nctransfer.sources.source import content_digest
+from nctransfer.store import atomic_files, journal, repairing, writing
 from nctransfer.store.cache_folder import FeatureStore, load_features
-from nctransfer.store.heads import load_head, save_head
+from nctransfer.store.heads import head_damage, load_head, save_head
 from nctransfer.store.listings import Listed
-from nctransfer.store.reading import stored_digests
+from nctransfer.store.manifest import NAME
 from nctransfer.store.stored_set import StoredSet
+from nctransfer.store.verifying import verify
 from terminal import VIT, done
 
 KEY = FeatureKey(model="vit.tag", weights="w" * 32, transform={"input_size": (3, 8, 8), "crop_pct": 0.9})
@@ -39,7 +44,7 @@ DIM = 32
 
 def row(label: str, number: int, split: str = "") -> Listed:
     name = f"{label}/{number}.png"
-    return Listed(name, label, split, 10, number, f"digest of {name}")
+    return Listed(name, label, split, 10, number, content_digest(name.encode()))
 
 
 ROWS = [
@@ -100,8 +105,7 @@ def part_files(stored: StoredSet) -> list[Path]:
 
 
 def repair(stored: StoredSet) -> dict[str, str]:
-    with stored.writer() as writer:
-        return repairing.repair(writer)
+    return repairing.repair(stored)
 
 
 # Where it is
@@ -172,7 +176,6 @@ def test_schema_of_a_part(store: FeatureStore, dtype: str) -> None:
     assert dict(zip(schema.names, schema.types, strict=True)) == {
         "id": pa.string(),
         "class": pa.string(),
-        "label": pa.int32(),
         "split": pa.string(),
         "digest": pa.string(),
         "feature": pa.list_(pa.field("item", kind, nullable=False), DIM),
@@ -188,12 +191,12 @@ def test_layers_are_further_columns(store: FeatureStore, dtype: str) -> None:
     kind = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
     for path in part_files(stored):
         schema = parquet.read_schema(path)
-        assert schema.names == ["id", "class", "label", "split", "digest", *LAYERS]
+        assert schema.names == ["id", "class", "split", "digest", *LAYERS]
         for name, dim in stored.manifest().columns.items():
             assert schema.field(name).type == pa.list_(pa.field("item", kind, nullable=False), dim)
             assert not schema.field(name).nullable
         group = parquet.ParquetFile(path).metadata.row_group(0)
-        of_vectors = [group.column(i) for i in range(5, group.num_columns)]
+        of_vectors = [group.column(i) for i in range(4, group.num_columns)]
         assert len(of_vectors) == 3
         assert not any(column.is_stats_set for column in of_vectors)
         assert {column.compression for column in of_vectors} == {"UNCOMPRESSED"}
@@ -220,23 +223,14 @@ def test_vectors_have_neither_dictionary_nor_statistics(stored: StoredSet) -> No
 
 
 def test_the_rows_are_a_plain_dataset(stored: StoredSet) -> None:
-    assert all(re.fullmatch(r"part-[0-9a-f]{16}\.parquet", path.name) for path in stored.rows_path.iterdir())
+    assert all(re.fullmatch(r"part-[0-9a-f]{32}\.parquet", path.name) for path in stored.rows_path.iterdir())
     assert len(part_files(stored)) == 3
     for frame in (pd.read_parquet(stored.rows_path), dataset.dataset(stored.rows_path).to_table().to_pandas()):
         frame = frame.set_index("id").loc[[image.id for image in ROWS]]
-        assert list(frame.columns) == ["class", "label", "split", "digest", "feature"]
+        assert list(frame.columns) == ["class", "split", "digest", "feature"]
         assert frame["class"].tolist() == [image.label for image in ROWS]
         assert frame["split"].tolist() == [image.split for image in ROWS]
-        assert frame["label"].tolist() == [0, 0, 0, 1, 1, 1]
         np.testing.assert_array_equal(np.stack(frame["feature"]), vectors(ROWS))
-
-
-def test_label_codes_agree_between_parts_when_a_class_is_added(store: FeatureStore) -> None:
-    stored = fill(store, parts=2)
-    append(stored, [row("ant", 0), row("cat", 7), row("eel", 0)])
-    table = dataset.dataset(stored.rows_path).to_table(["class", "label"])
-    codes = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    assert sorted(codes) == [("ant", 2), ("cat", 0), ("dog", 1), ("eel", 3)]
 
 
 def test_sizes_of_a_set(stored: StoredSet) -> None:
@@ -322,8 +316,8 @@ def append(stored: StoredSet, rows: Sequence[Listed], *columns: str) -> None:
 
 
 def drop(stored: StoredSet) -> None:
+    repairing.repair(stored)
     with stored.writer() as writer:
-        repairing.repair(writer)
         writer.drop_superseded()
 
 
@@ -336,7 +330,7 @@ def rows_of(stored: StoredSet) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], list[str]] = {}
     for path in stored.rows_path.iterdir():
         table = parquet.ParquetFile(path).read()
-        found.setdefault(tuple(table.column_names[5:]), []).extend(table["digest"].to_pylist())
+        found.setdefault(tuple(table.column_names[4:]), []).extend(table["digest"].to_pylist())
         assert sum(column.null_count for column in table.columns) == 0
     return {columns: sorted(rows) for columns, rows in found.items()}
 
@@ -354,7 +348,7 @@ def test_digests_are_those_with_all_columns(store: FeatureStore) -> None:
         (["feature", "layer_9"], set()),
         (iter(["layer_9"]), set()),
     ]:
-        assert stored_digests(manifest, columns) == expected
+        assert set(manifest.digests(manifest.parts_with(columns)).to_pylist()) == expected
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -455,7 +449,7 @@ class Killed(BaseException):
 
 def die_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Die before the first part is written (or put in the manifest, or deleted) while rows are dropped."""
-    unlink, replace_by = Path.unlink, Path.replace
+    unlink, replace_by, append = Path.unlink, Path.replace, writing.append_records
 
     def unlinked(self: Path, missing_ok: bool = False) -> None:
         if step == "delete" and self.parent.name == "rows":
@@ -465,10 +459,14 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def replaced(self: Path, target: Path) -> Path:
         if step == "write" and target.parent.name == "rows":
             raise Killed
-        if step == "record" and target.name == "manifest.json":
-            raise Killed
         return replace_by(self, target)
 
+    def appended(path: Path, records: list[dict[str, object]], end: int) -> int:
+        if step == "record":
+            raise Killed
+        return append(path, records, end)
+
+    monkeypatch.setattr(writing, "append_records", appended)
     monkeypatch.setattr(Path, "unlink", unlinked)
     monkeypatch.setattr(Path, "replace", replaced)
 
@@ -541,7 +539,7 @@ def test_damage_is_found_and_named(
     assert missing(found, reason) == []
     with pytest.raises(StoreError) as error:
         stored.read()
-    says(error, path.name, stored.id, *reason, hint="nctransfer extract")
+    says(error, path.name, stored.id, *reason, hint=["nctransfer cache repair", "nctransfer extract"])
     assert list(repair(stored)) == [path.name]
     assert not path.exists()
     assert stored.manifest().damaged() == {}
@@ -561,58 +559,138 @@ def test_damage_in_secret_is_never_read(stored: StoredSet) -> None:
     assert list(stored.manifest().damaged(thorough=True)) == [path.name]
     with pytest.raises(StoreError) as error:
         stored.read()
-    says(error, path.name, "CRC")
+    says(error, path.name, "altered", hint="cache repair")
+    assert repair(stored) == {}
+    assert list(repairing.repair(stored, thorough=True)) == [path.name]
+    assert len(stored.read()) == 4
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b"null", b'{"key": {"model"', b'{"key": 1, "about": 2}'])
-def test_a_lost_manifest_is_rebuilt_of_whole_parts(stored: StoredSet, content: bytes | None) -> None:
-    manifest = stored.path / "manifest.json"
-    before = json.loads(manifest.read_bytes())
-    manifest.unlink() if content is None else manifest.write_bytes(content)
-    assert stored.store.sets() == []
+def records_of(stored: StoredSet) -> list[dict[str, Any]]:
+    return journal.read_records(stored.path / NAME)[0]
+
+
+def damage_manifest(stored: StoredSet, how: str) -> None:
+    """Lose the manifest, spoil it, or write records into it whose checksums are right and whose content is nonsense."""
+    path, records = stored.path / NAME, records_of(stored)
+    content = path.read_bytes()
+    if how == "lost":
+        path.unlink()
+    elif how in NONSENSE:
+        path.write_bytes(journal.as_lines([*records, NONSENSE[how]]))
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        spoilt = {"empty": b"", "zeros": bytes(len(content)), "cut": content[:40], "flipped": flipped, "text": b"[]\n"}
+        path.write_bytes(spoilt[how])
+
+
+NONSENSE: dict[str, dict[str, object]] = {
+    "no record": {"x": 1},
+    "a part without a size": {"part": "part-x.parquet"},
+    "a part elsewhere": {"part": "../x"},
+    "columns that are none": {
+        "part": "x",
+        "rows": 1,
+        "columns": [],
+        "bytes": 1,
+        "mtime_ns": 1,
+        "sha256": "",
+        "start": 0,
+    },
+    "another version": {"format": 99},
+    "a drop of nothing": {"drop": None},
+    "nesting": {"unusable": [[[]]]},
+}
+
+
+@pytest.mark.parametrize("how", ["lost", "empty", "zeros", "cut", "flipped", "text", *NONSENSE])
+def test_a_damaged_manifest_is_never_believed_and_made_anew_of_whole_parts(stored: StoredSet, how: str) -> None:
+    before = stored.manifest()
+    damage_manifest(stored, how)
+    with pytest.raises(StoreError) as error:
+        stored.read()
+    says(error, stored.id, hint="nctransfer cache repair")
+    (same,) = stored.store.sets()  # the rows say which set it is
+    assert (same.id, same.key.digest, same.about) == (stored.id, stored.key.digest, stored.about)
+    found = verify(stored.store, stored.store.folders())
+    assert [(damage.id, damage.file) for damage in found.damaged] == [(stored.id, NAME)]
     truncate(part_files(stored)[2])
     lost = part_files(stored)[2].name
     assert list(repair(stored)) == [lost]
-    after = json.loads(manifest.read_bytes())
-    del before["parts"][lost]
-    assert after == before
-    assert len(stored.store.sets()[0].read()) == 4
+    after = stored.manifest()
+    assert {name: part.sha256 for name, part in after.parts.items()} == {
+        name: part.sha256 for name, part in before.parts.items() if name != lost
+    }
+    assert len(stored.read()) == 4
+    assert verify(stored.store, stored.store.folders()).damaged == ()
 
 
-@pytest.mark.parametrize("parts", [[], {"part-x.parquet": 1}, {"part-x.parquet": {}}, {"../x": {}}])
-def test_a_manifest_with_nonsense_in_it_is_rebuilt(stored: StoredSet, parts: object) -> None:
-    manifest = stored.path / "manifest.json"
-    content = json.loads(manifest.read_bytes())
-    manifest.write_text(json.dumps({**content, "parts": parts}))
-    repair(stored)
-    assert json.loads(manifest.read_bytes()) == content
+def test_every_flipped_bit_of_a_manifest_or_an_index_is_noticed(stored: StoredSet) -> None:
+    before = stored.read()
+    for path in (stored.path / NAME, *stored.path.glob("digests-*.bin")):
+        content = path.read_bytes()
+        for place in range(0, len(content), 7):
+            path.write_bytes(content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :])
+            with pytest.raises(StoreError):
+                stored.read()
+            assert verify(stored.store, stored.store.folders()).damaged
+        path.write_bytes(content)
+    assert torch.equal(stored.read().features, before.features)
+
+
+def test_a_line_that_was_not_finished_is_overwritten(stored: StoredSet) -> None:
+    path = stored.path / NAME
+    content = path.read_bytes()
+    path.write_bytes(content + b"0123456789abcdef {")
+    assert len(stored.read()) == 6
+    append(stored, [MORE])
+    assert path.read_bytes().startswith(content)
+    assert stored.manifest().rows == 7
+
+
+def test_a_lost_index_is_made_anew(stored: StoredSet) -> None:
+    (index,) = stored.path.glob("digests-*.bin")
+    index.unlink()
+    assert verify(stored.store, stored.store.folders()).damaged
+    assert repair(stored) == {}
     assert len(stored.read()) == 6
 
 
-@pytest.mark.parametrize("change", [{"columns": []}, {"columns": None}, {"columns": {"feature": "x"}}, {"rows": "x"}])
-def test_a_part_with_nonsense_in_the_manifest_is_recorded_anew(stored: StoredSet, change: dict[str, object]) -> None:
-    manifest = stored.path / "manifest.json"
-    content = json.loads(manifest.read_bytes())
-    name = next(iter(content["parts"]))
-    parts = {**content["parts"], name: {**content["parts"][name], **change}}
-    manifest.write_text(json.dumps({**content, "parts": parts}))
-    assert isinstance(stored.manifest().to_dict()["rows"], int)
-    repair(stored)
-    assert json.loads(manifest.read_bytes()) == content
+def test_records_of_the_end_that_are_lost_are_said_and_found_again(stored: StoredSet) -> None:
+    path = stored.path / NAME
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    (damage,) = verify(stored.store, stored.store.folders()).damaged
+    assert damage.file not in stored.manifest().parts
+    assert repair(stored) == {}
     assert len(stored.read()) == 6
+
+
+def test_a_set_of_an_earlier_version_is_taken_over(stored: StoredSet) -> None:
+    before = stored.read()
+    (stored.path / NAME).unlink()
+    (stored.path / "manifest.json").write_text("{}")
+    for number, path in enumerate(part_files(stored)):
+        table = parquet.ParquetFile(path).read()
+        table = table.add_column(2, pa.field("label", pa.int32(), False), pa.array([0] * len(table), pa.int32()))
+        parquet.write_table(table, stored.rows_path / f"part-{number:016x}.parquet")
+        path.unlink()
+    assert repair(stored) == {}
+    assert torch.equal(stored.read().features, before.features)
+    assert {path.name for path in part_files(stored)} == stored.manifest().parts.keys()
+    assert not (stored.path / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("columns", [(), LAYERS])
 def test_a_part_that_the_manifest_does_not_know_is_adopted(stored: StoredSet, columns: tuple[str, ...]) -> None:
-    manifest = stored.path / "manifest.json"
+    manifest = stored.path / NAME
     known = manifest.read_bytes()
     append(stored, [MORE], *columns)
-    whole = json.loads(manifest.read_bytes())
+    whole = manifest.read_bytes()
     manifest.write_bytes(known)  # killed between the part and the manifest
     assert stored.manifest().rows == 6
     assert repair(stored) == {}
     assert stored.manifest().rows == 7
-    assert json.loads(manifest.read_bytes()) == whole
+    assert manifest.read_bytes() == whole
 
 
 @pytest.mark.parametrize("kind", ["of another key", "truncated", "altered", "of somebody else"])
@@ -633,10 +711,19 @@ def test_a_part_of_no_use_is_not_adopted(store: FeatureStore, stored: StoredSet,
     assert stored.manifest().parts == before
 
 
-def test_leftovers_are_removed(stored: StoredSet) -> None:
-    (stored.path / "part-0.parquet.123.tmp").write_bytes(b"half")
+def test_leftovers_of_processes_that_are_gone_are_removed(stored: StoredSet) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    host = atomic_files._host()
+    dead = [f"rows.0a.{host}.{child.pid}.tmp", "rows.0a.otherhost.1.tmp", "odd.tmp", f"rows.0a.{host}.9{'0' * 30}.tmp"]
+    alive = [f"rows.0a.{host}.{os.getpid()}.tmp", "rows.0a.elsewhere.1.tmp"]
+    for name in (*dead, *alive):
+        (stored.path / name).write_bytes(b"half")
+    for name in dead[1:]:
+        os.utime(stored.path / name, (0, 0))
     assert repair(stored) == {}
-    assert sorted(path.name for path in stored.path.iterdir()) == [".lock", "manifest.json", "rows"]
+    left = {path.name for path in stored.path.glob("*.tmp")}
+    assert left == {*alive, dead[3]}  # a number that no process can have is not taken for one
 
 
 def test_a_write_that_fails_leaves_nothing(stored: StoredSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -815,26 +902,69 @@ def test_an_unchanged_listing_is_not_written(store: FeatureStore) -> None:
 # Locks and heads
 
 
-def test_one_extracts_at_a_time_and_the_other_is_told(store: FeatureStore) -> None:
-    waits, entered = threading.Event(), threading.Event()
+def test_writers_do_not_wait_and_each_row_is_kept_once(store: FeatureStore) -> None:
+    store.save_listing("pets-1", ROWS)
+    stored = store.open(KEY, "pets-1", ABOUT)
+    with stored.writer() as one, store.open(KEY, "pets-1", ABOUT).writer() as other:
+        one.append(ROWS[:3], features(ROWS[:3]))
+        other.append(ROWS[2:], features(ROWS[2:]))
+        one.append([*ROWS[4:], MORE], features([*ROWS[4:], MORE]))
+        other.append(ROWS, features(ROWS))
+        one.append(ROWS[:2], features(ROWS[:2], "feature", "layer_0"))  # wider rows are others
+    assert rows_of(stored) == {("feature",): digests([*ROWS, MORE]), ("feature", "layer_0"): digests(ROWS[:2])}
+    assert {path.name for path in part_files(stored)} == stored.manifest().parts.keys()
+    drop(stored)
+    assert rows_of(stored) == {("feature",): digests([*ROWS[2:], MORE]), ("feature", "layer_0"): digests(ROWS[:2])}
 
-    def other() -> None:
-        with FeatureStore().open(KEY, "pets-1", ABOUT).writer(waits.set):
-            entered.set()
 
-    with store.open(KEY, "pets-1", ABOUT).writer(lambda: pytest.fail("nobody else is there")):
-        thread = threading.Thread(target=other)
+def test_many_writers_at_once(store: FeatureStore) -> None:
+    store.save_listing("pets-1", ROWS)
+    stored = store.open(KEY, "pets-1", ABOUT)
+    rows = [row(label, number) for label in ("cat", "dog") for number in range(40)]
+
+    def write(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(len(rows))
+        with FeatureStore().open(KEY, "pets-1", ABOUT).writer() as writer:
+            for some in np.array_split(order, 16):
+                writer.append([rows[i] for i in some], features([rows[i] for i in some]))
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
         thread.start()
-        assert waits.wait(20)
-        assert not entered.is_set()
-    thread.join(20)
-    assert entered.is_set()
+    for thread in threads:
+        thread.join()
+    assert rows_of(stored) == {("feature",): digests(rows)}
+    assert verify(store, store.folders()).damaged == ()
+
+
+def test_a_writer_goes_on_in_a_set_that_was_removed_or_made_anew(stored: StoredSet) -> None:
+    with stored.writer() as writer:
+        (stored.path / NAME).unlink()
+        assert repair(stored) == {}
+        writer.append([MORE], features([MORE]))
+        assert stored.manifest().rows == 7
+        stored.remove()
+        with pytest.raises(SetChangedError) as error:
+            writer.append([row("eel", 1)], features([row("eel", 1)]))
+        says(error, stored.id)
+    assert repair(stored) == {}
+    assert stored.manifest().rows == 1
+
+
+def test_what_gave_no_features_is_noted_once(stored: StoredSet) -> None:
+    with stored.writer() as writer:
+        writer.note_unusable({"x": "it is broken"})
+    before = (stored.path / NAME).read_bytes()
+    with stored.writer() as writer:
+        writer.note_unusable({"x": "it is broken"})
+    assert (stored.path / NAME).read_bytes() == before
+    assert stored.manifest().unusable == {"x": "it is broken"}
 
 
 def test_a_head_is_stored_once(stored: StoredSet) -> None:
     folder = stored.path.parent
-    save_head(folder, None)
     assert stored.head() is load_head(folder) is None
+    assert head_damage(folder)
     head = {"weight": torch.randn(3, DIM), "bias": torch.randn(3)}
     save_head(folder, head)
     save_head(folder, {"weight": torch.zeros(1)})
@@ -842,3 +972,29 @@ def test_a_head_is_stored_once(stored: StoredSet) -> None:
     assert found is not None
     assert found.keys() == head.keys()
     assert all(torch.equal(found[name], head[name]) for name in head)
+
+
+def test_a_backbone_without_a_head_is_told_from_one_whose_head_is_lost(stored: StoredSet) -> None:
+    save_head(stored.path.parent, None)
+    assert stored.head() is None
+    assert head_damage(stored.path.parent) == ""
+
+
+def test_every_flipped_bit_of_a_head_is_noticed(stored: StoredSet) -> None:
+    save_head(stored.path.parent, {"weight": torch.randn(3, 4), "bias": torch.randn(3)})
+    path = stored.path.parent / "head.safetensors"
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :])
+        with pytest.raises(StoreError):
+            stored.head()
+    assert [damage.file for damage in verify(stored.store, stored.store.folders()).damaged] == [path.name]
+    assert list(repairing.repair(stored, thorough=True)) == [path.name]
+    assert stored.head() is None
+
+
+def test_rows_of_another_version_are_not_read(store: FeatureStore) -> None:
+    stored = fill(store, key=replace(KEY, format=1))
+    with pytest.raises(StoreError) as error:
+        stored.read()
+    says(error, stored.id, 1, hint="extract")

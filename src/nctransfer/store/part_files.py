@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nctransfer.backbones.feature_key import FeatureKey
     from nctransfer.store.listings import Listed
-    from nctransfer.store.manifest import Manifest
+    from nctransfer.store.manifest import Manifest, Part
 
 __all__ = [
     "WrittenPart",
@@ -91,7 +91,7 @@ def read_batches(manifest: Manifest, name: str, columns: list[str] | None) -> It
 
     path = manifest.rows_path / name
     try:
-        if reason := _damage(path, manifest.parts[name].sha256):
+        if reason := _damage(path, manifest.parts[name]):
             raise part_error(manifest, name, reason)
         # by default pyarrow keeps what was read until the file is closed
         file = parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True)
@@ -107,16 +107,17 @@ def read_batches(manifest: Manifest, name: str, columns: list[str] | None) -> It
 _whole: dict[Path, tuple[int, ...]] = {}  # what the system said of each file whose content was compared
 
 
-def _damage(path: Path, sha256: str) -> str:
-    """How the content of a file differs from its digest; empty if it does not."""
+def _damage(path: Path, part: Part) -> str:
+    """How a file differs from what was written; empty if it does not."""
     stat = path.stat()
     # no program can set the last of these
     stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    if _whole.get(path) != stamp:
-        if file_sha256(path) != sha256:
-            return "its content was altered"
+    if _whole.get(path) == stamp:
+        return ""
+    reason = part.damage(path, thorough=True)
+    if not reason:
         _whole[path] = stamp
-    return ""
+    return reason
 
 
 def read_part(manifest: Manifest, name: str, columns: list[str] | None) -> pa.Table:

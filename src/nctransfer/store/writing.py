@@ -84,11 +84,6 @@ class SetWriter:
             for part in written:
                 if part.name in self.manifest.parts:  # another process has found and recorded it already
                     continue
-                if not (self.manifest.rows_path / part.name).exists():
-                    raise SetChangedError(
-                        f"the stored set {self.manifest.id} was removed while images were extracted into it",
-                        "run the same command again",
-                    )
                 if (new := self._without_copies(part)) is not None:
                     self._add([self._record_of(new)])
 
@@ -114,22 +109,24 @@ class SetWriter:
         with self._locked():
             before = self.manifest
             kept: dict[frozenset[str], set[str]] = {}
+
+            def columns_of(name: str) -> Mapping[str, int]:
+                return before.parts[name].columns
+
             # a set of columns comes after all that contain it
-            for name in sorted(before.parts, key=lambda name: -len(before.parts[name].columns)):
-                columns = frozenset(before.parts[name].columns)
+            for name in sorted(before.parts, key=lambda name: -len(columns_of(name))):
+                columns = frozenset(columns_of(name))
                 digests = before.digests([name])
                 there = set(digests.to_pylist())
                 superseded = set[str]().union(*(there & other for wider, other in kept.items() if wider >= columns))
-                kept.setdefault(columns, set()).update(there)
-                if not superseded:
-                    continue
-                rows = compute.invert(compute.is_in(digests, pa.array(sorted(superseded), pa.string())))
-                table = read_part(before, name, None).filter(rows)
-                # the new part, then the manifest, then the old part is gone: a kill at any moment loses no row
-                new = write_table(before.folder, table, before.parts[name].columns) if len(table) else None
-                self._add([*([self._record_of(new)] if new else []), {"drop": [name]}])
-                with writing_errors(before.folder):
-                    (before.rows_path / name).unlink(missing_ok=True)
+                new = None
+                if superseded and superseded != there:
+                    rows = compute.invert(compute.is_in(digests, pa.array(sorted(superseded), pa.string())))
+                    new = write_table(before.folder, read_part(before, name, None).filter(rows), columns_of(name))
+                if new is None or new.name not in self.manifest.parts:  # else a part that comes later holds the rest
+                    kept.setdefault(columns, set()).update(there - superseded)
+                if superseded:
+                    self._replace(name, new)
 
     def refresh(self) -> None:
         """Take over what other writers have recorded; only what is new is read.
@@ -144,6 +141,11 @@ class SetWriter:
             is_same = end >= before.end > 0 and first_record(before.path).get("index") == before.index
         except (OSError, DamagedJournalError):
             is_same = False
+        if before.end and not before.path.exists():
+            raise SetChangedError(
+                f"the stored set {before.id} was removed while images were extracted into it",
+                "run the same command again",
+            )
         self.manifest = (
             manifest_with(before, records, end) if is_same else read_manifest(before.folder, before.key, before.about)
         )
@@ -151,6 +153,16 @@ class SetWriter:
         for name in others:
             columns = frozenset(self.manifest.parts[name].columns)
             self._by_others.setdefault(columns, set()).update(self.manifest.digests([name]).to_pylist())
+
+    def _replace(self, name: str, new: WrittenPart | None) -> None:
+        """List a part in place of another. First the new part, then the record, then the old part is gone.
+
+        So a kill at any moment loses no row.
+        """
+        is_listed = new is None or new.name in self.manifest.parts
+        self._add([*([] if new is None or is_listed else [self._record_of(new)]), {"drop": [name]}])
+        with writing_errors(self.folder):
+            (self.manifest.rows_path / name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
