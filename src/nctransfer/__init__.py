@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nctransfer.label_audit.flags import AuditResult
     from nctransfer.maps.class_map import ClassMap, map_classes
     from nctransfer.maps.image_map import ImageMap, map_images
+    from nctransfer.neural_collapse.collapse_in_shards import ShardProgress, collapse_shard, merge_collapse
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
     from nctransfer.page.report_page import write_report
@@ -65,9 +66,11 @@ _HOMES = {
     "NCTransferError": "errors",
     "Ranking": "rank.ranking",
     "ReadingOptions": "sources.source_kind",
+    "ShardProgress": "neural_collapse.collapse_in_shards",
     "Trajectory": "checkpoints.trajectory_result",
     "audit": "label_audit.auditing",
     "collapse": "neural_collapse.collapse_report",
+    "collapse_shard": "neural_collapse.collapse_in_shards",
     "compare_fewshot": "evaluation.fewshot_comparison",
     "compare_layers": "neural_collapse.comparisons",
     "compare_samples": "neural_collapse.comparisons",
@@ -85,6 +88,7 @@ _HOMES = {
     "look_alikes": "sources.similar_images",
     "map_classes": "maps.class_map",
     "map_images": "maps.image_map",
+    "merge_collapse": "neural_collapse.collapse_in_shards",
     "open_source": "sources.opening",
     "probe": "evaluation.linear_probe",
     "rank_backbones": "rank.images",
@@ -107,10 +111,12 @@ __all__ = [
     "NCTransferError",
     "Ranking",
     "ReadingOptions",
+    "ShardProgress",
     "Trajectory",
     "__version__",
     "audit",
     "collapse",
+    "collapse_shard",
     "compare_fewshot",
     "compare_layers",
     "compare_samples",
@@ -128,6 +134,7 @@ __all__ = [
     "look_alikes",
     "map_classes",
     "map_images",
+    "merge_collapse",
     "open_source",
     "probe",
     "rank_backbones",

@@ -1,0 +1,158 @@
+"""Files of sums: what one worker found in its share of a set, written whole or not at all, and checked when read.
+
+A file is in the format of safetensors, so that nothing in it is run. Its metadata say what the sums are of, and hold a
+digest of themselves and of the tensors. A digest detects damage. It is not a signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from nctransfer.errors import FeaturesError, reason_of
+from nctransfer.sources.sharding import Shard
+from nctransfer.store.atomic_files import replace_file, writing_errors
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SUFFIX", "SumsFile", "read_sums_file", "write_sums_file"]
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumsFile:
+    """What a file of sums is about.
+
+    Attributes:
+        path: The file.
+        kind: ``means`` for the first pass, ``moments`` for the second, ``answers`` for that of a classifier.
+        shard: The share of the set; ``None`` if the file holds the sums over all shares.
+        content: A digest of the set, of its order, and of the classifier.
+        features: The description of the set, as :meth:`~nctransfer.features.feature_info.FeatureInfo.to_dict` gives it.
+        classes: The names of the C classes.
+        notes: What a reader of the report should know about the set.
+        head: The classifier that is wanted, in words; empty if none is.
+        rows: The number of samples.
+        check: A checksum of the rows that were read, which every pass over this share must find again.
+        sources: The digests of the files that these sums were computed from.
+        facts: What belongs to these sums and is not a tensor.
+        digest: The digest of the tensors.
+    """
+
+    path: Path
+    kind: str
+    shard: Shard | None
+    content: str
+    features: Mapping[str, Any]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    head: str
+    rows: int = 0
+    check: int = 0
+    sources: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors in the file.
+
+        Raises:
+            FeaturesError: The file is damaged, or was replaced since its metadata were read.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        except (OSError, SafetensorError) as error:
+            raise _damaged(self.path, reason_of(error)) from error
+        if _digest_of(found) != self.digest:
+            raise _damaged(self.path, "its content was altered")
+        return found
+
+
+def write_sums_file(file: SumsFile, tensors: Mapping[str, torch.Tensor]) -> SumsFile:
+    """Write sums and what they are about; returns what was written, with the digest of the tensors.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    file = replace(file, digest=_digest_of(plain))
+    about = json.dumps({**asdict(file), "path": None, "format": FORMAT})
+    metadata = {"nctransfer.sums": about, "nctransfer.digest": _sha256(about.encode())}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    at = 0
+    for name, tensor in plain.items():
+        dtype = DTYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, at + tensor.nbytes]}
+        at += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(opened: IO[bytes]) -> None:  # one tensor after the other, because many classes make them large
+        opened.write(len(text).to_bytes(8, "little") + text)
+        for tensor in plain.values():
+            opened.write(tensor.numpy().data.cast("B") if tensor.numel() else b"")
+
+    with writing_errors(file.path):
+        replace_file(file.path, write)
+    return file
+
+
+def read_sums_file(path: Path) -> SumsFile:
+    """What a file of sums is about; the tensors are read only when they are asked for.
+
+    Raises:
+        FeaturesError: It is no such file, it is damaged, or a newer version of nctransfer wrote it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, reason_of(error)) from error
+    if "nctransfer.sums" not in metadata:
+        raise FeaturesError(
+            f"{str(path)!r} holds no statistics of a shard", "keep statistics in a folder of their own, without it"
+        )
+    text = metadata["nctransfer.sums"]
+    if metadata.get("nctransfer.digest") != _sha256(text.encode()):
+        raise _damaged(path, "its description was altered")
+    about = json.loads(text)
+    if about.pop("format") != FORMAT:
+        raise FeaturesError(
+            f"{str(path)!r} was written by another version of nctransfer", "use the same version for all shards"
+        )
+    lists = {name: tuple(about[name]) for name in ("classes", "notes", "sources")}
+    shard = about["shard"] and Shard(**about["shard"])
+    return SumsFile(**{**about, **lists, "path": path, "shard": shard})
+
+
+def _damaged(path: Path, reason: str) -> FeaturesError:
+    return FeaturesError(
+        f"the statistics {str(path)!r} are damaged: {reason}", "delete this file and run its shard again"
+    )
+
+
+def _digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.numpy().data.cast("B"))
+    return digest.hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
