@@ -806,7 +806,7 @@ def test_a_changed_listing_is_saved(training: Path, data: Path, saved: list[int]
     path = training / "epoch-10.pth"
 
     def listed() -> dict[str, Any]:
-        return FeatureStore().listing(open_source(data).id)
+        return {row.id: row for row in FeatureStore().listing(open_source(data).id)}
 
     own(path, data, None)
     before = listed()
@@ -825,11 +825,11 @@ def test_a_changed_listing_is_saved(training: Path, data: Path, saved: list[int]
 def test_a_lost_listing_is_saved_again(training: Path, data: Path, cache: Path) -> None:
     before = own(training / "epoch-10.pth", data, None)
     (listing,) = (cache / "sources").glob("*.parquet")
-    whole = FeatureStore().listing(listing.stem)
+    whole = list(FeatureStore().listing(listing.stem))
     for spoilt in (lambda: listing.unlink(), lambda: listing.write_bytes(b"damaged")):
         spoilt()
         again = own(training / "epoch-10.pth", data, None)
-        assert FeatureStore().listing(listing.stem) == whole
+        assert list(FeatureStore().listing(listing.stem)) == whole
         assert torch.equal(again.features, before.features)
 
 
@@ -848,7 +848,7 @@ def test_what_another_process_found_out_meanwhile_is_kept(
     own(training / "epoch-10.pth", data, None, split="test")
     listed = FeatureStore().listing(open_source(data).id)
     assert len(listed) == 70
-    assert all(row.digest for row in listed.values())
+    assert all(row.digest for row in listed)
 
 
 # Rank correlations

@@ -1255,7 +1255,7 @@ def test_digests_that_were_read_before_an_interruption_are_kept(
     with pytest.raises(KeyboardInterrupt):
         extract(pets, batch_size=4, workers=1, progress=interrupt)
     reads()
-    listed = FeatureStore().listing(open_source(pets).id)
+    listed = {row.id: row for row in FeatureStore().listing(open_source(pets).id)}
     known = {id_ for id_, row in listed.items() if row.digest}
     assert 8 <= len(known) < 18
     assert {listed[id_].digest for id_ in known} == {content_digest((pets / id_).read_bytes()) for id_ in known}

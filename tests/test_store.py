@@ -128,7 +128,7 @@ def test_the_folder_of_the_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_nothing_is_written_before_something_is_stored(cache: Path) -> None:
     store = FeatureStore()
-    assert (store.sets(), store.last_used(), store.listing("x"), store.recall({})) == ([], None, {}, {})
+    assert (store.sets(), store.last_used(), list(store.listing("x")), store.recall({})) == ([], None, [], {})
     assert not cache.exists()
 
 
@@ -875,11 +875,10 @@ def test_answers_are_recalled_by_their_request(store: FeatureStore) -> None:
 
 
 def test_a_listing_is_read_as_written(store: FeatureStore) -> None:
-    assert store.save_listing("x", ROWS) == {image.id: image for image in ROWS}
-    assert list(store.listing("x").values()) == ROWS
+    assert list(store.save_listing("x", ROWS)) == list(store.listing("x")) == ROWS
     store.save_listing("x", ROWS[1:])
-    assert list(store.listing("x").values()) == ROWS[1:]
-    assert store.listing("y") == {}
+    assert list(store.listing("x")) == ROWS[1:]
+    assert list(store.listing("y")) == []
 
 
 def test_digests_that_another_process_found_are_kept(store: FeatureStore) -> None:
@@ -887,7 +886,7 @@ def test_digests_that_another_process_found_are_kept(store: FeatureStore) -> Non
     unread = [image._replace(digest="") for image in ROWS]
     unread[1] = unread[1]._replace(mtime_ns=99)
     unread[2] = unread[2]._replace(size=99)
-    found = [image.digest for image in store.save_listing("x", unread).values()]
+    found = [image.digest for image in store.save_listing("x", unread)]
     assert found == [ROWS[0].digest, "", "", *(image.digest for image in ROWS[3:])]
 
 

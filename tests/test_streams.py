@@ -30,6 +30,7 @@ from nctransfer.neural_collapse.collapse_report import collapse
 from nctransfer.neural_collapse.halves import first_halves
 from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.sources.selection import Selection
+from nctransfer.sources.source import content_digest
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listed
 from nctransfer.store.manifest import Manifest
@@ -383,7 +384,7 @@ def test_a_file_that_is_not_the_same_any_more(tmp_path: Path, mixed: pa.Table):
 
 
 def listed(label: str, number: int, content: str, split: str = "") -> Listed:
-    return Listed(f"{label}/{number:02d}.png", label, split, 10, number, content)
+    return Listed(f"{label}/{number:02d}.png", label, split, 10, number, content_digest(content.encode()))
 
 
 def a_stored_set(

@@ -25,8 +25,9 @@ from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
-from nctransfer.store.extraction import extract_to_store, wanted_images
+from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.pipeline import Runtime
+from nctransfer.store.wanted_images import wanted_images
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.intervals import Interval
     from nctransfer.sources.source import ImageSource
-    from nctransfer.store.extraction import WantedImages
     from nctransfer.store.stored_set import StoredSet
+    from nctransfer.store.wanted_images import WantedImages
 
 __all__ = ["follow", "trajectory"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.notebook import ShownInNotebooks
+from nctransfer.sources.arrow_arrays import as_flags, integers, strings_of, text_bytes, values_of
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     import torch
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["FeatureSet", "coded", "id_ranks"]
+
+MOST_DIGITS = 18  # of a number in 64 bits
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -188,23 +191,63 @@ def _as_floats(features: ArrayLike | torch.Tensor) -> NDArray[Any]:
     return matrix.astype(kept, copy=False)
 
 
-def id_ranks(keys: Sequence[str]) -> NDArray[np.intp]:
+def id_ranks(keys: Sequence[str] | pa.Array) -> NDArray[np.intp]:
     """The rank of each key: numbers are sorted by value, names by their letters.
 
     Raises:
         FeaturesError: Two keys are equal, so that the order of their rows would depend on the order in the file.
+
+    >>> id_ranks(["10", "9", "09"]).tolist(), id_ranks(["10", "9", "a"]).tolist()
+    ([2, 1, 0], [0, 1, 2])
     """
     import numpy as np
+    import pyarrow as pa
+    from pyarrow import compute
 
-    if all(key.isascii() and key.isdigit() for key in keys):
-        order = sorted(range(len(keys)), key=lambda i: (int(keys[i]), keys[i]))
+    # as bytes of UTF-8, names are in the order of their letters
+    given = keys if isinstance(keys, pa.Array) else strings_of(*_as_bytes(keys))
+    names = given.cast(pa.large_binary())
+    if as_flags(compute.less(names[:-1], names[1:])).all():
+        by_letters, in_order = np.arange(len(names)), names
     else:
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-    if twice := next((keys[a] for a, b in itertools.pairwise(order) if keys[a] == keys[b]), None):
-        raise FeaturesError(f"the id {twice!r} stands for more than one sample", "ids must be distinct")
-    ranks = np.empty(len(keys), dtype=np.intp)
-    ranks[order] = np.arange(len(keys))
+        by_letters = values_of(compute.sort_indices(names)).astype(np.intp)
+        in_order = names.take(integers(by_letters))
+    if len(names) > 1 and (twice := as_flags(compute.equal(in_order[:-1], in_order[1:]))).any():
+        text = in_order[int(twice.argmax())].as_py().decode(errors="surrogatepass")
+        raise FeaturesError(f"the id {text!r} stands for more than one sample", "ids must be distinct")
+    order = by_letters[_by_value(in_order)] if _are_numbers(names) else by_letters
+    ranks = np.empty(len(names), dtype=np.intp)
+    ranks[order] = np.arange(len(names))
     return ranks
+
+
+def _as_bytes(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
+    """Texts in UTF-8, one after the other, and the length of each; half of a surrogate pair is taken as a letter."""
+    import numpy as np
+
+    parts = [text.encode(errors="surrogatepass") for text in texts]
+    return b"".join(parts), np.fromiter(map(len, parts), np.int64, len(parts))
+
+
+def _are_numbers(names: pa.Array) -> bool:
+    """Whether each name is a number: at least one ASCII digit, and nothing else."""
+    lengths, content = text_bytes(names)
+    return bool((lengths > 0).all() and ((content >= ord("0")) & (content <= ord("9"))).all())
+
+
+def _by_value(numbers: pa.Array) -> NDArray[np.intp]:
+    """The order of numbers by their value, which may have any number of digits; equal ones stay in their order."""
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import compute
+
+    digits = compute.ascii_ltrim(numbers.cast(pa.large_string()), characters="0")
+    lengths = text_bytes(digits)[0]
+    if len(lengths) and lengths.max() <= MOST_DIGITS:
+        padded = compute.ascii_lpad(digits, int(max(1, lengths.max())), padding="0")
+        return np.argsort(values_of(padded.cast(pa.int64())), kind="stable")
+    ranks = np.unique(np.array(digits.to_pylist(), dtype=object), return_inverse=True)[1]
+    return np.lexsort((ranks, lengths))
 
 
 def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:

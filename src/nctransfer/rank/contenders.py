@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.candidates import Candidate
     from nctransfer.sources.selection import Selection
-    from nctransfer.sources.source import ImageEntry, ImageSource
+    from nctransfer.sources.source import ImageSource
     from nctransfer.store.cache_folder import FeatureStore
-    from nctransfer.store.extraction import WantedImages
     from nctransfer.store.pipeline import Runtime
     from nctransfer.store.stored_set import StoredSet
+    from nctransfer.store.wanted_images import WantedImages
 
 __all__ = ["Contender", "GivenFeatures", "RunBackbone", "UnusableImagesError", "Workplace"]
 
@@ -235,7 +235,7 @@ class RunBackbone:
             selection,
             place.runtime,
             functools.partial(_tell, place.progress, self.name),
-            images=place.listed._replace(chosen=_chosen(place, selection)),
+            images=place.listed.only(selection),
         )
         if report.has_diverged:
             raise FeaturesError(f"{report.failed[0].reason} for {counted(len(report.failed), 'image')}")
@@ -264,12 +264,6 @@ class RunBackbone:
         """Make its features the set that commands take if none is named."""
         if stored := self._last.get("stored"):
             self.place.store.use(stored, self.place.selection)
-
-
-def _chosen(place: Workplace, selection: Selection) -> list[ImageEntry]:
-    entries = place.listed.entries
-    columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
-    return [entries[row] for row in selection.apply(*columns).tolist()]
 
 
 def _tell(progress: Progress | None, name: str, stage: str, done: int, total: int) -> None:

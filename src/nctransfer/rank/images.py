@@ -28,8 +28,8 @@ from nctransfer.sources.opening import open_source
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
-from nctransfer.store.extraction import wanted_images
 from nctransfer.store.pipeline import Runtime
+from nctransfer.store.wanted_images import wanted_images
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress

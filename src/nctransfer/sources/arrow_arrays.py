@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["coded", "encoded", "flat", "integers", "strings", "strings_of", "values_of"]
+__all__ = [
+    "are_in",
+    "as_flags",
+    "coded",
+    "codes_and_names",
+    "encoded",
+    "flat",
+    "integers",
+    "places_in",
+    "same_text",
+    "strings",
+    "strings_of",
+    "text_bytes",
+    "values_of",
+]
 
 
 def encoded(texts: Sequence[str]) -> tuple[bytes, Iterable[int]]:
@@ -89,3 +103,70 @@ def values_of(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
 
     found: NDArray[Any] = np.from_dlpack(flat(column))
     return found
+
+
+def as_flags(mask: pa.BooleanArray | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """A mask as a numpy array; null counts as false."""
+    import numpy as np
+    from pyarrow import compute
+
+    flags = np.zeros(len(mask), bool)
+    flags[values_of(compute.indices_nonzero(mask))] = True
+    return flags
+
+
+def places_in(values: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """The first position of each value among others, ``(n,)``; −1 if it is not among them."""
+    import numpy as np
+    from pyarrow import compute
+
+    there = flat(among).cast(values.type)
+    found = flat(compute.index_in(values, value_set=there))
+    places = np.full(len(values), -1, np.int64)
+    places[as_flags(found.is_valid())] = values_of(found.drop_null())
+    return places
+
+
+def are_in(values: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Whether each value is among others, ``(n,)``."""
+    from pyarrow import compute
+
+    return as_flags(compute.is_in(values, value_set=flat(among).cast(values.type)))
+
+
+def same_text(text: str, times: int) -> pa.LargeStringArray:
+    """One text many times."""
+    import numpy as np
+    import pyarrow as pa
+
+    encoded = text.encode()
+    offsets = np.arange(times + 1) * len(encoded)
+    return pa.LargeStringArray.from_buffers(times, pa.py_buffer(offsets), pa.py_buffer(encoded * times))
+
+
+def text_bytes(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The lengths of the texts of an array in bytes, ``(n,)``, and the bytes of all of them, one after the other."""
+    import numpy as np
+    import pyarrow as pa
+
+    held = texts.cast(pa.large_binary())
+    offsets, content = held.buffers()[1:]
+    ends = np.frombuffer(offsets, np.int64, len(held) + 1, held.offset * 8) if len(held) else np.zeros(1, np.int64)
+    found = np.frombuffer(content, np.uint8) if content is not None and content.size else np.zeros(0, np.uint8)
+    return np.diff(ends), found[ends[0] : ends[-1]]
+
+
+def codes_and_names(texts: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Texts as codes ``(n,)``, and the sorted names that the codes stand for; names that no text has are left out."""
+    import numpy as np
+    import pyarrow as pa
+
+    held = flat(texts)
+    if not pa.types.is_dictionary(held.type):
+        held = held.dictionary_encode()
+    given = held.dictionary.to_pylist()
+    numbers = values_of(held.indices).astype(np.int64)
+    used = np.bincount(numbers, minlength=len(given)) > 0
+    names = sorted({name for name, is_used in zip(given, used.tolist(), strict=True) if is_used})
+    code = {name: number for number, name in enumerate(names)}
+    return np.array([code.get(name, -1) for name in given], np.int64)[numbers], tuple(names)

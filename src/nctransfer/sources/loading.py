@@ -69,7 +69,7 @@ def read_digests(source: ImageSource, entries: Sequence[ImageEntry], workers: in
 def load_images(
     source: ImageSource,
     entries: Sequence[ImageEntry],
-    digests: Sequence[str],
+    digests: Iterable[str],
     known: Container[str],
     preprocess: Callable[[Image.Image], NDArray[np.uint8]],
     workers: int | None,

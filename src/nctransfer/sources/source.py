@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "Listing",
     "content_digest",
     "digest_number",
+    "digest_numbers",
     "safe_name",
     "source_id",
 ]
@@ -150,6 +155,19 @@ def content_digest(content: bytes) -> str:
 def digest_number(digest: str) -> int:
     """A digest of an image in 64 bits, as sets of features hold it."""
     return int.from_bytes(hashlib.blake2b(digest.encode(), digest_size=8).digest(), signed=True)
+
+
+def digest_numbers(digests: pa.Array) -> NDArray[np.int64]:
+    """The :func:`digest_number` of each digest, ``(n,)``."""
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = np.empty(len(digests), ">i8")
+    for start in range(0, len(digests), 2**14):
+        texts = digests[start : start + 2**14].cast(pa.binary()).to_pylist()
+        found = b"".join([hashlib.blake2b(text, digest_size=8).digest() for text in texts])
+        numbers[start : start + len(texts)] = np.frombuffer(found, ">i8")
+    return numbers.astype(np.int64)
 
 
 def safe_name(name: str) -> str:

@@ -31,7 +31,7 @@ never changed, only replaced by another. Readers read the manifest once and stay
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +42,7 @@ from nctransfer.errors import FeaturesError
 from nctransfer.features.files import read_features
 from nctransfer.sources.selection import Selection
 from nctransfer.store.atomic_files import read_json, write_json
-from nctransfer.store.listings import load_listing, replace_listing
+from nctransfer.store.listings import Listing, load_listing, replace_listing
 from nctransfer.store.manifest import NAME
 from nctransfer.store.set_identity import backbone_folder, is_begun, set_identity
 from nctransfer.store.stored_set import StoredSet
@@ -63,7 +63,7 @@ class FeatureStore:
 
         chosen = root or os.environ.get("NCTRANSFER_CACHE") or platformdirs.user_cache_dir("nctransfer")
         self.root = Path(chosen).expanduser().absolute()
-        self._listings: dict[str, tuple[tuple[int, ...], dict[str, Listed]]] | None = None
+        self._listings: dict[str, tuple[tuple[int, ...], Listing]] | None = None
 
     # Sets
 
@@ -171,8 +171,8 @@ class FeatureStore:
 
     # Listings
 
-    def listing(self, source_id: str) -> dict[str, Listed]:
-        """The images of a source by id, as last listed; empty if it never was."""
+    def listing(self, source_id: str) -> Listing:
+        """The images of a source, as last listed; none if it never was."""
         path = self._listing_file(source_id)
         if self._listings is None:
             return load_listing(path)
@@ -190,9 +190,9 @@ class FeatureStore:
         finally:
             self._listings = before
 
-    def save_listing(self, source_id: str, listing: Sequence[Listed]) -> dict[str, Listed]:
+    def save_listing(self, source_id: str, listing: Iterable[Listed]) -> Listing:
         """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
-        return replace_listing(self._listing_file(source_id), listing)
+        return replace_listing(self._listing_file(source_id), Listing.of(listing))
 
     def _listing_file(self, source_id: str) -> Path:
         return self.root / "sources" / f"{source_id}.parquet"

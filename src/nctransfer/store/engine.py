@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from nctransfer.store.listings import Listed
+    from nctransfer.store.listings import Listed, Listing
     from nctransfer.store.pipeline import Task
 
 __all__ = ["Engine", "Sink"]
@@ -40,7 +40,8 @@ class Engine(ABC):
     Attributes:
         task: Where the images come from, and how to run.
         missing: The images that are not stored.
-        digests: The digest of each image that was read, by id.
+        note: Told now and then which digests were found, by id; if there is none, they all stay in ``digests``.
+        digests: The digest of each image that was read, by id, without those that ``note`` has been told.
         broken: Why an image gave no features, by digest; by id if the image could not be read.
         first_images: The number of images of the first batch, which warms up the device.
         first_seconds: The time that the backbone took for them.
@@ -49,13 +50,20 @@ class Engine(ABC):
     """
 
     task: Task
-    missing: Sequence[Listed]
+    missing: Listing
+    note: Callable[[Mapping[str, str]], object] | None = None
     digests: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     first_images: int = 0
     first_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+
+    def hand_over_digests(self) -> None:
+        """Tell ``note`` the digests that were found since the last time, and keep them no longer."""
+        if self.note is not None:
+            found, self.digests = self.digests, {}
+            self.note(found)
 
     @abstractmethod
     def run(self) -> None:

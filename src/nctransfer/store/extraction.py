@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.names import DEFAULT_MODEL
 from nctransfer.backbones.request import BackboneRequest
@@ -22,6 +22,7 @@ from nctransfer.store.lazy_backbone import LazyBackbone
 from nctransfer.store.measured_speed import keep_speed
 from nctransfer.store.pipeline import Runtime, Task
 from nctransfer.store.resuming import fill
+from nctransfer.store.wanted_images import WantedImages, wanted_images
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry, ImageSource
     from nctransfer.store.extraction_report import ExtractionReport
 
-__all__ = ["WantedImages", "extract", "extract_to_store", "wanted_images"]
+__all__ = ["extract", "extract_to_store"]
 
 log = logging.getLogger(__name__)
 
@@ -107,30 +108,6 @@ def extract(
     return report.stored.read(report.selection)
 
 
-class WantedImages(NamedTuple):
-    """All images that a source lists, and those among them that are wanted."""
-
-    entries: Sequence[ImageEntry]
-    chosen: Sequence[ImageEntry]
-
-
-def wanted_images(source: ImageSource, selections: Iterable[Selection]) -> WantedImages:
-    """List a source, and select images.
-
-    Args:
-        source: The images.
-        selections: An image is wanted if one of them takes it.
-
-    Raises:
-        DataError: The source cannot be listed.
-        FeaturesError: A selection takes no image.
-    """
-    entries = source.list()
-    columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in entries), strict=True)]
-    rows = {row for wanted in selections for row in wanted.apply(*columns).tolist()}
-    return WantedImages(entries, [entries[row] for row in sorted(rows)])
-
-
 def extract_to_store(
     store: FeatureStore,
     request: BackboneRequest,
@@ -162,16 +139,16 @@ def extract_to_store(
     tell = progress or (lambda *_: None)
     if runtime.device not in ("auto", "cpu"):
         pick_device(runtime.device)  # an unknown device is an error even if no image has to be run
-    entries, chosen = images or wanted_images(source, (selection, *also))
-    log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
+    images = images or wanted_images(source, (selection, *also))
+    log.info("%s: %s, %s", source.name, source.kind, counted(len(images.entries), "image"))
     if selection.shard is not None:
-        log.info("%s of them: %s", selection.shard, counted(len(chosen), "image"))
+        log.info("%s of them: %s", selection.shard, counted(len(images.rows), "image"))
         tell = _naming(selection.shard, tell)
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
     if rehearse is not None:
-        rehearse(chosen)
-    task = Task(source=source, entries=entries, chosen=chosen, selection=selection, runtime=runtime, tell=tell)
+        rehearse(images.chosen)
+    task = Task(source=source, images=images, selection=selection, runtime=runtime, tell=tell)
     backbones = LazyBackbone(store, request, runtime, progress)
     report = None
     while report is None:  # once more if the weights turn out to have changed since their key was remembered

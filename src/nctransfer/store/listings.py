@@ -1,14 +1,42 @@
-"""The listing of a source: its images, their names, and the digest of each."""
+"""The listing of a source: its images, their names, and the digest of each, in columns and in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
+from nctransfer.errors import reason_of
+from nctransfer.sources.arrow_arrays import (
+    flat,
+    integers,
+    places_in,
+    same_text,
+    strings,
+    text_bytes,
+    values_of,
+)
+from nctransfer.sources.image_table import CHUNK, ImageTable
+from nctransfer.sources.source import ImageEntry
 from nctransfer.store.atomic_files import file_lock, replace_file, writing_errors
 
-__all__ = ["Listed", "load_listing", "replace_listing"]
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from nctransfer.sources.selection import Selection
+
+__all__ = ["Listed", "Listing", "chosen_rows", "load_listing", "replace_listing"]
+
+log = logging.getLogger(__name__)
+
+LAYOUT = "2"
+DIGESTED = 2**16  # rows at once
 
 
 class Listed(NamedTuple):
@@ -22,20 +50,146 @@ class Listed(NamedTuple):
     digest: str
 
 
-def load_listing(path: Path) -> dict[str, Listed]:
-    """The images in a listing by id; none if the file is absent or damaged, since a listing can always be made anew."""
+@dataclass(frozen=True, eq=False)
+class Listing(Sequence[Listed]):
+    """The images of a source and their digests, in columns, whose items are :class:`Listed`.
+
+    Attributes:
+        images: The n images.
+        digests: The digest of each, n texts, "" while it is not known.
+    """
+
+    images: ImageTable
+    digests: pa.StringArray
+
+    @classmethod
+    def of(cls, rows: Iterable[Listed]) -> Listing:
+        """The listing of some images; they may come one by one, so that they are never in memory all at once."""
+        import pyarrow as pa
+
+        if isinstance(rows, Listing):
+            return rows
+        digests = [strings(()).cast(pa.string())]
+
+        def entries() -> Iterator[ImageEntry]:
+            rest = iter(rows)
+            while chunk := list(itertools.islice(rest, CHUNK)):
+                digests.append(strings([row.digest for row in chunk]).cast(pa.string()))
+                yield from (ImageEntry(*row[:5]) for row in chunk)
+
+        images = ImageTable.of(entries())
+        return cls(images, pa.concat_arrays(digests))
+
+    @classmethod
+    def unread(cls, images: ImageTable) -> Listing:
+        """Images whose digests are not known."""
+        import pyarrow as pa
+
+        return cls(images, same_text("", len(images)).cast(pa.string()))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Listed]:
+        for start in range(0, len(self), CHUNK):
+            digests = self.digests[start : start + CHUNK].to_pylist()
+            for entry, digest in zip(self.images[start : start + CHUNK], digests, strict=True):
+                yield Listed(*entry, digest)
+
+    @overload
+    def __getitem__(self, index: int) -> Listed: ...
+    @overload
+    def __getitem__(self, index: slice) -> Listing: ...
+    def __getitem__(self, index: int | slice) -> Listed | Listing:
+        if isinstance(index, int):
+            return Listed(*self.images[index], self.digests[index].as_py())
+        return Listing(self.images[index], self.digests[index])
+
+    @property
+    def ids(self) -> pa.LargeStringArray:
+        """The names of the images."""
+        return self.images.ids
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Whether the digest of each image is known, ``(n,)``."""
+        from pyarrow import compute
+
+        return values_of(compute.binary_length(self.digests)) > 0
+
+    def take(self, rows: NDArray[np.intp]) -> Listing:
+        """The images at some positions."""
+        if len(rows) == len(self) and bool((rows[1:] > rows[:-1]).all()):
+            return self
+        return Listing(self.images.take(rows), self.digests.take(integers(rows)))
+
+    def content(self) -> str:
+        """A digest of the names, classes, splits and digests of all images, in their order."""
+        return _content(_columns(self).select(["id", "label", "split", "digest"]))
+
+    def equals(self, other: Listing) -> bool:
+        """Whether the other listing holds the same images in the same order, and the same digests."""
+        return self.images == other.images and bool(self.digests.equals(other.digests))
+
+    def with_digests(self, rows: NDArray[np.intp], digests: pa.Array) -> Listing:
+        """The same images, some of them with other digests.
+
+        Args:
+            rows: The positions of m images, each at most once.
+            digests: Their digests.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        source = np.arange(len(self))
+        source[rows] = len(self) + np.arange(len(rows))
+        every = pa.concat_arrays([self.digests, flat(digests).cast(self.digests.type)])
+        return replace(self, digests=every.take(integers(source)))
+
+    def with_known_digests(self, known: Listing) -> Listing:
+        """The same images, with the digests that another listing knows, if sizes and times have not changed since."""
+        import numpy as np
+
+        unknown = np.flatnonzero(~self.is_known)
+        if not len(unknown) or not len(known):
+            return self
+        if len(self) == len(known) and self.ids.equals(known.ids):
+            places = unknown
+        else:
+            places = places_in(self.take(unknown).ids, known.ids)
+            unknown, places = unknown[places >= 0], places[places >= 0]
+        for mine, other in ((self.images.sizes, known.images.sizes), (self.images.times, known.images.times)):
+            is_same = mine[unknown] == other[places]
+            unknown, places = unknown[is_same], places[is_same]
+        return self.with_digests(unknown, known.digests.take(integers(places)))
+
+
+def chosen_rows(images: ImageTable, selection: Selection) -> NDArray[np.intp]:
+    """The positions of the images that a selection takes; see :meth:`Selection.apply`."""
+    return selection.apply(images.ids, images.labels, images.splits)
+
+
+def load_listing(path: Path) -> Listing:
+    """The listing in a file; without images if the file is absent, damaged, or of another layout.
+
+    The last two are said in a warning. No number depends on it: a listing can always be made anew.
+    """
     import pyarrow as pa
-    from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(path).read()
-        columns = [table[name].to_pylist() for name in Listed._fields]
-    except (OSError, pa.ArrowException, KeyError):
-        return {}
-    return {row[0]: Listed(*row) for row in zip(*columns, strict=True)}
+        if (found := _read(path)) is not None:
+            return found
+    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
+        log.warning(
+            "the listing %s cannot be used (%s): nctransfer extract makes it anew, and until then images are called as "
+            "they were when they were extracted",
+            path.name,
+            reason_of(error),
+        )
+    return Listing.of(())
 
 
-def replace_listing(path: Path, listing: Sequence[Listed]) -> dict[str, Listed]:
+def replace_listing(path: Path, listing: Listing) -> Listing:
     """Replace a listing. Digests that another process has found meanwhile are kept.
 
     Returns:
@@ -44,22 +198,89 @@ def replace_listing(path: Path, listing: Sequence[Listed]) -> dict[str, Listed]:
     Raises:
         StoreError: It cannot be written.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
     with file_lock(path.with_suffix(".lock")):
         known = load_listing(path)
-        new = {row.id: row if row.digest else _with_known_digest(row, known) for row in listing}
-        if new != known:
-            columns = zip(*new.values(), strict=True)
-            table = pa.table(dict(zip(Listed._fields, map(list, columns), strict=True)))
+        new = listing.with_known_digests(known)
+        if not new.equals(known):
+            table = _as_table(new, path.stem)
             with writing_errors(path):
-                replace_file(path, lambda file: parquet.write_table(table, file, compression="zstd"))
+                replace_file(
+                    path,
+                    lambda file: parquet.write_table(
+                        table,
+                        file,
+                        compression="zstd",
+                        use_dictionary=["label", "split"],
+                        write_page_checksum=True,
+                    ),
+                )
     return new
 
 
-def _with_known_digest(row: Listed, known: Mapping[str, Listed]) -> Listed:
-    """``row`` with the digest that is known for it, if the file's size and time have not changed since."""
-    old = known.get(row.id)
-    is_same = old is not None and (old.size, old.mtime_ns) == (row.size, row.mtime_ns)
-    return row._replace(digest=old.digest) if old and is_same else row
+# The file
+
+
+def _as_table(listing: Listing, source: str) -> pa.Table:
+    """What the file holds; its metadata hold a digest of everything that is read from it."""
+    table = _columns(listing)
+    return table.replace_schema_metadata(
+        {"nctransfer.listing": LAYOUT, "nctransfer.source": source, "nctransfer.content": _content(table)}
+    )
+
+
+def _read(path: Path) -> Listing | None:
+    """The listing in a file; ``None`` if there is no file.
+
+    Raises:
+        OSError: It cannot be read.
+        pa.ArrowException: It is damaged.
+        ValueError: Its content is not what was written, or it is of another layout.
+        KeyError: A column is missing.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        return None
+    with file:
+        table = file.read()
+    said = table.schema.metadata or {}
+    if said.get(b"nctransfer.listing") != LAYOUT.encode():
+        raise ValueError("another version of nctransfer wrote it")
+    if said.get(b"nctransfer.source") != path.stem.encode():
+        raise ValueError("it is that of another source")
+    table = table.replace_schema_metadata().unify_dictionaries().combine_chunks()
+    if said.get(b"nctransfer.content") != _content(table).encode():
+        raise ValueError("its content was altered")
+    listing = Listing(ImageTable(table.drop_columns("digest")), flat(table["digest"]))
+    if not pa.types.is_string(listing.digests.type):
+        raise ValueError("its digests are no texts")
+    return listing
+
+
+def _columns(listing: Listing) -> pa.Table:
+    """The columns of the images, and that of the digests."""
+    import pyarrow as pa
+
+    return listing.images.columns.append_column(pa.field("digest", pa.string(), False), listing.digests)
+
+
+def _content(table: pa.Table) -> str:
+    """A digest of the names, types and values of all columns, however they are divided and encoded."""
+    import pyarrow as pa
+
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr([(column.name, str(column.type)) for column in table.schema]).encode())
+    for start in range(0, len(table), DIGESTED):
+        for column in table.slice(start, DIGESTED).columns:
+            if pa.types.is_int64(column.type):
+                digest.update(values_of(column).data)
+            else:
+                lengths, content = text_bytes(flat(column.cast(pa.large_string())))
+                digest.update(lengths.data)
+                digest.update(content.data)
+    return digest.hexdigest()

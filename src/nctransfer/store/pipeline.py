@@ -14,7 +14,6 @@ from nctransfer.backbones.half_precision import is_half
 from nctransfer.backbones.kept_memory import kept_memory
 from nctransfer.errors import DeviceError, SettingError, StoreError
 from nctransfer.sources.loading import load_images, threads
-from nctransfer.sources.source import ImageEntry
 from nctransfer.store.engine import Engine
 from nctransfer.store.heads import save_head
 from nctransfer.store.precision_note import note_precision
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageSource
     from nctransfer.store.engine import Sink
     from nctransfer.store.listings import Listed
+    from nctransfer.store.wanted_images import WantedImages
 
 __all__ = ["NOT_FINITE", "Runtime", "Task", "Work"]
 
@@ -79,16 +79,14 @@ class Task:
 
     Attributes:
         source: The images.
-        entries: All images that the source lists.
-        chosen: The images that shall go through the backbone.
-        selection: The selection that the report is about; ``chosen`` may hold images of others too.
+        images: All images that the source lists, and those that shall go through the backbone.
+        selection: The selection that the report is about; images of others may be wanted too.
         runtime: How to run.
         tell: Called as ``tell(stage, done, total)`` to report progress.
     """
 
     source: ImageSource
-    entries: Sequence[ImageEntry]
-    chosen: Sequence[ImageEntry]
+    images: WantedImages
     selection: Selection
     runtime: Runtime
     tell: Progress
@@ -154,11 +152,11 @@ class Work(Engine):
         """Decoded images in batches. Images that are broken, or turn out to be stored already, are only noted."""
         rows: list[Listed] = []
         pixels: list[NDArray[np.uint8]] = []
-        seen = set(self.sink.digests(self.backbone.columns).to_pylist())
+        seen = set() if self.missing.is_known.all() else set(self.sink.digests(self.backbone.columns).to_pylist())
         loaded = load_images(
             self.task.source,
-            [ImageEntry(*row[:-1]) for row in self.missing],
-            [row.digest for row in self.missing],
+            self.missing.images,
+            (row.digest for row in self.missing),
             frozenset(seen),
             self.backbone.preprocess,
             self.task.runtime.workers,
@@ -222,4 +220,5 @@ class Work(Engine):
         if rows := [row for batch, _ in batches for row in batch]:
             names = batches[0][1]
             self.sink.append(rows, {name: np.concatenate([vectors[name] for _, vectors in batches]) for name in names})
+            self.hand_over_digests()
         self._flushed = time.monotonic()

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
 from nctransfer.errors import FeaturesError
-from nctransfer.features.feature_set import FeatureSet, coded, id_ranks
+from nctransfer.features.feature_set import FeatureSet, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
+from nctransfer.sources.arrow_arrays import codes_and_names, flat, integers, places_in
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
-from nctransfer.sources.source import digest_number
-from nctransfer.store.listings import Listed
+from nctransfer.sources.source import digest_numbers
+from nctransfer.store.listings import Listing, chosen_rows
 from nctransfer.store.part_files import read_batches, read_part
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     import torch
     from numpy.typing import NDArray
 
@@ -44,7 +45,7 @@ class _Located:
 
     manifest: Manifest
     parts: Sequence[str]
-    images: Sequence[Listed]
+    images: Listing
     positions: NDArray[np.int64]
 
     @property
@@ -52,7 +53,7 @@ class _Located:
         """The digest of each image, in 64 bits, ``(n,)`` int64."""
         import torch
 
-        return torch.tensor([digest_number(image.digest) for image in self.images], dtype=torch.int64)
+        return torch.from_numpy(digest_numbers(self.images.digests))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Snapshot:
     """
 
     manifest: Manifest
-    listing: Sequence[Listed]
+    listing: Listing
 
     def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
         """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
@@ -82,7 +83,7 @@ class Snapshot:
         for rows in _rows_at(found.manifest, found.parts, found.positions[order], column):
             matrix[order[start : start + len(rows)]] = rows
             start += len(rows)
-        labels, ids = [image.label for image in found.images], [image.id for image in found.images]
+        labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
         info = found.manifest.info(selection, column)
         return FeatureSet.from_arrays(matrix, labels, ids, info, images=found.image_digests, copy=False)
 
@@ -95,11 +96,11 @@ class Snapshot:
 
         selection = selection or Selection()
         found = self._locate(selection, {column, *beside})
-        codes, classes = coded([image.label for image in found.images])
+        codes, classes = codes_and_names(found.images.images.labels)
         order = np.argsort(found.positions, kind="stable")
-        places = id_ranks([image.id for image in found.images])
+        places = id_ranks(found.images.ids)
         return FeatureStream(
-            labels=codes[torch.from_numpy(order)],
+            labels=torch.from_numpy(codes[order]),
             classes=classes,
             dim=found.manifest.columns[column],
             info=found.manifest.info(selection, column),
@@ -113,60 +114,49 @@ class Snapshot:
 
         A part that was damaged since then is noticed by :meth:`read`, not here.
         """
-        listed = self.listing
-        chosen = (selection or Selection()).apply(
-            [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
-        )
-        images = [(one.id, one.label, one.split, one.digest) for one in map(listed.__getitem__, chosen.tolist())]
+        chosen = self.listing.take(chosen_rows(self.listing.images, selection or Selection()))
         parts = [(name, part.sha256) for name, part in self.manifest.parts.items()]
-        return json_digest([asdict(self.manifest.key), parts, images], 32)
+        return json_digest([asdict(self.manifest.key), parts, chosen.content()], 32)
 
     def _locate(self, selection: Selection, columns: set[str]) -> _Located:
         """The wanted images that are stored with these columns, and where the row of each is."""
         import numpy as np
-        from pyarrow import compute
 
-        listed = self.listing
-        chosen = selection.apply(
-            [image.id for image in listed], [image.label for image in listed], [image.split for image in listed]
-        )
+        chosen = self.listing.take(chosen_rows(self.listing.images, selection))
         manifest = self.manifest
         parts = manifest.parts_with(columns)
         if manifest.parts and not parts:
             raise _no_column(manifest, columns)
         if not parts:
             raise _nothing_wanted(manifest)
-        wanted = _strings([listed[index].digest for index in chosen.tolist()])
-        found = compute.index_in(wanted, value_set=manifest.digests(parts))
-        is_stored = np.from_dlpack(compute.indices_nonzero(found.is_valid()))  # fill_null would import pandas
-        images = [listed[index] for index in chosen[is_stored].tolist()]
-        if not images:
+        positions = places_in(chosen.digests, manifest.digests(parts))
+        rows = np.flatnonzero(positions >= 0)
+        if not len(rows):
             raise _nothing_wanted(manifest)
-        if len(images) < len(chosen):
-            log.warning("%s of %s wanted images are stored in %s", f"{len(images):,}", f"{len(chosen):,}", manifest.id)
-        positions = np.from_dlpack(found.drop_null()).astype("int64")
-        return _Located(manifest=manifest, parts=parts, images=images, positions=positions)
+        if len(rows) < len(chosen):
+            log.warning("%s of %s wanted images are stored in %s", f"{len(rows):,}", f"{len(chosen):,}", manifest.id)
+        return _Located(manifest=manifest, parts=parts, images=chosen.take(rows), positions=positions[rows])
 
 
-def _strings(texts: Sequence[str]) -> pa.StringArray:
-    """Texts as an Arrow array; ``pa.array`` would import pandas."""
+def listed_by_parts(manifest: Manifest) -> Listing:
+    """The images as they were called when they were extracted, for a set whose listing has been lost.
+
+    If an image has several rows, because its file has changed, the last one counts.
+    """
     import numpy as np
     import pyarrow as pa
 
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum([len(one) for one in encoded], out=offsets[1:])
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
-
-
-def listed_by_parts(manifest: Manifest) -> list[Listed]:
-    """The images as they were called when they were extracted, for a set whose listing has been lost."""
-    rows: dict[str, Listed] = {}
-    for name in manifest.parts:
-        table = read_part(manifest, name, ["id", "class", "split", "digest"])
-        for id_, label, split, digest in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            rows[id_] = Listed(id_, label, split, 0, 0, digest)
-    return list(rows.values())
+    tables = [read_part(manifest, name, ["id", "class", "split", "digest"]) for name in manifest.parts]
+    if not tables:
+        return Listing.of(())
+    table = pa.concat_tables(tables)
+    backwards = table.take(integers(np.arange(len(table))[::-1].copy()))
+    ids = flat(backwards["id"]).cast(pa.large_string())
+    table = table.take(integers(np.sort(len(table) - 1 - np.unique(places_in(ids, ids)))))
+    unknown = np.zeros(len(table), np.int64)
+    labels, splits = (flat(table[name]).cast(pa.string()).dictionary_encode() for name in ("class", "split"))
+    images = ImageTable.from_columns(flat(table["id"]).cast(pa.large_string()), labels, splits, unknown, unknown)
+    return Listing(images, flat(table["digest"]).cast(pa.string()))
 
 
 def _rows_at(

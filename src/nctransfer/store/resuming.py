@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import BrokenImage, DataError, FeaturesError, counted
+from nctransfer.sources.arrow_arrays import are_in, strings
 from nctransfer.store.extraction_report import ExtractionReport
 from nctransfer.store.heads import head_damage, save_head
 from nctransfer.store.pipeline import Work
@@ -17,9 +18,11 @@ from nctransfer.store.repairing import repair
 from nctransfer.store.source_listing import SourceListing
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from nctransfer.store.engine import Engine
     from nctransfer.store.lazy_backbone import LazyBackbone
-    from nctransfer.store.listings import Listed
+    from nctransfer.store.listings import Listing
     from nctransfer.store.pipeline import Task
     from nctransfer.store.stored_set import StoredSet
     from nctransfer.store.writing import SetWriter
@@ -49,18 +52,21 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
     damaged = repair(stored)
     for name, reason in damaged.items():
         log.warning("%s is damaged (%s); its images are extracted again", name, reason)
+    from pyarrow import compute
+
     with stored.writer() as writer:
         filling = _Filling(writer=writer, columns=columns, task=task, listing=SourceListing(stored.store, task))
         missing = filling.find_missing()
         _report_plan(filling.listing.wanted(filling.broken), missing, filling.stored_before, damaged)
-        while missing:
+        while len(missing):
             # new rows get every column that a stored row has
             backbone = backbones.get({*columns, *writer.manifest.columns})
             if backbone.key.digest != stored.key.digest:
                 return None
             writer.begin()
-            missing = filling.run(Work(backbone=backbone, task=task, missing=missing, sink=writer))
-        if writer.manifest.rows > len(set(writer.digests().to_pylist())):
+            work = Work(backbone=backbone, task=task, missing=missing, sink=writer, note=filling.listing.note)
+            missing = filling.run(work)
+        if writer.manifest.rows > len(compute.unique(writer.digests())):
             writer.drop_superseded()
         writer.note_unusable(filling.unusable)
         _store_head(stored, backbones, writer.manifest.columns)
@@ -98,8 +104,8 @@ class _Filling:
     columns: Sequence[str]
     task: Task
     listing: SourceListing
-    stored_before: set[str] = field(default_factory=set)
-    stored_now: set[str] = field(default_factory=set)
+    stored_before: pa.Array = field(init=False)
+    stored_now: pa.Array = field(init=False)
     broken: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -108,17 +114,21 @@ class _Filling:
     timed_images: int = 0
     timed_seconds: float = 0.0
 
-    def find_missing(self) -> list[Listed]:
+    def find_missing(self) -> Listing:
         """The wanted images that are not stored when the extraction begins."""
-        self.stored_before = self.stored_now = set(self.writer.digests(self.columns).to_pylist())
-        if self.stored_before:  # else no image can be there already, and each is read only once, when it is run
-            self.broken = self.listing.read()
-            self.unusable.update(self.broken)
-        self.listing.save()
+        self.stored_before = self.stored_now = self.writer.digests(self.columns)
+        try:
+            if len(self.stored_before):  # else no image can be there already, and each is read once, when it is run
+                self.broken = self.listing.read()
+                self.unusable.update(self.broken)
+        finally:
+            self.listing.save()
         return self.listing.missing(self.stored_before, self.broken)
 
-    def run(self, work: Engine) -> list[Listed]:
+    def run(self, work: Engine) -> Listing:
         """Run some missing images; returns those that are still missing: they were changed meanwhile."""
+        import numpy as np
+
         start = time.perf_counter()
         try:
             work.run()
@@ -131,14 +141,18 @@ class _Filling:
         self.first_seconds += work.first_seconds
         self.timed_images += work.timed_images
         self.timed_seconds += work.timed_seconds
-        self.stored_now = set(self.writer.digests(self.columns).to_pylist())
-        # Identical images are run once. If that run fails, they all fail; if only one file was unreadable, only that
-        # one does.
-        for row in self.listing.wanted(self.broken):
-            if reason := work.broken.get(row.id) or work.broken.get(row.digest):
-                self.broken[row.id] = reason
+        self.stored_now = self.writer.digests(self.columns)
+        if work.broken:
+            # Identical images are run once. If that run fails, they all fail; if only one file was unreadable, only
+            # that one does.
+            wanted, known = self.listing.wanted(self.broken), strings(list(work.broken))
+            is_broken = are_in(wanted.ids, known) | are_in(wanted.digests, known)
+            for row in wanted.take(np.flatnonzero(is_broken)):
+                self.broken[row.id] = self.unusable[row.digest or row.id] = (
+                    work.broken.get(row.id) or work.broken[row.digest]
+                )
         missing = self.listing.missing(self.stored_now, self.broken)
-        assert missing != work.missing, "each image that is run is stored, or there is a reason"
+        assert not missing.equals(work.missing), "each image that is run is stored, or there is a reason"
         return missing
 
     def report(self, stored: StoredSet) -> ExtractionReport:
@@ -148,19 +162,25 @@ class _Filling:
             DataError: None of the images could be used, and they are all images that are wanted, not a shard.
             FeaturesError: The backbone gave no finite features.
         """
+        import numpy as np
+        from pyarrow import compute
+
         wanted = self.listing.wanted(self.broken)
-        samples = sum(row.digest in self.stored_now for row in wanted)
-        if copies := samples - len({row.digest for row in wanted} & self.stored_now):
+        is_stored = are_in(wanted.digests, self.stored_now)
+        samples = int(is_stored.sum())
+        if copies := samples - len(compute.unique(wanted.take(np.flatnonzero(is_stored)).digests)):
             log.warning("%s the same as another, byte for byte: nctransfer data lists them", counted(copies, "image"))
+        chosen = self.task.images.chosen
+        is_broken = are_in(chosen.ids, strings(list(self.broken))) if self.broken else np.zeros(0, bool)
         found = ExtractionReport(
             stored=stored,
             manifest=self.writer.manifest,
             selection=self.task.selection,
             samples=samples,
-            extracted=len(self.stored_now - self.stored_before),
-            reused=sum(row.digest in self.stored_before for row in wanted),
+            extracted=int((~are_in(compute.unique(self.stored_now), self.stored_before)).sum()),
+            reused=int(are_in(wanted.digests, self.stored_before).sum()),
             failed=tuple(
-                BrokenImage(entry.id, self.broken[entry.id]) for entry in self.task.chosen if entry.id in self.broken
+                BrokenImage(entry.id, self.broken[entry.id]) for entry in chosen.take(np.flatnonzero(is_broken))
             ),
             seconds=self.seconds,
             first_images=self.first_images,
@@ -178,16 +198,14 @@ class _Filling:
         return found
 
 
-def _report_plan(
-    wanted: Sequence[Listed], missing: Sequence[Listed], stored: set[str], damaged: Mapping[str, str]
-) -> None:
+def _report_plan(wanted: Listing, missing: Listing, stored: pa.Array, damaged: Mapping[str, str]) -> None:
     """Log how many images are stored already, and how many will be extracted."""
-    if not missing:
+    if not len(missing):
         log.info("all %s images are in the cache: nothing to extract", f"{len(wanted):,}")
-    elif stored or damaged:
+    elif len(stored) or damaged:
         log.info(
             "%s of %s images are in the cache; extracting %s that are new, changed, or were lost",
-            f"{sum(row.digest in stored for row in wanted):,}",
+            f"{int(are_in(wanted.digests, stored).sum()):,}",
             f"{len(wanted):,}",
             f"{len(missing):,}",
         )

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import time
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from nctransfer.sources.arrow_arrays import are_in, integers, places_in, strings
+from nctransfer.sources.image_table import CHUNK
 from nctransfer.sources.loading import read_digests
-from nctransfer.store.listings import Listed
+from nctransfer.store.listings import Listing
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
     from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.pipeline import Task
 
 __all__ = ["SourceListing"]
+
+SAVED_EVERY = 60.0  # seconds; a killed run has to read at most the images of this time again
+SHARE = 0.02  # of the time of a run that saving may take
 
 
 class SourceListing:
@@ -22,49 +32,88 @@ class SourceListing:
         self._store = store
         self._task = task
         self._saved = store.listing(task.source.id)
-        self._rows = {
-            entry.id: old
-            if old and old[:5] == entry
-            else Listed(*entry, old.digest if old and old[3:5] == entry[3:5] else "")
-            for entry in task.entries
-            for old in [self._saved.get(entry.id)]
-        }
+        self._listing = Listing.unread(task.images.entries).with_known_digests(self._saved)
+        self._found: list[tuple[pa.Array, pa.Array]] = []  # ids and digests that are not in the listing yet
+        self._saved_at = time.monotonic()
+        self._seconds_to_save = 0.0
 
-    def wanted(self, broken: Container[str]) -> list[Listed]:
+    def wanted(self, broken: Collection[str]) -> Listing:
         """The chosen images, without those that are broken."""
-        return [self._rows[entry.id] for entry in self._task.chosen if entry.id not in broken]
+        listing, rows = self._current(), self._rows(broken)
+        return listing if len(rows) == len(listing) else listing.take(rows)
 
-    def missing(self, stored: Container[str], broken: Container[str]) -> list[Listed]:
+    def missing(self, stored: pa.Array, broken: Collection[str]) -> Listing:
         """One image of each content that is wanted and not stored.
 
         The content of images that have not been read yet is not known, so each of them counts as one of its own.
         """
-        first: dict[str, Listed] = {}
-        for row in self.wanted(broken):
-            if row.digest not in stored:
-                first.setdefault(row.digest or row.id, row)
-        return list(first.values())
+        import numpy as np
+
+        wanted = self.wanted(broken)
+        rows = wanted.take(np.flatnonzero(~are_in(wanted.digests, stored)))
+        is_first = places_in(rows.digests, rows.digests) == np.arange(len(rows))
+        return rows.take(np.flatnonzero(is_first | ~rows.is_known))
 
     def read(self) -> dict[str, str]:
         """Read the images whose content is not known yet; returns by id why some cannot be read."""
-        unread = [entry for entry in self._task.chosen if not self._rows[entry.id].digest]
-        broken = {}
-        found = read_digests(self._task.source, unread, self._task.runtime.workers)
-        for done, (entry, image) in enumerate(zip(unread, found, strict=True), 1):
-            if image.broken:
-                broken[entry.id] = image.broken
-            self.update({entry.id: image.digest})
-            if done % 64 == 0 or done == len(unread):
-                self._task.tell("reading images", done, len(unread))
+        listing, chosen = self._current(), self._task.images.rows
+        unread = listing.images.take(chosen[~listing.is_known[chosen]])
+        broken: dict[str, str] = {}
+        digests: dict[str, str] = {}
+        try:
+            found = read_digests(self._task.source, unread, self._task.runtime.workers)
+            for done, (entry, image) in enumerate(zip(unread, found, strict=True), 1):
+                if image.broken:
+                    broken[entry.id] = image.broken
+                digests[entry.id] = image.digest
+                if done % 64 == 0 or done == len(unread):
+                    self._task.tell("reading images", done, len(unread))
+                if len(digests) == CHUNK:
+                    self.note(digests)
+                    digests = {}
+        finally:
+            self.update(digests)
         return broken
 
     def update(self, digests: Mapping[str, str]) -> None:
         """Note the digests of images, by id."""
-        for id_, digest in digests.items():
-            self._rows[id_] = self._rows[id_]._replace(digest=digest)
+        if digests:
+            self._found.append((strings(list(digests)), strings(list(digests.values()))))
+
+    def note(self, digests: Mapping[str, str]) -> None:
+        """Note the digests of images, by id, and store the listing if that was not done for some time.
+
+        The more time storing takes, the more rarely it is done.
+        """
+        self.update(digests)
+        if time.monotonic() - self._saved_at > max(SAVED_EVERY, self._seconds_to_save / SHARE):
+            self.save()
 
     def save(self) -> None:
         """Store the listing if it has changed, and take over digests that another process has found meanwhile."""
-        if self._rows != self._saved:
-            self._saved = self._store.save_listing(self._task.source.id, list(self._rows.values()))
-            self._rows = dict(self._saved)
+        listing, start = self._current(), time.monotonic()
+        if not listing.equals(self._saved):
+            self._saved = self._listing = self._store.save_listing(self._task.source.id, listing)
+        self._saved_at = time.monotonic()
+        self._seconds_to_save = self._saved_at - start
+
+    def _current(self) -> Listing:
+        """The listing with everything that was noted."""
+        import numpy as np
+        import pyarrow as pa
+
+        if self._found:
+            ids, digests = (pa.concat_arrays(column) for column in zip(*self._found, strict=True))
+            self._found.clear()
+            # an image may have been noted twice, and what was noted last holds
+            newest_first = integers(np.arange(len(ids))[::-1])
+            places = places_in(self._listing.ids, ids.take(newest_first))
+            rows = np.flatnonzero(places >= 0)
+            found = digests.take(newest_first).take(integers(places[rows]))
+            self._listing = self._listing.with_digests(rows, found)
+        return self._listing
+
+    def _rows(self, broken: Collection[str]) -> NDArray[np.intp]:
+        """The positions of the chosen images, without those that are broken."""
+        rows = self._task.images.rows
+        return rows[~are_in(self._listing.ids, strings(list(broken)))[rows]] if broken else rows

@@ -81,8 +81,8 @@ class StoredSet:
                 "extract the images again",
             )
         manifest = self.manifest()
-        listing = list(self.store.listing(self.path.name).values())
-        return Snapshot(manifest=manifest, listing=listing or listed_by_parts(manifest))
+        listing = self.store.listing(self.path.name)
+        return Snapshot(manifest=manifest, listing=listing if len(listing) else listed_by_parts(manifest))
 
     def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
         """The features of the wanted images, with labels and ids as listed now.
