@@ -11,6 +11,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
+from nctransfer.cli.collapse_shards import StatisticsOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_stream import Features
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
+    from nctransfer.report.sheet import Sheet
+    from nctransfer.sources.sharding import Shard
 
 log = logging.getLogger("nctransfer.cli")
 
@@ -147,6 +150,7 @@ class SamplesOptions:
 @examples(
     "nctransfer collapse --all --figure pairs.svg",
     "nctransfer collapse --model tf_efficientnet_lite0 --data pets/ --pairs 10",
+    "nctransfer collapse --shard 1/4 --save-statistics statistics/",
 )
 def collapse(
     backbone: BackboneOptions,
@@ -156,6 +160,7 @@ def collapse(
     show: ShowOptions,
     heads: HeadOptions,
     samples: SamplesOptions,
+    statistics: StatisticsOptions,
     output: OutputOptions,
     features: FeaturesArguments = None,
     figure: FigureFile = None,
@@ -166,39 +171,117 @@ def collapse(
 
     Several feature sets are compared side by side. With --source-train and --source-test, FEATURES are those of new
     classes, and all three are compared. With --layers, the layers of one stored set are compared.
+
+    Several workers can share the work: each runs --shard and --save-statistics twice, and --merge prints the report.
     """
     show.most_pairs  # noqa: B018 - a wrong number is refused before anything is loaded
     with Terminal(output, {"--save-pairs": show.save_pairs, "--figure": figure}) as terminal:
         from nctransfer.figures.collapse_figure import collapse_figure
+        from nctransfer.neural_collapse.collapse_in_shards import merge_collapse
         from nctransfer.neural_collapse.collapse_report import usable_classes
-        from nctransfer.report.collapse_sheets import collapse_sheets, comparison_sheets, explanation_sheet
 
         names: list[str | None] = [*features] if features else [None]
         _refuse_at_once(names, samples, backbone, heads)
         wanted = Wanted(backbone, images, reading, chosen)
         given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, usable_classes)
+        is_compared = len(names) > 1 or samples.is_given or backbone.layers is not None
+        statistics.check(_others(given, statistics, show, heads, figure, is_compared, features is not None))
+        if statistics.shard is not None:
+            _pass(given, names[0], statistics, heads)
+            return
         found: CollapseReport | CollapseComparison
-        if len(names) > 1 or samples.is_given or backbone.layers is not None:
+        if statistics.merge is not None:
+            found = merge_collapse(statistics.merge, pairs=show.computed_pairs, pair_matrix=figure is not None)
+        elif is_compared:
             found = again_if_changed(lambda: _comparison(names, samples, given, show.computed_pairs))
-            reports = found.reports
-            for warning in found.warnings:
-                log.warning("%s", warning)
-            sheets = comparison_sheets(found, show.all_measures)
-            explains_all = show.all_measures or backbone.layers is not None
         else:
             named = given.find(names[0])
             found = again_if_changed(lambda: _report(named, heads, given, show.computed_pairs, figure is not None))
-            reports = {"": found}
-            sheets = collapse_sheets(found, show.all_measures, show.most_pairs)
-            explains_all = show.all_measures or heads.is_given
-        for name, report in reports.items():
-            for note in report.notes:
-                log.warning("%s%s", f"{name}: " if name else "", note)
-        terminal.files.parquet("--save-pairs", lambda: _pairs(reports))
+        sheets = _sheets(found, show, explains_all=backbone.layers is not None or heads.is_given)
+        terminal.files.parquet("--save-pairs", lambda: _pairs(_reports(found)))
         terminal.files.figure("--figure", lambda: collapse_figure(found))
-        if show.explain:
-            sheets.append(explanation_sheet(explains_all))
         terminal.show(sheets, found.to_dict(), found.to_frame, chosen.seed)
+
+
+def _reports(found: CollapseReport | CollapseComparison) -> Mapping[str, CollapseReport]:
+    """The reports by the names of their sets."""
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+
+    return {"": found} if isinstance(found, CollapseReport) else found.reports
+
+
+def _sheets(found: CollapseReport | CollapseComparison, show: ShowOptions, explains_all: bool) -> list[Sheet]:
+    """What is shown of a result; its notes are printed."""
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.report.collapse_sheets import collapse_sheets, comparison_sheets, explanation_sheet
+
+    if isinstance(found, CollapseReport):
+        sheets = collapse_sheets(found, show.all_measures, show.most_pairs)
+        explains_all = explains_all or found.metrics.get("self_duality") is not None
+    else:
+        sheets = comparison_sheets(found, show.all_measures)
+        for warning in found.warnings:
+            log.warning("%s", warning)
+    for name, report in _reports(found).items():
+        for note in report.notes:
+            log.warning("%s%s", f"{name}: " if name else "", note)
+    return [*sheets, explanation_sheet(show.all_measures or explains_all)] if show.explain else sheets
+
+
+def _others(
+    given: ChosenFeatures,
+    statistics: StatisticsOptions,
+    show: ShowOptions,
+    heads: HeadOptions,
+    figure: Path | None,
+    is_compared: bool,
+    is_named: bool,
+) -> dict[str, bool]:
+    """The options that were given and do not go with those for several workers, by name."""
+    if statistics.merge is not None:
+        chosen = given.wanted.chosen
+        return {
+            "FEATURES": is_named,
+            "a comparison": is_compared,
+            "--model or --data": given.wanted.is_given,
+            "a choice of samples such as --split": chosen.is_given,
+            "--head or --fit-head": heads.is_given,
+            "--feature-column": given.column is not None,
+            "--drop-duplicates": given.drop_duplicates,
+        }
+    return {
+        "a comparison": is_compared,
+        "--model or --data": given.wanted.is_given,
+        "--drop-duplicates, which compares the samples of all shares,": given.drop_duplicates,
+        "--figure": figure is not None,
+        "--save-pairs": show.save_pairs is not None,
+        "--all, --explain or --pairs": show != ShowOptions(),
+    }
+
+
+def _pass(given: ChosenFeatures, name: str | None, statistics: StatisticsOptions, heads: HeadOptions) -> None:
+    """One worker passes over its share, saves what it finds, and says what comes next."""
+    from nctransfer.neural_collapse.collapse_in_shards import ShardProgress, collapse_shard
+    from nctransfer.report.shard_sheets import shard_sheet
+
+    found = given.find(name)
+
+    def one_pass(shard: Shard, folder: Path, wait: float) -> ShardProgress:
+        return again_if_changed(
+            lambda: collapse_shard(
+                given.stream_of(found),
+                shard,
+                folder,
+                device=given.output.device,
+                head=_head(found, heads, given),
+                head_names=ReadingFlags(class_names=heads.head_names).names,
+                wait=wait,
+            )
+        )
+
+    progress = statistics.run(one_pass)
+    data = progress.to_dict()
+    given.terminal.show([shard_sheet(progress)], data, [data], given.wanted.chosen.seed)
 
 
 def _refuse_at_once(
@@ -221,19 +304,14 @@ def _refuse_at_once(
 def _report(
     found: Found, heads: HeadOptions, given: ChosenFeatures, pairs: int | None, pair_matrix: bool
 ) -> CollapseReport:
-    from nctransfer.errors import SettingError
     from nctransfer.neural_collapse import collapse_report
 
-    if heads.head and given.column not in (None, "feature"):
-        raise SettingError(
-            f"the backbone's classifier takes the column 'feature', not {given.column!r}", "leave out --feature-column"
-        )
     return collapse_report.collapse(
         given.stream_of(found),
         pairs=pairs,
         pair_matrix=pair_matrix,
         device=given.output.device,
-        head=_head(found, heads),
+        head=_head(found, heads, given),
         head_names=ReadingFlags(class_names=heads.head_names).names,
     )
 
@@ -288,9 +366,14 @@ def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
     return {name: dataclasses.replace(one, labels=kept.labels, classes=kept.classes) for name, one in streams.items()}
 
 
-def _head(found: Found, heads: HeadOptions) -> Any:
+def _head(found: Found, heads: HeadOptions, given: ChosenFeatures) -> Any:
     from nctransfer.errors import FeaturesError, SettingError
     from nctransfer.neural_collapse.linear_head import LinearHead
+
+    if heads.head and given.column not in (None, "feature"):
+        raise SettingError(
+            f"the backbone's classifier takes the column 'feature', not {given.column!r}", "leave out --feature-column"
+        )
 
     if heads.fit_head is not None:
         if heads.head:

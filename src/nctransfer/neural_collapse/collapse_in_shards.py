@@ -9,6 +9,7 @@ folder. What was computed in one pass over the whole set and what is added up he
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardProgress", "collapse_shard", "merge_collapse"]
 
+POLL = 2.0  # seconds between two looks at what other workers have left
 _Sums: TypeAlias = "tuple[dict[str, torch.Tensor], dict[str, Any]]"
 
 
@@ -92,6 +94,7 @@ def collapse_shard(
     device: str = "auto",
     head: LinearHead | Literal["ridge"] | None = None,
     head_names: Sequence[str] | None = None,
+    wait: float = 0.0,
 ) -> ShardProgress:
     """One pass of one worker over its share of a set: the first that is not in the folder yet.
 
@@ -106,6 +109,7 @@ def collapse_shard(
         device: Where to compute.
         head: As in :func:`~nctransfer.neural_collapse.collapse_report.collapse`.
         head_names: The names of the head's classes.
+        wait: For how many seconds to wait until all other workers have done the pass before.
 
     Raises:
         FeaturesError: The set has fewer than two classes with two samples; a shard has not done the pass before; the
@@ -127,6 +131,7 @@ def collapse_shard(
     for number, kind in enumerate(kinds, 1):
         opened = SumsFolder.open(worker.folder, mine)
         if number > 1:
+            opened = worker.opened_with(kinds[number - 2], wait)
             sources = digests_of(opened.complete(kinds[number - 2], worker.shard.of))
         done = opened.shares[kind].get(worker.shard.index)
         is_new = done is None or done.sources != sources
@@ -227,6 +232,15 @@ class _Worker:
         )
         share = SetShare.of(usable, shard)
         return cls(share=share, shard=shard, folder=folder, device=device, head=head, mine=mine)
+
+    def opened_with(self, kind: str, seconds: float) -> SumsFolder:
+        """The folder as soon as all workers have done a pass, or after so many seconds."""
+        end = time.monotonic() + seconds
+        while (opened := SumsFolder.open(self.folder, self.mine)).missing(kind, self.shard.of):
+            if (left := end - time.monotonic()) <= 0:
+                break
+            time.sleep(min(left, POLL))
+        return opened
 
     def run(self, kind: str, opened: SumsFolder, sources: tuple[str, ...]) -> SumsFile:
         """Do a pass over the share, and leave its sums in the folder."""
