@@ -8,6 +8,7 @@
     ├── ModelError             the backbone: unknown name, no pooled features
     │   └── WeightsError       its weights: not at hand, not fitting, unsafe
     ├── DeviceError            the device or dtype that was asked for is not there
+    ├── EngineError            what runs the images: Ray is not installed, its workers die
     ├── StoreError             the cache: not writable, disk full, a damaged file
     │   └── SetChangedError    another process changed a stored set while it was read
     ├── FeaturesError          the features: not found, not finite, no such column
@@ -30,6 +31,7 @@ __all__ = [
     "BrokenImagesError",
     "DataError",
     "DeviceError",
+    "EngineError",
     "EpisodeError",
     "FeaturesError",
     "HeadError",
@@ -134,6 +136,10 @@ class WeightsError(ModelError):
 
 class DeviceError(NCTransferError):
     """The device or dtype that was asked for is not available here."""
+
+
+class EngineError(NCTransferError):
+    """The engine that runs images cannot be used, or failed."""
 
 
 class StoreError(NCTransferError):

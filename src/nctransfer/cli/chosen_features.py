@@ -12,6 +12,7 @@ from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
 
 if TYPE_CHECKING:
+    from nctransfer.cli.engine_options import EngineOptions
     from nctransfer.cli.output_options import PrintOptions
     from nctransfer.cli.terminal import Terminal
     from nctransfer.features.feature_set import FeatureSet
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source import ImageEntry
     from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.extraction_report import ExtractionReport
+    from nctransfer.store.pipeline import Runtime
     from nctransfer.store.stored_set import StoredSet
 
     Found = Path | tuple[StoredSet, Selection]
@@ -42,6 +44,7 @@ class Wanted:
     reading: ReadingFlags
     chosen: SelectionOptions
     shard: str | None = None
+    engine: EngineOptions | None = None
 
     def selection(self) -> Selection:
         """The images that are wanted of this worker.
@@ -54,6 +57,15 @@ class Wanted:
 
         shard = None if self.shard is None else Shard.parse(self.shard)
         return dataclasses.replace(self.chosen.selection(), shard=shard)
+
+    def runtime(self, device: str) -> Runtime:
+        """How the images are run.
+
+        Raises:
+            SettingError: An option does not apply to the engine.
+        """
+        runtime = self.images.runtime(device)
+        return runtime if self.engine is None else self.engine.applied_to(runtime)
 
     @property
     def is_given(self) -> bool:
@@ -246,7 +258,7 @@ def run_extraction(
             wanted.reading.reading(wanted.chosen.split, wanted.images.offline),
         ),
         selection,
-        wanted.images.runtime(output.device),
+        wanted.runtime(output.device),
         terminal.progress,
         rehearse=rehearse,
     )

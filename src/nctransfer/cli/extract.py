@@ -7,6 +7,7 @@ import logging
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import Wanted, run_extraction
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions, ShardOption
+from nctransfer.cli.engine_options import EngineOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
@@ -23,6 +24,7 @@ def extract(
     images: ImageOptions,
     reading: ReadingFlags,
     chosen: SelectionOptions,
+    engine: EngineOptions,
     output: OutputOptions,
     shard: ShardOption = None,
 ) -> None:
@@ -32,13 +34,13 @@ def extract(
     features of all others are stored.
 
     Several workers can divide the images by --shard. They may fill one cache at the same time, or one each, which
-    nctransfer cache merge joins.
+    nctransfer cache merge joins. Or one command starts them, here or on a cluster, by --engine ray.
     """
     with Terminal(output) as terminal:
         from nctransfer.errors import BrokenImagesError
         from nctransfer.report.store_sheets import extraction_sheet
 
-        report = run_extraction(Wanted(backbone, images, reading, chosen, shard), output, terminal)
+        report = run_extraction(Wanted(backbone, images, reading, chosen, shard, engine), output, terminal)
         data = report.to_dict()
         terminal.show([extraction_sheet(report)], data, [{**data, "failed": len(report.failed)}], chosen.seed)
         if report.failed and not images.skip_broken:

@@ -25,6 +25,7 @@ __all__ = [
     "read_json",
     "replace_file",
     "sync_folder",
+    "temporary_file",
     "write_json",
     "writing_errors",
 ]
@@ -73,7 +74,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_file(path.parent, path.name, write) as temporary:
+    with temporary_file(path.parent, path.name, write) as temporary:
         temporary.replace(path)
     sync_folder(path.parent)
 
@@ -90,7 +91,7 @@ def add_file(folder: Path, name: Callable[[str], str], write: Callable[[IO[bytes
         The file, and the digest.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _temporary_file(folder.parent, folder.name, write) as temporary:
+    with temporary_file(folder.parent, folder.name, write) as temporary:
         digest = file_sha256(temporary)
         path = folder / name(digest)
         temporary.replace(path)
@@ -99,7 +100,7 @@ def add_file(folder: Path, name: Callable[[str], str], write: Callable[[IO[bytes
 
 
 @contextmanager
-def _temporary_file(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
+def temporary_file(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
     """A file that is on the disk with all its content; it is deleted at the end unless it has been renamed."""
     path = folder / f"{name[:40]}.{secrets.token_hex(4)}.{_host()}.{os.getpid()}.tmp"
     try:

@@ -47,6 +47,7 @@ class Engine(ABC):
         first_seconds: The time that the backbone took for them.
         timed_images: The number of images whose features came after those of the first batch.
         timed_seconds: The time from the features of the first batch to those of the last.
+        startup_seconds: The time until the first backbone was loaded, if the engine loads them.
     """
 
     task: Task
@@ -58,6 +59,7 @@ class Engine(ABC):
     first_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+    startup_seconds: float = 0.0
 
     def hand_over_digests(self) -> None:
         """Tell ``note`` the digests that were found since the last time, and keep them no longer."""

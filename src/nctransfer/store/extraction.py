@@ -21,6 +21,7 @@ from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.lazy_backbone import LazyBackbone
 from nctransfer.store.measured_speed import keep_speed
 from nctransfer.store.pipeline import Runtime, Task
+from nctransfer.store.ray_options import RayOptions
 from nctransfer.store.resuming import fill
 from nctransfer.store.wanted_images import WantedImages, wanted_images
 
@@ -51,6 +52,8 @@ def extract(
     workers: int | None = None,
     offline: bool = False,
     compile: bool = False,  # noqa: A002
+    engine: str = "local",
+    ray: RayOptions | None = None,
     skip_broken: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -74,6 +77,8 @@ def extract(
         workers: The number of threads that read and decode images.
         offline: If true, no server is ever asked for weights.
         compile: If true, ``torch.compile`` makes kernels.
+        engine: ``local`` runs the images in this process, ``ray`` in worker processes of Ray.
+        ray: How many workers Ray has, and where; see :class:`~nctransfer.store.ray_options.RayOptions`.
         skip_broken: If true, images that cannot be read are left out; if false, they are an error at the end.
         cache_dir: The cache folder; by default ``$NCTRANSFER_CACHE``, else the platform's cache folder.
         progress: Called as ``progress(stage, done, total)``.
@@ -100,7 +105,15 @@ def extract(
             seed=seed,
             shard=Shard.parse(shard) if isinstance(shard, str) else shard,
         ),
-        Runtime(device=device, batch_size=batch_size, workers=workers, offline=offline, compile=compile),
+        Runtime(
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            offline=offline,
+            compile=compile,
+            engine=engine,
+            ray=ray or RayOptions(),
+        ),
         progress,
     )
     if report.failed and not skip_broken:
@@ -137,7 +150,7 @@ def extract_to_store(
         NCTransferError: See :mod:`nctransfer.errors`.
     """
     tell = progress or (lambda *_: None)
-    if runtime.device not in ("auto", "cpu"):
+    if runtime.engine == "local" and runtime.device not in ("auto", "cpu"):
         pick_device(runtime.device)  # an unknown device is an error even if no image has to be run
     images = images or wanted_images(source, (selection, *also))
     log.info("%s: %s, %s", source.name, source.kind, counted(len(images.entries), "image"))
@@ -149,13 +162,16 @@ def extract_to_store(
     if rehearse is not None:
         rehearse(images.chosen)
     task = Task(source=source, images=images, selection=selection, runtime=runtime, tell=tell)
-    backbones = LazyBackbone(store, request, runtime, progress)
+    # workers elsewhere may have other devices; here the backbone is loaded for its key alone, if at all
+    here = runtime if runtime.engine == "local" else replace(runtime, device="cpu")
+    backbones = LazyBackbone(store, request, here, progress)
     report = None
     while report is None:  # once more if the weights turn out to have changed since their key was remembered
         known = backbones.known()
         stored = store.open(known.key, source.id, {"weights": known.weights, "data": source.name})
         report = fill(stored, known.columns, backbones, task)
-    if selection.shard is None:  # shards may run side by side, so that each is slower than the machine
+    # shards may run side by side, so that each is slower than the machine
+    if selection.shard is None and runtime.engine == "local":
         keep_speed(report.stored, report, runtime)
     return report
 

@@ -102,6 +102,10 @@ class LazyBackbone:
         make_fast(backbone, self._runtime.batch_size if self._runtime.compile else None)
         return backbone
 
+    def release(self) -> None:
+        """Forget a backbone that is loaded, which holds memory. It is loaded again if it is needed."""
+        self._loaded = None
+
     def _load(self, request: BackboneRequest) -> Backbone:
         self._loaded = load(request, self._runtime.device, self._runtime.offline, self._progress)
         return self._loaded

@@ -101,10 +101,12 @@ class Work(Engine):
     Attributes:
         backbone: The model.
         sink: Stores the features.
+        is_warm: Whether the backbone has run before, so that its first batch is like the others.
     """
 
     backbone: Backbone
     sink: Sink
+    is_warm: bool = False
     _computed: list[tuple[list[Listed], dict[str, NDArray[np.generic]]]] = field(default_factory=list)
     _running: tuple[list[Listed], dict[str, torch.Tensor]] | None = None
     _flushed: float = field(default_factory=time.monotonic)
@@ -114,6 +116,8 @@ class Work(Engine):
     def run(self) -> None:
         """See :meth:`Engine.run`."""
         self.task.tell("extracting", 0, len(self.missing))
+        if self.is_warm:
+            self._timed_from = time.perf_counter()
         batches = self._batches()
         try:
             with self._memory(), contextlib.closing(batches):

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import BrokenImage, DataError, FeaturesError, counted
@@ -60,12 +60,11 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
         _report_plan(filling.listing.wanted(filling.broken), missing, filling.stored_before, damaged)
         while len(missing):
             # new rows get every column that a stored row has
-            backbone = backbones.get({*columns, *writer.manifest.columns})
-            if backbone.key.digest != stored.key.digest:
+            engine = _engine(stored, {*columns, *writer.manifest.columns}, backbones, filling, missing)
+            if engine is None:
                 return None
             writer.begin()
-            work = Work(backbone=backbone, task=task, missing=missing, sink=writer, note=filling.listing.note)
-            missing = filling.run(work)
+            missing = filling.run(engine)
         if writer.manifest.rows > len(compute.unique(writer.digests())):
             writer.drop_superseded()
         writer.note_unusable(filling.unusable)
@@ -136,7 +135,7 @@ class _Filling:
             self.listing.update(work.digests)
             self.listing.save()
             self.unusable.update(work.broken)
-        self.seconds += time.perf_counter() - start
+        self.seconds += time.perf_counter() - start - work.startup_seconds
         self.first_images += work.first_images
         self.first_seconds += work.first_seconds
         self.timed_images += work.timed_images
@@ -196,6 +195,23 @@ class _Filling:
                 f"none of {counted(len(self.broken), 'image')} could be used; the first: {first.id!r}: {first.reason}"
             )
         return found
+
+
+def _engine(
+    stored: StoredSet, columns: set[str], backbones: LazyBackbone, filling: _Filling, missing: Listing
+) -> Engine | None:
+    """What runs the missing images; ``None`` if the key of the set turns out not to be that of the backbone."""
+    writer = filling.writer
+    common: dict[str, Any] = {"task": filling.task, "missing": missing, "note": filling.listing.note}
+    if filling.task.runtime.engine == "ray":
+        from nctransfer.store.ray_engine import RayEngine
+
+        backbones.release()  # this process runs no image
+        return RayEngine(**common, stored=stored, writer=writer, request=backbones.request(columns))
+    backbone = backbones.get(columns)
+    if backbone.key.digest != stored.key.digest:
+        return None
+    return Work(**common, backbone=backbone, sink=writer)
 
 
 def _report_plan(wanted: Listing, missing: Listing, stored: pa.Array, damaged: Mapping[str, str]) -> None:
