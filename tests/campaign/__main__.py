@@ -1,0 +1,97 @@
+"""Faults on purpose: kills, damage, full disks and the like, and whether a wrong number came out.
+
+    python tests/campaign [NAME …] [--trials N] [--seed S] [--write]
+
+A name is that of a module of this folder (``kills``), or the beginning of a kind of fault (``"SIGKILL at"``). Every
+trial draws from a generator of its own seed, and the report of a failure says the command that makes it again.
+``--write`` puts each table into docs/reliability.md, between the comments that bear its name. Each module of this
+folder with ``KINDS`` takes part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "reliability.md"
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from children import prepare  # noqa: E402 - it lies in a folder that was added now
+from material import Material  # noqa: E402
+from outcomes import Kind, Tally, breakdown, table_of, tally  # noqa: E402
+
+from page_tables import written  # noqa: E402
+
+
+def modules() -> list[str]:
+    """The modules of this folder that take part."""
+    return sorted(path.stem for path in HERE.glob("*.py") if "\nKINDS" in path.read_text())
+
+
+def chosen(module: str, names: Sequence[str]) -> list[Kind]:
+    """The kinds of faults of a module that are named; all of them if the module is named, or nothing."""
+    kinds: list[Kind] = list(importlib.import_module(module).KINDS)
+    if not names or module in names:
+        return kinds
+    return [kind for kind in kinds if any(kind.name.startswith(name) for name in names)]
+
+
+def main() -> None:
+    """Run the faults that are named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"from {', '.join(modules())}; by default all")
+    parser.add_argument(
+        "--trials", type=int, help="trials of each kind; by default as many as the table in the docs has"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="this share of the default trials of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the first trial; the others follow")
+    parser.add_argument("--keep", action="store_true", help="keep the material, and the folder of each failed trial")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/reliability.md")
+    given = parser.parse_args()
+    prepare()
+    root = Path(tempfile.mkdtemp(prefix="campaign-"))
+    failed = 0
+    try:
+        start = time.perf_counter()
+        material = Material(root)
+        material.make()
+        print(
+            f"the material is made ({time.perf_counter() - start:.0f} s), in {root}; seeds from {given.seed}",
+            flush=True,
+        )
+        for module in modules():
+            kinds = chosen(module, given.names)
+            if kinds:
+                failed += _run(module, kinds, material, given)
+    finally:
+        if not given.keep:
+            shutil.rmtree(root, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+def _run(module: str, kinds: Sequence[Kind], material: Material, given: argparse.Namespace) -> int:
+    """Run some kinds of one module; returns how many trials went wrong."""
+    tallies: list[Tally] = []
+    print(f"\n{importlib.import_module(module).TITLE}", flush=True)
+    for kind in kinds:
+        start = time.perf_counter()
+        trials = given.trials or max(1, round(kind.trials * given.scale))
+        found = tally(kind, material, trials, given.seed, "python tests/campaign", given.keep)
+        print(f"  {kind.name} ({time.perf_counter() - start:.0f} s)\n{breakdown(found)}", flush=True)
+        tallies.append(found)
+    table = table_of(tallies)
+    print(f"\n{table}", flush=True)
+    if given.write:
+        PAGE.write_text(written(PAGE.read_text(), module, table))
+    return sum(found.verdicts["wrong"] for found in tallies)
+
+
+if __name__ == "__main__":
+    main()
