@@ -177,7 +177,7 @@ def _examined(damage: Damage, about: str, material: Material, cache: Path, rng: 
     verdicts |= _read_by_others(about, material, cache, folder)
     if bad := verdicts - {"right", "said"}:
         return wrong(f"{_names(damage)}: {bad.pop()}", about)
-    if why := material.mended(names, cache, folder, more):
+    if why := material.mended(names, cache, folder, more, repairs=bool(verified.code) or "said" in verdicts):
         return wrong(f"{_names(damage)}: {why}", about)
     after = run(["cache", "verify"], cache, folder)
     if after.fault or after.code:

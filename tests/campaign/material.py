@@ -186,16 +186,24 @@ class Material:
             else f"trajectory: exit code 0, and other numbers: {why}"
         )
 
-    def mended(self, names: Sequence[str], cache: Path, folder: Path, more: tuple[str, ...] = ()) -> str:
-        """Whether the extractions of these sets mend the cache; empty, or what is still wrong."""
+    def mended(
+        self, names: Sequence[str], cache: Path, folder: Path, more: tuple[str, ...] = (), repairs: bool = True
+    ) -> str:
+        """Whether ``cache repair`` and the extractions of these sets mend the cache; empty, or what is still wrong.
+
+        Args:
+            names: The sets.
+            cache: The cache.
+            folder: The folder of the trial.
+            more: What ``collapse`` is asked afterwards.
+            repairs: Whether an error has said that ``cache repair`` is needed.
+        """
+        if repairs:
+            repaired = run(["cache", "repair"], cache, folder)
+            if repaired.fault or repaired.code:
+                return f"cache repair: {repaired.fault or repaired.err.strip()[-300:]}"
         for name in names:
-            stored = self.sets[name]
-            ended = run(stored.extraction, cache, folder)
-            if ended.code and "repair" in ended.err and not ended.fault:
-                repaired = run(["cache", "repair"], cache, folder)
-                if repaired.fault:
-                    return repaired.fault
-                ended = run(stored.extraction, cache, folder)
+            ended = run(self.sets[name].extraction, cache, folder)
             if ended.fault or ended.code:
                 return f"not mended: {ended.fault or ended.err.strip()[-300:]}"
             if why := self.differs(name, cache):
