@@ -150,7 +150,6 @@ class SamplesOptions:
 @examples(
     "nctransfer collapse --all --figure pairs.svg",
     "nctransfer collapse --model tf_efficientnet_lite0 --data pets/ --pairs 10",
-    "nctransfer collapse --shard 1/4 --save-statistics statistics/",
 )
 def collapse(
     backbone: BackboneOptions,
