@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nctransfer.cli.cache_merge import merge
 from nctransfer.cli.expanding import add_command, examples
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nctransfer.cli")
 
-app = typer.Typer(help="List, show, verify, repair or delete stored features.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, repair, merge or delete stored features.", no_args_is_help=True)
 
 SetArgument = Annotated[
     str,
@@ -135,5 +136,6 @@ def _data(stored: StoredSet, manifest: Manifest) -> dict[str, Any]:
     return {**manifest.to_dict(), "results": results.number, "result_bytes": results.bytes}
 
 
-for command, name in ((list_sets, "list"), (show, None), (verify, None), (repair, None), (remove, None), (path, None)):
-    add_command(app, command, name=name)
+add_command(app, list_sets, name="list")
+for command in (show, verify, repair, merge, remove, path):
+    add_command(app, command)

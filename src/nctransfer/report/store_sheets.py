@@ -13,9 +13,18 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.manifest import Manifest
+    from nctransfer.store.merging import MergeReport
     from nctransfer.store.verifying import Verification
 
-__all__ = ["extraction_sheet", "features_sheet", "repair_sheet", "set_sheet", "sets_sheet", "verify_sheet"]
+__all__ = [
+    "extraction_sheet",
+    "features_sheet",
+    "merge_sheet",
+    "repair_sheet",
+    "set_sheet",
+    "sets_sheet",
+    "verify_sheet",
+]
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"
 
@@ -117,3 +126,19 @@ def repair_sheet(repaired: Mapping[str, Mapping[str, str]]) -> Sheet:
     rows = [[name, file, why] for name, files in repaired.items() for file, why in files.items()]
     note = "The same nctransfer extract as before extracts what was lost." if rows else "Nothing was damaged."
     return Sheet("Repair", ["set", "deleted file", "why"], rows, {}, f"{counted(len(repaired), 'set')} checked. {note}")
+
+
+def merge_sheet(report: MergeReport) -> Sheet:
+    """What each set has got from other caches."""
+    rows = [
+        [one.id, f"{one.rows:,}", f"{one.known:,}", f"{one.parts:,}", f"{one.bytes / 2**20:,.1f}"]
+        for one in report.sets
+    ]
+    merged = sum(one.rows for one in report.sets)
+    return Sheet(
+        "Merged features",
+        ["set", ">new rows", ">rows that were here", ">parts", ">MiB"],
+        rows,
+        {},
+        f"{counted(merged, 'row')} from {counted(len(report.folders), 'cache')}.",
+    )

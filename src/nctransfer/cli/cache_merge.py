@@ -1,0 +1,76 @@
+"""``nctransfer cache merge``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nctransfer.cli.expanding import examples
+from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from nctransfer.store.cache_folder import FeatureStore
+
+log = logging.getLogger("nctransfer.cli")
+
+LISTED = 20  # refused files that are printed; JSON lists all
+
+
+@examples("nctransfer cache merge worker-1/ worker-2/", "nctransfer cache merge worker-*/ --as pets/")
+def merge(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER…", help="The caches of other workers. They are only read.", show_default=False),
+    ],
+    output: OutputOptions,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="SOURCE",
+            help="The images here that the features are of, if the workers read copies at another place: a folder, an "
+            "archive or whatever --data takes, or the id of a source.",
+            show_default="the source with the same path",
+        ),
+    ] = None,
+) -> None:
+    """Join stored features that several workers have extracted, each into a cache of its own.
+
+    Every file is checked before it is taken over, and rows that are here already are left out. So the command can be
+    interrupted and run again, also while the workers still extract. The exit code is 1 if something was refused.
+    """
+    with Terminal(output, after_interruption="what was merged is kept, and the same command goes on") as terminal:
+        from nctransfer.errors import StoreError, counted
+        from nctransfer.report.store_sheets import merge_sheet
+        from nctransfer.store.cache_folder import FeatureStore
+        from nctransfer.store.merging import merge as merged
+
+        store = FeatureStore(output.cache_dir)
+        report = merged(
+            store,
+            [folder.expanduser() for folder in folders],
+            None if source is None else _source_id(source, store),
+            terminal.progress,
+        )
+        data = report.to_dict()
+        terminal.show([merge_sheet(report)], data, data["sets"])
+        for refused in report.refused[:LISTED]:
+            log.warning("refused: %r: %s", refused.path, refused.reason)
+        if report.refused:
+            raise StoreError(
+                f"{counted(len(report.refused), 'file or folder', 'files and folders')} of the other caches "
+                f"{'was' if len(report.refused) == 1 else 'were'} refused; all else is merged",
+                "let the worker run its nctransfer extract again and merge again, or extract here what is missing",
+            )
+
+
+def _source_id(name: str, store: FeatureStore) -> str:
+    """The id of a source that is named like ``--data``, or by its id in the cache."""
+    from nctransfer.sources.opening import open_source
+
+    is_id = name == Path(name).name and ((store.root / "sources" / f"{name}.parquet").is_file())
+    return name if is_id else open_source(name).id
