@@ -77,7 +77,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = made_head(features.classes, features.dim, 20, features.info.key)
     head.save(folder / "pets.head")
     write_digits(folder / "new_photos", {"cat": 1, "2024": 7}, 3)
-    shutil.copytree(folder / "cache", folder / "one set")  # other examples add to the cache
+    for copy in ("one set", "worker-1", "worker-2"):  # other examples add to the cache
+        shutil.copytree(folder / "cache", folder / copy)
     return folder
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger("nctransfer.cli")
 LISTED = 20  # refused files that are printed; JSON lists all
 
 
-@examples("nctransfer cache merge worker-1/ worker-2/", "nctransfer cache merge worker-*/ --as pets/")
+@examples("nctransfer cache merge worker-1/ worker-2/", "nctransfer cache merge worker-1/ --as pets/")
 def merge(
     folders: Annotated[
         list[Path],
