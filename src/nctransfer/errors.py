@@ -12,6 +12,7 @@
     ├── StoreError             the cache: not writable, disk full, a damaged file
     │   └── SetChangedError    another process changed a stored set while it was read
     ├── FeaturesError          the features: not found, not finite, no such column
+    │   └── IncompleteError    some wanted images are not stored
     ├── HeadError              a saved head: damaged, of a newer format, not for this backbone
     ├── SettingError           a value that is wrong whatever the material: 1 way, an unknown classifier
     ├── EpisodeError           the task: more ways than classes, too few samples
@@ -35,6 +36,7 @@ __all__ = [
     "EpisodeError",
     "FeaturesError",
     "HeadError",
+    "IncompleteError",
     "ModelError",
     "NCTransferError",
     "PluginError",
@@ -152,6 +154,10 @@ class SetChangedError(StoreError):
 
 class FeaturesError(NCTransferError):
     """The features cannot be found or used."""
+
+
+class IncompleteError(FeaturesError):
+    """Some of the wanted images are not stored, so that numbers would not be those of the images that are wanted."""
 
 
 class HeadError(NCTransferError):

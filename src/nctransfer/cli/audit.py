@@ -13,7 +13,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import AuditedFeatures, FeatureColumn
 from nctransfer.cli.output_options import OutputOptions
@@ -115,7 +115,7 @@ def audit(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     flags: FlagOptions,
     output: OutputOptions,
     features: AuditedFeatures = None,

@@ -11,7 +11,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.figure_option import FigureFile
@@ -34,7 +34,7 @@ def bounds(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     output: OutputOptions,
     features: FeaturesArgument = None,
     ways: Annotated[str, typer.Option("--ways", "-w", metavar="N,…", help="Classes per task. Several: 5,10.")] = "5",

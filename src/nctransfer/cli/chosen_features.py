@@ -94,6 +94,11 @@ class ChosenFeatures:
     drop_duplicates: bool = False
     rehearse: Callable[[FeatureSet], object] | None = None
 
+    @property
+    def allows_partial(self) -> bool:
+        """Whether some of the wanted samples are enough."""
+        return self.wanted.chosen.allows_partial
+
     def read(self, name: str | None, other: Features | None = None) -> FeatureSet:
         """The features in memory; see :meth:`find` for which.
 
@@ -114,7 +119,7 @@ class ChosenFeatures:
             features = read_features(found, reading.label_column, self.column, selection, reading.names)
         else:
             stored, selection = found
-            features = stored.read(selection, self.column or FEATURE)
+            features = stored.read(selection, self.column or FEATURE, partial=self.allows_partial)
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))
@@ -135,7 +140,7 @@ class ChosenFeatures:
             features = stream_features(found, reading.label_column, self.column, selection, reading.names)
         else:
             stored, selection = found
-            features = stored.stream(selection, self.column or FEATURE)
+            features = stored.stream(selection, self.column or FEATURE, partial=self.allows_partial)
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))
@@ -208,11 +213,8 @@ class ChosenFeatures:
             self.terminal,
             rehearse=None if rehearse is None else lambda entries: rehearse(stand_ins(entries)),
         )
-        if report.failed:
-            broken = BrokenImagesError(report.failed, report.samples)
-            if not self.wanted.images.skip_broken:
-                raise broken
-            log.warning("%s", broken.message)
+        if report.failed and not self.wanted.images.skip_broken:
+            raise BrokenImagesError(report.failed, report.samples)
         return report.stored, report.selection
 
 

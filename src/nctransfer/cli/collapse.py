@@ -12,7 +12,7 @@ import typer
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
 from nctransfer.cli.collapse_shards import StatisticsOptions
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
 from nctransfer.cli.figure_option import FigureFile
@@ -155,7 +155,7 @@ def collapse(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     show: ShowOptions,
     heads: HeadOptions,
     samples: SamplesOptions,
@@ -357,7 +357,10 @@ def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
         there = [f"layer_{index}" for index in asked.split(",")]
     if not there:
         raise FeaturesError(f"{stored.id} has no layers", "add them by nctransfer extract --layers all")
-    streams = {column: snapshot.stream(selection, column, there) for column in [*there, "feature"]}
+    streams = {
+        column: snapshot.stream(selection, column, there, partial=given.allows_partial)
+        for column in [*there, "feature"]
+    }
     if not given.drop_duplicates:
         return dict(streams)
     kept = without_duplicates(streams["feature"])

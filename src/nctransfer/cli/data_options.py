@@ -26,6 +26,7 @@ __all__ = [
     "SelectionOptions",
     "ShardOption",
     "SplitOption",
+    "StoredSelectionOptions",
     "WorkersOption",
 ]
 
@@ -131,6 +132,11 @@ class SelectionOptions:
     seed: SeedOption = 0
 
     @property
+    def allows_partial(self) -> bool:
+        """Whether some of the wanted samples are enough."""
+        return False
+
+    @property
     def is_given(self) -> bool:
         """Whether any sample is to be left out."""
         names = ("split", "classes", "exclude_classes", "max_per_class")
@@ -152,6 +158,27 @@ class SelectionOptions:
             max_per_class=self.max_per_class,
             seed=self.seed,
         )
+
+
+@dataclass(frozen=True)
+class StoredSelectionOptions(SelectionOptions):
+    """Which samples, for commands that read stored features."""
+
+    partial: Annotated[
+        bool,
+        panel_option(
+            "--partial",
+            panel=_DATA,
+            help="Go on if only some of the wanted images are stored, as after an extraction that was stopped. Without "
+            "it, that is an error.",
+            show_default=False,
+        ),
+    ] = False
+
+    @property
+    def allows_partial(self) -> bool:
+        """See :class:`SelectionOptions`."""
+        return self.partial
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.figure_option import FigureFile
@@ -22,7 +22,7 @@ def explain(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     output: OutputOptions,
     class_a: Annotated[str, typer.Argument(metavar="CLASS_A", help="The name of a class.", show_default=False)],
     class_b: Annotated[str, typer.Argument(metavar="CLASS_B", help="The name of another class.", show_default=False)],

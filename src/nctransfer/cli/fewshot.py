@@ -11,7 +11,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
@@ -125,7 +125,7 @@ def fewshot(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     episode: EpisodeOptions,
     query: QueryOptions,
     detail: DetailOptions,

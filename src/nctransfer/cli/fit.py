@@ -10,7 +10,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.figure_option import FigureFile
@@ -32,7 +32,7 @@ def fit(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     printing: PrintOptions,
     features: FeaturesArgument = None,
     output: Annotated[

@@ -10,7 +10,7 @@ import typer
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.choices import listed
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.figure_option import FigureFile
@@ -29,7 +29,7 @@ def labels(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     output: OutputOptions,
     features: FeaturesArgument = None,
     target: Annotated[

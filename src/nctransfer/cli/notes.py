@@ -14,7 +14,7 @@ __all__ = ["Notes"]
 
 
 class Notes(logging.Handler):
-    """Prints what the library logs as notes; the same warning is printed once.
+    """Prints what the library logs as notes; the same text is printed once.
 
     Args:
         terminal: Where notes are printed.
@@ -25,14 +25,13 @@ class Notes(logging.Handler):
         super().__init__()
         self._terminal = terminal
         self._hushed = tuple(f"{package.__name__}." for package in hushed)
-        self._warned: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record, unless the same text was printed before."""
         is_warning = record.levelno >= logging.WARNING
         text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
-        if text in self._warned or (not is_warning and record.name.startswith(self._hushed)):
+        if text in self._printed or (not is_warning and record.name.startswith(self._hushed)):
             return
-        if is_warning:
-            self._warned.add(text)
+        self._printed.add(text)
         self._terminal.note(text, "yellow" if is_warning else "dim")

@@ -11,7 +11,7 @@ import typer
 
 from nctransfer import backbones, store
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples, panel_option
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, RankedFeatures
 from nctransfer.cli.figure_option import FigureFile
@@ -40,7 +40,7 @@ def rank(
     candidates: CandidateOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     asked: RankTaskOptions,
     race: RaceOptions,
     output: OutputOptions,
@@ -151,7 +151,7 @@ def _rank_images(
     candidates: CandidateOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     asked: RankTaskOptions,
     wishes: Wishes,
     output: OutputOptions,

@@ -11,7 +11,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
-from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, ReportedFeatures
 from nctransfer.cli.output_options import PrintOptions
@@ -116,7 +116,7 @@ def report(
     backbone: BackboneOptions,
     images: ImageOptions,
     reading: ReadingFlags,
-    chosen: SelectionOptions,
+    chosen: StoredSelectionOptions,
     page: PageOptions,
     printing: PrintOptions,
     output: Annotated[
@@ -233,11 +233,22 @@ def _layers(found: Found, given: ChosenFeatures) -> dict[str, Features]:
     """The layers of stored features, from the first to the last; none if there is only the last."""
     if isinstance(found, Path) or given.column is not None:
         return {}
+    from nctransfer.errors import IncompleteError
+
     stored, selection = found
     snapshot = stored.snapshot()
     columns = snapshot.manifest.columns
     layers = sorted((name for name in columns if name.startswith("layer_")), key=lambda name: int(name[6:]))
-    return {name: snapshot.stream(selection, name, beside=columns) for name in [*layers, "feature"]} if layers else {}
+    if not layers:
+        return {}
+    try:
+        return {
+            name: snapshot.stream(selection, name, columns, partial=given.allows_partial)
+            for name in [*layers, "feature"]
+        }
+    except IncompleteError as error:
+        log.warning("the page does not show layers: %s", error.message)
+        return {}
 
 
 def _speeds(found: Sequence[Found], names: Sequence[str], given: ChosenFeatures) -> dict[str, Speed | None]:

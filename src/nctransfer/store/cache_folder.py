@@ -214,6 +214,7 @@ def load_features(
     label_column: str | None = None,
     feature_column: str | None = None,
     class_names: Sequence[str] | None = None,
+    partial: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> FeatureSet:
     """Features by name: those of a stored set, or those in a file made elsewhere.
@@ -226,13 +227,15 @@ def load_features(
         label_column: For a file: the column of class names or codes; by default ``class``, else ``label``.
         feature_column: For a stored set: a layer such as ``layer_3``. For a file: the column of vectors.
         class_names: For a file: the names of labels 0, 1, …
+        partial: For a stored set: whether some of the wanted samples are enough; a warning then says how many.
         cache_dir: The cache folder; by default ``$NCTRANSFER_CACHE``, else the platform's cache folder.
 
     Raises:
+        IncompleteError: Some of the wanted images are not stored.
         FeaturesError: Nothing has this name, or the features cannot be used.
         StoreError: The stored set is damaged.
     """
     stored = FeatureStore(cache_dir).resolve(name)
     if stored is None:
         return read_features(Path(name).expanduser(), label_column, feature_column, selection, class_names)
-    return stored.read(selection, feature_column or FEATURE)
+    return stored.read(selection, feature_column or FEATURE, partial=partial)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, IncompleteError, counted, join_names
 from nctransfer.features.feature_set import FeatureSet, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
-from nctransfer.sources.arrow_arrays import codes_and_names, flat, integers, places_in
+from nctransfer.sources.arrow_arrays import are_in, codes_and_names, flat, integers, places_in, strings
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import digest_numbers
@@ -71,12 +71,12 @@ class Snapshot:
     manifest: Manifest
     listing: Listing
 
-    def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
+    def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
         """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
         import numpy as np
 
         selection = selection or Selection()
-        found = self._locate(selection, {column})
+        found = self._locate(selection, {column}, partial)
         matrix = np.empty((len(found.images), found.manifest.columns[column]), np.float32)
         order = np.argsort(found.positions, kind="stable")
         start = 0
@@ -88,14 +88,19 @@ class Snapshot:
         return FeatureSet.from_arrays(matrix, labels, ids, info, images=found.image_digests, copy=False)
 
     def stream(
-        self, selection: Selection | None = None, column: str = FEATURE, beside: Iterable[str] = ()
+        self,
+        selection: Selection | None = None,
+        column: str = FEATURE,
+        beside: Iterable[str] = (),
+        *,
+        partial: bool = False,
     ) -> FeatureStream:
         """The features of the wanted images, read in passes; see :meth:`StoredSet.stream`."""
         import numpy as np
         import torch
 
         selection = selection or Selection()
-        found = self._locate(selection, {column, *beside})
+        found = self._locate(selection, {column, *beside}, partial)
         codes, classes = codes_and_names(found.images.images.labels)
         order = np.argsort(found.positions, kind="stable")
         places = id_ranks(found.images.ids)
@@ -104,7 +109,7 @@ class Snapshot:
             classes=classes,
             dim=found.manifest.columns[column],
             info=found.manifest.info(selection, column),
-            read=partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
+            read=functools.partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
             images=found.image_digests[torch.from_numpy(order)],
             places=torch.from_numpy(places[order]),
         )
@@ -118,7 +123,7 @@ class Snapshot:
         parts = [(name, part.sha256) for name, part in self.manifest.parts.items()]
         return json_digest([asdict(self.manifest.key), parts, chosen.content()], 32)
 
-    def _locate(self, selection: Selection, columns: set[str]) -> _Located:
+    def _locate(self, selection: Selection, columns: set[str], partial: bool) -> _Located:
         """The wanted images that are stored with these columns, and where the row of each is."""
         import numpy as np
 
@@ -134,7 +139,7 @@ class Snapshot:
         if not len(rows):
             raise _nothing_wanted(manifest)
         if len(rows) < len(chosen):
-            log.warning("%s of %s wanted images are stored in %s", f"{len(rows):,}", f"{len(chosen):,}", manifest.id)
+            _say_what_is_missing(manifest, columns, chosen, positions, partial)
         return _Located(manifest=manifest, parts=parts, images=chosen.take(rows), positions=positions[rows])
 
 
@@ -191,6 +196,38 @@ def _rows_at(
             start += len(batch)
             if start > chosen[-1]:
                 break
+
+
+def _say_what_is_missing(
+    manifest: Manifest, columns: set[str], chosen: Listing, positions: NDArray[np.int64], partial: bool
+) -> None:
+    """Note images that gave no features; that others are not stored is an error, or a warning if some are enough.
+
+    Raises:
+        IncompleteError: Some wanted images are not stored, and all are needed.
+    """
+    import numpy as np
+
+    missing = chosen.take(np.flatnonzero(positions < 0))
+    known = strings(list(manifest.unusable))
+    unusable = int((are_in(missing.digests, known) | ~missing.is_known & are_in(missing.ids, known)).sum())
+    if unusable < len(missing):
+        stored, layers = len(chosen) - len(missing), sorted(columns - {FEATURE})
+        message = (
+            f"{stored:,} of {len(chosen) - unusable:,} wanted images are stored in {manifest.id}"
+            + f" with {join_names(layers)}" * bool(layers)
+        )
+        if not partial:
+            raise IncompleteError(
+                message,
+                "run the same nctransfer extract again, name the part that is wanted (--split, --max-per-class), or "
+                "give --partial to go on without the others",
+            )
+        log.warning("%s", message)
+    if unusable:
+        log.info(
+            "%s of %s left out: their features could not be computed", counted(unusable, "image"), manifest.folder.name
+        )
 
 
 def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:

@@ -84,42 +84,51 @@ class StoredSet:
         listing = self.store.listing(self.path.name)
         return Snapshot(manifest=manifest, listing=listing if len(listing) else listed_by_parts(manifest))
 
-    def read(self, selection: Selection | None = None, column: str = FEATURE) -> FeatureSet:
+    def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
         """The features of the wanted images, with labels and ids as listed now.
 
-        Listed images that are not stored are left out: the set is what has been extracted. If another process changes
-        the set meanwhile, it is read again.
+        Images that gave no features when they were extracted are left out, and a note says so. If another process
+        changes the set meanwhile, it is read again.
 
         Args:
             selection: Which images are wanted; by default all.
             column: ``feature``, or a layer such as ``layer_3``.
+            partial: Whether some of the wanted images are enough; a warning then says how many.
 
         Raises:
+            IncompleteError: Some of the wanted images are not stored.
             FeaturesError: None of the wanted images is stored, there is no such column, or a value is not finite.
             StoreError: A part is damaged (the message names it), or the set keeps changing.
         """
         for _ in range(ATTEMPTS - 1):
             try:
-                return self.snapshot().read(selection, column)
+                return self.snapshot().read(selection, column, partial=partial)
             except SetChangedError as error:
                 log.info("%s; it is read again", error)
-        return self.snapshot().read(selection, column)
+        return self.snapshot().read(selection, column, partial=partial)
 
     def stream(
-        self, selection: Selection | None = None, column: str = FEATURE, beside: Iterable[str] = ()
+        self,
+        selection: Selection | None = None,
+        column: str = FEATURE,
+        beside: Iterable[str] = (),
+        *,
+        partial: bool = False,
     ) -> FeatureStream:
         """The same features as :meth:`read`, but never in memory as a whole: every pass reads them in batches.
 
         Args:
             selection: Which images are wanted; by default all.
             column: ``feature``, or a layer such as ``layer_3``.
-            beside: Only images that have these columns too, so that layers are compared on the same images.
+            beside: The images have these columns too, so that layers are compared on the same images.
+            partial: Whether some of the wanted images are enough; a warning then says how many.
 
         Raises:
+            IncompleteError: Some of the wanted images are not stored with these columns.
             FeaturesError: None of the wanted images is stored, or there is no such column.
             StoreError: A part is damaged, or has been replaced since; each pass may raise it too.
         """
-        return self.snapshot().stream(selection, column, beside)
+        return self.snapshot().stream(selection, column, beside, partial=partial)
 
     @contextmanager
     def writer(self) -> Iterator[SetWriter]:
