@@ -87,7 +87,8 @@ def _killed(
 ) -> Outcome:
     """One to three kills; then the command runs undisturbed, and everything must be right."""
     name, arguments, cache, about = work(material, rng, folder)
-    kills = sum(kill(arguments, cache, folder, rng) for _ in range(rng.randint(1, 3)))
+    share = ["--shard", rng.choice(["1/2", "2/2", "2/3"])] if rng.random() < 0.25 else []
+    kills = sum(kill([*arguments, *share], cache, folder, rng) for _ in range(rng.randint(1, 3)))
     if kills and rng.random() < 0.25:  # whoever reads now reads what is right, or an error
         verdict = material.read(name, cache, folder)
         if verdict not in ("right", "said"):
@@ -126,10 +127,30 @@ def _in_a_write(arguments: list[str], cache: Path, folder: Path, rng: random.Ran
     return run(arguments, cache, folder, partial(dies_in_a_write, most)).code == -signal.SIGXFSZ
 
 
+def of_a_repair(material: Material, rng: random.Random, folder: Path) -> Outcome:
+    """``cache repair`` or ``cache remove`` is killed; then a repair and an extraction must make everything right."""
+    cache = material.copy(material.whole, folder)
+    name = rng.choice(list(material.sets))
+    place = cache / "features" / material.sets[name].id
+    about = rng.choice(["no manifest", "no index", "no part", "removed"])
+    patterns = {"no manifest": "manifest.jsonl", "no index": "digests*", "no part": "rows/*.parquet"}
+    if about in patterns:
+        rng.choice(sorted(place.glob(patterns[about]))).unlink()
+    command = ["cache", "remove", material.sets[name].id, "--yes"] if about == "removed" else ["cache", "repair"]
+    kill = rng.choice([_after_a_while, _at_a_change, _in_a_write])
+    kills = sum(kill(command, cache, folder, rng) for _ in range(rng.randint(1, 2)))
+    verdict = material.read(name, cache, folder)
+    if verdict not in ("right", "said"):
+        return wrong(f"read after a kill: {verdict}", about)
+    why = material.mended([name], cache, folder) or left_over(cache)
+    return wrong(why, about) if why else Outcome("said" if verdict == "said" else "right", about=about, faults=kills)
+
+
 KINDS = (
     Kind("SIGKILL at random moments", at_random_moments, 300),
     Kind("SIGKILL before the n-th change of a file", at_a_change, 300),
     Kind("death in the middle of a write", in_a_write, 200),
+    Kind("cache repair and cache remove killed", of_a_repair, 100),
 )
 
 __all__ = ["KINDS", "TITLE", "on_change", "right", "said"]

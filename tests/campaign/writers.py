@@ -22,10 +22,12 @@ def together(material: Material, rng: random.Random, folder: Path, number: int) 
     name = rng.choice(["resnet", "vit"])
     start = {"resnet": material.young, "vit": material.narrow}[name] if rng.random() < 0.5 else None
     cache = material.copy(start, folder) if start else folder / "cache"
-    about = f"{'wider columns' if name == 'vit' and start else 'new images'}"
-    writers = []
-    for _ in range(number):
-        writers.append(Child(_own_way(material, name, rng), cache, folder))
+    about = "wider columns" if name == "vit" and start else "new images"
+    writers: list[Child] = []
+    shares = rng.random() < 0.3
+    for writer in range(1, number + 1):
+        share = ["--shard", f"{writer}/{number}"] if shares else []
+        writers.append(Child([*_own_way(material, name, rng), *share], cache, folder))
         time.sleep(rng.uniform(0, 0.15))
     with ending(*writers):
         verdict, killed = _disturbed(writers, material, rng, name, cache, folder)
