@@ -27,7 +27,7 @@ def campaign(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are those of Linux")
-@pytest.mark.parametrize("module", ["kills", "corruptions", "writers", "full_disks", "read_only", "clocks"])
+@pytest.mark.parametrize("module", ["kills", "corruptions", "writers", "full_disks", "read_only", "clocks", "merging"])
 def test_no_fault_of_a_small_campaign_goes_wrong(module: str, tmp_path: Path) -> None:
     done = campaign(module, "--trials", "3", "--seed", "1000", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +40,7 @@ def test_no_fault_of_a_small_campaign_goes_wrong(module: str, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are those of Linux")
 def test_the_campaign_finds_a_defect(tmp_path: Path) -> None:
-    """A store that does not look at the content of its files, made by a patch: the campaign must say so, and how to see it."""
+    """In a store that does not look at the content of its files, which a patch makes."""
     blind = (
         "import sys; sys.argv = ['campaign', 'one bit, size', '--trials', '12']; "
         f"sys.path.insert(0, {str(CAMPAIGN)!r}); sys.path.insert(0, {str(CAMPAIGN.parent)!r}); "

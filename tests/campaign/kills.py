@@ -15,7 +15,7 @@ from typing import Any
 
 from children import Child, run
 from material import Material
-from outcomes import Kind, Outcome, right, said, wrong
+from outcomes import Kind, Outcome, wrong
 
 TITLE = "Kills"
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.truncate", "fcntl.flock", "os.utime", "os.rmdir", "os.link"}
@@ -71,15 +71,15 @@ def work(material: Material, rng: random.Random, folder: Path) -> tuple[str, lis
 
 
 def at_random_moments(material: Material, rng: random.Random, folder: Path) -> Outcome:
-    return _killed(material, rng, folder, _after_a_while)
+    return _killed(material, rng, folder, after_a_while)
 
 
 def at_a_change(material: Material, rng: random.Random, folder: Path) -> Outcome:
-    return _killed(material, rng, folder, _at_a_change)
+    return _killed(material, rng, folder, at_a_change_of)
 
 
 def in_a_write(material: Material, rng: random.Random, folder: Path) -> Outcome:
-    return _killed(material, rng, folder, _in_a_write)
+    return _killed(material, rng, folder, in_a_write_of)
 
 
 def _killed(
@@ -110,19 +110,22 @@ def left_over(cache: Path) -> str:
     return f"left over: {', '.join(found)}" if found else ""
 
 
-def _after_a_while(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+def after_a_while(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+    """Kill a command after a random time; returns whether it was killed."""
     child = Child(arguments, cache, folder)
     time.sleep(rng.uniform(0, 0.4))
     child.send(signal.SIGKILL)
     return child.wait().code == -signal.SIGKILL
 
 
-def _at_a_change(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+def at_a_change_of(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+    """Kill a command before its n-th change of a file; returns whether it was killed."""
     number = int(1.5 ** rng.uniform(0, 12))  # 1 to 130: early ones more often
     return run(arguments, cache, folder, partial(on_change, number, die)).code == -signal.SIGKILL
 
 
-def _in_a_write(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+def in_a_write_of(arguments: list[str], cache: Path, folder: Path, rng: random.Random) -> bool:
+    """Let the system end a command in the middle of a write; returns whether it did."""
     most = int(10 ** rng.uniform(0, 5))
     return run(arguments, cache, folder, partial(dies_in_a_write, most)).code == -signal.SIGXFSZ
 
@@ -137,7 +140,7 @@ def of_a_repair(material: Material, rng: random.Random, folder: Path) -> Outcome
     if about in patterns:
         rng.choice(sorted(place.glob(patterns[about]))).unlink()
     command = ["cache", "remove", material.sets[name].id, "--yes"] if about == "removed" else ["cache", "repair"]
-    kill = rng.choice([_after_a_while, _at_a_change, _in_a_write])
+    kill = rng.choice([after_a_while, at_a_change_of, in_a_write_of])
     kills = sum(kill(command, cache, folder, rng) for _ in range(rng.randint(1, 2)))
     verdict = material.read(name, cache, folder)
     if verdict not in ("right", "said"):
@@ -153,4 +156,4 @@ KINDS = (
     Kind("cache repair and cache remove killed", of_a_repair, 100),
 )
 
-__all__ = ["KINDS", "TITLE", "on_change", "right", "said"]
+__all__ = ["KINDS", "TITLE", "after_a_while", "at_a_change_of", "in_a_write_of", "left_over", "on_change", "work"]

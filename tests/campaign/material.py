@@ -78,7 +78,8 @@ class Material:
     """Images, undisturbed caches, and the right numbers; made once, in the folder ``root``.
 
     ``test_resnet`` runs over two folders of images, and ``test_vit`` with its layers over the first. The cache
-    ``young`` is from a time when a class had another name, fewer images were wanted, and no layers.
+    ``young`` is from a time when a class had another name, fewer images were wanted, and no layers; ``narrow`` is whole
+    but for the layers. Each of two ``shards`` holds the features of a share of the images.
 
     Attributes:
         root: The folder.
@@ -94,6 +95,7 @@ class Material:
     narrow = property(lambda self: self.root / "narrow")
     images = property(lambda self: self.root / "images")
     others = property(lambda self: self.root / "others")
+    shards = property(lambda self: (self.root / "shard-1", self.root / "shard-2"))
     checkpoint = property(lambda self: self.root / "training" / "epoch-1.safetensors")
 
     def make(self) -> None:
@@ -116,6 +118,8 @@ class Material:
         every["training"].remove("--random-init")
         for name, arguments in every.items():
             self.sets[name] = self._right(name, arguments)
+        for number, shard in enumerate(self.shards, 1):
+            self._done([*every["resnet"], "--shard", f"{number}/{len(self.shards)}"], shard)
         self._done(["collapse", "-q", self.sets["resnet"].id], self.whole)  # it is the set used last
         self._compare_with_numpy()
         for command in (["collapse", self.sets["resnet"].id, "--head"], ["cache", "verify"], every["vit"]):
