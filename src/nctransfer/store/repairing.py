@@ -41,7 +41,8 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     Raises:
         StoreError: The cache cannot be written.
     """
-    for folder in (stored.path, stored.path.parent, stored.store.root):
+    root = stored.store.root
+    for folder in (stored.path, stored.path / "results", stored.path.parent, root, root / "keys", root / "sources"):
         clear_stale_files(folder)
     damaged: dict[str, str] = {}
     if damage_of(stored):
