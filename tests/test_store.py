@@ -294,6 +294,12 @@ def test_nothing_stored_is_wanted(store: FeatureStore) -> None:
 def test_without_a_listing_names_are_as_of_extraction(stored: StoredSet, content: bytes | None) -> None:
     (listing,) = stored.store.root.glob("sources/*.parquet")
     listing.unlink() if content is None else listing.write_bytes(content)
+    with pytest.raises(StoreError) as error:
+        stored.read()
+    says(error, stored.id, listing.stem, hint=["nctransfer extract", "nctransfer cache repair"])
+    (damage,) = verify(stored.store, stored.store.folders()).damaged
+    assert damage.file == listing.name
+    assert repairing.repair(stored, thorough=True) == {}
     found = stored.read(Selection("train"))
     wanted = [image for image in ROWS if image.split == "train"]
     assert found.ids == tuple(image.id for image in wanted)

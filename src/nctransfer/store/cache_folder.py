@@ -173,7 +173,7 @@ class FeatureStore:
 
     def listing(self, source_id: str) -> Listing:
         """The images of a source, as last listed; none if it never was."""
-        path = self._listing_file(source_id)
+        path = self.listing_file(source_id)
         if self._listings is None:
             return load_listing(path)
         stamp = _stamp(path)
@@ -192,9 +192,10 @@ class FeatureStore:
 
     def save_listing(self, source_id: str, listing: Iterable[Listed]) -> Listing:
         """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
-        return replace_listing(self._listing_file(source_id), Listing.of(listing))
+        return replace_listing(self.listing_file(source_id), Listing.of(listing))
 
-    def _listing_file(self, source_id: str) -> Path:
+    def listing_file(self, source_id: str) -> Path:
+        """The file of a listing."""
         return self.root / "sources" / f"{source_id}.parquet"
 
 

@@ -1,7 +1,7 @@
 """The linear classifier of a backbone, stored beside its sets.
 
-The file holds a digest of its tensors. A backbone without a classifier has a file without tensors, so that a file that
-is lost is told from one that was never needed.
+The file holds a digest of its tensors and of the key of the backbone. A backbone without a classifier has a file
+without tensors, so that a file that is lost is told from one that was never needed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def save_head(folder: Path, head: Mapping[str, torch.Tensor] | None) -> None:
     path = folder / NAME
     if head_damage(folder):
         tensors = {name: tensor.contiguous() for name, tensor in (head or {}).items()}
-        content = save(tensors, metadata={DIGEST: _digest(tensors)})
+        content = save(tensors, metadata={DIGEST: _digest(folder, tensors)})
         with writing_errors(path):
             replace_file(path, lambda file: file.write(content))
 
@@ -89,13 +89,14 @@ def _whole(path: Path) -> dict[str, torch.Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
     except (OSError, SafetensorError) as error:
         raise ValueError(str(error)) from error
-    if digest != _digest(tensors):
-        raise ValueError("its tensors are not those that were written")
+    if digest != _digest(path.parent, tensors):
+        raise ValueError("its tensors are not those that were written for this backbone")
     return tensors
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(folder: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+    """A digest of the tensors, and of the name of the folder, which says which backbone it is."""
+    digest = hashlib.blake2b(folder.name.encode() + b"\0", digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.contiguous().view(-1).numpy().tobytes())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.selection import Selection
 
-__all__ = ["Listed", "Listing", "chosen_rows", "load_listing", "replace_listing"]
+__all__ = ["Listed", "Listing", "chosen_rows", "listing_damage", "load_listing", "replace_listing"]
 
 log = logging.getLogger(__name__)
 
@@ -180,13 +180,18 @@ def load_listing(path: Path) -> Listing:
         if (found := _read(path)) is not None:
             return found
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
-        log.warning(
-            "the listing %s cannot be used (%s): nctransfer extract makes it anew, and until then images are called as "
-            "they were when they were extracted",
-            path.name,
-            reason_of(error),
-        )
+        log.warning("the listing %s cannot be used (%s): nctransfer extract makes it anew", path.name, reason_of(error))
     return Listing.of(())
+
+
+def listing_damage(path: Path) -> str:
+    """Why the listing in a file cannot be used; empty if it can."""
+    import pyarrow as pa
+
+    try:
+        return "it is lost" if _read(path) is None else ""
+    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
+        return reason_of(error)
 
 
 def replace_listing(path: Path, listing: Listing) -> Listing:

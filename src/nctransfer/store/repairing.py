@@ -6,6 +6,7 @@ set. So where the manifest and a file disagree, the file is believed, and a mani
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from nctransfer.store import heads
 from nctransfer.store.atomic_files import clear_stale_files, replace_file, writing_errors
 from nctransfer.store.digest_index import append_digests
 from nctransfer.store.journal import as_lines
+from nctransfer.store.listings import listing_damage
 from nctransfer.store.manifest import Manifest, what_it_is
 from nctransfer.store.part_files import identified_part
+from nctransfer.store.reading import listed_by_parts
 from nctransfer.store.writing import new_index
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from nctransfer.store.stored_set import StoredSet
 
 __all__ = ["damage_of", "repair", "unlisted_files"]
+
+log = logging.getLogger(__name__)
 
 UNUSABLE = "it cannot be used: it is damaged, or belongs to another set"
 
@@ -32,8 +37,8 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
 
     Args:
         stored: The set.
-        thorough: Whether the content of every part is compared with its digest, and the classifier of the backbone too;
-            else only the size and time of each part are.
+        thorough: Whether the content of every part is compared with its digest, and the classifier of the backbone and
+            the listing of the source are mended too; else only the size and time of each part are compared.
 
     Returns:
         The files that were deleted, and what was wrong with each.
@@ -41,38 +46,61 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     Raises:
         StoreError: The cache cannot be written.
     """
-    root = stored.store.root
-    for folder in (stored.path, stored.path / "results", stored.path.parent, root, root / "keys", root / "sources"):
-        clear_stale_files(folder)
-    damaged: dict[str, str] = {}
+    _clear_stale_files(stored)
+    found: dict[str, str] = {}
     if damage_of(stored):
         with stored.lock():
             if damage_of(stored):
-                damaged = _make_anew(stored)
-    if thorough and (reason := _lost_head(stored.path.parent)):
-        damaged[heads.NAME] = reason
+                found |= _make_anew(stored)
     manifest = stored.manifest()
-    if not (manifest.damaged(thorough) or unlisted_files(manifest)):
-        return damaged
-    with stored.lock():
-        writer = stored.new_writer()
-        lost = writer.manifest.damaged(thorough)
-        adopted, useless = _identified(unlisted_files(writer.manifest), writer.manifest)
-        writer.replace_parts(sorted(lost), adopted)
-        with writing_errors(manifest.folder):
-            for name in lost:
-                (manifest.rows_path / name).unlink(missing_ok=True)
-    return damaged | lost | useless
+    if manifest.damaged(thorough) or unlisted_files(manifest):
+        with stored.lock():
+            found |= _believe_the_files(stored, thorough)
+    if thorough:
+        found |= _without_damaged_head(stored.path.parent)
+        _list_as_extracted(stored)
+    return found
 
 
-def _lost_head(folder: Path) -> str:
-    """Delete a damaged classifier, so that the next extraction stores it anew; returns what was wrong with it."""
+def _clear_stale_files(stored: StoredSet) -> None:
+    root = stored.store.root
+    for folder in (stored.path, stored.path / "results", stored.path.parent, root, root / "keys", root / "sources"):
+        clear_stale_files(folder)
+
+
+def _believe_the_files(stored: StoredSet, thorough: bool) -> dict[str, str]:
+    """List the parts that are whole, and delete the others; returns the files that were deleted."""
+    writer = stored.new_writer()
+    lost = writer.manifest.damaged(thorough)
+    adopted, useless = _identified(unlisted_files(writer.manifest), writer.manifest)
+    writer.replace_parts(sorted(lost), adopted)
+    with writing_errors(writer.folder):
+        for name in lost:
+            (writer.manifest.rows_path / name).unlink(missing_ok=True)
+    return lost | useless
+
+
+def _without_damaged_head(folder: Path) -> dict[str, str]:
+    """Delete a damaged classifier, so that the next extraction stores it anew; returns it and what was wrong."""
     path = folder / heads.NAME
     reason = heads.head_damage(folder) if path.exists() else ""
-    if reason:
-        with writing_errors(path):
-            path.unlink()
-    return reason
+    if not reason:
+        return {}
+    with writing_errors(path):
+        path.unlink()
+    return {heads.NAME: reason}
+
+
+def _list_as_extracted(stored: StoredSet) -> None:
+    """Make a listing that is lost or damaged of what the images were called when they were extracted."""
+    source, manifest = stored.path.name, stored.manifest()
+    if manifest.parts and (reason := listing_damage(stored.store.listing_file(source))):
+        stored.store.save_listing(source, listed_by_parts(manifest))
+        log.warning(
+            "the images of %s are called as they were when they were extracted: their listing cannot be used (%s)",
+            source,
+            reason,
+        )
 
 
 def damage_of(stored: StoredSet) -> str:

@@ -14,7 +14,7 @@ from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store.atomic_files import file_lock, writing_errors
 from nctransfer.store.heads import load_head
 from nctransfer.store.manifest import NAME, Manifest, read_manifest
-from nctransfer.store.reading import Snapshot, listed_by_parts
+from nctransfer.store.reading import Snapshot
 from nctransfer.store.writing import SetWriter
 
 if TYPE_CHECKING:
@@ -68,11 +68,8 @@ class StoredSet:
     def snapshot(self) -> Snapshot:
         """The set and the listing of its source as they are now, to read several columns that belong together.
 
-        If the listing has been lost, images are called as they were when they were extracted.
-
         Raises:
-            StoreError: The manifest is damaged, the set is of another version, or the listing has been lost and a part
-                is damaged.
+            StoreError: The manifest or the listing is damaged or lost, or the set is of another version.
         """
         if self.key.format != format_of(self.key.dtype):
             raise StoreError(
@@ -82,7 +79,14 @@ class StoredSet:
             )
         manifest = self.manifest()
         listing = self.store.listing(self.path.name)
-        return Snapshot(manifest=manifest, listing=listing if len(listing) else listed_by_parts(manifest))
+        if manifest.parts and not len(listing):
+            raise StoreError(
+                f"what the images of {self.id} are called now is not known: the listing {self.path.name} is lost or "
+                "damaged",
+                f"run the same nctransfer extract again, or nctransfer cache repair {self.id}: it calls them as "
+                "they were when they were extracted",
+            )
+        return Snapshot(manifest=manifest, listing=listing)
 
     def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
         """The features of the wanted images, with labels and ids as listed now.

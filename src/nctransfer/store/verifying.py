@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store import heads
+from nctransfer.store.listings import listing_damage
 from nctransfer.store.manifest import NAME
 from nctransfer.store.repairing import unlisted_files
 
@@ -20,7 +21,7 @@ UNLISTED = "no manifest lists it: a run was killed or is about to list it, or th
 
 
 class Damage(NamedTuple):
-    """A file that is not as it was written, and why; ``id`` is the set or the backbone that it belongs to."""
+    """A file that is not as it was written, and why; ``id`` is the set, backbone or source that it belongs to."""
 
     id: str
     file: str
@@ -63,4 +64,7 @@ def verify(store: FeatureStore, folders: list[Path]) -> Verification:
     for folder in sorted({folder.parent for folder in folders}):
         if (folder / heads.NAME).exists() and (reason := heads.head_damage(folder)):
             damaged.append(Damage(folder.name, heads.NAME, reason))
+    for source in sorted({folder.name for folder in folders}):
+        if reason := listing_damage(store.listing_file(source)):
+            damaged.append(Damage(source, store.listing_file(source).name, reason))
     return Verification(len(folders), parts, tuple(damaged))
