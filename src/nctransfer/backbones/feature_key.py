@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nctransfer.checked_values import CheckedValues
+
 __all__ = ["FEATURE", "FORMAT", "FeatureKey", "format_of", "json_digest"]
 
 FEATURE = "feature"
@@ -48,6 +50,28 @@ class FeatureKey:
     def digest(self) -> str:
         """Eight hexadecimal digits that change if any field changes."""
         return json_digest(asdict(self))
+
+    @classmethod
+    def from_json(cls, values: Any) -> FeatureKey:
+        """The key that JSON describes, which somebody else may have written.
+
+        Raises:
+            ValueError: It does not describe a key; the message says why.
+        """
+        given = CheckedValues(values, "the backbone")
+        key = cls(
+            model=given.text("model"),
+            weights=given.text("weights"),
+            transform=given.mapping("transform"),
+            pool=given.text("pool"),
+            dtype=given.text("dtype"),
+            store_dtype=given.text("store_dtype"),
+            model_kwargs=given.mapping("model_kwargs"),
+            plugin=given.text("plugin"),
+            format=given.whole("format", least=1),
+        )
+        given.end()
+        return key
 
 
 def format_of(dtype: str) -> int:

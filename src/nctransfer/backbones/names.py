@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from nctransfer.backbones.hub import Progress, fetch
 from nctransfer.backbones.overrides import RESERVED, check_transform, why_reserved
 from nctransfer.backbones.timm_import import import_timm
 from nctransfer.errors import ModelError, did_you_mean
+from nctransfer.paths import expanded
+from nctransfer.strict_json import parse_json
 
 __all__ = ["ALIASES", "DEFAULT_MODEL", "PIXELS", "WEIGHT_FILES", "ModelSpec", "of_timm", "resolve"]
 
@@ -100,7 +101,7 @@ def resolve(name: str, offline: bool = False, progress: Progress | None = None) 
             _check_repository(place)
             path = fetch(place, ["config.json"], f"the description and weights of {name}", offline, progress)
             return _described(name, path, place, None)
-        folder = Path(place).expanduser()
+        folder = expanded(place)
         return _described(name, folder / "config.json", "", folder)
     return of_timm(name)
 
@@ -118,11 +119,11 @@ def _check_repository(place: str) -> None:
 def _described(name: str, path: Path, repository: str, folder: Path | None) -> ModelSpec:
     """A model on the hub or in a folder, by the ``config.json`` that timm wrote for it."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_bytes())
         config = dict(content.get("pretrained_cfg", content))
         architecture = str(content.get("architecture") or config["architecture"])
         arguments = dict(content.get("model_args") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise ModelError(
             f"{name}: {str(path)!r} {'does not exist' if missing else 'is not a description of a model by timm'}",

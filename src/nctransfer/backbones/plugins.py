@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from nctransfer.errors import ModelError
+from nctransfer.paths import expanded, is_file
 
 __all__ = ["import_plugin", "plugin_digest", "plugin_file"]
 
@@ -22,9 +23,9 @@ def plugin_file(plugin: str) -> Path:
     Raises:
         ModelError: There is no such file or module.
     """
-    path = Path(plugin).expanduser()
+    path = expanded(plugin)
     if plugin.endswith(".py"):
-        if path.is_file():
+        if is_file(path):
             return path.absolute()
         raise ModelError(
             f"the plugin {plugin!r} is not a file, or does not exist", "give a .py file, or the name of a module"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nctransfer.backbones.hub import Progress, cached, cached_url, fetch, fetch_url
 from nctransfer.backbones.names import PIXELS
 from nctransfer.errors import WeightsError
+from nctransfer.paths import expanded, is_file
 
 if TYPE_CHECKING:
     from nctransfer.backbones.names import ModelSpec
@@ -61,8 +62,8 @@ def find(
     if checkpoint:
         if spec.name == PIXELS:
             raise WeightsError(f"{PIXELS} has no weights that a checkpoint could replace", "leave out --checkpoint")
-        path = checkpoint.expanduser()
-        if not path.is_file():
+        path = expanded(checkpoint)
+        if not is_file(path):
             raise WeightsError(
                 f"the checkpoint {str(checkpoint)!r} is not a file, or does not exist",
                 "give a .safetensors or .pth file",
@@ -108,7 +109,7 @@ def _bundled_name(spec: ModelSpec) -> str:
 def at_hand(spec: ModelSpec) -> tuple[str, Path] | None:
     """The kind and the file of a model's published weights, or ``None`` if they must be downloaded first."""
     if spec.folder:
-        files = [spec.folder / name for name in spec.filenames if (spec.folder / name).is_file()]
+        files = [spec.folder / name for name in spec.filenames if is_file(spec.folder / name)]
         return ("folder", files[0]) if files else None
     if path := bundled(spec):
         return "bundled", path

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nctransfer.errors import WeightsError
+from nctransfer.paths import expanded
 
 __all__ = ["find_checkpoints", "steps"]
 
@@ -32,7 +33,7 @@ def find_checkpoints(given: str | os.PathLike[str] | Iterable[str | os.PathLike[
     found: dict[Path, None] = {}
     for name in names:
         try:
-            files = _files(Path(name).expanduser())
+            files = _files(expanded(name))
         except (
             OSError,
             RuntimeError,

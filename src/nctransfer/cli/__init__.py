@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +12,9 @@ import typer
 
 from nctransfer import __version__
 from nctransfer.cli.expanding import add_command
+from nctransfer.cli.last_net import caught
 from nctransfer.cli.waiting import wait_passively
+from nctransfer.errors import NCTransferError
 
 if TYPE_CHECKING:
     app: typer.Typer
@@ -80,10 +81,25 @@ def main() -> None:
     _open_closed_streams()
     wait_passively()
     first = sys.argv[1] if len(sys.argv) > 1 else None
-    try:
+
+    def run() -> None:
+        if first in COMMANDS:
+            _check_current_folder()
         application(first if first in COMMANDS else None)()
-    finally:  # a second Ctrl-C, while Python ends, ends it without a traceback
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    caught(run)
+
+
+def _check_current_folder() -> None:
+    """Refuse to work in a folder that has been deleted: neither relative paths nor the libraries of PyTorch work there.
+
+    Raises:
+        NCTransferError: The current folder does not exist.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise NCTransferError("the current folder does not exist any more", "go to another one by cd") from error
 
 
 def _open_closed_streams() -> None:

@@ -19,6 +19,7 @@ from nctransfer.cli.feature_arguments import AuditedFeatures, FeatureColumn
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all, share
 from nctransfer.cli.terminal import Terminal
+from nctransfer.paths import is_file, is_folder
 from nctransfer.sources.manifest import SUFFIXES
 
 if TYPE_CHECKING:
@@ -202,9 +203,9 @@ def _say_what_changed(done: Decisions, path: Path) -> None:
 def _say_how_to_go_on(found: AuditResult, path: Path, verb: str, data: str | None, image_root: Path | None) -> None:
     """How the corrected table is read, as far as it is known where the images lie."""
     source = Path(data or found.features.data or "")
-    if image_root is None and data is not None and source.is_file() and source.suffix.lower() in SUFFIXES:
+    if image_root is None and data is not None and is_file(source) and source.suffix.lower() in SUFFIXES:
         image_root = source.parent
-    if image_root is None and source.is_dir():
+    if image_root is None and is_folder(source):
         image_root = source
     if image_root is not None:
         quoted = [shlex.quote(str(one)) for one in (path, image_root)]

@@ -122,10 +122,10 @@ def remove(
 @examples("nctransfer cache path")
 def path(output: OutputOptions) -> None:
     """Print the folder of the cache."""
-    with Terminal(output):
+    with Terminal(output) as terminal:
         from nctransfer.store.cache_folder import FeatureStore
 
-        typer.echo(str(FeatureStore(output.cache_dir).root))
+        terminal.write(f"{FeatureStore(output.cache_dir).root}\n")
 
 
 def _data(stored: StoredSet, manifest: Manifest) -> dict[str, Any]:

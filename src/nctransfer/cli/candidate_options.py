@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nctransfer import paths
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.expanding import expanded
 
@@ -76,7 +77,7 @@ def read_candidates(file: Path, defaults: BackboneOptions | None = None, seed: i
     from nctransfer.rank.candidates import candidates_of
 
     try:
-        lines = file.expanduser().read_text("utf-8-sig").splitlines()
+        lines = paths.expanded(file).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise SettingError(
             f"the candidates in {str(file)!r} cannot be read: {reason_of(error)}",

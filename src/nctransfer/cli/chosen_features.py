@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, SelectionOptions
+from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
     from nctransfer.cli.engine_options import EngineOptions
@@ -187,7 +188,7 @@ class ChosenFeatures:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
         if (stored := store.resolve(name)) is None:
             self._refuse(name, "image_column", "image_root", "data_dir")
-            return Path(name).expanduser()
+            return expanded(name)
         self._refuse(name, *(field.name for field in dataclasses.fields(ReadingFlags)))
         selection = self.wanted.chosen.selection()
         store.use(stored, selection)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
 from nctransfer.figures.figure_files import check_figure, save_figure
+from nctransfer.paths import is_folder, is_something_else
 from nctransfer.store.atomic_files import replace_file
+from nctransfer.store.new_files import LONGEST_NAME
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +44,16 @@ class OutputFiles:
                 f"give {' and '.join(self._paths)} different files",
             )
         for option, path in self._paths.items():
-            if path.is_dir():
+            if is_folder(path):
                 raise NCTransferError(f"{str(path)!r} cannot be written: it is a folder", f"give another {option}")
-            if not path.absolute().parent.is_dir():
+            if not is_folder(path.absolute().parent):
                 raise NCTransferError(
                     f"{str(path)!r} cannot be written: its folder does not exist",
                     f"create the folder, or give another {option}",
+                )
+            if len(os.fsencode(path.name)) > LONGEST_NAME:
+                raise NCTransferError(
+                    f"{str(path)!r} cannot be written: its name is too long", f"give a shorter {option}"
                 )
             if option == "--figure":
                 check_figure(path)
@@ -60,7 +67,7 @@ class OutputFiles:
         content = text.encode("utf-8", "backslashreplace")
 
         def write(path: Path) -> None:
-            if path.exists() and not path.is_file():
+            if is_something_else(path):
                 path.write_bytes(content)
             else:
                 replace_file(path, lambda file: file.write(content))
@@ -88,7 +95,7 @@ class OutputFiles:
             return
         try:
             write(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a null character is a ValueError
             raise NCTransferError(
                 f"{str(path)!r} cannot be written: {reason_of(error)}", f"give another {option}"
             ) from error

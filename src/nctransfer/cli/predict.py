@@ -22,6 +22,7 @@ from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import share
 from nctransfer.cli.terminal import Terminal, provenance
 from nctransfer.errors import counted
+from nctransfer.paths import expanded
 from nctransfer.sources.registry import describe_sources
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def predict(
         run = functools.partial(predictor.rows, source, entries, tally, progress=terminal.progress)
         if file is not None:
             settings = RunSettings(
-                head=file_sha256(head.expanduser()),
+                head=file_sha256(expanded(head)),
                 source=source.id,
                 images=source.name,
                 max_error=error,

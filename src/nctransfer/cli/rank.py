@@ -20,6 +20,7 @@ from nctransfer.cli.parsing import percents
 from nctransfer.cli.rank_options import CandidateOptions, RaceOptions, RankTaskOptions
 from nctransfer.cli.terminal import Terminal, provenance
 from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.paths import expanded, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +190,7 @@ def _read(given: ChosenFeatures, name: str) -> FeatureSet:
     try:
         return given.read(name)
     except FeaturesError as error:
-        if not Path(name).expanduser().is_dir():
+        if not is_folder(expanded(name)):
             raise
         how = f"to rank backbones on the images of a folder, give --data {name}"
         raise FeaturesError(error.message, how) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from nctransfer.cli.last_net import drop_rest
 from nctransfer.cli.notes import Notes
 from nctransfer.cli.output_files import OutputFiles
 from nctransfer.cli.output_options import PrintOptions
@@ -123,7 +123,10 @@ class Terminal:
         from nctransfer.report.sheet import plain
 
         console = self._bar.console if self._bar else self._errors
-        console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
+        try:
+            console.print(Text("\n".join(map(plain, text.split("\n"))), style=style), soft_wrap=True)
+        except OSError:  # nobody can read notes on a full disk or a closed pipe, and the results do not depend on them
+            drop_rest(sys.stderr)
 
     def confirms(self, question: str) -> bool:
         """Ask on stderr; without an answer it is no."""
@@ -175,8 +178,7 @@ class Terminal:
         except BrokenPipeError:  # the reader wants no more
             raise
         except OSError as error:
-            with contextlib.suppress(OSError):  # what is left in the buffer would fail again when Python ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_rest(sys.stdout)
             raise NCTransferError(
                 f"the results cannot be written to stdout: {reason_of(error)}", "make room, or write them elsewhere"
             ) from error
@@ -192,7 +194,8 @@ class Terminal:
             content: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
             if broken:
                 content["broken"] = [image._asdict() for image in broken]
-            sys.stderr.write(to_json({"error": content}) + "\n")
+            with contextlib.suppress(OSError):
+                sys.stderr.write(to_json({"error": content}) + "\n")
             return
         for image in broken[:LISTED]:
             self.note(f"  {plain(image.id)}: {plain(image.reason)}", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from nctransfer.features.file_contents import (
     pickled_error,
     reading_errors,
 )
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     import zipfile
@@ -178,7 +178,7 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
     found: dict[str, _Array] = {}
     for name in (*IDS, *SPLITS, *CLASSES):
         with suppress(ValueError):  # an entry of this name may be something else than JSON
-            values = json.loads(metadata.get(name, ""))
+            values = parse_json(metadata.get(name, ""))
             if isinstance(values, list):
                 found[name] = _Array(shape=(len(values),), dtype="text", kind="U", read=array(values))
     return found

@@ -15,6 +15,7 @@ from nctransfer.backbones.names import resolve
 from nctransfer.backbones.plugins import import_plugin, plugin_digest
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.errors import ModelError, NCTransferError, SettingError, WeightsError, join_names
+from nctransfer.paths import expanded, is_folder
 
 if TYPE_CHECKING:
     from nctransfer.backbones.backbone import Backbone
@@ -186,13 +187,13 @@ def _run_plugin(key: FeatureKey, plugin: str | None) -> None:
 def _folder(head: Head, checkpoint: Path | None) -> Path:
     """The folder of a ``local-dir:`` model; a head knows its name alone."""
     key = _key(head)
-    if checkpoint is None or not checkpoint.expanduser().is_dir():
+    if checkpoint is None or not is_folder(expanded(checkpoint)):
         raise WeightsError(
             f"the head needs the model in the folder {key.model.removeprefix(FOLDER)!r}"
             + ("" if checkpoint is None else f", and {str(checkpoint)!r} is not a folder"),
             "give this folder with --checkpoint FOLDER",
         )
-    return checkpoint.expanduser()
+    return expanded(checkpoint)
 
 
 def _changes(head: Head, request: BackboneRequest, offline: bool, progress: Progress | None) -> dict[str, Any]:

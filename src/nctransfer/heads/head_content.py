@@ -13,8 +13,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nctransfer import __version__
-from nctransfer.heads.checked_values import CheckedValues, check_text
+from nctransfer.checked_values import CheckedValues, check_text
 from nctransfer.heads.head import Head, HeadOrigin, HeldOut, Promise
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -86,16 +87,16 @@ def _read_record(content: bytes) -> dict[str, Any]:
     """The JSON of a head, of a format that is known."""
     size = header_bytes(content[:8])
     try:
-        header = json.loads(content[8 : 8 + size])
+        header = parse_json(content[8 : 8 + size])
     except ValueError as error:
-        raise ValueError("its header is not JSON") from error
+        raise ValueError(f"its header is not JSON: {error}") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or metadata.keys() != {METADATA} or not isinstance(metadata[METADATA], str):
         raise ValueError("it is not a head that nctransfer saved")
     try:
-        record = json.loads(metadata[METADATA])
+        record = parse_json(metadata[METADATA])
     except ValueError as error:
-        raise ValueError("its description is not JSON") from error
+        raise ValueError(f"its description is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError("its description is not a JSON object")
     version = CheckedValues({"format": record.pop("format", None)}, "the head").whole("format", least=1)
@@ -271,7 +272,7 @@ def _promise(given: CheckedValues) -> Promise:
 def _origin(given: CheckedValues) -> HeadOrigin:
     key = given.take("key")
     origin = HeadOrigin(
-        key=None if key is None else _key(CheckedValues(key, "the backbone")),
+        key=None if key is None else _key(key),
         column=given.text("column"),
         weights=given.text_or_none("weights"),
         licence=given.text("licence"),
@@ -282,32 +283,20 @@ def _origin(given: CheckedValues) -> HeadOrigin:
     return origin
 
 
-def _key(given: CheckedValues) -> FeatureKey:
+def _key(values: Any) -> FeatureKey:
     """What determines the features. What timm would read as the path of a file is refused."""
     from nctransfer.backbones.feature_key import FeatureKey
     from nctransfer.backbones.overrides import check_transform, why_reserved
     from nctransfer.errors import NCTransferError
 
-    transform, arguments = given.mapping("transform"), given.mapping("model_kwargs")
+    key = FeatureKey.from_json(values)
     try:
-        check_transform("the backbone", transform)
-        json.dumps([transform, arguments], allow_nan=False)
+        check_transform("the backbone", key.transform)
+        json.dumps([key.transform, key.model_kwargs], allow_nan=False)
     except NCTransferError as error:
         raise ValueError(error.message) from error
-    if refused := [name for name in arguments if why_reserved(name)]:
+    if refused := [name for name in key.model_kwargs if why_reserved(name)]:
         raise ValueError(f"the backbone may not be built with {refused[0][:100]!a}")
-    key = FeatureKey(
-        model=given.text("model"),
-        weights=given.text("weights"),
-        transform=transform,
-        pool=given.text("pool"),
-        dtype=given.text("dtype"),
-        store_dtype=given.text("store_dtype"),
-        model_kwargs=arguments,
-        plugin=given.text("plugin"),
-        format=given.whole("format", least=1),
-    )
-    given.end()
     return key
 
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from nctransfer.checked_values import check_text
 from nctransfer.errors import HeadError, reason_of
-from nctransfer.heads.checked_values import check_text
 from nctransfer.heads.head import Head
 from nctransfer.heads.head_content import NewerFormatError, from_bytes, header_bytes, to_bytes
+from nctransfer.paths import expanded, is_folder, is_something_else
 from nctransfer.store.atomic_files import replace_file
 from nctransfer.store.new_files import check_new_file, unwritable
 
@@ -30,7 +31,7 @@ def save_head(head: Head, path: str | os.PathLike[str], overwrite: bool = False)
     Raises:
         HeadError: The file exists or cannot be written, or a class name is not plain text.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_new_file(file, overwrite, "the head", HeadError)
     try:
         content = to_bytes(head)
@@ -70,7 +71,7 @@ def load_head(path: str | os.PathLike[str]) -> Head:
     Raises:
         HeadError: There is no such file, it is not a head, it is damaged, or a newer version of nctransfer wrote it.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     try:
         return from_bytes(_content(file))
     except NewerFormatError as error:
@@ -86,10 +87,10 @@ def load_head(path: str | os.PathLike[str]) -> Head:
 
 def _content(path: Path) -> bytes:
     """The bytes of a file that may be a head."""
-    if path.is_dir():
+    if is_folder(path):
         raise HeadError(f"{str(path)!r} is a folder, not a head", "give the head first, then the images")
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would never end
+        if is_something_else(path):  # reading a pipe would never end
             raise ValueError("it is not a file")
         with path.open("rb") as file:
             header_bytes(file.read(8))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.heads.prediction import Prediction
 from nctransfer.sources.source import digest_number
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,8 +125,8 @@ class _Places:
 def parsed(line: bytes) -> dict[str, Any] | None:
     """The JSON object in a line; ``None`` if there is none."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -12,6 +12,7 @@ from nctransfer.errors import HeadError, NCTransferError, SettingError, reason_o
 from nctransfer.heads.backbone_match import backbone_for
 from nctransfer.heads.onnx_check import LARGEST, CheckedImages, Differences, compare, random_images, some_images
 from nctransfer.heads.onnx_graph import EXPORTERS, check_packages, graph_of
+from nctransfer.paths import expanded
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.atomic_files import replace_file
@@ -106,7 +107,7 @@ def export_onnx(
         DataError: The images cannot be read.
         SettingError: There is no such opset.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_export(file, opset, overwrite)
     how = replace(reading or ReadingOptions(), offline=offline, labels_optional=True)
     source = None if images is None else open_source(images, how)

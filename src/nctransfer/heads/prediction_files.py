@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from nctransfer.errors import SettingError
+from nctransfer.escaping import escaped_json, guarded
 from nctransfer.heads.prediction import COLUMNS, Prediction
 
 __all__ = ["WRITERS", "csv_lines", "json_line", "json_lines", "writer_for"]
@@ -22,6 +23,8 @@ GROUP_ROWS = 16384  # of one row group of a Parquet file
 def csv_lines(rows: Iterable[Prediction]) -> Iterator[str]:
     r"""The lines of a CSV file, with a head. What a broken image has no value for is empty.
 
+    An apostrophe stands before text that a spreadsheet would take for a formula.
+
     >>> from nctransfer.heads.prediction import Prediction
     >>> print("".join(csv_lines([Prediction('a "b".jpg', "cat", 0.9, "dog", 0.06, False, "")])))
     id,class,probability,second,second_probability,abstained,reason
@@ -31,7 +34,7 @@ def csv_lines(rows: Iterable[Prediction]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in itertools.chain([COLUMNS], rows):
-        writer.writerow(row)
+        writer.writerow(map(guarded, row))
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -39,7 +42,7 @@ def csv_lines(rows: Iterable[Prediction]) -> Iterator[str]:
 
 def json_line(prediction: Prediction) -> str:
     """A prediction as one line of JSON, without the end of the line."""
-    return json.dumps(prediction.to_dict(), ensure_ascii=False)
+    return escaped_json(json.dumps(prediction.to_dict(), ensure_ascii=False))
 
 
 def json_lines(rows: Iterable[Prediction]) -> Iterator[str]:

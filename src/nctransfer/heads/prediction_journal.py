@@ -23,6 +23,7 @@ from nctransfer.errors import NCTransferError, reason_of
 from nctransfer.heads.kept_predictions import KeptPredictions, parsed
 from nctransfer.heads.prediction import Prediction
 from nctransfer.heads.prediction_files import writer_for
+from nctransfer.paths import is_file, is_folder, is_something_else
 from nctransfer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
     """
     writer_for(output)
     path = output.with_name(f"{output.name}.partial")
-    if output.exists() and not output.is_file():  # a device would be replaced by a file
+    if is_something_else(output) or is_folder(output):  # a device would be replaced by a file
         raise _unwritable(output, "it is not a file")
     if os.path.lexists(output) and not overwrite:
         raise NCTransferError(f"{str(output)!r} exists already", "give another --output, or --overwrite to replace it")
     if path.is_symlink():
         raise _unwritable(path, "it is a symbolic link")
-    if path.exists() and not (resume or overwrite):
+    if is_file(path) and not (resume or overwrite):
         raise NCTransferError(
             f"{str(path)!r} holds the predictions of a run that did not end",
             "go on from there with --resume, or start anew with --overwrite",

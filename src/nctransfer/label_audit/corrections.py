@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import NCTransferError, SettingError, reason_of
+from nctransfer.escaping import escaped_json, guarded
 from nctransfer.label_audit.ticked_findings import Decisions, TickedFinding, decide
+from nctransfer.paths import is_folder, is_something_else
 from nctransfer.sources.manifest import SUFFIXES
 from nctransfer.store.atomic_files import replace_file
 
@@ -38,9 +40,9 @@ def check_corrections(path: Path, overwrite: bool) -> None:
         raise SettingError(
             f"{str(path)!r} is not the name of a manifest", f"end the name by one of: {', '.join(SUFFIXES)}"
         )
-    if path.is_dir() or (path.exists() and not path.is_file()):
+    if is_folder(path) or is_something_else(path):
         raise NCTransferError(f"{str(path)!r} cannot be written: it is not a file", "give another --corrections")
-    if not path.absolute().parent.is_dir():
+    if not is_folder(path.absolute().parent):
         raise NCTransferError(
             f"{str(path)!r} cannot be written: its folder does not exist",
             "create the folder, or give another --corrections",
@@ -126,9 +128,9 @@ def _table(rows: list[dict[str, str]], delimiter: str) -> str:
     # all values in quotes, so that a name that begins with a space keeps it
     writer = csv.DictWriter(text, COLUMNS, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: guarded(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
 def _json_lines(rows: list[dict[str, str]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(escaped_json(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)

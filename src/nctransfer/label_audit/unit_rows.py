@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from nctransfer.features.size_limits import check_size
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,6 +35,9 @@ class UnitRows:
     Args:
         features: n rows of C classes.
         device: Where to compute, in float64.
+
+    Raises:
+        FeaturesError: The features are so large or small that their squares leave float64.
     """
 
     def __init__(self, features: FeatureSet, device: torch.device) -> None:
@@ -41,8 +46,11 @@ class UnitRows:
         self._features, self._device = features, device
         self.labels, self.number = features.labels.to(device), len(features.classes)
         total = torch.zeros(features.dim, dtype=torch.float64, device=device)
+        largest = 0.0
         for rows, _ in features.batches():
             total += rows.to(device, torch.float64).sum(dim=0)
+            largest = max(largest, float(rows.abs().max()))
+        check_size(largest)
         self._mean = total / len(features)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.devices import pick_device
 from nctransfer.errors import FeaturesError, SettingError, reason_of
 from nctransfer.label_audit.nearest_images import nearest_images, unit_rows
+from nctransfer.paths import expanded
 from nctransfer.store.atomic_files import replace_file
 from nctransfer.store.new_files import check_new_file, unwritable
 
@@ -51,7 +52,7 @@ def save_map(
     """
     from pyarrow import parquet
 
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_map_file(file, overwrite)
     table = map_table(found, features, device=device)
     try:

@@ -34,6 +34,7 @@ from nctransfer.page.suspects_section import suspects_section
 from nctransfer.page.thumbnails import MOST_THUMBNAILS, choose_images, make_thumbnails, wanted_images
 from nctransfer.page.verdict_section import verdict_section
 from nctransfer.page.words_section import with_words
+from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -136,7 +137,7 @@ def write_report(
         SettingError: The name of the file does not end in .html.
         NCTransferError: The file exists or cannot be written.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_page_file(file, overwrite)
     named = _named(sets)
     # before the work, since a place without images is refused

@@ -15,6 +15,7 @@ from nctransfer.backbones.layers import layer_name
 from nctransfer.backbones.names import PIXELS, of_timm
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.paths import expanded
 
 __all__ = ["Candidate", "candidates_of"]
 
@@ -55,7 +56,7 @@ class Candidate:
             allow_missing=False,
             random_init=drawn,
             seed=request.seed if drawn else 0,
-            checkpoint=request.checkpoint and request.checkpoint.expanduser().resolve(),
+            checkpoint=request.checkpoint and expanded(request.checkpoint).resolve(),
         )
         return _full_name(request.model), self.column, *(str(getattr(same, one.name)) for one in fields(same)[1:])
 
@@ -102,7 +103,7 @@ def _full_name(model: str) -> str:
     """The same text for all names of one model."""
     kind, _, place = model.partition(":")
     if kind.replace("_", "-") == "local-dir":
-        return f"local-dir:{Path(place).expanduser().resolve()}"
+        return f"local-dir:{expanded(place).resolve()}"
     return model if place else of_timm(model).name
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.escaping import guarded
 from nctransfer.report.format import Format, Page, Presentation
+from nctransfer.report.sheet import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +28,10 @@ def frame_of(result: Presentation) -> pd.DataFrame:
     return result.rows() if callable(result.rows) else to_frame(result.rows)
 
 
-def _render(result: Presentation, _page: Page) -> str:
-    return frame_of(result).to_csv(index=False)
+def _render(result: Presentation, page: Page) -> str:
+    frame = frame_of(result)
+    text = frame.map(guarded).rename(columns=guarded).to_csv(index=False)
+    return "\n".join(map(plain, text.split("\n"))) if page.is_terminal else text
 
 
 CSV = Format(name="csv", meaning="one line per result", suffixes=(".csv",), render=_render)

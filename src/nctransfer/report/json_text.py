@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nctransfer.escaping import escaped_json
 from nctransfer.report.format import Format, Page, Presentation
 
 __all__ = ["JSON", "json_line", "to_json"]
@@ -23,12 +24,7 @@ def json_line(value: Any, ascii_only: bool = False) -> str:
 
 
 def _dumped(value: Any, ascii_only: bool, indent: int | None) -> str:
-    text = json.dumps(_strict(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, of a file name that is no UTF-8
-        return _dumped(value, True, indent)
-    return text
+    return escaped_json(json.dumps(_strict(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False))
 
 
 def _strict(value: Any) -> Any:

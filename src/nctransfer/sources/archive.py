@@ -44,6 +44,8 @@ class Members(Generic[Place]):
             self._outside += 1
         elif any(map(is_hidden, parts)):
             return
+        elif size < 0:
+            raise ValueError(f"a member of {size} bytes")
         elif not (is_folder or is_file):
             self._special += 1
         else:
@@ -88,7 +90,9 @@ class Archive(ListedSource[Place]):
         try:
             mtime_ns = self._path.stat().st_mtime_ns
             members, *notes = self._members()
-        except DAMAGE as error:
+        except DataError:
+            raise
+        except Exception as error:  # a damaged archive may make the libraries raise anything
             raise DataError(
                 f"the archive {self.name!r} cannot be read: {reason_of(error)}",
                 "it may be truncated: download or copy it again",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import DataError, join_names
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +52,8 @@ class Columns:
 def hub_features(schema: pa.Schema) -> dict[str, Any]:
     """What the Hugging Face metadata say about each column; empty if there are none, or they cannot be understood."""
     try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+        described = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
         return {}
     return described if isinstance(described, dict) else {}
 

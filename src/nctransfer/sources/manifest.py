@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nctransfer.errors import DataError, counted, reason_of
+from nctransfer.escaping import unguarded
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.label_codes import name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
@@ -31,7 +32,8 @@ Row = tuple[int, Mapping[str, Any]]  # the number of the line, and its value in 
 class Manifest(ImageSource):
     """A ``.csv``, ``.tsv`` or ``.jsonl`` file with the path and the class of each image, and optionally its split.
 
-    Class names are kept as they are written: ``001`` and ``NA`` are names like any other.
+    Class names are kept as they are written: ``001`` and ``NA`` are names like any other. Only the apostrophe that
+    guards a table against formulas, as in ``'=cat``, is taken off.
 
     Args:
         path: The file.
@@ -198,7 +200,7 @@ class Manifest(ImageSource):
                         'put a value that contains the separator in quotes: "a, b"',
                     )
                 elif values:
-                    yield reader.line_num, dict(zip(header, values, strict=True))
+                    yield reader.line_num, dict(zip(header, map(unguarded, values), strict=True))
         except csv.Error as error:
             raise self._error(reader.line_num, str(error)) from error
 
@@ -207,8 +209,8 @@ class Manifest(ImageSource):
             if not content.strip():
                 continue
             try:
-                row = json.loads(content)
-            except (ValueError, RecursionError) as error:
+                row = parse_json(content)
+            except ValueError as error:
                 raise self._error(line, f"this is not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise self._error(line, "this is not a JSON object", 'expected {"path": …, "label": …}')

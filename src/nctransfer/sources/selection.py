@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from nctransfer.checked_values import CheckedValues
 from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.sources.arrow_arrays import flat, integers, values_of
 
@@ -56,6 +57,24 @@ class Selection:
             )
         if self.classes is not None and not self.classes:
             raise FeaturesError("the list of classes is empty", "give at least one class, or no list to take all")
+
+    @classmethod
+    def from_json(cls, values: Any) -> Selection:
+        """The selection that JSON describes, which somebody else may have written. It is of no shard.
+
+        Raises:
+            ValueError: It does not describe a selection; the message says why.
+        """
+        given = CheckedValues(values, "the selection")
+        selection = cls(
+            given.string_or_none("split"),
+            classes=given.strings_or_none("classes"),
+            max_per_class=given.whole_or_none("max_per_class", least=1),
+            seed=given.whole("seed", least=-(2**63)),
+            exclude_classes=given.strings("exclude_classes"),
+        )
+        given.end()
+        return selection
 
     def apply(self, ids: Texts, labels: Texts, splits: Texts) -> NDArray[np.intp]:
         """The positions of the selected samples, in ascending order; none if none of them is of the shard.

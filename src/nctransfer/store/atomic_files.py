@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nctransfer.errors import StoreError, reason_of
+from nctransfer.strict_json import parse_json
 
 __all__ = [
     "add_file",
@@ -33,6 +34,8 @@ __all__ = [
 DAY = 24 * 60 * 60
 WAIT = 5.0  # seconds for which a lock is awaited without a word
 
+LARGEST_JSON = 64 * 2**20  # bytes
+
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 digest of a file, in hex."""
@@ -50,9 +53,11 @@ def as_json(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if the file is absent, damaged, or holds no object."""
+    """The object in a JSON file; empty if the file is absent, damaged, larger than 64 MiB, or holds no object."""
     try:
-        value = json.loads(path.read_bytes())
+        if path.stat().st_size > LARGEST_JSON or not path.is_file():  # reading a pipe would never end
+            return {}
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -38,8 +38,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
-from nctransfer.errors import FeaturesError
+from nctransfer.checked_values import CheckedValues
+from nctransfer.errors import FeaturesError, StoreError, reason_of
 from nctransfer.features.files import read_features
+from nctransfer.paths import expanded
 from nctransfer.sources.selection import Selection
 from nctransfer.store.atomic_files import read_json, write_json
 from nctransfer.store.listings import Listing, load_listing, replace_listing
@@ -62,7 +64,7 @@ class FeatureStore:
         import platformdirs
 
         chosen = root or os.environ.get("NCTRANSFER_CACHE") or platformdirs.user_cache_dir("nctransfer")
-        self.root = Path(chosen).expanduser().absolute()
+        self.root = _root(chosen)
         self._listings: dict[str, tuple[tuple[int, ...], Listing]] | None = None
 
     # Sets
@@ -135,14 +137,11 @@ class FeatureStore:
 
     def last_used(self) -> tuple[StoredSet, Selection] | None:
         """The set that the command line used last and its selection, if the set still exists."""
-        record = read_json(self.root / "last.json")
+        record = CheckedValues(read_json(self.root / "last.json"), "last.json")
         try:
-            chosen: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in record["selection"].items()
-            }
-            stored = self.at(self.root / "features" / record["id"])
-            return (stored, Selection(**chosen)) if stored else None
-        except (KeyError, TypeError, ValueError, AttributeError, FeaturesError):
+            stored = self.at(self.root / "features" / record.string("id"))
+            return (stored, Selection.from_json(record.take("selection"))) if stored else None
+        except (ValueError, FeaturesError):
             return None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
@@ -199,6 +198,25 @@ class FeatureStore:
         return self.root / "sources" / f"{source_id}.parquet"
 
 
+def _root(chosen: str | os.PathLike[str]) -> Path:
+    """The absolute path of the cache folder.
+
+    Raises:
+        StoreError: There can be no such folder, or the libraries that read Parquet could not open files in it.
+    """
+    hint = "give another --cache-dir or NCTRANSFER_CACHE"
+    try:
+        root = expanded(chosen).absolute()
+        os.fspath(root).encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the path of the cache {str(chosen)!r} is not UTF-8", hint) from error
+    except OSError as error:
+        raise StoreError(f"the cache {str(chosen)!r} cannot be found: {reason_of(error)}", hint) from error
+    if "\0" in os.fspath(root):
+        raise StoreError(f"the path of the cache {str(chosen)!r} has a null character", hint)
+    return root
+
+
 def _stamp(path: Path) -> tuple[int, ...]:
     """What changes when a file is replaced."""
     try:
@@ -238,5 +256,5 @@ def load_features(
     """
     stored = FeatureStore(cache_dir).resolve(name)
     if stored is None:
-        return read_features(Path(name).expanduser(), label_column, feature_column, selection, class_names)
+        return read_features(expanded(name), label_column, feature_column, selection, class_names)
     return stored.read(selection, feature_column or FEATURE, partial=partial)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nctransfer.store.atomic_files import sync_folder, writing_errors
+from nctransfer.strict_json import parse_json
 
 __all__ = ["DamagedJournalError", "append_records", "as_lines", "first_record", "read_records"]
 
@@ -79,8 +80,8 @@ def append_records(path: Path, records: Iterable[Mapping[str, Any]], end: int) -
 def _record(line: bytes, number: int) -> dict[str, Any]:
     text = line[CHECKSUM + 1 :]
     try:
-        record = json.loads(text) if line[: CHECKSUM + 1] == _checksum(text) + b" " else None
-    except (ValueError, RecursionError):
+        record = parse_json(text) if line[: CHECKSUM + 1] == _checksum(text) + b" " else None
+    except ValueError:
         record = None
     if not isinstance(record, dict):
         raise DamagedJournalError(f"line {number} is not as it was written")

@@ -26,6 +26,7 @@ import nctransfer
 from nctransfer.backbones.feature_key import json_digest
 from nctransfer.store.atomic_files import as_json, replace_file
 from nctransfer.store.manifest import NAME
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     from nctransfer.store.stored_set import StoredSet
@@ -63,12 +64,15 @@ class KeptResults:
         try:
             if path.stat().st_size > LARGEST:
                 return None
-            content = json.loads(path.read_bytes(), parse_constant=_refuse)
+            content = parse_json(path.read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(content, dict) or content.get("question") != as_json(question):
             return None
-        return content.get("answer") if content.get("digest") == _digest(content) else None
+        try:
+            return content.get("answer") if content.get("digest") == _digest(content) else None
+        except RecursionError:
+            return None
 
     def keep(self, question: Mapping[str, Any], answer: Any) -> None:
         """Keep an answer, and delete the oldest ones if they become too many. Where nothing can be written, do nothing.
@@ -114,10 +118,6 @@ class KeptResults:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return json_digest([content.get("question"), content.get("answer")], 32)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from nctransfer.backbones.hub import cached
 from nctransfer.backbones.names import WEIGHT_FILES
 from nctransfer.backbones.plugins import plugin_file
 from nctransfer.backbones.weight_files import Weights
+from nctransfer.checked_values import CheckedValues
+from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
     from nctransfer.backbones.backbone import Backbone
@@ -64,10 +66,9 @@ class LazyBackbone:
         question = self._question()
         answer = {} if self._loaded else self._store.recall(question)
         try:
-            weights = Weights(answer["kind"], answer["name"], answer["path"] and Path(answer["path"]))
-            known = _Known(FeatureKey(**answer["key"]), weights.name, tuple(answer["columns"]))
-            holds = _still_the_same(weights, answer["file"])
-        except (KeyError, TypeError):
+            known, weights, stamp = _remembered(answer)
+            holds = _still_the_same(weights, stamp)
+        except ValueError:  # nothing is remembered, or the file is damaged
             holds = False
         if holds:
             asked = self._request.model
@@ -115,7 +116,7 @@ class LazyBackbone:
         request = self._request
         files = [request.checkpoint, plugin_file(request.plugin) if request.plugin else None]
         if request.model.startswith("local-dir:"):
-            folder = Path(request.model.partition(":")[2]).expanduser()
+            folder = expanded(request.model.partition(":")[2])
             files += [folder / name for name in ("config.json", *WEIGHT_FILES)]
         return {
             **asdict(request),
@@ -126,11 +127,27 @@ class LazyBackbone:
         }
 
 
+def _remembered(answer: Mapping[str, Any]) -> tuple[_Known, Weights, list[int] | None]:
+    """What the cache has remembered of a backbone: its key and columns, its weights, and the stamp of their file.
+
+    Raises:
+        ValueError: It does not make sense: files of the cache are of whoever can write to it.
+    """
+    given = CheckedValues(answer, "the remembered backbone")
+    path = given.string_or_none("path")
+    weights = Weights(given.text("kind"), given.string("name"), None if path is None else Path(path))
+    columns = given.strings("columns")
+    if FEATURE not in columns:
+        raise ValueError(f"the columns lack {FEATURE}")
+    known = _Known(FeatureKey.from_json(given.take("key")), weights.name, columns)
+    return known, weights, list(given.wholes("file", least=0)) if path is not None else None
+
+
 def _file_stamp(path: Path | None) -> list[int] | None:
     """The size and time of a file; ``None`` if there is no such file."""
     try:
-        stat = path.expanduser().stat() if path else None
-    except OSError:
+        stat = expanded(path).stat() if path else None
+    except (OSError, ValueError):
         return None
     return [stat.st_size, stat.st_mtime_ns] if stat else None
 

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 from nctransfer.errors import NCTransferError
+from nctransfer.paths import is_folder, is_something_else
 
-__all__ = ["check_new_file", "unwritable"]
+__all__ = ["LONGEST_NAME", "check_new_file", "unwritable"]
+
+LONGEST_NAME = 230  # bytes; file systems take 255, and a file has a longer name while it is written
 
 
 def check_new_file(path: Path, overwrite: bool, what: str, error: type[NCTransferError] = NCTransferError) -> None:
@@ -22,15 +25,17 @@ def check_new_file(path: Path, overwrite: bool, what: str, error: type[NCTransfe
     Raises:
         NCTransferError: The file exists, or is not a file; or its folder does not exist.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise unwritable(path, "it is a folder", error)
-    if not path.absolute().parent.is_dir():
+    if not is_folder(path.absolute().parent):
         raise unwritable(path, "its folder does not exist", error)
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
+    if not is_folder(target.parent):
         raise unwritable(path, f"it is a link to {str(target)!r}, in a folder that does not exist", error)
-    if path.exists() and not path.is_file():  # a device would be replaced by a file
+    if is_something_else(path):  # a device would be replaced by a file
         raise unwritable(path, "it is not a file", error)
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise unwritable(path, "its name is too long", error)
     if os.path.lexists(path) and not overwrite:
         raise error(
             f"{str(path)!r} exists already, and {what} would replace it",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import SetChangedError, StoreError, reason_of
 from nctransfer.store.atomic_files import add_file, as_json, file_sha256, writing_errors
+from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -258,8 +259,8 @@ def _metadata(path: Path, name: bytes) -> Any:
     from pyarrow import parquet
 
     try:
-        return json.loads((parquet.read_schema(path).metadata or {}).get(name, b"null"))
-    except (OSError, pa.ArrowException, ValueError, RecursionError):
+        return parse_json((parquet.read_schema(path).metadata or {}).get(name, b"null"))
+    except (OSError, pa.ArrowException, ValueError):
         return None
 
 

@@ -95,6 +95,31 @@ class CheckedValues:
         """A whole number from ``least`` on."""
         return _whole(self.take(name), name, least)
 
+    def whole_or_none(self, name: str, least: int) -> int | None:
+        """A whole number from ``least`` on, or ``None``."""
+        value = self.take(name)
+        return None if value is None else _whole(value, name, least)
+
+    def string(self, name: str) -> str:
+        """Text with any characters, such as a path."""
+        return _string(self.take(name), name)
+
+    def string_or_none(self, name: str) -> str | None:
+        """Text with any characters, or ``None``."""
+        value = self.take(name)
+        return None if value is None else _string(value, name)
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A list of which every item is text with any characters."""
+        return tuple(_string(value, name) for value in self.items(name))
+
+    def strings_or_none(self, name: str) -> tuple[str, ...] | None:
+        """A list of which every item is text with any characters, or ``None``."""
+        if self._left.get(name, ()) is not None:
+            return self.strings(name)
+        self.take(name)
+        return None
+
     def wholes(self, name: str, least: int) -> tuple[int, ...]:
         """A list of whole numbers from ``least`` on."""
         return tuple(_whole(value, name, least) for value in self.items(name))
@@ -134,6 +159,12 @@ class CheckedValues:
         if self._left:
             names = join_names([check_text(name, f"a name in {self._name}")[:100] for name in self._left])
             raise ValueError(f"{self._name} has unknown values: {names}")
+
+
+def _string(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
 
 
 def _whole(value: Any, name: str, least: int) -> int:
