@@ -89,7 +89,7 @@ def test_some_entries_are_read_in_any_order_and_in_threads(tmp_path: Path, kind:
         assert contents(source, [entries[i] for i in chosen]) == [values[i] for i in chosen]
     assert source.read(entries[4]) == values[4]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda give: give(), source.contents(entries * 20))) == values * 20
+        assert list(pool.map(lambda give: give(), source.contents(list(entries) * 20))) == values * 20
 
 
 @every_kind

@@ -13,6 +13,7 @@ from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import DataError, ModelError, counted, reason_of
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.decoding import decode
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
 
 if TYPE_CHECKING:
@@ -198,12 +199,10 @@ def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Sel
     import numpy as np
     import torch
 
-    entries = source.list()
-    columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
-    entries = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
+    entries = selection.choose(ImageTable.of(source.list()))
     if len(entries) < 2:
         raise DataError(f"{source.name} has fewer than 2 images to compare", "give --data with more images")
-    chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, images).astype(int)).tolist()]
+    chosen = entries.take(np.unique(np.linspace(0, len(entries) - 1, images).astype(int)))
     prepared = []
     for entry, content in zip(chosen, source.contents(chosen), strict=True):
         try:

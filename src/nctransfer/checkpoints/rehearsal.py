@@ -10,6 +10,7 @@ from nctransfer.checkpoints.trajectory_result import TARGET
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.sources.image_table import ImageTable
 
 if TYPE_CHECKING:
     from nctransfer.checkpoints.samples import Sample
@@ -44,14 +45,13 @@ def rehearse(
     sets: dict[str, FeatureSet] = {}
     before = 0  # the images of earlier sources
     for source, wanted in samples_by_source(samples).items():
-        listed = source.list() if entries is None else entries[source]
-        columns = [list(column) for column in zip(*((one.id, one.label, one.split) for one in listed), strict=True)]
+        listed = ImageTable.of(source.list() if entries is None else entries[source])
         for name, selection in wanted.items():
-            rows = selection.apply(*columns)
+            rows = selection.apply(listed.ids, listed.labels, listed.splits)
             info = FeatureInfo(str(selection) or source.name, data=source.name, path=source.id)
-            labels = [columns[1][row] for row in rows]
+            labels = [entry.label for entry in listed.take(rows)]
             sets[name] = FeatureSet.from_arrays(rows[:, None] + float(before), labels, info=info)
-        before += len(columns[0])
+        before += len(listed)
     compared = collapse_of_samples(sets, device)
     plan_episodes(task, sets[TARGET])
     return compared.warnings

@@ -179,18 +179,16 @@ def _listed(
     images: str, reading: ReadingFlags, split: str | None, offline: bool
 ) -> tuple[ImageSource, Sequence[ImageEntry]]:
     """The source, and the images that are wanted of it."""
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.opening import open_source
     from nctransfer.sources.selection import Selection
 
     source = open_source(images, dataclasses.replace(reading.reading(split, offline), labels_optional=True))
-    entries = source.list()
+    entries = ImageTable.of(source.list())
     log.info("%s: %s, %s", source.name, source.kind, counted(len(entries), "image"))
     for note in source.notes:
         log.warning("%s: %s", source.name, note)
-    if split is None:
-        return source, entries
-    columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
-    return source, [entries[row] for row in Selection(split).apply(*map(list, columns)).tolist()]
+    return source, Selection(split).choose(entries)
 
 
 def _first_rows(rows: Iterable[Prediction]) -> list[Prediction]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.heads.onnx_graph import INPUT
 from nctransfer.sources.decoding import decode
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.source import content_digest, digest_number
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def some_images(source: ImageSource, head: Head, backbone: Backbone, count: int)
     import numpy as np
     import torch
 
-    entries = source.list()
-    chosen = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, count).astype(int)).tolist()]
+    entries = ImageTable.of(source.list())
+    chosen = entries.take(np.unique(np.linspace(0, len(entries) - 1, count).astype(int)))
     known = None if head.images is None else set(head.images.tolist())
     pixels, digests, reason = [], [], ""
     for entry, read in zip(chosen, source.contents(chosen), strict=True):

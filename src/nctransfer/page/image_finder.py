@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.sources.source import ImageEntry
 
-    Listed = tuple[ImageSource, list[ImageEntry]]
+    Listed = tuple[ImageSource, Sequence[ImageEntry]]
 
 __all__ = ["CHANGED", "FoundImages", "SetImages", "find_images"]
 

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
+import operator
 import os
 import re
 import tarfile
 import zipfile
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, counted, reason_of
-from nctransfer.sources.layout import arrange, common_top, is_hidden
+from nctransfer.sources.arrow_arrays import values_of
+from nctransfer.sources.image_table import CHUNK, ImageTable, TableBuilder
+from nctransfer.sources.layout import FolderImages, arrange, as_unicode, common_top, is_hidden, is_image
 from nctransfer.sources.source import ListedSource, Listing, source_id
 
-__all__ = ["DAMAGE", "Archive", "Members", "is_readable_file", "not_whole"]
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from nctransfer.sources.source import ImageEntry
+
+__all__ = ["DAMAGE", "Archive", "Members", "Places", "is_readable_file", "not_whole"]
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 """What reading a damaged archive may raise."""
-Place = TypeVar("Place")
+LARGEST = 2**63 - 1  # a tar archive can claim more bytes
 
 
-class Members(Generic[Place]):
+class Members:
     """The visible and safe members of an archive.
+
+    A file is kept as bytes and numbers, and not as an object of Python, because an archive may have millions.
 
     Attributes:
         folders: The paths of all folders, also of those that only appear in the path of a file.
-        files: The size and the place of each file, by its path and in the order of the archive.
     """
 
     def __init__(self) -> None:
         self.folders: set[str] = set()
-        self.files: dict[str, tuple[int, Place]] = {}
+        self._files = TableBuilder()
+        self._waiting: list[tuple[str, str, str, int, int]] = []
         self._outside = self._special = self._again = 0
 
-    def add(self, name: str, *, is_folder: bool, is_file: bool, size: int, place: Place) -> None:
+    def add(self, name: str, *, is_folder: bool, is_file: bool, size: int, place: int) -> None:
         """Take one member, unless it is hidden, a link or a special file, or would lie outside the archive."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:/", name):
@@ -49,12 +63,33 @@ class Members(Generic[Place]):
         elif not (is_folder or is_file):
             self._special += 1
         else:
-            path = "/".join(parts)
+            path = as_unicode("/".join(parts))
+            folder = path if is_folder else path.rpartition("/")[0]
+            self._add_folder(folder)
             if is_file:
-                # If a name occurs twice, the later member counts, and stands where it lies in the archive.
-                self._again += self.files.pop(path, None) is not None
-                self.files[path] = (size, place)
-            self._add_folder(path if is_folder else path.rpartition("/")[0])
+                self._waiting.append((path, folder, "", min(size, LARGEST), place))
+                if len(self._waiting) == CHUNK:
+                    self._store()
+
+    def files(self) -> ImageTable:
+        """Each file, in the order of the archive: its path, its folder as the label, and its place as the time.
+
+        If a path occurs twice, the later file counts, and stands where it lies in the archive.
+        """
+        import numpy as np
+
+        self._store()
+        files = self._files.table()
+        if files.sorted().repeated_id() is None:
+            return files
+        rows = {file.id: row for row, file in enumerate(files)}
+        self._again = len(files) - len(rows)
+        return files.take(np.sort(np.fromiter(rows.values(), np.int64, len(rows))))
+
+    def _store(self) -> None:
+        if self._waiting:
+            self._files.add(*zip(*self._waiting, strict=True))
+            self._waiting.clear()
 
     def _add_folder(self, path: str) -> None:
         while path and path not in self.folders:
@@ -71,7 +106,34 @@ class Members(Generic[Place]):
             yield f"left out {counted(self._again, 'member')} because a later one has the same name"
 
 
-class Archive(ListedSource[Place]):
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the images of an archive lie.
+
+    Attributes:
+        ids: Their ids.
+        numbers: A number for each, whose meaning the archive knows, ``(n,)``.
+    """
+
+    ids: pa.LargeStringArray
+    numbers: NDArray[np.int64]
+
+    def of(self, entries: Sequence[ImageEntry]) -> list[int]:
+        """The numbers of some images.
+
+        Raises:
+            KeyError: An image is not in the archive.
+        """
+        from pyarrow import compute
+
+        ids = ImageTable.of(entries).ids
+        rows = compute.index_in(ids, value_set=self.ids)
+        if rows.null_count:
+            raise KeyError(next(id_ for id_, row in zip(ids.to_pylist(), rows.to_pylist(), strict=True) if row is None))
+        return self.numbers[values_of(rows)].tolist() if len(rows) else []
+
+
+class Archive(ListedSource[Places]):
     """An archive whose members lie in one folder per class. It is read without unpacking it to disk.
 
     Args:
@@ -85,8 +147,10 @@ class Archive(ListedSource[Place]):
         self._path = Path(path)
         self._labels_optional = labels_optional
 
-    def scan(self) -> Listing[Place]:
-        """See :meth:`ListedSource.scan`; the images are in the order of the archive."""
+    def scan(self) -> Listing[Places]:
+        """See :meth:`ListedSource.scan`; the images are in the order in which they lie in the archive."""
+        import numpy as np
+
         try:
             mtime_ns = self._path.stat().st_mtime_ns
             members, *notes = self._members()
@@ -98,20 +162,34 @@ class Archive(ListedSource[Place]):
                 "it may be truncated: download or copy it again",
             ) from error
         top = common_top(members.folders)
+        files = members.files()
         arranged = arrange(
             f"the archive {self.name!r}",
             {folder[len(top) :] for folder in members.folders if folder.startswith(top)},
-            ((path, size, mtime_ns) for path, (size, _) in members.files.items()),
+            _by_folder(files),
             top,
             "archive",
             labels_optional=self._labels_optional,
         )
-        places = {entry.id: members.files[arranged.renamed.get(entry.id, entry.id)][1] for entry in arranged.entries}
-        return Listing(arranged.entries, (*arranged.notes, *members.notes(), *notes), places)
+        found = arranged.entries
+        times = np.full(len(found), mtime_ns, np.int64)
+        entries = ImageTable.from_columns(found.ids, found.labels, found.splits, found.sizes, times)
+        return Listing(entries, (*arranged.notes, *members.notes(), *notes), Places(found.ids, found.times))
 
     @abstractmethod
-    def _members(self) -> tuple[Members[Place], *tuple[str, ...]]:
-        """The members of the archive, and further notes for the user."""
+    def _members(self) -> tuple[Members, *tuple[str, ...]]:
+        """The members of the archive in the order in which they lie in it, and further notes for the user."""
+
+
+def _by_folder(files: ImageTable) -> Iterator[FolderImages]:
+    """The images among files, of one folder after the other, with their places as times; see :meth:`Members.files`."""
+    for folder, run in itertools.groupby(files, key=operator.attrgetter("label")):
+        start = len(folder) + 1 if folder else 0
+        while some := list(itertools.islice(run, CHUNK)):
+            images = [file for file in some if is_image(file.id)]
+            names = [file.id[start:] for file in images]
+            sizes, places = [file.size for file in images], [file.mtime_ns for file in images]
+            yield FolderImages(folder, names, sizes, places, len(some) - len(images))
 
 
 def is_readable_file(path: Path) -> bool:

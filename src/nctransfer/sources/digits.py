@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nctransfer.errors import DataError
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.sources.source_kind import SourceKind
 
@@ -26,11 +27,11 @@ class Digits(ImageSource):
     name = "digits"
     id = "digits-sklearn"
 
-    def list(self) -> list[ImageEntry]:
+    def list(self) -> ImageTable:
         """See :meth:`ImageSource.list`."""
-        return [
+        return ImageTable.of(
             ImageEntry(f"{index:04d}", str(label), "", len(image), 0) for index, (image, label) in enumerate(_digits())
-        ]
+        )
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""

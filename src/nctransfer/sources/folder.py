@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, reason_of
 from nctransfer.sources.contents import read_file
-from nctransfer.sources.layout import arrange, is_hidden, is_image, splits_on_top
+from nctransfer.sources.image_table import CHUNK
+from nctransfer.sources.layout import FolderImages, arrange, is_hidden, is_image, splits_on_top
 from nctransfer.sources.source import ListedSource, Listing, source_id
 from nctransfer.sources.source_kind import SourceKind
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FLAT_FOLDER", "FOLDER", "ImageFolder", "holds_parquet", "walk"]
 
 
-class ImageFolder(ListedSource[str]):
+class ImageFolder(ListedSource[Mapping[str, str]]):
     """A folder with one folder per class, and images at any depth below it; see :mod:`nctransfer.sources.layout`.
 
     Files and folders whose name begins with a dot are ignored. Only images whose id is not their path have a place:
@@ -39,17 +40,15 @@ class ImageFolder(ListedSource[str]):
         self.id = source_id(path)
         self._labels_optional = labels_optional
 
-    def scan(self) -> Listing[str]:
+    def scan(self) -> Listing[Mapping[str, str]]:
         """See :meth:`ListedSource.scan`."""
         what, folders = f"the folder {self.name!r}", _upper_folders(self.name)
-        arranged = arrange(what, folders, _files(self.name), labels_optional=self._labels_optional)
-        entries = sorted(arranged.entries)
-        for one, other in itertools.pairwise(entries):
-            if one.id == other.id:
-                raise DataError(
-                    f"two files have the name {one.id!r} once bytes that are not UTF-8 are escaped",
-                    "rename one of them",
-                )
+        arranged = arrange(what, folders, _images(self.name), labels_optional=self._labels_optional)
+        entries = arranged.entries.sorted()
+        if arranged.renamed and (twice := entries.repeated_id()) is not None:
+            raise DataError(
+                f"two files have the name {twice!r} once bytes that are not UTF-8 are escaped", "rename one of them"
+            )
         return Listing(entries, arranged.notes, arranged.renamed)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
@@ -61,13 +60,12 @@ class ImageFolder(ListedSource[str]):
             yield functools.partial(read_file, f"{self.name}/{path}")
 
 
-def _stamp(item: os.DirEntry[str]) -> tuple[int, int]:
-    """Size and time of a file, or (-1, -1) if they are unknown; reading the file then says why."""
+def _stamps(items: Sequence[os.DirEntry[str]]) -> list[tuple[int, int]]:
+    """Size and time of each file, or (-1, -1) if they are unknown; reading the file then says why."""
     try:
-        found = item.stat()
+        return [(found.st_size, found.st_mtime_ns) for found in [item.stat() for item in items]]
     except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
+        return [stamp for item in items for stamp in _stamps([item])] if len(items) > 1 else [(-1, -1)]
 
 
 def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -76,15 +74,22 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     Raises:
         DataError: A folder cannot be read, or a symbolic link leads back to a folder above it.
     """
+    for prefix, files in _files(root):
+        for item in files:
+            yield prefix + item.name, item
+
+
+def _files(root: str) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """The visible files of each folder, some thousands at a time, with the path of the folder and a slash behind it."""
     pending = [(root, "", frozenset({_identity(root)}))]
     while pending:
         folder, prefix, above = pending.pop()
-        below = []
-        for item in _visible(folder):
-            if _is_folder(item):
-                below.append(item)
-            else:
-                yield prefix + item.name, item
+        below: list[os.DirEntry[str]] = []
+        for items in _visible(folder):
+            folders = frozenset(_folders(items))
+            below += folders
+            if len(folders) < len(items):
+                yield prefix, [item for item in items if item not in folders] if folders else items
         for item in sorted(below, key=lambda item: item.name, reverse=True):
             here = _identity(item.path)
             if here in above:
@@ -92,34 +97,39 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             pending.append((item.path, f"{prefix}{item.name}/", above | {here}))
 
 
-def _files(root: str) -> Iterator[tuple[str, int, int]]:
-    for path, item in walk(root):
-        yield (path, *(_stamp(item) if is_image(path) else (0, 0)))
+def _images(root: str) -> Iterator[FolderImages]:
+    """The images of each folder, some thousands at a time."""
+    for prefix, files in _files(root):
+        images = [item for item in files if is_image(item.name)]
+        sizes, times = zip(*_stamps(images), strict=True) if images else ((), ())
+        yield FolderImages(prefix[:-1], [item.name for item in images], sizes, times, len(files) - len(images))
 
 
 def _upper_folders(root: str) -> list[str]:
     """The folders that may be classes or splits: the top level and, if these are splits, the level below."""
-    tops = [item.name for item in _visible(root) if _is_folder(item)]
+    tops = [item.name for items in _visible(root) for item in _folders(items)]
     if not splits_on_top(tops):
         return tops
-    return tops + [f"{top}/{item.name}" for top in tops for item in _visible(f"{root}/{top}") if _is_folder(item)]
+    below = ((top, items) for top in tops for items in _visible(f"{root}/{top}"))
+    return tops + [f"{top}/{item.name}" for top, items in below for item in _folders(items)]
 
 
-def _visible(path: str) -> Iterator[os.DirEntry[str]]:
+def _visible(path: str) -> Iterator[list[os.DirEntry[str]]]:
+    """What a folder holds, some thousands at a time; hidden files and folders are left out."""
     try:
         with os.scandir(path) as items:
-            for item in items:
-                if not is_hidden(item.name):
-                    yield item
+            rest = iter(items)
+            while some := list(itertools.islice(rest, CHUNK)):
+                yield [item for item in some if not is_hidden(item.name)]
     except OSError as error:
         raise DataError(f"the folder {path!r} cannot be read: {reason_of(error)}") from error
 
 
-def _is_folder(item: os.DirEntry[str]) -> bool:
+def _folders(items: Sequence[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
     try:
-        return item.is_dir()
+        return [item for item in items if item.is_dir()]
     except OSError as error:  # a symbolic link to itself
-        raise _loop(item.path) from error
+        raise _loop(str(error.filename)) from error
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -152,7 +162,9 @@ def holds_parquet(folder: str) -> bool:
 
 
 def _has_images_on_top(name: str) -> bool:
-    return Path(name).is_dir() and any(is_image(item.name) and not _is_folder(item) for item in _visible(name))
+    return Path(name).is_dir() and any(
+        is_image(item.name) and not _folders([item]) for items in _visible(name) for item in items
+    )
 
 
 def _open(name: str, options: ReadingOptions) -> ImageFolder:

@@ -7,13 +7,14 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nctransfer.errors import DataError
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.decoding import to_ppm
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.layout import as_unicode, is_image
 from nctransfer.sources.source import ImageEntry, ListedSource, Listing
 from nctransfer.sources.source_kind import SourceKind
@@ -31,7 +32,7 @@ STDIN = "-"
 CHUNK = 2**20  # bytes of a list that are read at once
 
 
-class GivenImages(ListedSource[Any]):
+class GivenImages(ListedSource[Mapping[str, Any]]):
     """Images in the order in which they are given. None has a label, and files are looked at only when they are read.
 
     The id of a file is its path, that of a picture in memory is ``image 0``, ``image 1`` and so on, by its position.
@@ -48,24 +49,26 @@ class GivenImages(ListedSource[Any]):
     def __init__(self, images: Iterable[Given], name: str = "images") -> None:
         self.name = self.id = name
         self._images = iter(images)
-        self._listing: Listing[Any] | None = None
+        self._listing: Listing[Mapping[str, Any]] | None = None
 
-    def scan(self) -> Listing[Any]:
+    def scan(self) -> Listing[Mapping[str, Any]]:
         """See :meth:`ListedSource.scan`."""
         if self._listing is None:
-            entries: list[ImageEntry] = []
             places: dict[str, Any] = {}
-            for number, image in enumerate(self._images):
-                id_, place = _named(number, image)
-                entries.append(ImageEntry(id_, "", "", 0, 0))
-                if place != id_:
-                    places[id_] = place
+            entries = ImageTable.of(self._entries(places))
             if not entries:
                 raise DataError(
                     f"the list {self.name!r} holds no images", "give one path per line, or one image or more"
                 )
             self._listing = Listing(entries, (), places)
         return self._listing
+
+    def _entries(self, places: dict[str, Any]) -> Iterator[ImageEntry]:
+        for number, image in enumerate(self._images):
+            id_, place = _named(number, image)
+            if place != id_:
+                places[id_] = place
+            yield ImageEntry(id_, "", "", 0, 0)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""

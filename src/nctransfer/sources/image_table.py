@@ -146,6 +146,14 @@ class ImageTable(Sequence[ImageEntry]):
             return self
         return ImageTable(self.columns.take(compute.sort_indices(ids)))
 
+    def repeated_id(self) -> str | None:
+        """The first id of a sorted table that occurs more than once; ``None`` if all are different."""
+        from pyarrow import compute
+
+        ids = self.ids
+        places = compute.indices_nonzero(compute.equal(ids[:-1], ids[1:])) if len(ids) else ()
+        return self[values_of(places)[0]].id if len(places) else None
+
 
 class TableBuilder:
     """Images on their way into a table. They are kept as bytes and numbers, and not as objects of Python."""

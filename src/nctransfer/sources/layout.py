@@ -7,20 +7,40 @@ folder of a split; they have no label then.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import DataError, counted, join_names
-from nctransfer.sources.source import ImageEntry
+from nctransfer.sources.image_table import TableBuilder
 
-__all__ = ["Arranged", "arrange", "as_unicode", "common_top", "is_hidden", "is_image", "splits_on_top"]
+if TYPE_CHECKING:
+    from nctransfer.sources.image_table import ImageTable
+
+__all__ = ["Arranged", "FolderImages", "arrange", "as_unicode", "common_top", "is_hidden", "is_image", "splits_on_top"]
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tga", ".tif", ".tiff", ".webp"}
 )
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+
+
+class FolderImages(NamedTuple):
+    """Images that lie in one folder: all of them, or some thousands.
+
+    Attributes:
+        folder: The path of the folder, such as ``train/cat``; "" for the outermost.
+        names: The names of the images.
+        sizes: Their sizes in bytes.
+        times: When they were last changed, in nanoseconds.
+        others: The number of visible files beside them that are no images.
+    """
+
+    folder: str
+    names: Sequence[str]
+    sizes: Sequence[int]
+    times: Sequence[int]
+    others: int
 
 
 class Arranged(NamedTuple):
@@ -32,7 +52,7 @@ class Arranged(NamedTuple):
         renamed: The path of each image whose id is not its path, by the id.
     """
 
-    entries: list[ImageEntry]
+    entries: ImageTable
     notes: tuple[str, ...]
     renamed: Mapping[str, str]
 
@@ -40,7 +60,7 @@ class Arranged(NamedTuple):
 def arrange(
     what: str,
     folders: Collection[str],
-    files: Iterable[tuple[str, int, int]],
+    images: Iterable[FolderImages],
     top: str = "",
     holder: str = "folder",
     *,
@@ -51,7 +71,7 @@ def arrange(
     Args:
         what: The source, for messages, for example "the folder 'pets'".
         folders: The paths of folders relative to ``top``, at least the upper two levels: ``train``, ``train/cat``.
-        files: Path, size and time of each file that is not hidden.
+        images: The images of each folder. A folder may come more than once.
         top: A prefix of all paths that says nothing about classes, for example ``pets/``.
         holder: What the source is, for the hint: "folder" or "archive".
         labels_optional: Whether images outside the class folders are taken too, with the label "".
@@ -62,26 +82,24 @@ def arrange(
     has_splits = splits_on_top(folder.partition("/")[0] for folder in folders)
     has_splits = has_splits and (labels_optional or any("/" in name for name in folders))
     depth = 2 if has_splits else 1
-    entries, renamed, beside, others = [], {}, 0, 0
+    table, beside, others = TableBuilder(), 0, 0
+    renamed: dict[str, str] = {}
     used: set[tuple[str, ...]] = set()
-    for path, size, mtime_ns in files:
-        parts = path[len(top) :].split("/", depth)
-        is_in_class = len(parts) > depth
-        if not is_image(path):
-            others += is_in_class or labels_optional
-        elif not (is_in_class or labels_optional):
-            beside += 1
+    for folder, names, sizes, times, other_files in images:
+        parts = folder[len(top) :].split("/", depth) if len(folder) >= len(top) and folder else []
+        is_in_class = len(parts) >= depth
+        if is_in_class or labels_optional:
+            others += other_files
         else:
-            name, label, split = as_unicode(path), "", ""
-            if is_in_class:
-                label = sys.intern(as_unicode(parts[depth - 1]))
-                used.add(tuple(parts[:depth]))
-            if has_splits and len(parts) > 1:
-                split = as_unicode(parts[0])
-            entries.append(ImageEntry(name, label, split, size, mtime_ns))
-            if name != path:
-                renamed[name] = path
-    if not entries:
+            beside += len(names)
+            continue
+        label = as_unicode(parts[depth - 1]) if is_in_class else ""
+        if is_in_class and names:
+            used.add(tuple(parts[:depth]))
+        split = as_unicode(parts[0]) if has_splits and parts else ""
+        ids = _ids(f"{folder}/" if folder else "", names, renamed)
+        table.add_equal(ids, label, split, sizes, times)
+    if not len(table):
         raise _nothing(what, holder, beside, others, bool(folders), labels_optional)
     notes = []
     if beside:
@@ -91,7 +109,17 @@ def arrange(
     if not labels_optional:
         classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
         notes += _about_empty([as_unicode(names[-1]) for names in classes if names not in used])
-    return Arranged(entries, tuple(notes), renamed)
+    return Arranged(table.table(), tuple(notes), renamed)
+
+
+def _ids(prefix: str, names: Sequence[str], renamed: dict[str, str]) -> list[str]:
+    """The ids of the images in a folder; notes those that are not paths."""
+    paths = [prefix + name for name in names]
+    if prefix.isascii() and "".join(names).isascii():
+        return paths
+    ids = list(map(as_unicode, paths))
+    renamed.update((id_, path) for id_, path in zip(ids, paths, strict=True) if id_ != path)
+    return ids
 
 
 def common_top(folders: Collection[str]) -> str:
@@ -119,12 +147,13 @@ def splits_on_top(names: Iterable[str]) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether the name of a file ends like that of an image."""
-    return name[name.rfind(".") :].lower() in SUFFIXES  # pathlib would take seconds for a million names
+    suffix = name[name.rfind(".") :]  # pathlib would take seconds for a million names
+    return suffix in SUFFIXES or suffix.lower() in SUFFIXES
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is ignored: its name begins with a dot, or macOS added it to an archive."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name[:1] == "." or name == "__MACOSX"
 
 
 def as_unicode(name: str) -> str:

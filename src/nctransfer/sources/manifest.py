@@ -6,6 +6,7 @@ import csv
 import functools
 import itertools
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.escaping import unguarded
 from nctransfer.sources.contents import read_file
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
@@ -66,15 +68,29 @@ class Manifest(ImageSource):
         self._class_names = class_names
         self._labels_optional = labels_optional
 
-    def list(self) -> list[ImageEntry]:
+    def list(self) -> ImageTable:
         """See :meth:`ImageSource.list`; the images are in the order of their paths."""
         if not Path(self._root).is_dir():
             raise DataError(
                 f"the folder {self._root!r} does not exist",
                 "give the folder that the paths are relative to: --image-root",
             )
-        entries: dict[str, ImageEntry] = {}
-        again = 0
+        lines = array("q")
+        every = ImageTable.of(self._listed(lines))
+        entries = self._once(every, lines)
+        if not (entries.sizes.any() or entries.times.any()):
+            raise DataError(
+                f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
+                "give the folder that the paths are relative to: --image-root",
+            )
+        again = len(every) - len(entries)
+        self.notes = (
+            (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
+        )
+        return entries
+
+    def _listed(self, lines: array[int]) -> Iterator[ImageEntry]:
+        """What each line says; its number is added to ``lines``."""
         rows = self._rows()
         first = next(rows, None)
         if first is None:
@@ -87,20 +103,29 @@ class Manifest(ImageSource):
         label = self._column("label", first[1], LABEL_COLUMNS, self._columns[1]) if is_there else LABEL_COLUMNS[0]
         split = _find("split", first[1])
         for line, row in itertools.chain([first], rows):
-            entry = self._entry(line, row, image, label, split)
-            known = entries.setdefault(entry.id, entry)
-            if known is not entry:
-                self._agree(line, known, entry)
-                again += 1
-        if all(entry.size == entry.mtime_ns == 0 for entry in entries.values()):
-            raise DataError(
-                f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
-                "give the folder that the paths are relative to: --image-root",
-            )
-        self.notes = (
-            (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
-        )
-        return sorted(entries.values())
+            lines.append(line)
+            yield self._entry(line, row, image, label, split)
+
+    def _once(self, images: ImageTable, lines: Sequence[int]) -> ImageTable:
+        """Each image once, in the order of their paths.
+
+        Args:
+            images: What each line says.
+            lines: The number of each line.
+
+        Raises:
+            DataError: Two lines name the same image and differ.
+        """
+        import numpy as np
+
+        ordered = images.sorted()
+        if ordered.repeated_id() is None:
+            return ordered
+        known: dict[str, tuple[int, ImageEntry]] = {}
+        for row, (line, entry) in enumerate(zip(lines, images, strict=True)):
+            _, first = known.setdefault(entry.id, (row, entry))
+            self._agree(line, first, entry)
+        return images.take(np.array([row for row, _ in known.values()])).sorted()
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""

@@ -6,7 +6,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from nctransfer.sources.arrow_columns import (
     stored_type,
 )
 from nctransfer.sources.folder import holds_parquet, walk
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.layout import as_unicode, splits_on_top
 from nctransfer.sources.row_groups import open_parquet, read_rows, unreadable
@@ -41,7 +42,7 @@ __all__ = ["PARQUET", "ParquetFiles", "is_parquet"]
 LISTED_ROWS = 2**16  # number of labels in memory at once
 
 
-class ParquetFiles(ListedSource[tuple[Path, Columns]]):
+class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
     """Parquet files with a column of encoded images and a column of labels.
 
     The id of an image is the path of its file without the suffix, and the number of its row. A place belongs to the
@@ -73,20 +74,24 @@ class ParquetFiles(ListedSource[tuple[Path, Columns]]):
         self._class_names = class_names
         self._labels_optional = labels_optional
 
-    def scan(self) -> Listing[tuple[Path, Columns]]:
+    def scan(self) -> Listing[Mapping[str, tuple[Path, Columns]]]:
         """See :meth:`ListedSource.scan`; reads the labels, not the images."""
         files = _find_files(self.name)
         if not files:
             raise DataError(f"{self.name!r} has no Parquet files", "expected files named *.parquet")
         places: dict[str, tuple[Path, Columns]] = {}
-        entries: list[ImageEntry] = []
         rows = 0
-        for stem, path in files.items():
-            with open_parquet(path) as file:
-                columns = self._choose(path, file.schema_arrow)
-                places[stem] = path, columns
-                entries += _rows(stem, path, file, columns, self._labels_optional)
-                rows += file.metadata.num_rows
+
+        def listed() -> Iterator[ImageEntry]:
+            nonlocal rows
+            for stem, path in files.items():
+                with open_parquet(path) as file:
+                    columns = self._choose(path, file.schema_arrow)
+                    places[stem] = path, columns
+                    yield from _rows(stem, path, file, columns, self._labels_optional)
+                    rows += file.metadata.num_rows
+
+        entries = ImageTable.of(listed())
         if len({columns.names is None for _, columns in places.values() if columns.label is not None}) > 1:
             raise DataError(
                 f"some Parquet files of {self.name!r} name their classes, and others do not",

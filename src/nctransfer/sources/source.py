@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
     "source_id",
 ]
 
-Place = TypeVar("Place")
+Places = TypeVar("Places")
 
 
 class ImageEntry(NamedTuple):
@@ -73,8 +74,11 @@ class ImageSource(ABC):
     opened_as: tuple[str, ReadingOptions] | None = None
 
     @abstractmethod
-    def list(self) -> list[ImageEntry]:
+    def list(self) -> Sequence[ImageEntry]:
         """All images, in the order in which reading them is fastest.
+
+        The sources of this package return an :class:`~nctransfer.sources.image_table.ImageTable`, which takes little
+        memory. A source of another package may return a list.
 
         Raises:
             DataError: The source has no images or no classes, or cannot be read.
@@ -101,37 +105,37 @@ class ImageSource(ABC):
         return next(self.contents([entry]))()
 
 
-class Listing(NamedTuple, Generic[Place]):
+class Listing(NamedTuple, Generic[Places]):
     """What a source finds when it lists its images.
 
     Attributes:
         entries: The images.
         notes: What was left out, in sentences for the user.
-        places: What reading an image needs besides its entry; the source chooses keys and values.
+        places: What reading an image needs besides its entry, in a form that the source chooses.
     """
 
-    entries: list[ImageEntry]
+    entries: ImageTable
     notes: tuple[str, ...]
-    places: Mapping[str, Place]
+    places: Places
 
 
-class ListedSource(ImageSource, Generic[Place]):
+class ListedSource(ImageSource, Generic[Places]):
     """A source whose listing finds out where each image can be read.
 
     Reading works without a listing too, for example when the entries were listed by another object: the source then
     lists its images itself when it first needs a place.
     """
 
-    _places: Mapping[str, Place] | None = None
+    _places: Places | None = None
 
-    def list(self) -> list[ImageEntry]:
+    def list(self) -> ImageTable:
         """See :meth:`ImageSource.list`."""
         listing = self.scan()
         self.notes, self._places = listing.notes, listing.places
         return listing.entries
 
     @abstractmethod
-    def scan(self) -> Listing[Place]:
+    def scan(self) -> Listing[Places]:
         """List the images, and find out where each can be read.
 
         Raises:
@@ -139,7 +143,7 @@ class ListedSource(ImageSource, Generic[Place]):
         """
 
     @property
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Places:
         """The places that the latest listing found."""
         if self._places is None:
             self.list()

@@ -32,7 +32,7 @@ LONG_HEADERS = (
 MAX_HEADER = 2**20  # bytes; tarfile reads a header of these types into memory at once
 
 
-class TarArchive(Archive[int]):
+class TarArchive(Archive):
     """A tar archive, compressed or not. The place of an image is the offset of its bytes before compression."""
 
     def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
@@ -42,15 +42,15 @@ class TarArchive(Archive[int]):
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`: a compressed archive is decompressed once, while the iterator advances."""
-        places = self.places
+        places = self.places.of(entries)
         if self._is_compressed:
-            yield from self._in_one_pass([places[entry.id] for entry in entries])
+            yield from self._in_one_pass(places)
         else:
-            for entry in entries:
-                yield functools.partial(self._at, places[entry.id], entry.size)
+            for entry, place in zip(entries, places, strict=True):
+                yield functools.partial(self._at, place, entry.size)
 
-    def _members(self) -> tuple[Members[int], *tuple[str, ...]]:
-        members: Members[int] = Members()
+    def _members(self) -> tuple[Members, *tuple[str, ...]]:
+        members = Members()
         with self._open() as tar:
             for member in _each(tar):
                 is_file = member.isreg() and not member.issparse()

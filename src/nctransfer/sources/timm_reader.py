@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import DataError, counted, reason_of
 from nctransfer.sources.decoding import to_ppm
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, safe_name
 
@@ -68,32 +69,35 @@ class TimmReader(ImageSource):
         self._offline = options.offline
         self._labels_optional = options.labels_optional
 
-    def list(self) -> list[ImageEntry]:
+    def list(self) -> ImageTable:
         """See :meth:`ImageSource.list`; the images are in the order of the reader."""
         self.notes = self._about_split
-        entries: list[ImageEntry] = []
-        names: Sequence[str] | None = None
-        unlabelled = 0
         with self._timm():
-            for number, (id_, label, size, stamp) in enumerate(self._images()):
-                if not number:  # some readers know the names only after they have read an image
-                    names = self._class_names or self._names()
-                if label is None or label == -1:
-                    unlabelled += 1
-                    if not self._labels_optional:
-                        continue
-                    label = ""
-                elif isinstance(label, str) and self._class_names is not None:
-                    raise DataError(f"the labels of {self.name!r} are names, not codes", "leave out --class-names")
-                if not isinstance(label, str):
-                    label = name_of_code(int(label), names, f"image {id_} of {self.name!r}")
-                entries.append(ImageEntry(id_, label, self.split, size, stamp))
+            entries = ImageTable.of(self._labelled())
         if not entries:
             labelled = "" if self._labels_optional else "labelled "
             raise DataError(f"{self.name!r} has no {labelled}images in its split {self.split!r}")
+        return entries
+
+    def _labelled(self) -> Iterator[ImageEntry]:
+        """The images with the names of their classes; a note says how many have no label and were left out."""
+        names: Sequence[str] | None = None
+        unlabelled = 0
+        for number, (id_, label, size, stamp) in enumerate(self._images()):
+            if not number:  # some readers know the names only after they have read an image
+                names = self._class_names or self._names()
+            if label is None or label == -1:
+                unlabelled += 1
+                if not self._labels_optional:
+                    continue
+                label = ""
+            elif isinstance(label, str) and self._class_names is not None:
+                raise DataError(f"the labels of {self.name!r} are names, not codes", "leave out --class-names")
+            if not isinstance(label, str):
+                label = name_of_code(int(label), names, f"image {id_} of {self.name!r}")
+            yield ImageEntry(id_, label, self.split, size, stamp)
         if unlabelled and not self._labels_optional:
             self.notes += (f"left out {counted(unlabelled, 'image')} without a label",)
-        return entries
 
     @abstractmethod
     def _images(self) -> Iterator[Listed]:

@@ -24,20 +24,20 @@ __all__ = ["ZIP", "ZipArchive"]
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile cannot limit how much the other methods unpack
 
 
-class ZipArchive(Archive[zipfile.ZipInfo]):
-    """A zip archive. The place of an image is its entry in the archive's directory."""
+class ZipArchive(Archive):
+    """A zip archive. The place of an image is the number of its entry in the archive's directory."""
 
     kind = "zip archive"
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""
-        places = self.places
-        for entry in entries:
-            yield functools.partial(self._content, places[entry.id])
+        for place in self.places.of(entries):
+            yield functools.partial(self._content, self._zip.filelist[place])
 
-    def _members(self) -> tuple[Members[zipfile.ZipInfo], *tuple[str, ...]]:
-        members: Members[zipfile.ZipInfo] = Members()
-        for info in self._zip.infolist():
+    def _members(self) -> tuple[Members, *tuple[str, ...]]:
+        members, directory = Members(), self._zip.filelist
+        for place in sorted(range(len(directory)), key=lambda place: directory[place].header_offset):
+            info = directory[place]
             if info.flag_bits & 1:
                 raise DataError(
                     f"the archive {self.name!r} is encrypted: {info.filename!r}", "unpack it, and give the folder"
@@ -48,9 +48,8 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
                 is_folder=info.is_dir(),
                 is_file=not info.is_dir() and mode in (0, stat.S_IFREG),
                 size=info.file_size,
-                place=info,
+                place=place,
             )
-        members.files = dict(sorted(members.files.items(), key=lambda item: item[1][1].header_offset))
         return (members,)
 
     @functools.cached_property
