@@ -171,6 +171,9 @@ def test_the_command_line(many: Path, run: Run) -> None:
     last = json.loads(Path(os.environ["NCTRANSFER_CACHE"], "last.json").read_text())
     assert last["id"] == data["id"]
     assert last["selection"].get("shard") is None  # what comes after extraction is about all images
+    early = run("collapse")  # it needs the other half
+    assert early.returncode == 1
+    assert those([early.stderr], data["samples"], 40)
     wrong = run("extract", *options, "--shard", "9/8")
     assert wrong.returncode == 2
     assert those([wrong.stderr], "9/8")

@@ -46,7 +46,9 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
         facts["columns"] = ", ".join(f"{name} ({dim:,})" for name, dim in columns.items())
     if report.failed:
         facts["failed"] = f"{len(report.failed):,}"
-    return Sheet("Features", [], [], facts, "" if report.failed else NEXT)
+    shard = report.selection.shard
+    following = NEXT if shard is None or shard.of == 1 else f"when all {shard.of} shards are stored, {NEXT}"
+    return Sheet("Features", [], [], facts, "" if report.failed else following)
 
 
 def features_sheet(features: FeatureSet) -> Sheet:
