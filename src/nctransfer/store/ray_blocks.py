@@ -22,7 +22,7 @@ BLOCK_SECONDS = 5.0  # about how long a block takes, so that reports come in oft
 MOST_IMAGES = 16_384  # of a block
 IN_FLIGHT = 2  # blocks of a worker: one runs, and one waits so that the worker never does
 DEATHS_OF_A_BLOCK = 2  # then it is cut in two
-DEATHS_OF_AN_IMAGE = 3  # then it is given up
+DEATHS_OF_AN_IMAGE = 4  # then it is given up
 
 
 @dataclass(eq=False, kw_only=True)

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,9 @@ def planned_crew(options: RayOptions, device: str, nodes: Sequence[Mapping[str, 
     if share and device not in ("auto", "cuda"):
         raise DeviceError(f"--device {device} and GPUs per worker exclude each other", "leave one of them out")
     if device.startswith("cuda") and not share:
-        raise DeviceError("the workers were to use cuda without a GPU", "the cluster has none, or give each a share")
+        raise DeviceError(
+            "no worker would have a GPU for --device cuda", "the cluster has none, or give --gpus-per-actor 1"
+        )
     return _with_gpus(options, share, nodes) if share else _without_gpus(options, nodes)
 
 
@@ -186,13 +189,14 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("ray")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    worker = importlib.import_module("ray._private.worker")
+    # it prints what kills a worker, which the engine reports itself; Ray has no setting for that
+    worker: Any = sys.modules.get("ray._private.worker")
     show: Callable[..., object] | None = getattr(worker, "print_to_stdstream", None)
-    if show is not None:  # it prints what kills a worker, which the engine reports itself
-        worker.print_to_stdstream = lambda *_, **__: None  # type: ignore[attr-defined]
+    if show is not None:
+        worker.print_to_stdstream = lambda *_, **__: None
     try:
         yield
     finally:
         logger.setLevel(level)
         if show is not None:
-            worker.print_to_stdstream = show  # type: ignore[attr-defined]
+            worker.print_to_stdstream = show

@@ -20,6 +20,7 @@ from nctransfer.store.engine import Engine
 from nctransfer.store.ray_blocks import Blocks
 from nctransfer.store.ray_cluster import Crew, joined_cluster, planned_crew, ray_package
 from nctransfer.store.ray_worker import Order, RayWorker, Reply, versions
+from nctransfer.store.repairing import repair
 
 if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
@@ -91,6 +92,9 @@ class RayEngine(Engine):
                 raise
             finally:
                 self._dismiss()
+        if self._hired > self._crew.actors:  # what workers had written when they died is whole, but not recorded
+            repair(self.stored)
+            self.writer.refresh()
         self.task.tell("extracting", len(self.missing), len(self.missing))
 
     def _note_crew(self, nodes: int) -> None:
@@ -273,15 +277,14 @@ def _order(engine: RayEngine, proof: str) -> Order:
 
 
 def _why(error: Exception) -> str:
-    """Why a worker is gone, in one line."""
+    """Why a worker is gone, in one line; Ray says it in many."""
     text = str(error)
-    for known, words in {
-        "OOM": "the memory of its node was used up",
+    known = {
+        "creation task": f"it could not be started: {text.strip().rpartition(chr(10))[2]}",
+        "running low on memory": "the memory of its node was used up",
         "node has died": "its node died",
         "node died": "its node died",
-        "connection error code 2": "its process was killed or crashed",
-        "creation task": "it could not be started: " + text.strip().rpartition("\n")[2],
-    }.items():
-        if known in text:
-            return words
-    return " ".join(text.split())[:300]
+        "is unavailable": "its node cannot be reached",
+        "connection error code": "its process was killed, or crashed",
+    }
+    return next((words for part, words in known.items() if part in text), " ".join(text.split())[:300])

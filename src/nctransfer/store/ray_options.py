@@ -35,7 +35,7 @@ class RayOptions:
         if self.actors is not None and self.actors < 1:
             raise SettingError(f"expected at least 1 actor, got {self.actors}", "give --actors 1 or more")
         share = self.gpus_per_actor
-        if share is not None and not (0 <= share <= 1 or (share < 2**16 and share == int(share))):
+        if share is not None and not (0 <= share <= 1 or (1 < share < 2**16 and share == int(share))):
             raise SettingError(
                 f"expected a number of GPUs per actor from 0 to 1, or a whole number, got {share}",
                 "give --gpus-per-actor 1, or a share such as 0.5",
