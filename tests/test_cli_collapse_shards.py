@@ -86,7 +86,7 @@ def test_a_worker_says_what_comes_next(features: Path, tmp_path: Path) -> None:
 def test_one_command_may_wait_for_the_other_workers(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nctransfer.neural_collapse.collapse_in_shards.POLL", 0.01)
+    monkeypatch.setattr("nctransfer.neural_collapse.sums_folder.POLL", 0.01)
     command = ("collapse", features, "--save-statistics", tmp_path / "s", "--shard", "1/2", "--wait")
     assert shows(refused(*command, "0.05s"), "means", "shard 2/2")
     tried = []
@@ -105,12 +105,32 @@ def test_one_command_may_wait_for_the_other_workers(
     same(data_of("collapse", "--merge", tmp_path / "s"), data_of("collapse", features))
 
 
+def test_each_worker_may_have_a_file_of_its_own(features: Path, tmp_path: Path) -> None:
+    table = parquet.read_table(features)
+    for number in range(3):
+        parquet.write_table(table.slice(14 * number, 14), tmp_path / f"{number + 1}.parquet")
+    for number in (1, 2, 3):
+        for share in (1, 2, 3):
+            said = data_of(
+                *("collapse", tmp_path / f"{share}.parquet", "--separate"),
+                *("--shard", f"{share}/3", "--save-statistics", tmp_path / "s"),
+            )
+            assert (said["pass"], said["passes"]) == (number, 3)
+    found, expected = data_of("collapse", "--merge", tmp_path / "s"), data_of("collapse", features)
+    assert found["features"].pop("id") != expected["features"].pop("id")
+    assert found["features"].pop("path") is None
+    assert found["features"].pop("data") != expected["features"].pop("data")
+    expected["features"].pop("path")
+    same(found, expected)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (("--shard", "1/2"), ("--save-statistics",)),
         (("--save-statistics", "s"), ("--shard",)),
         (("--wait", "3m"), ("--shard",)),
+        (("--separate",), ("--shard",)),
         (("--shard", "3/2", "--save-statistics", "s"), ("3/2",)),
         (("--shard", "1/2", "--save-statistics", "s", "--merge", "s"), ("--merge",)),
         (("--shard", "1/2", "--save-statistics", "s", "--drop-duplicates"), ("--drop-duplicates",)),

@@ -191,6 +191,85 @@ def test_any_reader_of_safetensors_opens_the_sums(tmp_path: Path):
     assert (about["classes"], about["shard"]) == (list(features.classes), {"index": 2, "of": 2})
 
 
+# Shares that are sets of their own
+
+
+def own_sets(whole: FeatureSet, share_of: np.ndarray, number: int) -> list[FeatureSet]:
+    """The samples of each share, of classes that are in it."""
+    found = []
+    for k in range(number):
+        own = whole.only_rows(torch.from_numpy(np.flatnonzero(share_of == k)))
+        found.append(own.only_classes(own.counts.nonzero()[:, 0]))
+    return found
+
+
+def separately(sets: Sequence[FeatureSet], folder: Path, **options: Any) -> list[ShardProgress]:
+    """Every worker does every pass over its own set; returns what the workers said last."""
+    for _ in range(4 if options.get("head") is not None else 3):
+        said = [
+            collapse_shard(one, Shard(k + 1, len(sets)), folder, is_separate=True, **options)
+            for k, one in enumerate(sets)
+        ]
+    return said
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    counts=st.lists(st.integers(1, 12), min_size=3, max_size=6).filter(lambda them: sum(n > 1 for n in them) > 1),
+    number=st.integers(1, 4),
+    head=st.sampled_from([None, "ridge"]),
+)
+def test_any_division_into_sets(seed: int, counts: list[int], number: int, head: Any):
+    rng = np.random.default_rng(seed)
+    plain = a_set(counts, d=4, seed=seed)
+    names = [f"{name}.jpg" for name in rng.permutation(len(plain))]  # no order of rows is that of ids
+    labels = [plain.classes[code] for code in plain.labels.tolist()]
+    whole = FeatureSet.from_arrays(plain.features, labels, names)
+    share_of = rng.integers(number, size=len(whole))
+    share_of[:number] = range(number)[: len(whole)]
+    with TemporaryDirectory() as folder:
+        said = separately(own_sets(whole, share_of, number), Path(folder), head=head)
+        found, expected = merge_collapse(folder, pairs=None), collapse(whole, pairs=None, head=head, device="cpu")
+        same_report(dataclasses.replace(found, features=expected.features), expected)
+    assert (found.features.samples, found.features.classes) == (expected.features.samples, expected.features.classes)
+    assert said[-1].is_done
+    assert not said[-1].missing
+
+
+def test_rows_without_names_follow_one_another(tmp_path: Path):
+    whole = a_set((6, 8))
+    sets = [FeatureSet.from_arrays(whole.features[rows], whole.labels[rows]) for rows in (slice(4), slice(4, None))]
+    separately(sets, tmp_path)
+    found, expected = merge_collapse(tmp_path), collapse(whole)
+    assert found.directional_cdnv_debiased == pytest.approx(expected.directional_cdnv_debiased, rel=1e-9)
+    assert found.features.id == "arrays"
+
+
+def test_a_sample_in_two_sets(tmp_path: Path):
+    sets = [FeatureSet.from_arrays(np.eye(4), "aabb", ids) for ids in ("pqrs", "tuvs")]
+    for k, one in enumerate(sets):
+        collapse_shard(one, Shard(k + 1, 2), tmp_path, is_separate=True)
+    refused(lambda: collapse_shard(sets[0], "1/2", tmp_path, is_separate=True), "'s'")
+
+
+def test_sets_that_are_no_shares_of_one(tmp_path: Path):
+    one, other = a_set(), a_set(d=5)
+    collapse_shard(one, "1/2", tmp_path, is_separate=True)
+    refused(lambda: collapse_shard(other, "2/2", tmp_path, is_separate=True), "names-1-of-2.safetensors")
+    refused(lambda: collapse_shard(one, "2/2", tmp_path), "names-1-of-2.safetensors")
+    refused(lambda: collapse_shard(streamed(one, 0), "2/2", tmp_path, is_separate=True), "memory")
+    refused(lambda: merge_collapse(tmp_path), "names", "2/2")
+
+
+def test_a_separate_set_that_changes_between_the_passes(tmp_path: Path):
+    first, second = own_sets(a_set((6, 8)), np.arange(14) % 2, 2)
+    for k, one in enumerate((first, second)):
+        collapse_shard(one, Shard(k + 1, 2), tmp_path, is_separate=True)
+    fewer = second.only_rows(torch.arange(1, 7))
+    refused(lambda: collapse_shard(fewer, "2/2", tmp_path, is_separate=True), "2/2", "names-2-of-2.safetensors")
+
+
 # What is refused
 
 

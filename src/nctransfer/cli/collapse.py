@@ -268,12 +268,13 @@ def _pass(given: ChosenFeatures, name: str | None, statistics: StatisticsOptions
     def one_pass(shard: Shard, folder: Path, wait: float) -> ShardProgress:
         return again_if_changed(
             lambda: collapse_shard(
-                given.stream_of(found),
+                given.read_of(found) if statistics.separate else given.stream_of(found),
                 shard,
                 folder,
                 device=given.output.device,
                 head=_head(found, heads, given),
                 head_names=ReadingFlags(class_names=heads.head_names).names,
+                is_separate=statistics.separate,
                 wait=wait,
             )
         )

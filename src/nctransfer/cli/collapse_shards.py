@@ -44,6 +44,16 @@ class StatisticsOptions:
             "does the next pass: there are two, and a third for a classifier.",
         ),
     ] = None
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            rich_help_panel=_SEVERAL,
+            help="FEATURES hold the samples of this share alone, for example because each worker has a disk of its "
+            "own. A pass more, the first, shares their names.",
+            show_default=False,
+        ),
+    ] = False
     wait: Annotated[
         str | None,
         typer.Option(
@@ -80,9 +90,10 @@ class StatisticsOptions:
         if (self.shard is None) != (self.save_statistics is None):
             there, absent = ("--shard", "--save-statistics")[:: 1 if self.save_statistics is None else -1]
             raise SettingError(f"{there} was given without {absent}", "give --shard 3/8 --save-statistics FOLDER")
+        for name, is_given in {"--wait": self.wait is not None, "--separate": self.separate}.items():
+            if is_given and self.shard is None:
+                raise SettingError(f"{name} was given without --shard", "give --shard 3/8 --save-statistics FOLDER too")
         if self.wait is not None:
-            if self.shard is None:
-                raise SettingError("--wait was given without --shard", "give --shard 3/8 --save-statistics FOLDER too")
             duration(self.wait, "--wait")
         if self.shard is None and self.merge is None:
             return

@@ -9,7 +9,6 @@ folder. What was computed in one pass over the whole set and what is added up he
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +18,15 @@ from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.devices import with_float64
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.features.feature_set import FeatureSet  # noqa: F401 - for the example
+from nctransfer.features.feature_set import FeatureSet
 from nctransfer.neural_collapse.collapse_report import CollapseReport, head_note, make_report, usable_classes
 from nctransfer.neural_collapse.linear_head import HeadAnswers, LinearHead, check_head
 from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.neural_collapse.pair_matrix import PairMatrix
+from nctransfer.neural_collapse.separate_shares import names_of, separate_digest, whole_of
 from nctransfer.neural_collapse.set_shares import SetShare, content_digest
-from nctransfer.neural_collapse.sums_files import SUFFIX, SumsFile, write_sums_file
-from nctransfer.neural_collapse.sums_folder import MEANS, MOMENTS, SumsFolder, means_tensors, moments_tensors
+from nctransfer.neural_collapse.sums_files import SUFFIX, SumsFile, digest_of, write_sums_file
+from nctransfer.neural_collapse.sums_folder import MEANS, MOMENTS, NAMES, SumsFolder, means_tensors, moments_tensors
 from nctransfer.neural_collapse.sums_merging import (
     check_complete,
     digests_of,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardProgress", "collapse_shard", "merge_collapse"]
 
-POLL = 2.0  # seconds between two looks at what other workers have left
 _Sums: TypeAlias = "tuple[dict[str, torch.Tensor], dict[str, Any]]"
 
 
@@ -94,6 +93,7 @@ def collapse_shard(
     device: str = "auto",
     head: LinearHead | Literal["ridge"] | None = None,
     head_names: Sequence[str] | None = None,
+    is_separate: bool = False,
     wait: float = 0.0,
 ) -> ShardProgress:
     """One pass of one worker over its share of a set: the first that is not in the folder yet.
@@ -109,6 +109,8 @@ def collapse_shard(
         device: Where to compute.
         head: As in :func:`~nctransfer.neural_collapse.collapse_report.collapse`.
         head_names: The names of the head's classes.
+        is_separate: Whether ``features`` are the samples of this shard alone, in memory, and the whole set is those of
+            all shards. Then there is one call more for each shard, the first, which shares labels and ids.
         wait: For how many seconds to wait until all other workers have done the pass before.
 
     Raises:
@@ -124,34 +126,66 @@ def collapse_shard(
     ...     merge_collapse(folder).cdnv
     0.01
     """
-    worker = _Worker.of(features, shard, Path(folder), device, head, head_names)
-    mine = worker.mine
-    kinds = passes_for(mine)
+    shard = Shard.parse(shard) if isinstance(shard, str) else shard
+    place, rows = Path(folder), None
     sources: tuple[str, ...] = ()
-    for number, kind in enumerate(kinds, 1):
-        opened = SumsFolder.open(worker.folder, mine)
-        if number > 1:
-            opened = worker.opened_with(kinds[number - 2], wait)
-            sources = digests_of(opened.complete(kinds[number - 2], worker.shard.of))
-        done = opened.shares[kind].get(worker.shard.index)
-        is_new = done is None or done.sources != sources
+    if is_separate:
+        opened, is_new = _share_names(features, shard, place, wait)
         if is_new:
-            done = worker.run(kind, opened, sources)
-            opened = SumsFolder.open(worker.folder, mine)
-        missing = opened.missing(kind, worker.shard.of)
-        if is_new and number < len(kinds) and not missing:
-            merge(opened, kind)
-        if is_new or number == len(kinds):
-            break
-    assert done is not None
-    return ShardProgress(
-        shard=worker.shard,
-        number=number,
-        passes=len(kinds),
-        rows=done.rows,
-        path=done.path,
-        missing=tuple(missing),
+            passes = 3 if head is None else 4
+            return _progress(opened, NAMES, shard, 1, passes)
+        names = opened.complete(NAMES, shard.of)
+        features, rows = whole_of(_in_memory(features), shard.index, names)
+        sources = digests_of(names)
+    worker = _Worker.of(features, shard, rows, place, device, head, head_names)
+    return worker.next_pass(sources, wait)
+
+
+def _in_memory(features: Features) -> FeatureSet:
+    if not isinstance(features, FeatureSet):
+        raise FeaturesError(
+            f"{features.info.id} is read in passes; a share that is a set of its own must be in memory",
+            "read it by nctransfer.load_features",
+        )
+    return features
+
+
+def _share_names(features: Features, shard: Shard, folder: Path, wait: float) -> tuple[SumsFolder, bool]:
+    """The folder with the labels and ids of all shares, and whether those of this one are new in it."""
+    own = _in_memory(features)
+    mine = SumsFile(
+        path=folder,
+        kind=NAMES,
+        shard=shard,
+        content=separate_digest(own),
+        features=own.describe().to_dict(),
+        classes=(),
+        notes=(),
+        head="",
+        is_separate=True,
+        rows=len(own),
     )
+    there = SumsFolder.open(folder, mine).shares[NAMES].get(shard.index)
+    tensors, facts = names_of(own)
+    if there is not None and (there.digest, there.facts) != (digest_of(tensors), facts):
+        raise FeaturesError(
+            f"the samples of {shard} are not those that {str(there.path)!r} names",
+            "if the set has changed, begin anew with all shards in another folder",
+        )
+    if there is None:
+        write_sums_file(replace(mine, path=_path(folder, NAMES, shard), facts=facts), tensors)
+        return SumsFolder.open(folder, mine), True
+    return SumsFolder.once_complete(folder, mine, NAMES, wait), False
+
+
+def _path(folder: Path, kind: str, shard: Shard) -> Path:
+    return folder / f"{kind}-{shard.index}-of-{shard.of}{SUFFIX}"
+
+
+def _progress(opened: SumsFolder, kind: str, shard: Shard, number: int, passes: int) -> ShardProgress:
+    file = opened.shares[kind][shard.index]
+    missing = tuple(opened.missing(kind, shard.of))
+    return ShardProgress(shard=shard, number=number, passes=passes, rows=file.rows, path=file.path, missing=missing)
 
 
 def merge_collapse(
@@ -204,13 +238,13 @@ class _Worker:
     def of(
         cls,
         features: Features,
-        shard: Shard | str,
+        shard: Shard,
+        rows: range | None,
         folder: Path,
         device: str,
         head: LinearHead | Literal["ridge"] | None,
         head_names: Sequence[str] | None,
     ) -> _Worker:
-        shard = Shard.parse(shard) if isinstance(shard, str) else shard
         usable, notes = usable_classes(features)
         words, content = "", []
         if isinstance(head, LinearHead):
@@ -224,25 +258,43 @@ class _Worker:
             path=folder,
             kind="",
             shard=shard,
-            content=content_digest(usable, content),
+            content=content_digest(usable, content, is_separate=rows is not None),
             features=usable.describe().to_dict(),
             classes=usable.classes,
             notes=tuple(notes),
             head=words,
+            is_separate=rows is not None,
         )
-        share = SetShare.of(usable, shard)
+        share = SetShare.of(usable, shard, rows)
         return cls(share=share, shard=shard, folder=folder, device=device, head=head, mine=mine)
 
-    def opened_with(self, kind: str, seconds: float) -> SumsFolder:
-        """The folder as soon as all workers have done a pass, or after so many seconds."""
-        end = time.monotonic() + seconds
-        while (opened := SumsFolder.open(self.folder, self.mine)).missing(kind, self.shard.of):
-            if (left := end - time.monotonic()) <= 0:
-                break
-            time.sleep(min(left, POLL))
-        return opened
+    def next_pass(self, sources: tuple[str, ...], wait: float) -> ShardProgress:
+        """Do the first pass that is not in the folder yet, once all other workers have done the pass before.
 
-    def run(self, kind: str, opened: SumsFolder, sources: tuple[str, ...]) -> SumsFile:
+        Args:
+            sources: The digests of the files that the first pass depends on.
+            wait: For how many seconds to wait for the other workers.
+        """
+        kinds = passes_for(self.mine)
+        for number, kind in enumerate(kinds, 1):
+            if kind == NAMES:
+                continue
+            opened = SumsFolder.open(self.folder, self.mine)
+            if kind != MEANS:
+                opened = SumsFolder.once_complete(self.folder, self.mine, kinds[number - 2], wait)
+                sources = digests_of(opened.complete(kinds[number - 2], self.shard.of))
+            done = opened.shares[kind].get(self.shard.index)
+            is_new = done is None or done.sources != sources
+            if is_new:
+                self.run(kind, opened, sources)
+                opened = SumsFolder.open(self.folder, self.mine)
+                if number < len(kinds) and not opened.missing(kind, self.shard.of):
+                    merge(opened, kind)
+            if is_new or number == len(kinds):
+                break
+        return _progress(opened, kind, self.shard, number, len(kinds))
+
+    def run(self, kind: str, opened: SumsFolder, sources: tuple[str, ...]) -> None:
         """Do a pass over the share, and leave its sums in the folder."""
         stream, checksum = self.share.watched()
         if kind == MEANS:
@@ -256,14 +308,14 @@ class _Worker:
             )
         file = replace(
             self.mine,
-            path=self.folder / f"{kind}-{self.shard.index}-of-{self.shard.of}{SUFFIX}",
+            path=_path(self.folder, kind, self.shard),
             kind=kind,
             rows=len(stream),
             check=checksum.value,
             sources=sources,
             facts=facts,
         )
-        return write_sums_file(file, tensors)
+        write_sums_file(file, tensors)
 
     def _means(self, stream: FeatureStream) -> _Sums:
         import torch

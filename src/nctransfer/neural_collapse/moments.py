@@ -182,7 +182,7 @@ class Moments:
         self.fourths.index_add_(0, labels, norms.square())
         self.directional.index_add_(0, labels, projected.square())
         # (b, C): ‖f − mu_j‖² − ‖r‖², zero for the own class
-        excess = projected.mul_(-2).add_(geometry.distances.square()[labels])
+        excess = projected.mul_(-2).add_(geometry.distances[labels].square())
         # Leave-one-out: without the sample itself, the centre of its class is n/(n−1) times as far away.
         others = excess.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
         self.right.index_add_(0, labels, (norms * (shrink[labels] - 1) < others).to(torch.float64))

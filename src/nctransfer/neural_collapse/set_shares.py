@@ -44,11 +44,13 @@ class SetShare:
     before: torch.Tensor
 
     @classmethod
-    def of(cls, features: Features, shard: Shard) -> SetShare:
-        """The share of a whole set."""
+    def of(cls, features: Features, shard: Shard, rows: range | None = None) -> SetShare:
+        """The share of a whole set: these rows, or by default one of so many equal shares."""
         stream = FeatureStream.of(features) if isinstance(features, FeatureSet) else features
         assert isinstance(stream, FeatureStream)
         start, stop = (len(stream.labels) * number // shard.of for number in (shard.index - 1, shard.index))
+        if rows is not None:
+            start, stop = rows.start, rows.stop
         earlier, share = stream.between(0, start), stream.between(start, stop)
         halves = first_halves(stream)[len(earlier) : len(earlier) + len(share)]
         return cls(features=share, is_first=halves.clone(), before=earlier.counts)
@@ -79,7 +81,7 @@ class Checksum:
             self.value = zlib.crc32(np.ascontiguousarray(matrix).data.cast("B"), self.value)
 
 
-def content_digest(features: Features, more: Iterable[bytes] = ()) -> str:
+def content_digest(features: Features, more: Iterable[bytes] = (), is_separate: bool = False) -> str:
     """A digest of what shares of one set must have in common: the backbone, the samples and their order, the classes.
 
     Of the features themselves only the first row counts. That all rows are the same in every pass is checked by
@@ -88,6 +90,7 @@ def content_digest(features: Features, more: Iterable[bytes] = ()) -> str:
     Args:
         features: The whole set.
         more: What else must be the same.
+        is_separate: Whether the first row is not at hand, because another worker has it.
     """
     stream = FeatureStream.of(features) if isinstance(features, FeatureSet) else features
     assert isinstance(stream, FeatureStream)
@@ -97,7 +100,7 @@ def content_digest(features: Features, more: Iterable[bytes] = ()) -> str:
     digest.update(json.dumps([key, info.layer, info.split, stream.dim, stream.classes], sort_keys=True).encode())
     for column in (stream.labels, stream.places, stream.images):
         digest.update(b"-" if column is None else column.contiguous().numpy().data)
-    for matrix in stream.read(0, min(1, len(stream.labels))):
+    for matrix in () if is_separate else stream.read(0, min(1, len(stream.labels))):
         digest.update(matrix.tobytes())
     for content in more:
         digest.update(content)

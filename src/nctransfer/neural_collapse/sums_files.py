@@ -20,11 +20,11 @@ from nctransfer.store.atomic_files import replace_file, writing_errors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SUFFIX", "SumsFile", "read_sums_file", "write_sums_file"]
+__all__ = ["SUFFIX", "SumsFile", "digest_of", "read_sums_file", "write_sums_file"]
 
 FORMAT = 1
 SUFFIX = ".safetensors"
-DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32"}
+DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,15 @@ class SumsFile:
 
     Attributes:
         path: The file.
-        kind: ``means`` for the first pass, ``moments`` for the second, ``answers`` for that of a classifier.
+        kind: ``means`` for the first pass, ``moments`` for the second, ``answers`` for that of a classifier;
+            ``names`` for the labels and ids of a share that is a set of its own.
         shard: The share of the set; ``None`` if the file holds the sums over all shares.
         content: A digest of the set, of its order, and of the classifier.
         features: The description of the set, as :meth:`~nctransfer.features.feature_info.FeatureInfo.to_dict` gives it.
         classes: The names of the C classes.
         notes: What a reader of the report should know about the set.
         head: The classifier that is wanted, in words; empty if none is.
+        is_separate: Whether each share is a set of its own.
         rows: The number of samples.
         check: A checksum of the rows that were read, which every pass over this share must find again.
         sources: The digests of the files that these sums were computed from.
@@ -55,6 +57,7 @@ class SumsFile:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     head: str
+    is_separate: bool = False
     rows: int = 0
     check: int = 0
     sources: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ class SumsFile:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         except (OSError, SafetensorError) as error:
             raise _damaged(self.path, reason_of(error)) from error
-        if _digest_of(found) != self.digest:
+        if digest_of(found) != self.digest:
             raise _damaged(self.path, "its content was altered")
         return found
 
@@ -86,7 +89,7 @@ def write_sums_file(file: SumsFile, tensors: Mapping[str, torch.Tensor]) -> Sums
         StoreError: The file cannot be written.
     """
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    file = replace(file, digest=_digest_of(plain))
+    file = replace(file, digest=digest_of(plain))
     about = json.dumps({**asdict(file), "path": None, "format": FORMAT})
     metadata = {"nctransfer.sums": about, "nctransfer.digest": _sha256(about.encode())}
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -144,7 +147,8 @@ def _damaged(path: Path, reason: str) -> FeaturesError:
     )
 
 
-def _digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+def digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The SHA-256 digest of tensors on the CPU, with their names and shapes, in hex."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "ANSWERS",
     "MEANS",
     "MOMENTS",
+    "NAMES",
     "SumsFolder",
     "means_tensors",
     "moments_tensors",
@@ -34,6 +36,8 @@ __all__ = [
     "sum_of_moments",
 ]
 
+POLL = 2.0  # seconds between two looks at what other workers have left
+NAMES: Final = "names"
 MEANS: Final = "means"
 MOMENTS: Final = "moments"
 ANSWERS: Final = "answers"
@@ -64,21 +68,33 @@ class SumsFolder:
         Raises:
             FeaturesError: A file is damaged, is of another set or number of shards, or is there twice.
         """
-        shares: dict[str, dict[int, SumsFile]] = {MEANS: {}, MOMENTS: {}, ANSWERS: {}}
+        shares: dict[str, dict[int, SumsFile]] = {MEANS: {}, MOMENTS: {}, ANSWERS: {}, NAMES: {}}
         merged: dict[str, SumsFile] = {}
+        like: dict[bool, SumsFile] = {} if mine is None else {mine.kind == NAMES: mine}
         for file in (read_sums_file(one) for one in sorted(path.glob(f"*{SUFFIX}"))):
             if file.shard is None:
                 merged[file.kind] = file
                 continue
-            mine = mine or file
-            _check_same(mine, file)
-            other = shares[file.kind].setdefault(file.shard.index, file)
-            if other is not file:
+            for other in (like.setdefault(file.kind == NAMES, file), *like.values()):
+                _check_same(other, file)
+            first = shares[file.kind].setdefault(file.shard.index, file)
+            if first is not file:
                 raise FeaturesError(
-                    f"the {file.kind} of {file.shard} are there twice: {other.path.name} and {file.path.name}",
+                    f"the {file.kind} of {file.shard} are there twice: {first.path.name} and {file.path.name}",
                     "remove one of the two files",
                 )
         return cls(path=path, shares=shares, merged=merged)
+
+    @classmethod
+    def once_complete(cls, path: Path, mine: SumsFile, kind: str, seconds: float) -> SumsFolder:
+        """The folder as soon as the files of all shards of a pass are there, or after so many seconds."""
+        assert mine.shard is not None
+        end = time.monotonic() + seconds
+        while (opened := cls.open(path, mine)).missing(kind, mine.shard.of):
+            if (left := end - time.monotonic()) <= 0:
+                break
+            time.sleep(min(left, POLL))
+        return opened
 
     @property
     def one(self) -> SumsFile:
@@ -125,9 +141,13 @@ def _check_same(mine: SumsFile, file: SumsFile) -> None:
     """Refuse a file that is not of the same set, in as many shards, for the same classifier."""
     assert mine.shard is not None
     assert file.shard is not None
-    this = mine.path.name if mine.kind else "this run"
+    this = mine.path.name if mine.path.suffix == SUFFIX else "this run"
     if file.shard.of != mine.shard.of:
         reason = f"it is {file.shard}, and that is {mine.shard}"
+    elif file.is_separate != mine.is_separate:
+        reason = "the shares of one are sets of their own, and those of the other are not"
+    elif (file.kind == NAMES) != (mine.kind == NAMES):
+        return
     elif file.head != mine.head:
         reason = f"it is for {file.head or 'no classifier'}, and that is for {mine.head or 'no classifier'}"
     elif file.content != mine.content:

@@ -18,6 +18,7 @@ from nctransfer.neural_collapse.sums_folder import (
     ANSWERS,
     MEANS,
     MOMENTS,
+    NAMES,
     SumsFolder,
     means_tensors,
     moments_tensors,
@@ -32,7 +33,8 @@ __all__ = ["check_complete", "digests_of", "merge", "passes_for", "whole_answers
 
 def passes_for(mine: SumsFile) -> tuple[str, ...]:
     """The passes that a report needs."""
-    return (MEANS, MOMENTS, ANSWERS) if mine.head else (MEANS, MOMENTS)
+    names = (NAMES,) if mine.is_separate else ()
+    return (*names, MEANS, MOMENTS, ANSWERS) if mine.head else (*names, MEANS, MOMENTS)
 
 
 def digests_of(files: Sequence[SumsFile]) -> tuple[str, ...]:
@@ -49,7 +51,8 @@ def check_complete(opened: SumsFolder) -> None:
     sources: tuple[str, ...] = ()
     for kind in passes_for(opened.one):
         files = opened.complete(kind, opened.of)
-        for file, first in zip(files, opened.complete(MEANS, opened.of), strict=True):
+        firsts = files if kind == NAMES else opened.complete(MEANS, opened.of)
+        for file, first in zip(files, firsts, strict=True):
             if file.sources != sources or (file.rows, file.check) != (first.rows, first.check):
                 raise FeaturesError(
                     f"{str(file.path)!r} is stale: it was computed before other shares were run again",
