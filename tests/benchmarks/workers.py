@@ -46,11 +46,17 @@ def measure(options: list[str], workers: int, whole: bool = False) -> tuple[int,
             )
             for index in range(1, workers + 1)
         ]
-        reports = [json.loads(process.communicate()[0]) for process in running]
+        try:
+            reports = [json.loads(process.communicate()[0]) for process in running]
+        finally:
+            for process in running:
+                process.kill()
         seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return sum(one["extracted"] for one in reports), seconds, max(one["seconds"] for one in reports), cpu
+    found = sum(one["extracted"] for one in reports), seconds, max(one["seconds"] for one in reports), cpu
+    print(workers, "workers:", found, file=sys.stderr, flush=True)
+    return found
 
 
 def main() -> None:
