@@ -161,6 +161,23 @@ def test_parts_that_a_killed_worker_did_not_list_are_taken(here: FeatureStore, t
     assert here.sets()[0].manifest().rows == 4
 
 
+def test_a_part_that_a_worker_writes_meanwhile(
+    here: FeatureStore, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its folder was walked through, and before its manifest is read."""
+    from nctransfer.store import other_cache
+
+    identity = other_cache.set_identity
+
+    def late(folder: Path) -> object:
+        fill(folders[0], [50, 51])
+        return identity(folder)
+
+    monkeypatch.setattr(other_cache, "set_identity", late)
+    assert merge(here, folders[:1]).refused == ()
+    assert held(here.root) == expected([0, 1, 2, 3, 50, 51])
+
+
 def test_a_set_is_made_for_each_backbone_and_source(here: FeatureStore, tmp_path: Path) -> None:
     other = replace(KEY, weights="1" * 32)
     fill(tmp_path / "a", [0, 1])
@@ -535,6 +552,9 @@ def test_shards_in_caches_of_their_own_are_joined(tmp_path: Path, cache: Path, r
     assert ran() == 20
     data = json.loads(done("cache", "merge", *roots, "--format", "json").stdout)
     assert sum(one["rows"] for one in data["sets"]) == 20
+    last = FeatureStore().last_used()
+    assert last is not None
+    assert last[0].id == data["sets"][0]["id"]
     merged = extraction.extract("test_resnet", images, random_init=True)
     assert ran() == 0
     plain = extraction.extract("test_resnet", images, random_init=True, cache_dir=tmp_path / "plain", batch_size=1)

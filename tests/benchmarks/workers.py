@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def measure(options: list[str], workers: int, whole: bool = False) -> tuple[int,
 
 def main() -> None:
     """Print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the workers end too
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--model", default="tf_efficientnet_lite0")

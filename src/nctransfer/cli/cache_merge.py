@@ -46,6 +46,7 @@ def merge(
     with Terminal(output, after_interruption="what was merged is kept, and the same command goes on") as terminal:
         from nctransfer.errors import StoreError, counted
         from nctransfer.report.store_sheets import merge_sheet
+        from nctransfer.sources.selection import Selection
         from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.store.merging import merge as merged
 
@@ -56,6 +57,8 @@ def merge(
             None if source is None else _source_id(source, store),
             terminal.progress,
         )
+        if len(report.sets) == 1 and (stored := store.at(store.root / "features" / report.sets[0].id)):
+            store.use(stored, Selection())  # as after an extraction
         data = report.to_dict()
         terminal.show([merge_sheet(report)], data, data["sets"])
         for refused in report.refused[:LISTED]:

@@ -132,6 +132,9 @@ class OtherCache:
             manifest.digests(manifest.parts)
         except StoreError as error:
             damage, manifest = error.message, Manifest(folder=folder, key=key, about=about)
+        # the worker may have written and listed a part since the folder was walked through
+        new = [folder / "rows" / name for name in manifest.parts.keys() - {path.name for path in parts}]
+        parts += tuple(path for path in sorted(new) if PART.fullmatch(path.name) and _is_file(path))
         return OtherSet(folder=folder, key=key, about=about, manifest=manifest, parts=parts, damage=damage)
 
     def file(self, *names: str) -> Path | None:
@@ -144,12 +147,13 @@ class OtherCache:
         try:
             for number in range(len(names) - 1):
                 _check_plain(self.root.joinpath(*names[: number + 1]))
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise RefusedError("it is not a file")
+            path.lstat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RefusedError(f"it cannot be read: {reason_of(error)}") from error
+        if not _is_file(path):
+            raise RefusedError("it is a link or not a file, and links are not followed")
         return path
 
 
@@ -166,6 +170,11 @@ def open_plainly(path: Path) -> IO[bytes]:
         file.close()
         raise RefusedError("it is not a file")
     return file
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file, and not a link to one."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _check_plain(folder: Path) -> None:
