@@ -309,3 +309,21 @@ def test_one_thread_a_core_but_not_too_many(cores: int, expected: int, monkeypat
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert threads(None) == expected
+
+
+@pytest.mark.parametrize(("most", "at_once"), [(1, 1), (8, 3), (3, 8), (64, 16)])
+def test_items_are_taken_some_at_once(most: int, at_once: int) -> None:
+    """In the order of the items, and never more of them ahead than were asked for, but for one task."""
+    taken, given = 0, 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for item in range(100):
+            taken += 1
+            assert taken - given <= max(most, at_once) + at_once
+            yield item
+
+    with ThreadPoolExecutor(3) as pool:
+        for given, result in enumerate(map_ahead(pool, str, items(), most, at_once), 1):
+            assert result == str(given - 1)
+    assert (given, taken) == (100, 100)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from nctransfer.errors import counted
 from nctransfer.page.sentences import listed
 from nctransfer.page.shown_places import last_part
-from nctransfer.sources.data_report import duplicate_groups
 
 if TYPE_CHECKING:
     from nctransfer.page.found_data import LookedThrough
@@ -34,14 +33,13 @@ class Copies(NamedTuple):
 
 def copies_of(report: DataReport) -> Copies:
     """The copies among the images that were read."""
-    across_classes = across_splits = within = 0
-    for group in duplicate_groups(report.digests):
-        labels = {report.entries[place].label for place in group}
-        places = {(report.entries[place].label, report.entries[place].split) for place in group}
-        across_classes += len(labels) - 1
-        across_splits += len(places) - len(labels)
-        within += len(group) - len(places)
-    return Copies(across_classes, across_splits, within)
+    import numpy as np
+
+    groups, images = report.digests.groups(), report.entries
+    labels = images.label_codes.astype(np.int64)
+    splits = len(images.splits.dictionary)
+    classes, places = groups.distinct(labels), groups.distinct(labels * splits + images.split_codes)
+    return Copies(classes - len(groups), places - classes, len(groups.rows) - places)
 
 
 def counts_in_words(looked: LookedThrough, found: FoundImages) -> str:

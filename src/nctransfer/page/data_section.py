@@ -183,7 +183,7 @@ def _with(classes: Sequence[str], counts: Sequence[int], size: int) -> str:
 
 def _sizes(features: FeatureSet, report: DataReport) -> Iterator[Block]:
     """How large the images are, if they differ, and which of them are smaller than what the backbone takes."""
-    sides = [min(size) for size in report.dimensions if min(size) > 0]
+    sides = [side for side in report.dimensions.min(axis=1).tolist() if side > 0]
     if len(set(sides)) < 2:
         return
     taken = GivenFeatures(name="", given=features).facts().img_size

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,15 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from nctransfer.errors import BrokenImage
     from nctransfer.sources.fingerprints import Fingerprint
+    from nctransfer.sources.identical_images import Digests, Groups
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.leakage import Overlap
     from nctransfer.sources.similar_images import LookAlikes
     from nctransfer.sources.source import ImageEntry
 
-__all__ = ["ClassCount", "Copy", "DataReport", "Duplicates", "Sizes", "as_copy", "duplicate_groups", "find_duplicates"]
+__all__ = ["ClassCount", "Copy", "DataReport", "Duplicates", "Sizes", "as_copy", "find_duplicates"]
 
 NAMED = 20  # how many groups of duplicates a report lists, and how many images of each group
 
@@ -108,7 +111,7 @@ class DataReport(ShownInNotebooks):
         across_splits: Duplicates in more than one split; a model would be tested on images that it was trained on.
         entries: The images that were read.
         digests: The digest of each image; empty for a broken image.
-        dimensions: The width and height of each image as stored; zeros for a broken image.
+        dimensions: The width and height of each image as stored, ``(n, 2)``; zeros for a broken image.
         fingerprints: The fingerprint of each image, ``None`` for a broken image; empty if none were asked for.
     """
 
@@ -128,9 +131,9 @@ class DataReport(ShownInNotebooks):
     within_class: Duplicates
     across_classes: Duplicates
     across_splits: Duplicates
-    entries: tuple[ImageEntry, ...] = field(repr=False)
-    digests: tuple[bytes, ...] = field(repr=False)
-    dimensions: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    entries: ImageTable = field(repr=False)
+    digests: Digests = field(repr=False)
+    dimensions: NDArray[np.int32] = field(repr=False)
     fingerprints: tuple[Fingerprint | None, ...] = field(default=(), repr=False)
 
     @property
@@ -211,31 +214,23 @@ class DataReport(ShownInNotebooks):
         return [dict(zip(("class", *ClassCount._fields[1:]), count, strict=True)) for count in self.counts]
 
 
-def duplicate_groups(digests: Sequence[bytes]) -> list[list[int]]:
-    """The positions of equal digests, as one list per digest that occurs more than once.
-
-    >>> duplicate_groups([b"x", b"y", b"", b"x", b""])  # broken images have empty digests
-    [[0, 3]]
-    """
-    by_digest = sorted((i for i, digest in enumerate(digests) if digest), key=digests.__getitem__)
-    groups = (list(group) for _, group in itertools.groupby(by_digest, key=digests.__getitem__))
-    return sorted(group for group in groups if len(group) > 1)
-
-
-def find_duplicates(groups: Sequence[Sequence[ImageEntry]], counts: Callable[[int, int], bool]) -> Duplicates:
+def find_duplicates(groups: Groups, counts: NDArray[np.bool_], images: ImageTable) -> Duplicates:
     """Those groups of equal images that count.
 
     Args:
         groups: Images with identical bytes.
-        counts: Returns whether a group with this number of classes and this number of splits counts.
+        counts: Whether each group counts.
+        images: The images.
     """
-    found = [
-        group
-        for group in groups
-        if counts(len({entry.label for entry in group}), len({entry.split for entry in group}))
-    ]
-    first = tuple(tuple(map(as_copy, group[:NAMED])) for group in found[:NAMED])
-    return Duplicates(contents=len(found), images=sum(map(len, found)), first=first)
+    import numpy as np
+
+    found = np.flatnonzero(counts)
+    first = (groups[group][:NAMED] for group in found[:NAMED].tolist())
+    return Duplicates(
+        contents=len(found),
+        images=int(groups.sizes[found].sum()),
+        first=tuple(tuple(map(as_copy, images.take(rows))) for rows in first),
+    )
 
 
 def as_copy(entry: ImageEntry) -> Copy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -60,15 +61,22 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
     if not content:
         raise ValueError("the file is empty (0 bytes)")
     try:
-        Image.init()  # without it, Pillow knows only some of its formats
-        formats = [name for name in FORMATS if name in Image.OPEN]
-        yield Image.open(io.BytesIO(content), formats=formats)
+        yield Image.open(io.BytesIO(content), formats=_formats())
     except UnidentifiedImageError:
         raise ValueError("not an image in a known format") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large to be safe: {str(error).partition(',')[0]}") from None
     except Exception as error:  # decoders raise all kinds of errors for damaged files
         raise ValueError(f"truncated or damaged: {error}") from None
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow reads."""
+    from PIL import Image
+
+    Image.init()  # without it, Pillow knows only some of its formats
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -80,6 +80,16 @@ class ImageTable(Sequence[ImageEntry]):
         return flat(self.columns["split"])
 
     @property
+    def label_codes(self) -> NDArray[np.int32]:
+        """The number of each image's class in the dictionary of :attr:`labels`, ``(n,)``."""
+        return values_of(self.labels.indices)
+
+    @property
+    def split_codes(self) -> NDArray[np.int32]:
+        """The number of each image's split in the dictionary of :attr:`splits`, ``(n,)``."""
+        return values_of(self.splits.indices)
+
+    @property
     def sizes(self) -> NDArray[np.int64]:
         """The size of each image in bytes, ``(n,)``."""
         return values_of(self.columns["size"])
@@ -96,7 +106,7 @@ class ImageTable(Sequence[ImageEntry]):
         new = functools.partial(tuple.__new__, ImageEntry)  # four times as fast as ImageEntry(…)
         ids, labels, splits = self.ids, self.labels, self.splits
         names, parts = labels.dictionary.to_pylist(), splits.dictionary.to_pylist()  # to_pylist of a row is slow
-        numbers = values_of(labels.indices), values_of(splits.indices), self.sizes, self.times
+        numbers = self.label_codes, self.split_codes, self.sizes, self.times
         for start in range(0, len(self), CHUNK):
             codes, split_codes, sizes, times = (column[start : start + CHUNK].tolist() for column in numbers)
             named = map(names.__getitem__, codes), map(parts.__getitem__, split_codes)
@@ -109,7 +119,7 @@ class ImageTable(Sequence[ImageEntry]):
     def __getitem__(self, index: int | slice) -> ImageEntry | ImageTable:
         if not isinstance(index, slice):
             row = range(len(self))[operator.index(index)]
-            return next(iter(ImageTable(self.columns.slice(row, 1))))
+            return ImageEntry(*(column[row].as_py() for column in self.columns.columns))
         start, stop, step = index.indices(len(self))
         if step == 1:
             return ImageTable(self.columns.slice(start, max(0, stop - start)))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import bisect
 import collections
 import functools
-import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import BrokenImage, DataError, reason_of
-from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, duplicate_groups, find_duplicates
+from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, find_duplicates
 from nctransfer.sources.decoding import decode, header
 from nctransfer.sources.fingerprints import Fingerprint, fingerprint
+from nctransfer.sources.identical_images import NONE, Digests
+from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.loading import map_ahead, threads
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import content_digest
 
 if TYPE_CHECKING:
-    from nctransfer.sources.source import ImageEntry, ImageSource
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nctransfer.sources.source import ImageSource
 
 __all__ = ["inspect"]
 
@@ -58,21 +62,20 @@ def inspect(
             "read whole images (no --fast), or do not look for look-alikes (--no-look-alikes)",
         )
     selection = selection or Selection()
-    entries = source.list()
-    columns = zip(*((entry.id, entry.label, entry.split) for entry in entries), strict=True)
-    chosen = [entries[i] for i in selection.apply(*map(list, columns)).tolist()]
-    tally = _Tally()
+    images = selection.choose(ImageTable.of(source.list()))
+    tally, workers = _Tally(images, fingerprints), threads(workers)
     look = functools.partial(_look, headers_only=headers_only, fingerprints=fingerprints)
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads(workers)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; broken images raise errors
-        for done, (entry, image) in enumerate(
-            zip(chosen, map_ahead(pool, look, source.contents(chosen), AHEAD), strict=True), 1
-        ):
-            tally.add(entry, image)
-            if progress and (done % AHEAD == 0 or done == len(chosen)):
-                progress("reading images", done, len(chosen))
-    groups = [[chosen[i] for i in group] for group in duplicate_groups(tally.digests)]
-    counts = tally.counts()
+        looked = map_ahead(pool, look, source.contents(images), AHEAD, at_once=max(1, AHEAD // (2 * workers)))
+        for row, image in zip(range(len(images)), looked, strict=True):
+            tally.add(row, image)
+            if progress and (row % AHEAD == AHEAD - 1 or row == len(images) - 1):
+                progress("reading images", row + 1, len(images))
+    digests, counts = Digests(tally.digests), tally.counts()
+    groups = digests.groups()
+    labels, splits = groups.differ(images.label_codes), groups.differ(images.split_codes)
+    dimensions = tally.dimensions()
     return DataReport(
         kind=source.kind,
         name=source.name,
@@ -80,20 +83,20 @@ def inspect(
         selection=str(selection),
         headers_only=headers_only,
         notes=source.notes,
-        images=len(chosen),
+        images=len(images),
         file_bytes=sum(count.bytes for count in counts),
         counts=counts,
-        sizes=_sizes(tally.sizes),
+        sizes=_sizes(dimensions),
         modes=dict(tally.modes.most_common()),
         formats=dict(tally.formats.most_common()),
         broken=tuple(tally.broken),
-        within_class=find_duplicates(groups, lambda labels, splits: labels == splits == 1),
-        across_classes=find_duplicates(groups, lambda labels, _: labels > 1),
-        across_splits=find_duplicates(groups, lambda _, splits: splits > 1),
-        entries=tuple(chosen),
-        digests=tuple(tally.digests),
-        dimensions=tuple(tally.dimensions),
-        fingerprints=tuple(tally.fingerprints) if fingerprints else (),
+        within_class=find_duplicates(groups, ~labels & ~splits, images),
+        across_classes=find_duplicates(groups, labels, images),
+        across_splits=find_duplicates(groups, splits, images),
+        entries=images,
+        digests=digests,
+        dimensions=dimensions,
+        fingerprints=tuple(tally.fingerprints),
     )
 
 
@@ -123,41 +126,70 @@ def _look(read: Callable[[], bytes], headers_only: bool, fingerprints: bool) -> 
 
 
 class _Tally:
-    """What is kept about the images, one after the other."""
+    """What is kept about the images, one after the other: numbers and bytes, and no objects of Python.
 
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.dimensions: list[tuple[int, int]] = []
+    Args:
+        images: The images.
+        fingerprints: Whether to keep their fingerprints.
+    """
+
+    def __init__(self, images: ImageTable, fingerprints: bool) -> None:
+        self._images, self._keeps_fingerprints = images, fingerprints
+        self._lengths = array("q")
+        self._dimensions = array("i")
+        self._broken = array("q")  # rows
+        self.digests = bytearray()
         self.fingerprints: list[Fingerprint | None] = []
         self.broken: list[BrokenImage] = []
-        self.sizes: collections.Counter[tuple[int, int]] = collections.Counter()
         self.modes: collections.Counter[str] = collections.Counter()
         self.formats: collections.Counter[str] = collections.Counter()
-        self._counts: dict[tuple[str, str], list[int]] = {}
 
-    def add(self, entry: ImageEntry, image: _Image) -> None:
-        self.digests.append(image.digest)
-        self.dimensions.append(image.size)
-        self.fingerprints.append(image.fingerprint)
-        count = self._counts.setdefault((entry.label, entry.split), [0, 0, 0])
-        count[0] += 1
-        count[1] += bool(image.broken)
-        count[2] += image.length
+    def add(self, row: int, image: _Image) -> None:
+        self.digests += image.digest or NONE
+        self._dimensions.extend(image.size)
+        self._lengths.append(image.length)
+        if self._keeps_fingerprints:
+            self.fingerprints.append(image.fingerprint)
         if image.broken:
-            self.broken.append(BrokenImage(entry.id, image.broken))
+            self._broken.append(row)
+            self.broken.append(BrokenImage(self._images[row].id, image.broken))
             return
-        self.sizes[image.size] += 1
         self.modes[image.mode] += 1
         self.formats[image.format] += 1
 
+    def dimensions(self) -> NDArray[np.int32]:
+        """The width and height of each image, ``(n, 2)``; zeros for a broken one."""
+        import numpy as np
+
+        return np.frombuffer(self._dimensions, np.int32).reshape(-1, 2)
+
     def counts(self) -> tuple[ClassCount, ...]:
-        return tuple(ClassCount(*key, *self._counts[key]) for key in sorted(self._counts))
+        """The images of each class and split."""
+        import numpy as np
+
+        labels, splits = (column.dictionary.to_pylist() for column in (self._images.labels, self._images.splits))
+        groups = self._images.label_codes.astype(np.int64) * len(splits) + self._images.split_codes
+        there, groups = np.unique(groups, return_inverse=True)
+        broken = np.bincount(groups[np.frombuffer(self._broken, np.int64)], minlength=len(there))
+        sizes = np.zeros(len(there), np.int64)
+        np.add.at(sizes, groups, np.frombuffer(self._lengths, np.int64))
+        numbers = zip(there.tolist(), np.bincount(groups).tolist(), broken.tolist(), sizes.tolist(), strict=True)
+        return tuple(
+            sorted(
+                ClassCount(labels[group // len(splits)], splits[group % len(splits)], *rest) for group, *rest in numbers
+            )
+        )
 
 
-def _sizes(counts: Mapping[tuple[int, int], int]) -> Sizes | None:
-    ordered = sorted(counts, key=lambda size: (size[0] * size[1], size))
-    if not ordered:
+def _sizes(dimensions: NDArray[np.int32]) -> Sizes | None:
+    import numpy as np
+
+    wide = dimensions.astype(np.int64)
+    wide = wide[wide.any(axis=1)]
+    if not len(wide):
         return None
-    upto = list(itertools.accumulate(counts[size] for size in ordered))
-    middle = ordered[bisect.bisect_left(upto, upto[-1] / 2)]
-    return Sizes(smallest=ordered[0], median=middle, largest=ordered[-1], different=len(ordered))
+    areas, pairs = wide.prod(axis=1), wide[:, 0] << 32 | wide[:, 1]
+    order = np.lexsort((pairs, areas))
+    places = (0, (len(wide) - 1) // 2, -1)
+    smallest, median, largest = ((int(wide[order[place], 0]), int(wide[order[place], 1])) for place in places)
+    return Sizes(smallest=smallest, median=median, largest=largest, different=len(np.unique(pairs)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.sources.arrow_arrays import integers, values_of
 from nctransfer.sources.data_report import as_copy
 
 if TYPE_CHECKING:
@@ -63,17 +64,24 @@ class Overlap:
 
 def compare(report: DataReport, other: DataReport) -> Overlap:
     """Find the images of one source whose bytes are in another source too, and the class names that both have."""
-    where = {digest: i for i, digest in reversed(list(enumerate(other.digests))) if digest}
+    import numpy as np
+    from pyarrow import compute
+
     theirs = other.classes
-    both = [i for i, digest in enumerate(report.digests) if digest in where]
+    # of several identical images, index_in finds the first
+    where = compute.index_in(report.digests.column(), value_set=other.digests.column())
+    is_there = np.zeros(len(report.digests), bool)
+    is_there[values_of(compute.indices_nonzero(where.is_valid()))] = True
+    both = np.flatnonzero(is_there & report.digests.are_known)
+    mine, same = report.entries.take(both), other.entries.take(values_of(where.take(integers(both))))
     return Overlap(
         name=report.name,
         other=other.name,
         images=len(both),
         of=report.images - len(report.broken),
-        examples=tuple((as_copy(report.entries[i]), as_copy(other.entries[where[report.digests[i]]])) for i in both),
+        examples=tuple((as_copy(one), as_copy(another)) for one, another in zip(mine, same, strict=True)),
         classes=tuple(name for name in report.classes if name in theirs),
-        counts=collections.Counter((report.entries[i].label, report.entries[i].split) for i in both),
+        counts=collections.Counter((entry.label, entry.split) for entry in mine),
         other_images=other.images,
         other_broken=len(other.broken),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ __all__ = ["Loaded", "load_images", "map_ahead", "read_digests", "threads"]
 T = TypeVar("T")
 R = TypeVar("R")
 MOST_THREADS = 16
+AHEAD = 64  # images that are only read: how many may be in memory at once
 
 
 class Loaded(NamedTuple):
@@ -62,8 +64,9 @@ def read_digests(source: ImageSource, entries: Sequence[ImageEntry], workers: in
         except OSError as error:
             return Loaded("", None, reason_of(error))
 
-    with ThreadPoolExecutor(threads(workers)) as pool:
-        yield from map_ahead(pool, digest, source.contents(entries), 64)
+    workers = threads(workers)
+    with ThreadPoolExecutor(workers) as pool:
+        yield from map_ahead(pool, digest, source.contents(entries), AHEAD, at_once=max(1, AHEAD // (2 * workers)))
 
 
 def load_images(
@@ -106,16 +109,31 @@ def load_images(
         yield from map_ahead(pool, load, zip(digests, source.contents(entries), strict=True), most_ahead)
 
 
-def map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
-    """Like ``map`` on a pool of threads, but at most ``most`` items ahead of the caller, to bound memory."""
-    pending: collections.deque[Future[R]] = collections.deque()
+def map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], most: int, at_once: int = 1
+) -> Iterator[R]:
+    """Like ``map`` on a pool of threads, but at most ``most`` items ahead of the caller, to bound memory.
+
+    Args:
+        pool: The threads.
+        function: Called with each item.
+        items: The items.
+        most: How many items may be ahead.
+        at_once: How many items a thread takes at once. A task for a thread costs about as much as reading a small file.
+    """
+
+    def some(part: list[T]) -> list[R]:
+        return [function(item) for item in part]
+
+    pending: collections.deque[Future[list[R]]] = collections.deque()
+    rest = iter(items)
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= most:
-                yield pending.popleft().result()
+        while part := list(itertools.islice(rest, at_once)):
+            pending.append(pool.submit(some, part))
+            if len(pending) * at_once >= most:
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
     finally:
         for future in pending:
             future.cancel()
