@@ -71,7 +71,8 @@ class Halves:
         if int(means.counts.min()) < LEAST:
             return None
         first = means.half_counts[0]  # the same in every split
-        shifts = means.halves / first[:, None] - means.sums / means.counts[:, None]
+        shifts = means.halves / first[:, None]
+        shifts -= means.sums / means.counts[:, None]  # in place, because many classes make it large
         return cls(shifts, torch.stack([first, means.counts - first]))
 
     @property
