@@ -912,6 +912,7 @@ def test_writers_do_not_wait_and_each_row_is_kept_once(store: FeatureStore) -> N
         one.append([*ROWS[4:], MORE], features([*ROWS[4:], MORE]))
         other.append(ROWS, features(ROWS))
         one.append(ROWS[:2], features(ROWS[:2], "feature", "layer_0"))  # wider rows are others
+        assert (one.written, other.written) == (8, 10)
     assert rows_of(stored) == {("feature",): digests([*ROWS, MORE]), ("feature", "layer_0"): digests(ROWS[:2])}
     assert {path.name for path in part_files(stored)} == stored.manifest().parts.keys()
     drop(stored)

@@ -176,7 +176,7 @@ class _Filling:
             manifest=self.writer.manifest,
             selection=self.task.selection,
             samples=samples,
-            extracted=int((~are_in(compute.unique(self.stored_now), self.stored_before)).sum()),
+            extracted=self.writer.written,
             reused=int(are_in(wanted.digests, self.stored_before).sum()),
             failed=tuple(
                 BrokenImage(entry.id, self.broken[entry.id]) for entry in chosen.take(np.flatnonzero(is_broken))

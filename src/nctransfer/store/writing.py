@@ -39,10 +39,12 @@ class SetWriter:
 
     Attributes:
         manifest: What the set holds, as far as this writer has seen.
+        written: The number of rows that were given to this writer.
     """
 
     def __init__(self, manifest: Manifest, lock: Callable[[], AbstractContextManager[None]]) -> None:
         self.manifest = manifest
+        self.written = 0
         self._lock = lock
         self._by_others: dict[frozenset[str], set[str]] = {}  # digests by the columns that they were stored with
 
@@ -82,6 +84,7 @@ class SetWriter:
         """
         with self._locked():
             for part in written:
+                self.written += len(part.digests)
                 if part.name in self.manifest.parts:  # another process has found and recorded it already
                     continue
                 if (new := self._without_copies(part)) is not None:
