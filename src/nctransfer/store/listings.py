@@ -20,8 +20,7 @@ from nctransfer.sources.arrow_arrays import (
     text_bytes,
     values_of,
 )
-from nctransfer.sources.image_table import CHUNK, ImageTable
-from nctransfer.sources.source import ImageEntry
+from nctransfer.sources.image_table import CHUNK, ImageTable, TableBuilder
 from nctransfer.store.atomic_files import file_lock, replace_file, writing_errors
 
 if TYPE_CHECKING:
@@ -70,15 +69,12 @@ class Listing(Sequence[Listed]):
         if isinstance(rows, Listing):
             return rows
         digests = [strings(()).cast(pa.string())]
-
-        def entries() -> Iterator[ImageEntry]:
-            rest = iter(rows)
-            while chunk := list(itertools.islice(rest, CHUNK)):
-                digests.append(strings([row.digest for row in chunk]).cast(pa.string()))
-                yield from (ImageEntry(*row[:5]) for row in chunk)
-
-        images = ImageTable.of(entries())
-        return cls(images, pa.concat_arrays(digests))
+        builder, rest = TableBuilder(), iter(rows)
+        while chunk := list(itertools.islice(rest, CHUNK)):
+            *columns, found = zip(*chunk, strict=True)
+            builder.add(*columns)
+            digests.append(strings(found).cast(pa.string()))
+        return cls(builder.table(), pa.concat_arrays(digests))
 
     @classmethod
     def unread(cls, images: ImageTable) -> Listing:
