@@ -38,7 +38,7 @@ def _over_square(numerator: torch.Tensor, squared: torch.Tensor) -> torch.Tensor
     """``numerator / squared`` off the diagonal, infinite where two means coincide; zero on the diagonal."""
     import torch
 
-    ratio = torch.where(squared > 0, numerator / squared, torch.inf)
+    ratio = (numerator / squared).masked_fill_(~(squared > 0), torch.inf)
     return ratio.fill_diagonal_(0)
 
 

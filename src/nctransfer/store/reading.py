@@ -22,12 +22,12 @@ from nctransfer.store.part_files import read_batches, read_part
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
+    from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.store.manifest import Manifest
 
-__all__ = ["Snapshot", "listed_by_parts"]
+__all__ = ["Passes", "Snapshot", "listed_by_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,58 @@ class _Located:
     positions: NDArray[np.int64]
 
     @property
-    def image_digests(self) -> torch.Tensor:
+    def image_digests(self) -> NDArray[np.int64]:
         """The digest of each image, in 64 bits, ``(n,)`` int64."""
+        return digest_numbers(self.images.digests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Passes over some rows of a stored set.
+
+    It needs neither the listing nor torch, so that a caller can forget the one before the other is loaded: each takes
+    several hundred MB for a million images.
+
+    Attributes:
+        manifest: The manifest whose parts the positions refer to.
+        parts: The names of the parts that have the wanted columns.
+        positions: ``(n,)`` int64, the positions of the rows among all rows of these parts, in ascending order.
+        column: The column that is read.
+        labels: The code of the class of each row, ``(n,)`` int64.
+        classes: The names that the codes stand for.
+        info: Where the features came from.
+        images: The digest of each image in 64 bits, ``(n,)`` int64.
+        places: The place of each row in the order of ids, ``(n,)``.
+    """
+
+    manifest: Manifest
+    parts: Sequence[str]
+    positions: NDArray[np.int64]
+    column: str
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    info: FeatureInfo
+    images: NDArray[np.int64]
+    places: NDArray[np.intp]
+
+    def stream(self) -> FeatureStream:
+        """The features."""
+        import pyarrow as pa
+
+        for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+            pool.release_unused()  # the memory of the listing goes back to the system
         import torch
 
-        return torch.from_numpy(digest_numbers(self.images.digests))
+        labels, images, places = map(torch.from_numpy, (self.labels, self.images, self.places))
+        return FeatureStream(
+            labels=labels,
+            classes=self.classes,
+            dim=self.manifest.columns[self.column],
+            info=self.info,
+            read=functools.partial(_rows_at, self.manifest, self.parts, self.positions, self.column),
+            images=images,
+            places=places,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +121,7 @@ class Snapshot:
     def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
         """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
         import numpy as np
+        import torch
 
         selection = selection or Selection()
         found = self._locate(selection, {column}, partial)
@@ -85,7 +133,8 @@ class Snapshot:
             start += len(rows)
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
         info = found.manifest.info(selection, column)
-        return FeatureSet.from_arrays(matrix, labels, ids, info, images=found.image_digests, copy=False)
+        digests = torch.from_numpy(found.image_digests)
+        return FeatureSet.from_arrays(matrix, labels, ids, info, images=digests, copy=False)
 
     def stream(
         self,
@@ -96,22 +145,33 @@ class Snapshot:
         partial: bool = False,
     ) -> FeatureStream:
         """The features of the wanted images, read in passes; see :meth:`StoredSet.stream`."""
+        return self.passes(selection, column, beside, partial=partial).stream()
+
+    def passes(
+        self,
+        selection: Selection | None = None,
+        column: str = FEATURE,
+        beside: Iterable[str] = (),
+        *,
+        partial: bool = False,
+    ) -> Passes:
+        """What :meth:`stream` needs of the snapshot, which may then be forgotten."""
         import numpy as np
-        import torch
 
         selection = selection or Selection()
         found = self._locate(selection, {column, *beside}, partial)
         codes, classes = codes_and_names(found.images.images.labels)
         order = np.argsort(found.positions, kind="stable")
-        places = id_ranks(found.images.ids)
-        return FeatureStream(
-            labels=torch.from_numpy(codes[order]),
+        return Passes(
+            manifest=found.manifest,
+            parts=found.parts,
+            positions=found.positions[order],
+            column=column,
+            labels=codes[order],
             classes=classes,
-            dim=found.manifest.columns[column],
             info=found.manifest.info(selection, column),
-            read=functools.partial(_rows_at, found.manifest, found.parts, found.positions[order], column),
-            images=found.image_digests[torch.from_numpy(order)],
-            places=torch.from_numpy(places[order]),
+            images=found.image_digests[order],
+            places=id_ranks(found.images.ids)[order],
         )
 
     def digest(self, selection: Selection | None = None) -> str:

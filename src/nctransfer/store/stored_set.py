@@ -132,7 +132,8 @@ class StoredSet:
             FeaturesError: None of the wanted images is stored, or there is no such column.
             StoreError: A part is damaged, or has been replaced since; each pass may raise it too.
         """
-        return self.snapshot().stream(selection, column, beside, partial=partial)
+        passes = self.snapshot().passes(selection, column, beside, partial=partial)
+        return passes.stream()
 
     @contextmanager
     def writer(self) -> Iterator[SetWriter]:
