@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import shutil
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 import nctransfer as nct
@@ -376,11 +378,41 @@ def test_any_damage_is_found(tmp_path: Path, kind: str):
     same_report(merge_collapse(tmp_path), expected)
 
 
-def test_what_is_no_share(tmp_path: Path):
-    from safetensors.numpy import save_file
+LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no classes": lambda about: about.pop("classes"),
+    "classes that are numbers": lambda about: about.update(classes=[1, 2, 3, 4]),
+    "fewer classes": lambda about: about.update(classes=about["classes"][:-1]),
+    "a shard that is none": lambda about: about.update(shard={"index": 3, "of": 2}),
+    "a shard of text": lambda about: about.update(shard="1/2"),
+    "another width": lambda about: about["features"].update(dim=7),
+    "no features": lambda about: about.update(features=None),
+    "a list of facts": lambda about: about.update(facts=[]),
+    "another kind": lambda about: about.update(kind="more"),
+    "more samples": lambda about: about.update(rows=9_999_999),
+    "what nobody writes": lambda about: about.update(more=1),
+    "a later format": lambda about: about.update(format=2),
+}
 
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_description_that_nobody_wrote(tmp_path: Path, lie: str):
+    """Its digest is right, so the values themselves have to be looked at."""
+    for shard in ("1/2", "2/2"):
+        collapse_shard(a_set(), shard, tmp_path)
+    (tmp_path / "means.safetensors").unlink()
+    path = tmp_path / "means-2-of-2.safetensors"
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    about = json.loads(metadata["nctransfer.sums"])
+    LIES[lie](about)
+    text = json.dumps(about)
+    save_file(tensors, path, {"nctransfer.sums": text, "nctransfer.digest": hashlib.sha256(text.encode()).hexdigest()})
+    refused(lambda: collapse_shard(a_set(), "1/2", tmp_path), path.name)
+
+
+def test_what_is_no_share(tmp_path: Path):
     in_shards(a_set(), 2, tmp_path)
-    save_file({"feature": np.ones((2, 3))}, tmp_path / "features.safetensors")
+    save_file({"feature": torch.ones(2, 3)}, tmp_path / "features.safetensors")
     refused(lambda: merge_collapse(tmp_path), "features.safetensors")
 
 

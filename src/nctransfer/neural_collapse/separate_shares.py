@@ -36,7 +36,11 @@ def names_of(features: FeatureSet) -> tuple[dict[str, torch.Tensor], dict[str, A
         "lengths": torch.tensor([len(one) for one in encoded], dtype=torch.int32),
         "ids": torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy()),
     }
-    return tensors, {"classes": list(features.classes), "are_numbers": _are_numbers(features.ids)}
+    return tensors, {
+        "classes": list(features.classes),
+        "are_numbers": _are_numbers(features.ids),
+        "bytes": sum(map(len, encoded)),
+    }
 
 
 def separate_digest(features: FeatureSet) -> str:
@@ -63,7 +67,8 @@ def whole_of(own: FeatureSet, index: int, files: Sequence[SumsFile]) -> tuple[Fe
     code = {name: number for number, name in enumerate(classes)}
     labels, keys, sizes = [], [], []
     for file in files:
-        tensors = file.tensors()
+        shapes = {"codes": (file.rows,), "lengths": (file.rows,), "ids": (file.facts["bytes"],)}
+        tensors = file.tensors(shapes)
         codes = torch.tensor([code[name] for name in file.facts["classes"]], dtype=torch.int64)
         labels.append(codes[tensors["codes"].long()])
         keys.append(_decoded(tensors["ids"], tensors["lengths"]))

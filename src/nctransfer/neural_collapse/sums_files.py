@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError, reason_of
+from nctransfer.errors import FeaturesError, SettingError, reason_of
 from nctransfer.sources.sharding import Shard
 from nctransfer.store.atomic_files import replace_file, writing_errors
 
@@ -24,6 +24,7 @@ __all__ = ["SUFFIX", "SumsFile", "digest_of", "read_sums_file", "write_sums_file
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+KINDS = ("names", "means", "moments", "answers")
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 
 
@@ -64,8 +65,12 @@ class SumsFile:
     facts: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self, shapes: Mapping[str, tuple[int, ...]], optional: Collection[str] = ()) -> dict[str, torch.Tensor]:
         """The tensors in the file.
+
+        Args:
+            shapes: The shape of each tensor, by name.
+            optional: The names of those that may be missing.
 
         Raises:
             FeaturesError: The file is damaged, or was replaced since its metadata were read.
@@ -79,6 +84,9 @@ class SumsFile:
             raise _damaged(self.path, reason_of(error)) from error
         if digest_of(found) != self.digest:
             raise _damaged(self.path, "its content was altered")
+        there = {name: tuple(tensor.shape) for name, tensor in found.items()}
+        if there != {name: shape for name, shape in shapes.items() if name in there or name not in optional}:
+            raise _damaged(self.path, "its tensors are not those of such a file")
         return found
 
 
@@ -131,14 +139,39 @@ def read_sums_file(path: Path) -> SumsFile:
     text = metadata["nctransfer.sums"]
     if metadata.get("nctransfer.digest") != _sha256(text.encode()):
         raise _damaged(path, "its description was altered")
-    about = json.loads(text)
-    if about.pop("format") != FORMAT:
+    try:
+        about = json.loads(text)
+        version = about.pop("format")
+        file = None if version != FORMAT else _described(path, about)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SettingError) as error:
+        raise _damaged(path, "its description is not one that nctransfer writes") from error
+    if file is None:
         raise FeaturesError(
             f"{str(path)!r} was written by another version of nctransfer", "use the same version for all shards"
         )
+    return file
+
+
+def _described(path: Path, about: dict[str, Any]) -> SumsFile:
+    """What a file is about.
+
+    Raises:
+        ValueError: A value is of another type; a missing or unknown one raises other errors of Python.
+    """
     lists = {name: tuple(about[name]) for name in ("classes", "notes", "sources")}
-    shard = about["shard"] and Shard(**about["shard"])
-    return SumsFile(**{**about, **lists, "path": path, "shard": shard})
+    shard = about["shard"] and Shard(int(about["shard"]["index"]), int(about["shard"]["of"]))
+    file = SumsFile(**{**about, **lists, "path": path, "shard": shard})
+    texts = (*file.classes, *file.notes, *file.sources, file.kind, file.content, file.head, file.digest)
+    numbers = (file.rows, file.check, file.features["samples"], file.features["dim"])
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and isinstance(file.features["id"], str)
+        and isinstance(file.facts, dict)
+        and file.kind in KINDS
+    ):
+        raise ValueError("a value is of another type")
+    return file
 
 
 def _damaged(path: Path, reason: str) -> FeaturesError:

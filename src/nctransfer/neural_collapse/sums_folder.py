@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nctransfer.errors import FeaturesError, counted, join_names
+from nctransfer.neural_collapse.halves import SPLITS
 from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.neural_collapse.sums_files import SUFFIX, SumsFile, read_sums_file
 from nctransfer.sources.sharding import Shard
@@ -178,7 +179,17 @@ def read_means(file: SumsFile) -> Means:
     """The sums of the first pass in a file, on the CPU; those over all shares come without the digests of the rows."""
     import torch
 
-    tensors = file.tensors()
+    classes, dim = len(file.classes), file.features["dim"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "counts": (classes,),
+        "shift": (dim,),
+        "sums": (classes, dim),
+        "halves": (SPLITS, classes, dim),
+        "half_counts": (SPLITS, classes),
+    }
+    if file.shard is not None:
+        shapes |= {"digests": (file.rows,), "codes": (file.rows,)}
+    tensors = file.tensors(shapes)
     if file.shard is None:
         prints = torch.empty(2, 0, dtype=torch.int64)
     else:
@@ -188,7 +199,13 @@ def read_means(file: SumsFile) -> Means:
 
 def read_moments(file: SumsFile) -> Moments:
     """The sums of the second pass in a file, on the CPU."""
-    tensors: dict[str, Any] = {"pooled": None, "crossed": None, **file.tensors()}
+    classes, dim = len(file.classes), file.features["dim"]
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("squares", "fourths", "right"), (classes,)),
+        **dict.fromkeys(("directional", "crossed"), (classes, classes)),
+        **dict.fromkeys(("within", "pooled"), (dim, dim)),
+    }
+    tensors: dict[str, Any] = {"pooled": None, "crossed": None, **file.tensors(shapes, ("pooled", "crossed"))}
     return Moments(**tensors)
 
 

@@ -108,9 +108,15 @@ def whole_statistics(opened: SumsFolder) -> ClassStatistics:
 def whole_answers(opened: SumsFolder) -> tuple[LinearHead, HeadAnswers]:
     """The classifier, and its answers for the samples of all shares."""
     files = opened.complete(ANSWERS, opened.of)
+    classes, dim = len(files[0].classes), files[0].features["dim"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight": (classes, dim),
+        "bias": (classes,),
+        "answers": (2, classes, classes),
+    }
     found = []
     for file in files:
-        tensors = file.tensors()
+        tensors = file.tensors(shapes, ["answers"])
         found.append(HeadAnswers(agreeing=file.facts["agreeing"], answers=tensors.get("answers")))
     rows = files[0].facts["rows"]
     head = LinearHead(tensors["weight"], tensors["bias"], files[0].facts["origin"], rows and tuple(rows))
