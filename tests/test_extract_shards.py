@@ -84,6 +84,26 @@ def test_a_shard_reads_and_runs_no_other_image(
     assert len(read) == ran() == samples < 20
     assert report(many, shard=shard).reused == samples
     assert ran() == 0
+    assert len(read) == samples
+    other = report(many, shard=Shard(2, 4)).samples  # although the set holds rows, each image is read once
+    assert len(read) == samples + other
+    assert ran() == other
+
+
+def test_what_other_workers_store_meanwhile_is_not_counted(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nctransfer.store.writing import SetWriter
+
+    append = SetWriter.append
+
+    def late(self: SetWriter, *given: object) -> None:
+        monkeypatch.setattr(SetWriter, "append", append)
+        report(many, shard=Shard(2, 2))
+        append(self, *given)
+
+    monkeypatch.setattr(SetWriter, "append", late)
+    first = report(many, shard=Shard(1, 2))
+    assert first.manifest.rows == 40
+    assert first.extracted == first.samples == sum(entry.id in Shard(1, 2) for entry in open_source(many).list())
 
 
 def test_the_library_gives_the_features_of_the_shard(many: Path) -> None:

@@ -117,12 +117,20 @@ class _Filling:
         """The wanted images that are not stored when the extraction begins."""
         self.stored_before = self.stored_now = self.writer.digests(self.columns)
         try:
-            if len(self.stored_before):  # else no image can be there already, and each is read once, when it is run
+            # if nothing is stored, no image can be there already, and each is read once, when it is run
+            if len(self.stored_before) and not self._is_new_shard():
                 self.broken = self.listing.read()
                 self.unusable.update(self.broken)
         finally:
             self.listing.save()
         return self.listing.missing(self.stored_before, self.broken)
+
+    def _is_new_shard(self) -> bool:
+        """Whether the images are those of a worker that has not begun yet: what is stored is most likely of others.
+
+        Then each image is read once, when it is run; those that turn out to be stored are not run again.
+        """
+        return self.task.selection.shard is not None and not self.listing.wanted(()).is_known.any()
 
     def run(self, work: Engine) -> Listing:
         """Run some missing images; returns those that are still missing: they were changed meanwhile."""
