@@ -79,8 +79,11 @@ def main() -> None:
         def copied() -> None:
             for cache in caches:
                 shutil.rmtree(folder / "copy", ignore_errors=True)
-                script = 'cp -r "$1" "$2" && find "$2" -type f -exec sha256sum {} + > "$2.sums" && sync -f "$2"'
-                subprocess.run(["bash", "-c", script, "_", cache, folder / "copy"], check=True)
+                script = (
+                    'cp -r "$1" "$2" && find "$2" -type f -exec sha256sum {} + && find "$2" -type f -exec sync {} +'
+                )
+                command = ["bash", "-c", script, "_", str(cache), str(folder / "copy")]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
         def merged() -> None:
             shutil.rmtree(folder / "here", ignore_errors=True)
