@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
     from nctransfer.store.cache_folder import FeatureStore, load_features
     from nctransfer.store.extraction import extract
+    from nctransfer.store.ray_options import RayOptions
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ _HOMES = {
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
     "Ranking": "rank.ranking",
+    "RayOptions": "store.ray_options",
     "ReadingOptions": "sources.source_kind",
     "ShardProgress": "neural_collapse.collapse_in_shards",
     "Trajectory": "checkpoints.trajectory_result",
@@ -110,6 +112,7 @@ __all__ = [
     "LabelCounts",
     "NCTransferError",
     "Ranking",
+    "RayOptions",
     "ReadingOptions",
     "ShardProgress",
     "Trajectory",
