@@ -150,10 +150,10 @@ def of_a_repair(material: Material, rng: random.Random, folder: Path) -> Outcome
 
 
 KINDS = (
-    Kind("SIGKILL at random moments", at_random_moments, 300),
-    Kind("SIGKILL before the n-th change of a file", at_a_change, 300),
-    Kind("death in the middle of a write", in_a_write, 200),
-    Kind("cache repair and cache remove killed", of_a_repair, 100),
+    Kind("SIGKILL at random moments", at_random_moments, 200),
+    Kind("SIGKILL before the n-th change of a file", at_a_change, 200),
+    Kind("death in the middle of a write", in_a_write, 150),
+    Kind("cache repair and cache remove killed", of_a_repair, 80),
 )
 
 __all__ = ["KINDS", "TITLE", "after_a_while", "at_a_change_of", "in_a_write_of", "left_over", "on_change", "work"]
