@@ -27,13 +27,16 @@ def campaign(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are those of Linux")
-@pytest.mark.parametrize("module", ["kills", "corruptions", "writers", "full_disks", "read_only", "clocks", "merging"])
-def test_no_fault_of_a_small_campaign_goes_wrong(module: str, tmp_path: Path) -> None:
-    done = campaign(module, "--trials", "3", "--seed", "1000", folder=tmp_path)
+def test_no_fault_of_a_small_campaign_goes_wrong(tmp_path: Path) -> None:
+    parts = ["kills", "corruptions", "writers", "merging", "full_disks", "read_only", "clocks"]
+    done = campaign(*parts, "--trials", "2", "--seed", "1000", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = re.findall(r"^\| (.+?) \| (\d+) \| \d+ \| (\d+) \| (\d+) \| 0 \|$", done.stdout, re.MULTILINE)
-    possible = [row for row in rows if row[1] == "3"]
-    assert possible or "not tried: " in done.stdout, done.stdout
+    rows = re.findall(r"^\| ([^|]+) \| 2 \| \d+ \| (\d+) \| (\d+) \| 0 \|$", done.stdout, re.MULTILINE)
+    assert {"SIGKILL at random moments", "one bit", "2 writers", "a limit on the size of files"} <= {
+        row[0] for row in rows
+    }
+    assert sum(int(is_right) for _, is_right, _ in rows) > 0
+    assert sum(int(is_said) for _, _, is_said in rows) > 0
     assert not list(tmp_path.iterdir())  # the campaign clears up
 
 
@@ -42,7 +45,7 @@ def test_no_fault_of_a_small_campaign_goes_wrong(module: str, tmp_path: Path) ->
 def test_the_campaign_finds_a_defect(tmp_path: Path) -> None:
     """In a store that does not look at the content of its files, which a patch makes."""
     blind = (
-        "import sys; sys.argv = ['campaign', 'one bit, size', '--trials', '12']; "
+        "import sys; sys.argv = ['campaign', 'one bit, size', '--trials', '8']; "
         f"sys.path.insert(0, {str(CAMPAIGN)!r}); sys.path.insert(0, {str(CAMPAIGN.parent)!r}); "
         "from nctransfer.store.manifest import Manifest; Manifest.damaged = lambda self, thorough=False: {}; "
         "import runpy; runpy.run_path(sys.path[1] + '/__main__.py', run_name='__main__')"
