@@ -872,8 +872,25 @@ def test_answers_are_recalled_by_their_request(store: FeatureStore) -> None:
     assert store.recall({"size": [1, 2], "model": "a"}) == {"key": 1}
     assert store.recall({"size": [1, 3], "model": "a"}) == {}
     (path,) = store.root.glob("keys/*.json")
-    path.write_bytes(b'{"key"')
-    assert store.recall({"size": [1, 2], "model": "a"}) == {}
+    whole = path.read_bytes()
+    for content in (b'{"key"', whole.replace(b'"key": 1', b'"key": 3'), b"[" * 50_000):
+        path.write_bytes(content)
+        assert store.recall({"size": [1, 2], "model": "a"}) == {}
+
+
+def test_the_answer_to_another_request_is_none(store: FeatureStore) -> None:
+    """As if two files had changed places."""
+    store.remember({"model": "a", "size": (1, 2)}, {"key": 1})
+    (path,) = store.root.glob("keys/*.json")
+    store.remember({"model": "b"}, {"key": 2})
+    (other,) = set(store.root.glob("keys/*.json")) - {path}
+    contents = path.read_bytes(), other.read_bytes()
+    path.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    assert store.recall({"model": "a", "size": (1, 2)}) == {}
+    assert store.recall({"model": "b"}) == {}
+    other.rename(path)
+    assert store.recall({"model": "a", "size": (1, 2)}) == {"key": 1}
 
 
 def test_a_listing_is_read_as_written(store: FeatureStore) -> None:

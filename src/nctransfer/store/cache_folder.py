@@ -43,7 +43,7 @@ from nctransfer.errors import FeaturesError, StoreError, reason_of
 from nctransfer.features.files import read_features
 from nctransfer.paths import expanded
 from nctransfer.sources.selection import Selection
-from nctransfer.store.atomic_files import read_json, write_json
+from nctransfer.store.atomic_files import as_json, read_json, write_json
 from nctransfer.store.listings import Listing, load_listing, replace_listing
 from nctransfer.store.manifest import NAME
 from nctransfer.store.set_identity import backbone_folder, is_begun, set_identity
@@ -158,12 +158,19 @@ class FeatureStore:
     # Keys
 
     def recall(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer that :meth:`remember` has kept for this request; empty if there is none."""
-        return read_json(self._key_file(request))
+        """The answer that :meth:`remember` has kept for this request; empty if there is none, or its file is damaged.
+
+        The file holds the request too, so that the answer to another one, in a file that was renamed, is none.
+        """
+        found = read_json(self._key_file(request))
+        answer = found.get("answer")
+        is_whole = found.get("request") == as_json(request) and found.get("digest") == _digest(request, answer)
+        return answer if is_whole and isinstance(answer, dict) else {}
 
     def remember(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Keep the answer to a request, so that next time the weights need not be loaded to know the key."""
-        write_json(self._key_file(request), answer)
+        content = {"request": request, "answer": answer, "digest": _digest(request, answer)}
+        write_json(self._key_file(request), content)
 
     def _key_file(self, request: Mapping[str, Any]) -> Path:
         return self.root / "keys" / f"{json_digest(request, 16)}.json"
@@ -215,6 +222,11 @@ def _root(chosen: str | os.PathLike[str]) -> Path:
     if "\0" in os.fspath(root):
         raise StoreError(f"the path of the cache {str(chosen)!r} has a null character", hint)
     return root
+
+
+def _digest(request: Any, answer: Any) -> str:
+    """A checksum of an answer and of the request that led to it."""
+    return json_digest([request, answer], 32)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
