@@ -53,7 +53,26 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             "expected a mapping from names of parameters to tensors, as the whole file or under 'state_dict', 'model', "
             "'model_ema', 'teacher' or 'student'",
         )
+    for name, value in content.items():
+        if odd := _why_not_plain(value):
+            raise WeightsError(
+                f"the checkpoint {str(path)!r} cannot be used: its tensor {str(name)[:100]!r} is {odd}",
+                "save the weights as plain tensors: tensor.dequantize() or tensor.to_dense()",
+            )
     return dict(content)
+
+
+def _why_not_plain(tensor: torch.Tensor) -> str:
+    """What a tensor is that holds no plain array of numbers; empty if it does."""
+    import torch
+
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "without values (on the device meta)"
+    if tensor.is_quantized:
+        return "quantised"
+    return "" if tensor.layout == torch.strided else "sparse"
 
 
 def _why_unsafe(error: Exception) -> str:

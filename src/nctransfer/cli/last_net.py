@@ -38,7 +38,9 @@ def caught(run: Callable[[], object]) -> None:
     except NCTransferError as error:
         _complain(error)
         sys.exit(2 if isinstance(error, SettingError) else 1)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         import traceback
 
         if _wants_traceback():
@@ -49,7 +51,7 @@ def caught(run: Callable[[], object]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _explained(error: Exception) -> NCTransferError:
+def _explained(error: BaseException) -> NCTransferError:
     """An error in words: of the machine if it is that, else as a defect."""
     if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return NCTransferError("the memory is not enough", "close other programs, or give fewer images or features")

@@ -94,10 +94,10 @@ def _content(path: Path) -> bytes:
             raise ValueError("it is not a file")
         with path.open("rb") as file:
             header_bytes(file.read(8))
-            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
                 raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
             file.seek(0)
-            return file.read(MOST_BYTES + 1)
+            return file.read(size)
     except FileNotFoundError as error:
         raise HeadError(f"there is no head {str(path)!r}", f"nctransfer fit -o {path.name} makes one") from error
     except OSError as error:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import lzma
 import operator
 import os
 import re
-import tarfile
 import zipfile
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,10 +26,8 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.source import ImageEntry
 
-__all__ = ["DAMAGE", "Archive", "Members", "Places", "is_readable_file", "not_whole"]
+__all__ = ["Archive", "Members", "Places", "is_readable_file", "is_zip", "not_whole"]
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
-"""What reading a damaged archive may raise."""
 LARGEST = 2**63 - 1  # a tar archive can claim more bytes
 
 
@@ -202,6 +197,14 @@ def is_readable_file(path: Path) -> bool:
         return False
     with path.open("rb"):
         return True
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive, whole or not."""
+    try:
+        return zipfile.is_zipfile(path)
+    except Exception:  # a damaged archive may make the library raise anything
+        return False
 
 
 def not_whole(path: Path) -> DataError:

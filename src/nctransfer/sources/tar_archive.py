@@ -7,13 +7,12 @@ import errno
 import functools
 import os
 import tarfile
-import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from nctransfer.errors import reason_of
-from nctransfer.sources.archive import DAMAGE, Archive, Members, is_readable_file, not_whole
+from nctransfer.sources.archive import Archive, Members, is_readable_file, is_zip, not_whole
 from nctransfer.sources.contents import check_size, raising, returning
 from nctransfer.sources.source_kind import SourceKind
 
@@ -88,7 +87,7 @@ class TarArchive(Archive):
                 position = place
                 try:
                     content = next((read() for offset, read in stream if offset == place), None)
-                except DAMAGE as error:
+                except Exception as error:  # a damaged archive may make the library raise anything
                     reason, content = reason_of(error), None
                 yield raising(reason) if content is None else returning(content)
 
@@ -139,7 +138,7 @@ def _begins_with(path: Path, marks: tuple[bytes, ...]) -> bool:
 def _is_tar(path: Path) -> bool:
     try:
         return tarfile.is_tarfile(path)
-    except DAMAGE:
+    except Exception:  # as above
         return False
 
 
@@ -147,7 +146,7 @@ def _recognises(name: str) -> bool:
     path = Path(name)
     if not is_readable_file(path):
         return False
-    return _is_tar(path) or (name.lower().endswith(SUFFIXES) and not zipfile.is_zipfile(path))
+    return _is_tar(path) or (name.lower().endswith(SUFFIXES) and not is_zip(path))
 
 
 def _open(name: str, options: ReadingOptions) -> TarArchive:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import DataError, reason_of
-from nctransfer.sources.archive import DAMAGE, Archive, Members, is_readable_file, not_whole
+from nctransfer.sources.archive import Archive, Members, is_readable_file, is_zip, not_whole
 from nctransfer.sources.contents import check_size
 from nctransfer.sources.source_kind import SourceKind
 
@@ -63,7 +63,7 @@ class ZipArchive(Archive):
         try:
             with self._zip.open(info) as file:
                 content = file.read(info.file_size)  # limited, because the declared size may be wrong on purpose
-        except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # a damaged archive may make the library raise anything
             raise OSError(errno.EIO, reason_of(error)) from error
         if len(content) < info.file_size:
             raise OSError(errno.EIO, "the archive ends before the end of the image")
@@ -72,12 +72,12 @@ class ZipArchive(Archive):
 
 def _recognises(name: str) -> bool:
     path = Path(name)
-    return is_readable_file(path) and (zipfile.is_zipfile(path) or name.lower().endswith(".zip"))
+    return is_readable_file(path) and (is_zip(path) or name.lower().endswith(".zip"))
 
 
 def _open(name: str, options: ReadingOptions) -> ZipArchive:
     path = Path(name)
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise not_whole(path)
     return ZipArchive(path, labels_optional=options.labels_optional)
 

@@ -30,6 +30,7 @@ never changed, only replaced by another. Readers read the manifest once and stay
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from nctransfer.store.listings import Listed
 
 __all__ = ["FeatureStore", "load_features"]
+
+log = logging.getLogger(__name__)
 
 
 class FeatureStore:
@@ -141,7 +144,7 @@ class FeatureStore:
         try:
             stored = self.at(self.root / "features" / record.string("id"))
             return (stored, Selection.from_json(record.take("selection"))) if stored else None
-        except (ValueError, FeaturesError):
+        except (ValueError, FeaturesError, OSError):  # the id may be no path
             return None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
@@ -153,7 +156,7 @@ class FeatureStore:
         chosen = {name: value for name, value in asdict(selection).items() if name != "shard"}
         record = {"id": stored.id, "selection": chosen}
         if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != record:
-            write_json(self.root / "last.json", record)
+            self._try_to_write(self.root / "last.json", record)
 
     # Keys
 
@@ -170,7 +173,15 @@ class FeatureStore:
     def remember(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Keep the answer to a request, so that next time the weights need not be loaded to know the key."""
         content = {"request": request, "answer": answer, "digest": _digest(request, answer)}
-        write_json(self._key_file(request), content)
+        self._try_to_write(self._key_file(request), content)
+
+    @staticmethod
+    def _try_to_write(path: Path, content: Mapping[str, Any]) -> None:
+        """Write a file that the cache can do without: it may be read-only, and hold everything that is wanted."""
+        try:
+            write_json(path, content)
+        except StoreError as error:
+            log.debug("%s", error)
 
     def _key_file(self, request: Mapping[str, Any]) -> Path:
         return self.root / "keys" / f"{json_digest(request, 16)}.json"
