@@ -858,10 +858,22 @@ def test_the_library_leaves_what_the_command_line_used_last(store: FeatureStore,
     "content",
     [b"", b"garbage", b"[]", b"{}", b'{"id": "x"}', b'{"id": 1, "selection": {}}', b'{"id": "x", "selection": "abc"}'],
 )
-def test_a_damaged_note_of_the_last_set_is_none(store: FeatureStore, stored: StoredSet, content: bytes) -> None:
+def test_a_damaged_note_of_the_last_set_is_an_error(store: FeatureStore, stored: StoredSet, content: bytes) -> None:
+    """Else a command without a name would be about another set, or about the built-in images."""
     store.use(stored, Selection())
     (store.root / "last.json").write_bytes(content)
-    assert store.last_used() is None
+    with pytest.raises(StoreError, match="which set was used last is not known"):
+        store.last_used()
+    store.use(stored, Selection())
+    assert store.last_used() is not None
+
+
+def test_one_letter_of_the_note_of_the_last_set(store: FeatureStore, stored: StoredSet) -> None:
+    store.use(stored, Selection("train"))
+    path = store.root / "last.json"
+    path.write_text(path.read_text().replace(stored.id, stored.id[:-1] + "~"))
+    with pytest.raises(StoreError, match="its content was altered"):
+        store.last_used()
 
 
 # Keys and listings

@@ -139,13 +139,27 @@ class FeatureStore:
     # The set that the command line used last
 
     def last_used(self) -> tuple[StoredSet, Selection] | None:
-        """The set that the command line used last and its selection, if the set still exists."""
-        record = CheckedValues(read_json(self.root / "last.json"), "last.json")
-        try:
-            stored = self.at(self.root / "features" / record.string("id"))
-            return (stored, Selection.from_json(record.take("selection"))) if stored else None
-        except (ValueError, FeaturesError, OSError):  # the id may be no path
+        """The set that the command line used last and its selection, if the set still exists.
+
+        Raises:
+            StoreError: The file that says which set it was is damaged. No other set is taken in its place.
+        """
+        path = self.root / "last.json"
+        if not os.path.lexists(path):
             return None
+        record = read_json(path)
+        try:
+            given = CheckedValues(record, "it")
+            id_, chosen = given.string("id"), given.take("selection")
+            if "digest" in record and record["digest"] != _digest(id_, chosen):
+                raise ValueError("its content was altered")
+            selection, stored = Selection.from_json(chosen), self.at(self.root / "features" / id_)
+        except (ValueError, FeaturesError, OSError) as error:  # the id may be no path
+            raise StoreError(
+                f"which set was used last is not known, because {str(path)!r} is damaged: {error}",
+                "name the features; nctransfer cache list shows which are stored",
+            ) from error
+        return (stored, selection) if stored else None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
         """Remember a set as the one used last, unless the cache cannot be written.
@@ -154,8 +168,8 @@ class FeatureStore:
         shard of a worker is not remembered: what comes after extraction is about all images, not an eighth of them.
         """
         chosen = {name: value for name, value in asdict(selection).items() if name != "shard"}
-        record = {"id": stored.id, "selection": chosen}
-        if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != record:
+        record = {"id": stored.id, "selection": chosen, "digest": _digest(stored.id, as_json(chosen))}
+        if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != as_json(record):
             self._try_to_write(self.root / "last.json", record)
 
     # Keys
@@ -235,9 +249,9 @@ def _root(chosen: str | os.PathLike[str]) -> Path:
     return root
 
 
-def _digest(request: Any, answer: Any) -> str:
-    """A checksum of an answer and of the request that led to it."""
-    return json_digest([request, answer], 32)
+def _digest(*values: Any) -> str:
+    """A checksum of values that JSON can represent."""
+    return json_digest(values, 32)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
