@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import shutil
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, help="trials of each kind; by default as many as the table in the docs has"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="this share of the default trials of each kind")
+    parser.add_argument("--minutes", type=float, help="stop after about so long, with fewer trials of each kind")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first trial; the others follow")
     parser.add_argument("--keep", action="store_true", help="keep the material, and the folder of each failed trial")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/reliability.md")
@@ -62,28 +63,29 @@ def main() -> None:
         start = time.perf_counter()
         material = Material(root)
         material.make()
+        parts = {module: kinds for module in modules() if (kinds := chosen(module, given.names))}
+        weight = sum(kind.trials for kinds in parts.values() for kind in kinds)
+        share = math.inf if given.minutes is None else 60 * given.minutes / weight  # seconds per default trial
         print(
             f"the material is made ({time.perf_counter() - start:.0f} s), in {root}; seeds from {given.seed}",
             flush=True,
         )
-        for module in modules():
-            kinds = chosen(module, given.names)
-            if kinds:
-                failed += _run(module, kinds, material, given)
+        for module, kinds in parts.items():
+            failed += _run(module, kinds, material, given, share)
     finally:
         if not given.keep:
             shutil.rmtree(root, ignore_errors=True)
     sys.exit(1 if failed else 0)
 
 
-def _run(module: str, kinds: Sequence[Kind], material: Material, given: argparse.Namespace) -> int:
+def _run(module: str, kinds: Sequence[Kind], material: Material, given: argparse.Namespace, share: float) -> int:
     """Run some kinds of one module; returns how many trials went wrong."""
     tallies: list[Tally] = []
     print(f"\n{importlib.import_module(module).TITLE}", flush=True)
     for kind in kinds:
         start = time.perf_counter()
-        trials = given.trials or max(1, round(kind.trials * given.scale))
-        found = tally(kind, material, trials, given.seed, "python tests/campaign", given.keep)
+        trials = given.trials or kind.trials
+        found = tally(kind, material, trials, given.seed, share * kind.trials, given.keep)
         print(f"  {kind.name} ({time.perf_counter() - start:.0f} s)\n{breakdown(found)}", flush=True)
         tallies.append(found)
     table = table_of(tallies)

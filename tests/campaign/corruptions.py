@@ -25,10 +25,12 @@ class Damage:
     Attributes:
         paths: The files, below the cache.
         must_be_said: Whether ``cache verify`` has to find it.
+        hides_the_last: Whether a damaged note of the set used last may not pass for none, or for an earlier one.
     """
 
     paths: Sequence[Path]
     must_be_said: bool
+    hides_the_last: bool = True
 
 
 def files(cache: Path) -> dict[str, list[Path]]:
@@ -91,7 +93,7 @@ def zeros(cache: Path, young: Path, rng: random.Random) -> Damage:
 def missing(cache: Path, young: Path, rng: random.Random) -> Damage:
     path = drawn(cache, rng)
     (cache / path).unlink()
-    return Damage([path], role_of(path) in ("rows", "manifest", "digests"))
+    return Damage([path], role_of(path) in ("rows", "manifest", "digests"), hides_the_last=False)
 
 
 def swapped(cache: Path, young: Path, rng: random.Random) -> Damage:
@@ -116,7 +118,7 @@ def stale(cache: Path, young: Path, rng: random.Random) -> Damage:
     }
     path = rng.choice(there[rng.choice(sorted(there))])
     rewrite(cache / path, (young / path).read_bytes(), rng.random() < 0.5)
-    return Damage([path], must_be_said=False)
+    return Damage([path], must_be_said=False, hides_the_last=False)
 
 
 def _equal(one: Path, other: Path, path: Path) -> bool:
@@ -174,8 +176,8 @@ def _examined(damage: Damage, about: str, material: Material, cache: Path, rng: 
         return wrong(f"cache verify is silent about {_names(damage)}", about)
     names = affected(material, damage.paths)
     more = _question(about, names, material, rng)
-    verdicts = {material.read(name, cache, folder, more) for name in names}
-    verdicts |= _read_by_others(about, material, cache, folder)
+    verdicts = _read_by_others(about, damage, material, cache, folder)  # first: what is named becomes the set used last
+    verdicts |= {material.read(name, cache, folder, more) for name in names}
     if bad := verdicts - {"right", "said"}:
         return wrong(f"{_names(damage)}: {bad.pop()}", about)
     if why := material.mended(names, cache, folder, more, repairs=bool(verified.code) or "said" in verdicts):
@@ -224,10 +226,10 @@ def affected(material: Material, paths: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(found)) or ["resnet"]
 
 
-def _read_by_others(about: str, material: Material, cache: Path, folder: Path) -> set[str]:
+def _read_by_others(about: str, damage: Damage, material: Material, cache: Path, folder: Path) -> set[str]:
     """What commands say that read the other files: the set used last, kept results, keys."""
     stored = material.sets["resnet"]
-    if about == "last":
+    if about == "last" and damage.hides_the_last:
         ended = run(["collapse", "-q", "--format", "json"], cache, folder)
         return {material.judged(ended, stored.numbers[()])}
     if about in ("keys", "speeds"):

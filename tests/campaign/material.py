@@ -120,10 +120,10 @@ class Material:
             self.sets[name] = self._right(name, arguments)
         for number, shard in enumerate(self.shards, 1):
             self._done([*every["resnet"], "--shard", f"{number}/{len(self.shards)}"], shard)
-        self._done(["collapse", "-q", self.sets["resnet"].id], self.whole)  # it is the set used last
         self._compare_with_numpy()
         for command in (["collapse", self.sets["resnet"].id, "--head"], ["cache", "verify"], every["vit"]):
             import_what_is_imported_by(command, self.whole, self.root / "made")
+        self._done(["collapse", "-q", self.sets["resnet"].id], self.whole)  # it is the set used last
 
     def extraction(self, name: str, layers: bool = True) -> list[str]:
         """The arguments that make a set."""

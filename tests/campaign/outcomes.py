@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
-import sys
 import time
 import traceback
 from collections import Counter
@@ -97,10 +97,24 @@ class Tally:
         return [self.kind.name, *(f"{number:,}" for number in numbers)]
 
 
-def tally(kind: Kind, material: Material, trials: int, seed: int, command: str, keep: bool = False) -> Tally:
-    """Run the trials of one kind, each with its own seed, which the report of a failure names."""
+def tally(
+    kind: Kind, material: Material, trials: int, seed: int, seconds: float = math.inf, keep: bool = False
+) -> Tally:
+    """Run the trials of one kind, each with its own seed, which the report of a failure names.
+
+    Args:
+        kind: The kind.
+        material: What they work on.
+        trials: How many.
+        seed: The seed of the first.
+        seconds: When so much time has passed, no further trial begins.
+        keep: Whether the folder of a trial that goes wrong is kept.
+    """
     found = Tally(kind)
+    start = time.monotonic()
     for number in range(seed, seed + trials):
+        if time.monotonic() - start > seconds:
+            break
         folder = material.root / "trial"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -119,7 +133,7 @@ def tally(kind: Kind, material: Material, trials: int, seed: int, command: str, 
         found.abouts[outcome.about, outcome.verdict] += 1
         if outcome.verdict == "wrong":
             found.failures.append((number, outcome))
-            again = f'{command} "{kind.name}" --seed {number} --trials 1'
+            again = f'python tests/campaign "{kind.name}" --seed {number} --trials 1'
             print(f"WRONG ({seconds:.1f} s): {outcome.about}: {outcome.why}\n  again: {again}", flush=True)
             if keep:
                 shutil.copytree(folder, material.root / f"failed-{number}", symlinks=True, dirs_exist_ok=True)
@@ -140,8 +154,3 @@ def breakdown(found: Tally) -> str:
         numbers = [found.abouts[about, verdict] for verdict in ("right", "said", "wrong")]
         lines.append(f"    {about or '-'}: {numbers[0]} right, {numbers[1]} said, {numbers[2]} wrong")
     return "\n".join(lines)
-
-
-def is_quiet() -> bool:
-    """Whether nobody watches: then no progress is shown."""
-    return not sys.stderr.isatty()
