@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 __all__ = ["LIMIT", "Child", "Ended", "computed", "ending", "import_what_is_imported_by", "prepare", "run"]
 
 LIMIT = 120.0  # seconds; a child that needs more hangs, even on a machine that is busy with other things
+UNEXPECTED = "an unexpected error"  # how the program calls a defect of its own
 T = TypeVar("T")
 
 
@@ -76,6 +77,8 @@ class Ended:
             return f"{command}: hangs"
         if "Traceback (most recent call last)" in self.err:
             return f"{command}: traceback: {self.err.strip().splitlines()[-1][:200]}"
+        if UNEXPECTED in self.err:  # the last net under all commands has caught it
+            return f"{command}: {self.err[self.err.index(UNEXPECTED) :].strip()[:300]}"
         if self.code < 0:
             return f"{command}: killed by signal {-self.code}"
         if self.code and "error" not in self.err.lower():
