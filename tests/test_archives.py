@@ -340,3 +340,30 @@ def test_omniglot(shared: Path) -> None:
     assert (len(entries), len({entry.label for entry in entries}), source.notes) == (2720, 136, ())
     assert [len(content) for content in contents(source)] == [entry.size for entry in entries]
     assert all(str(content[:4]) == str(b"\x89PNG") for content in contents(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("size", "-5"), ("size", "9" * 40), ("GNU.sparse.map", ""), ("GNU.sparse.map", "x")]
+)
+def test_a_size_that_is_no_number(name: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("cat/0.png")
+        info.pax_headers = {name: value}
+        tar.addfile(info)
+    with pytest.raises(DataError):
+        open_source(path).list()
+
+
+def test_a_size_in_base_256(tmp_path: Path) -> None:
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("cat/0.png"))
+    content = bytearray(path.read_bytes())
+    for size in (b"\xff" * 12, b"\x80" + b"\xff" * 11):
+        content[124:136] = size
+        content[148:156] = b" " * 8
+        content[148:156] = b"%06o\0 " % sum(content[:512])
+        path.write_bytes(content)
+        with pytest.raises(DataError):
+            open_source(path).list()

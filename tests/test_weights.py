@@ -666,3 +666,23 @@ def test_the_digest_of_tensors_is_that_of_names_and_numbers(state: State) -> Non
 def test_features_of_other_weights_differ(expected: torch.Tensor) -> None:
     """What the tests above compare is no constant."""
     assert near(features(random(seed=1)), expected) > 0.1
+
+
+# Tensors that are no plain arrays
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda tensor: tensor.to_sparse(), "sparse"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised"),
+        (lambda tensor: tensor.to("meta"), "meta"),
+    ],
+)
+def test_tensors_that_are_no_plain_arrays_are_refused(make: Any, word: str, tmp_path: Path) -> None:
+    from nctransfer.backbones.checkpoint_reading import read_state_dict
+
+    torch.save({"a.weight": torch.ones(2, 2), "b.weight": make(torch.ones(2, 2))}, tmp_path / "c.pth")
+    with pytest.raises(WeightsError, match=r"b\.weight") as found:
+        read_state_dict(tmp_path / "c.pth")
+    assert word in found.value.message
