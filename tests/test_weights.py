@@ -671,6 +671,7 @@ def test_features_of_other_weights_differ(expected: torch.Tensor) -> None:
 # Tensors that are no plain arrays
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch gives up quantised tensors
 @pytest.mark.parametrize(
     ("make", "word"),
     [
