@@ -77,7 +77,7 @@ class Manifest(ImageSource):
             )
         lines = array("q")
         every = ImageTable.of(self._listed(lines))
-        entries = self._once(every, lines)
+        entries = _once(every, lines, self._agree)
         if not (entries.sizes.any() or entries.times.any()):
             raise DataError(
                 f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
@@ -105,27 +105,6 @@ class Manifest(ImageSource):
         for line, row in itertools.chain([first], rows):
             lines.append(line)
             yield self._entry(line, row, image, label, split)
-
-    def _once(self, images: ImageTable, lines: Sequence[int]) -> ImageTable:
-        """Each image once, in the order of their paths.
-
-        Args:
-            images: What each line says.
-            lines: The number of each line.
-
-        Raises:
-            DataError: Two lines name the same image and differ.
-        """
-        import numpy as np
-
-        ordered = images.sorted()
-        if ordered.repeated_id() is None:
-            return ordered
-        known: dict[str, tuple[int, ImageEntry]] = {}
-        for row, (line, entry) in enumerate(zip(lines, images, strict=True)):
-            _, first = known.setdefault(entry.id, (row, entry))
-            self._agree(line, first, entry)
-        return images.take(np.array([row for row, _ in known.values()])).sorted()
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""
@@ -251,6 +230,28 @@ class Manifest(ImageSource):
 
     def _error(self, line: int, message: str, hint: str = "") -> DataError:
         return DataError(f"{self._where(line)}: {message}", hint)
+
+
+def _once(images: ImageTable, lines: Sequence[int], agree: Callable[[int, ImageEntry, ImageEntry], None]) -> ImageTable:
+    """Each image once, in the order of their paths.
+
+    Args:
+        images: What each line says.
+        lines: The number of each line.
+        agree: Called with a line, the first entry of its image and its own; raises an error if they differ.
+
+    Raises:
+        DataError: Two lines name the same image and differ.
+    """
+    import numpy as np
+
+    ordered = images.sorted()
+    if ordered.repeated_id() is None:
+        return ordered
+    known: dict[str, tuple[int, ImageEntry]] = {}
+    for row, (line, entry) in enumerate(zip(lines, images, strict=True)):
+        agree(line, known.setdefault(entry.id, (row, entry))[1], entry)
+    return images.take(np.array([row for row, _ in known.values()])).sorted()
 
 
 def _find(name: str, columns: Iterable[str]) -> str | None:
