@@ -8,8 +8,10 @@ import math
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -137,10 +139,11 @@ def joined_cluster(options: RayOptions) -> Iterator[list[Mapping[str, float]]]:
         stack.enter_context(_quiet())
         if not ray.is_initialized():
             stack.callback(ray.shutdown)
-            if options.address is None:
-                _start(ray, stack)
-            else:
-                _join(ray, options.address)
+            with _signals_kept():
+                if options.address is None:
+                    _start(ray, stack)
+                else:
+                    _join(ray, options.address)
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -181,6 +184,18 @@ def _join(ray: Any, address: str) -> None:
             f"the cluster of Ray at {address!r} cannot be joined: {reason_of(error)}",
             "see whether it runs by: ray status --address ADDRESS; without --address one is started on this computer",
         ) from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray would exit at once, before the workers have written what they have computed."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
