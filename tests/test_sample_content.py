@@ -211,3 +211,14 @@ def test_images_of_a_stored_set_are_known(pets, tmp_path) -> None:
     assert torch.equal(again.images, one.images)
     assert one.info.key is not None
     assert one.info.to_dict()["key"]["model"] == one.info.model
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 2)), max_size=12))
+def test_duplicates_are_counted_as_a_loop_counts_them(rows: list[tuple[int, int]]):
+    first: dict[int, int] = {}
+    classes = [first.setdefault(digest, label) for digest, label in rows]
+    digests, labels = (torch.tensor([row[i] for row in rows], dtype=torch.int64) for i in (0, 1))
+    found = Duplicates.of(digests, labels)
+    assert found.samples == len(rows) - len(first)
+    assert found.across_classes == sum(one != label for one, (_, label) in zip(classes, rows, strict=True))

@@ -51,10 +51,14 @@ class Duplicates:
         """
         import torch
 
-        first = _first_equal(digests)
-        return cls(
-            samples=int((first != torch.arange(len(first))).sum()), across_classes=int((labels[first] != labels).sum())
-        )
+        ordered, order = digests.sort(stable=True)
+        same = torch.zeros(len(digests), dtype=torch.bool)
+        same[1:] = ordered[1:] == ordered[:-1]
+        samples = int(same.sum())
+        same[:-1] |= same[1:].clone()
+        rows = order[same].sort().values  # those that are equal to another one; most often there are hardly any
+        found = labels[rows]
+        return cls(samples=samples, across_classes=int((found[_first_equal(digests[rows])] != found).sum()))
 
     def __str__(self) -> str:
         """The numbers in words."""
