@@ -38,7 +38,7 @@ def save_head(folder: Path, head: Mapping[str, torch.Tensor] | None) -> None:
     path = folder / NAME
     if head_damage(folder):
         tensors = {name: tensor.contiguous() for name, tensor in (head or {}).items()}
-        content = save(tensors, metadata={DIGEST: _digest(folder, tensors)})
+        content = save(tensors, metadata={DIGEST: _digest(folder, save(tensors))})
         with writing_errors(path):
             replace_file(path, lambda file: file.write(content))
 
@@ -55,8 +55,10 @@ def load_head(folder: Path) -> dict[str, torch.Tensor] | None:
     path = folder / NAME
     if not path.is_file():
         return None
+    from safetensors.torch import load
+
     try:
-        return _whole(path) or None
+        return load(_whole(path)) or None
     except ValueError as error:
         raise StoreError(
             f"{str(path)!r} is damaged: {error}", "run the same nctransfer extract again: it is stored anew"
@@ -75,29 +77,32 @@ def head_damage(folder: Path) -> str:
     return "it is not there"
 
 
-def _whole(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a file.
+def _whole(path: Path) -> bytes:
+    """The content of a file.
 
     Raises:
-        ValueError: They are not those that were written.
+        ValueError: It is not what was written.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
+        content = path.read_bytes()
+        with safe_open(path, "np") as file:
             digest = (file.metadata() or {}).get(DIGEST)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+        is_whole = digest == _digest(path.parent, content)
     except (OSError, SafetensorError) as error:
         raise ValueError(str(error)) from error
-    if digest != _digest(path.parent, tensors):
+    if not is_whole:
         raise ValueError("its tensors are not those that were written for this backbone")
-    return tensors
+    return content
 
 
-def _digest(folder: Path, tensors: Mapping[str, torch.Tensor]) -> str:
-    """A digest of the tensors, and of the name of the folder, which says which backbone it is."""
+def _digest(folder: Path, content: bytes) -> str:
+    """A digest of the tensors in a file, and of the name of the folder, which says which backbone it is."""
+    from safetensors import deserialize
+
     digest = hashlib.blake2b(folder.name.encode() + b"\0", digest_size=16)
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().view(-1).numpy().tobytes())
+    for name, tensor in sorted(deserialize(content), key=lambda pair: pair[0]):  # type: ignore[no-untyped-call]
+        digest.update(f"{name} {tensor['dtype']} {tensor['shape']}\0".encode())
+        digest.update(tensor["data"])
     return digest.hexdigest()
