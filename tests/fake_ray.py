@@ -98,6 +98,9 @@ class FakeRay:
     def is_initialized(self) -> bool:
         return True
 
+    def shutdown(self) -> None:
+        pass
+
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": dict(one)} for one in self._nodes]
 

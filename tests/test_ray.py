@@ -156,7 +156,7 @@ def test_an_interruption_stores_what_is_computed(
     assert rows_of(tmp_path, "many") == expected
 
 
-def test_broken_images_and_paths_that_workers_do_not_see(tmp_path: Path) -> None:
+def test_broken_images_and_a_cluster_that_is_gone(tmp_path: Path) -> None:
     pets = write_digits(tmp_path / "pets", {"zero": 0, "one": 1}, 12)
     (pets / "one" / "3.png").write_bytes(b"no image")
     model = ("--model", "test_vit", "--random-init", "--data", pets, "--engine", "ray")

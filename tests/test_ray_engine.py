@@ -474,6 +474,15 @@ def test_without_ray_the_error_says_how_to_get_it(pets: Path, monkeypatch: pytes
     assert "nctransfer[ray]" in caught.value.hint
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999999"])
+def test_a_cluster_that_is_not_there(pets: Path, address: str, start: Callable[..., FakeRay]) -> None:
+    ray = start()
+    ray.is_initialized = lambda: False  # type: ignore[method-assign]
+    settings = Runtime(engine="ray", ray=RayOptions(address=address))
+    with raises(EngineError, address, hint="ray status"):
+        extract_to_store(FeatureStore(), MODEL, open_source(pets), Selection(), settings)
+
+
 def test_images_without_a_name_cannot_be_opened_elsewhere(start: Callable[..., FakeRay], pets: Path) -> None:
     start()
     source = open_source(pets)

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -28,6 +29,7 @@ __all__ = ["Crew", "joined_cluster", "planned_crew", "ray_package"]
 THREADS = 4  # of a worker on the CPU: more processes with fewer threads are faster, but each holds a model
 OBJECT_STORE = 100 * 2**20  # bytes; only lists of images and of parts go through it
 LONGEST_FOLDER = 40  # characters: the system allows 107 for the path of a socket, and Ray needs about 65
+REACHED_WITHIN = 10.0  # seconds
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -177,9 +179,12 @@ def _start(ray: Any, stack: ExitStack) -> None:
 
 def _join(ray: Any, address: str) -> None:
     """Join a cluster that runs."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
         ray.init(address, log_to_driver=False, configure_logging=False)
-    except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
+    except (RuntimeError, OSError, ValueError, OverflowError, ray.exceptions.RayError) as error:
         raise EngineError(
             f"the cluster of Ray at {address!r} cannot be joined: {reason_of(error)}",
             "see whether it runs by: ray status --address ADDRESS; without --address one is started on this computer",
