@@ -94,6 +94,7 @@ STREAMS: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "48 open files": (_few_files, ()),
     "umask 0777": (lambda: os.umask(0o777), ()),
 }
+ERRORS = ("stdout", "stderr", "both", "all", "nobody", "48", "a deleted")  # where an error is right
 CACHES: dict[str, bytes] = {
     "a cache that is not UTF-8": b"c\xff\xfe",
     "a cache with a line break": b"a\nb",
@@ -133,11 +134,7 @@ def trial(material: Material, rng: random.Random, folder: Path) -> Outcome:
     if fault:
         return wrong(fault, about)
     if ended.code:
-        return (
-            said(about)
-            if about.startswith(("stdout", "stderr", "both", "all", "nobody", "48"))
-            else wrong(ended.err[-300:], about)
-        )
+        return said(about) if about.startswith(ERRORS) else wrong(ended.err[-300:], about)
     if command is reading and "out" not in around.hides:
         verdict = material.judged(ended, stored.numbers[()])
         return right(about) if verdict == "right" else wrong(verdict, about)

@@ -127,14 +127,14 @@ def tally(
             return found
         except Exception:
             outcome = wrong("the campaign itself failed:\n" + traceback.format_exc())
-        seconds = time.monotonic() - before
+        took = time.monotonic() - before
         found.verdicts[outcome.verdict] += 1
         found.faults += outcome.faults
         found.abouts[outcome.about, outcome.verdict] += 1
         if outcome.verdict == "wrong":
             found.failures.append((number, outcome))
             again = f'python tests/campaign "{kind.name}" --seed {number} --trials 1'
-            print(f"WRONG ({seconds:.1f} s): {outcome.about}: {outcome.why}\n  again: {again}", flush=True)
+            print(f"WRONG ({took:.1f} s): {outcome.about}: {outcome.why}\n  again: {again}", flush=True)
             if keep:
                 shutil.copytree(folder, material.root / f"failed-{number}", symlinks=True, dirs_exist_ok=True)
     return found
