@@ -25,7 +25,7 @@ from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import StoreError
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.source import content_digest
-from nctransfer.store import extraction, merging, taken_parts
+from nctransfer.store import atomic_files, extraction, merging, taken_parts
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.heads import load_head, save_head
 from nctransfer.store.listings import Listed
@@ -518,6 +518,22 @@ def larger(tmp_path: Path) -> list[Path]:
     for number, root in enumerate(roots):
         fill(root, *[range(90 * number + 3 * part, 90 * number + 3 * part + 3) for part in range(30)])
     return roots
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody knows which processes there are")
+def test_a_merge_clears_what_a_killed_one_has_left(here: FeatureStore, folders: list[Path]) -> None:
+    merge(here, folders)
+    [stored] = here.sets()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left = [
+        folder / f"x.0a.{atomic_files._host()}.{ended.pid}.tmp"
+        for folder in (stored.path, stored.path.parent, here.root, here.root / "sources")
+    ]
+    for path in left:
+        path.touch()
+    merge(here, folders)
+    assert [path for path in left if path.exists()] == []
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from nctransfer.errors import StoreError, join_names
 from nctransfer.sources.arrow_arrays import places_in
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.store import heads
-from nctransfer.store.atomic_files import clear_stale_files
 from nctransfer.store.listings import Listing, load_listing
 from nctransfer.store.other_cache import OtherCache, OtherSet, RefusedError
+from nctransfer.store.repairing import clear_leftovers
 from nctransfer.store.taken_parts import new_rows, take_part
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class _Merging:
         """Take over one set: its rows, what it says about images without features, its classifier and its listing."""
         stored = self.store.open(other.key, source, other.about)
         self.done.setdefault(stored.id, MergedSet(id=stored.id))
-        clear_stale_files(stored.path)
+        clear_leftovers(stored)
         if other.damage:
             self.refused.append(Refused(str(other.manifest.path), other.damage))
         for name in sorted(other.manifest.parts.keys() - {path.name for path in other.parts}):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nctransfer.store.part_files import WrittenPart
     from nctransfer.store.stored_set import StoredSet
 
-__all__ = ["damage_of", "repair", "unlisted_files"]
+__all__ = ["clear_leftovers", "damage_of", "repair", "unlisted_files"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     Raises:
         StoreError: The cache cannot be written.
     """
-    _clear_stale_files(stored)
+    clear_leftovers(stored)
     found: dict[str, str] = {}
     if damage_of(stored):
         with stored.lock():
@@ -62,7 +62,8 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     return found
 
 
-def _clear_stale_files(stored: StoredSet) -> None:
+def clear_leftovers(stored: StoredSet) -> None:
+    """Delete what killed processes have left half-written in the folders that a set has to do with."""
     root = stored.store.root
     for folder in (stored.path, stored.path / "results", stored.path.parent, root, root / "keys", root / "sources"):
         clear_stale_files(folder)
