@@ -265,7 +265,8 @@ def test_the_set_used_last_is_used_as_it_was(folder: Path) -> None:
 
 def test_samples_that_are_wanted_and_not_stored_are_not_passed_over_in_silence(folder: Path) -> None:
     done("extract", *VIT, "--data", folder, "--max-per-class", 3)
-    result = done("collapse", "--max-per-class", 6, "--pairs", 0, "--format", "json")
+    refusal("collapse", "--max-per-class", 6).expect("IncompleteError", 9, 18, hint="--partial")
+    result = done("collapse", "--max-per-class", 6, "--partial", "--pairs", 0, "--format", "json")
     assert json.loads(result.stdout)["features"]["samples"] == 9
     assert warned(result, 9, 18)
 
@@ -524,10 +525,11 @@ def test_an_altered_byte_is_found_and_mended(
 
     found = cli("cache", "verify", *which, "--format", "json")
     assert found.exit_code == 1
-    assert [(row["id"], row["part"]) for row in json.loads(found.stdout)["damaged"]] == [(stored, part.name)]
-    error_of(found.stderr).expect("StoreError", 1, hint="nctransfer extract")
+    assert [(row["id"], row["file"]) for row in json.loads(found.stdout)["damaged"]] == [(stored, part.name)]
+    error_of(found.stderr).expect("StoreError", 1, hint="nctransfer cache repair")
     refusal("collapse", stored).expect("StoreError", part.name)
 
+    assert [row["file"] for row in data_of("cache", "repair", *which)["deleted"]] == [part.name]
     done("extract", *VIT, "--data", folder)  # as the hint says
     assert data_of("cache", "verify", *which)["damaged"] == []
     assert defined(data_of("collapse", stored)) == pytest.approx(before, rel=1e-4)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import nctransfer as nct
 from conftest import Run, write_digits
@@ -25,6 +25,7 @@ from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.linear_head import LinearHead
 from nctransfer.neural_collapse.registry import MEASURES
+from nctransfer.store.heads import save_head
 from terminal import (
     VIT,
     data_of,
@@ -442,6 +443,11 @@ def file_of_head(stored: str) -> Path:
     return nct.FeatureStore().find(stored).path.parent / "head.safetensors"
 
 
+def replace_head(stored: str, tensors: dict[str, torch.Tensor]) -> None:
+    file_of_head(stored).unlink()
+    save_head(file_of_head(stored).parent, tensors)
+
+
 def head_of(stored: str) -> LinearHead:
     tensors = nct.FeatureStore().find(stored).head()
     assert tensors is not None
@@ -472,7 +478,7 @@ def test_a_head_whose_classes_are_in_another_order(stored: str, names: Path) -> 
     called = names.read_text(encoding="utf-8").splitlines()
     rows = [called.index(name) for name in features.classes]
     weight[rows], bias[rows] = fitted.weight.float(), fitted.bias.float()
-    save_file({"weight": weight, "bias": bias}, file_of_head(stored))
+    replace_head(stored, {"weight": weight, "bias": bias})
     command = ("collapse", stored, "--head", "--head-names", names)
     assert not any("--head-names" in one for one in warnings_of(done(*command)))
 
@@ -500,7 +506,7 @@ def test_classes_that_are_numbers_are_rows_of_the_head(root: Path) -> None:
 
 def test_a_head_without_intercept(stored: str, names: Path) -> None:
     tensors = load_file(file_of_head(stored))
-    save_file({"weight": tensors["weight"]}, file_of_head(stored))
+    replace_head(stored, {"weight": tensors["weight"]})
     weight = tensors["weight"]
     called = names.read_text(encoding="utf-8").splitlines()
     head = LinearHead(weight, torch.zeros(len(weight)), "")
