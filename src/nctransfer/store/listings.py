@@ -151,6 +151,9 @@ class Listing(Sequence[Listed]):
             return self
         if len(self) == len(known) and self.ids.equals(known.ids):
             places = unknown
+            times = np.array_equal(self.images.times, known.images.times)
+            if len(unknown) == len(self) and times and np.array_equal(self.images.sizes, known.images.sizes):
+                return replace(self, digests=known.digests)
         else:
             places = places_in(self.take(unknown).ids, known.ids)
             unknown, places = unknown[places >= 0], places[places >= 0]

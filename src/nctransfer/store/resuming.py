@@ -65,7 +65,8 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
                 return None
             writer.begin()
             missing = filling.run(engine)
-        if writer.manifest.rows > len(compute.unique(writer.digests())):
+        kinds = {frozenset(part.columns) for part in writer.manifest.parts.values()}
+        if len(kinds) > 1 and writer.manifest.rows > len(compute.unique(writer.digests())):
             writer.drop_superseded()
         writer.note_unusable(filling.unusable)
         _store_head(stored, backbones, writer.manifest.columns)

@@ -31,8 +31,9 @@ class SourceListing:
     def __init__(self, store: FeatureStore, task: Task) -> None:
         self._store = store
         self._task = task
-        self._saved = store.listing(task.source.id)
-        self._listing = Listing.unread(task.images.entries).with_known_digests(self._saved)
+        saved = store.listing(task.source.id)
+        self._listing = Listing.unread(task.images.entries).with_known_digests(saved)
+        self._saved = self._listing if self._listing.equals(saved) else saved  # so that the other is not in memory too
         self._found: list[tuple[pa.Array, pa.Array]] = []  # ids and digests that are not in the listing yet
         self._saved_at = time.monotonic()
         self._seconds_to_save = 0.0
