@@ -7,8 +7,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from nctransfer import backbones, store
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
@@ -19,7 +17,7 @@ from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents
 from nctransfer.cli.rank_options import CandidateOptions, RaceOptions, RankTaskOptions
 from nctransfer.cli.terminal import Terminal, provenance
-from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.errors import FeaturesError, NCTransferError, SettingError
 from nctransfer.paths import expanded, is_folder
 
 if TYPE_CHECKING:
@@ -94,7 +92,9 @@ def rank(
             terminal.files.page("--html", _page(found, chosen.seed))
         terminal.show(rank_sheets(found), found.to_dict(), found.to_frame, chosen.seed)
         if found.best is None:
-            raise typer.Exit(1)
+            raise NCTransferError(
+                "no candidate could be run", "the table says why; nctransfer rank --list shows whose weights are here"
+            )
 
 
 def _page(found: Ranking, seed: int) -> str:
