@@ -676,3 +676,12 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         says(error, "a.npz")
     finally:
         os.close(pipe)
+
+
+@pytest.mark.parametrize("read", [read_features, stream_features])
+def test_empty_vectors(read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    vectors = pa.array([[]] * 4, pa.list_(pa.float32()))
+    parquet.write_table(pa.table({"feature": vectors, "label": list("aabb")}), path)
+    with pytest.raises(FeaturesError, match="feature"):
+        read(path)

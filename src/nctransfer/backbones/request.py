@@ -76,11 +76,11 @@ class BackboneRequest:
             if reason := why_reserved(name):
                 raise SettingError(f"--model-kwargs cannot set {name}", reason)
         try:
-            json.dumps(dict(self.model_kwargs))
-        except TypeError as error:  # the key of the features could not hold the value
+            json.dumps(dict(self.model_kwargs), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:  # the key of the features could not hold the value
             raise SettingError(
                 f"--model-kwargs takes plain values only: {reason_of(error)}",
-                "give numbers, text, True, False, or tuples such as (1,2)",
+                "give finite numbers, text, True, False, or tuples such as (1,2)",
             ) from None
 
     @property

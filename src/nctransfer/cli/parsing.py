@@ -152,6 +152,6 @@ def key_values(given: Sequence[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"expected KEY=VALUE, got {pair!r}", param_hint="--model-kwargs")
         try:
             arguments[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # all that literal_eval documents
             arguments[name] = value
     return arguments

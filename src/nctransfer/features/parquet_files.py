@@ -164,7 +164,7 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
         name: What the column is called in errors.
 
     Raises:
-        FeaturesError: The column does not hold vectors, holds nulls, or its rows are of unequal length.
+        FeaturesError: The column does not hold vectors, holds nulls, or its rows are empty or of unequal length.
     """
     import numpy as np
     import pyarrow as pa
@@ -194,6 +194,8 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
     widths = sorted({chunk.shape[1] for chunk in chunks})
     if len(widths) > 1:
         raise _unequal_lengths(name, widths[0], widths[-1])
+    if widths == [0]:
+        raise FeaturesError(f"the vectors in the column {name!r} are empty", "correct the program that wrote them")
     return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
 
 
