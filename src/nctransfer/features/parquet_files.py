@@ -195,7 +195,10 @@ def vectors(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
     if len(widths) > 1:
         raise _unequal_lengths(name, widths[0], widths[-1])
     if widths == [0]:
-        raise FeaturesError(f"the vectors in the column {name!r} are empty", "correct the program that wrote them")
+        shape = (sum(map(len, chunks)), 0)
+        raise FeaturesError(
+            f"the vectors in the column {name!r} are empty, of shape {shape}", "correct the program that wrote them"
+        )
     return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
 
 
