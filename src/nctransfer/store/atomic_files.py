@@ -20,6 +20,7 @@ from nctransfer.strict_json import parse_json
 __all__ = [
     "add_file",
     "as_json",
+    "check_content_is_to_blame",
     "clear_stale_files",
     "file_lock",
     "file_sha256",
@@ -35,6 +36,8 @@ DAY = 24 * 60 * 60
 WAIT = 5.0  # seconds for which a lock is awaited without a word
 
 LARGEST_JSON = 64 * 2**20  # bytes
+
+OF_THE_FILE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)  # pyarrow gives no number
 
 
 def file_sha256(path: Path) -> str:
@@ -134,6 +137,25 @@ def clear_stale_files(folder: Path) -> None:
         with suppress(OSError):
             if _is_stale(path):
                 path.unlink()
+
+
+def check_content_is_to_blame(path: Path, error: Exception) -> None:
+    """Refuse to call a file damaged that could only not be read, so that nobody deletes it.
+
+    Args:
+        path: The file.
+        error: What came of reading it.
+
+    Raises:
+        StoreError: The error says nothing about the content: no memory, no permission, too many open files, or a server
+            of files that does not answer.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in OF_THE_FILE):
+        raise StoreError(
+            f"{str(path)!r} cannot be read: {reason_of(error)}",
+            "it may be whole, so it is kept: run again when it can be read; if it never can, delete this file and run "
+            "nctransfer cache repair",
+        ) from error
 
 
 def _is_stale(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.backbones.feature_key import FEATURE, FeatureKey
 from nctransfer.errors import SetChangedError, StoreError, reason_of
 from nctransfer.features.feature_info import FeatureInfo
-from nctransfer.store.atomic_files import as_json, file_sha256
+from nctransfer.store.atomic_files import as_json, check_content_is_to_blame, file_sha256
 from nctransfer.store.digest_index import read_digests
 from nctransfer.store.journal import DamagedJournalError, read_records
 
@@ -52,6 +52,9 @@ class Part:
         """How the file at ``path`` differs from this record; empty if it does not.
 
         A file whose size and time are as recorded is taken as whole; ``thorough`` compares the digest as well.
+
+        Raises:
+            StoreError: The file cannot be read, and may be whole.
         """
         try:
             stat = path.stat()
@@ -60,6 +63,7 @@ class Part:
             if (thorough or stat.st_mtime_ns != self.mtime_ns) and file_sha256(path) != self.sha256:
                 return "its content was altered"
         except OSError as error:
+            check_content_is_to_blame(path, error)
             return reason_of(error)
         return ""
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import SetChangedError, StoreError, reason_of
-from nctransfer.store.atomic_files import add_file, as_json, file_sha256, writing_errors
+from nctransfer.store.atomic_files import (
+    add_file,
+    as_json,
+    check_content_is_to_blame,
+    file_sha256,
+    writing_errors,
+)
 from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -99,10 +105,10 @@ def read_batches(manifest: Manifest, name: str, columns: list[str] | None) -> It
         if file.metadata.num_rows != manifest.parts[name].rows:
             raise part_error(manifest, name, "it holds another number of rows than its manifest says")
         yield from file.iter_batches(BATCH_ROWS, columns=columns)
-    except OSError as error:
-        raise part_error(manifest, name, reason_of(error)) from error
-    except pa.ArrowException as error:
-        raise part_error(manifest, name, str(error)) from error
+    except (OSError, pa.ArrowException) as error:
+        check_content_is_to_blame(path, error)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise part_error(manifest, name, reason) from error
 
 
 _whole: dict[Path, tuple[int, ...]] = {}  # what the system said of each file whose content was compared
@@ -222,6 +228,9 @@ def identified_part(path: Path, key: FeatureKey) -> WrittenPart | None:
     """The part in a file that no manifest lists; ``None`` if it is damaged, or of another key.
 
     A file that an earlier version wrote has another name and other columns: it is written anew.
+
+    Raises:
+        StoreError: The file cannot be read, and may be whole; or it cannot be written anew.
     """
     import pyarrow as pa
 
@@ -234,7 +243,8 @@ def identified_part(path: Path, key: FeatureKey) -> WrittenPart | None:
             return None
         table = read_file(path)
         digests = table["digest"].to_pylist()
-    except (OSError, pa.ArrowException, KeyError):
+    except (OSError, pa.ArrowException, KeyError) as error:
+        check_content_is_to_blame(path, error)
         return None
     kinds = {column.name: column.type for column in table.schema}
     columns = {name: kind.list_size for name, kind in kinds.items() if pa.types.is_fixed_size_list(kind)}
@@ -245,7 +255,11 @@ def identified_part(path: Path, key: FeatureKey) -> WrittenPart | None:
 
 
 def key_of_file(path: Path) -> Any:
-    """The key in the metadata of a file of rows, as JSON gives it; ``None`` if there is none, or it is unreadable."""
+    """The key in the metadata of a file of rows, as JSON gives it; ``None`` if there is none, or the file is damaged.
+
+    Raises:
+        StoreError: The file cannot be read, and may be whole.
+    """
     return _metadata(path, KEY)
 
 
@@ -260,7 +274,8 @@ def _metadata(path: Path, name: bytes) -> Any:
 
     try:
         return parse_json((parquet.read_schema(path).metadata or {}).get(name, b"null"))
-    except (OSError, pa.ArrowException, ValueError):
+    except (OSError, pa.ArrowException, ValueError) as error:
+        check_content_is_to_blame(path, error)
         return None
 
 

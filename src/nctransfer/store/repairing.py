@@ -7,6 +7,7 @@ set. So where the manifest and a file disagree, the file is believed, and a mani
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from nctransfer.store.reading import listed_by_parts
 from nctransfer.store.writing import new_index
 
 if TYPE_CHECKING:
+    from nctransfer.backbones.feature_key import FeatureKey
     from nctransfer.store.part_files import WrittenPart
     from nctransfer.store.stored_set import StoredSet
 
@@ -35,6 +37,8 @@ UNUSABLE = "it cannot be used: it is damaged, or belongs to another set"
 def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     """Make the manifest and the files of a set agree. Where they do, nothing is written, and no lock is taken.
 
+    Files are read before the lock is taken, so that writers wait only while records are written.
+
     Args:
         stored: The set.
         thorough: Whether the content of every part is compared with its digest, and the classifier of the backbone and
@@ -44,18 +48,21 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
         The files that were deleted, and what was wrong with each.
 
     Raises:
-        StoreError: The cache cannot be written.
+        StoreError: The cache cannot be written, or a file cannot be read and may be whole.
     """
     clear_leftovers(stored)
     found: dict[str, str] = {}
     if damage_of(stored):
+        known = _parts_in(_rows_of(stored.path), stored.key)
         with stored.lock():
             if damage_of(stored):
-                found |= _make_anew(stored)
+                found |= _make_anew(stored, known)
     manifest = stored.manifest()
-    if manifest.damaged(thorough) or unlisted_files(manifest):
+    lost, unlisted = manifest.damaged(thorough), unlisted_files(manifest)
+    if lost or unlisted:
+        known = _parts_in(unlisted, stored.key)
         with stored.lock():
-            found |= _believe_the_files(stored, thorough)
+            found |= _believe_the_files(stored, lost, known)
     if thorough:
         found |= _without_damaged_head(stored.path.parent)
         _list_as_extracted(stored)
@@ -69,15 +76,25 @@ def clear_leftovers(stored: StoredSet) -> None:
         clear_stale_files(folder)
 
 
-def _believe_the_files(stored: StoredSet, thorough: bool) -> dict[str, str]:
-    """List the parts that are whole, and delete the others; returns the files that were deleted."""
+def _believe_the_files(
+    stored: StoredSet, damaged: dict[str, str], known: dict[Path, WrittenPart | None]
+) -> dict[str, str]:
+    """List the parts that are whole, and delete the others; returns the files that were deleted.
+
+    Args:
+        stored: The set, whose lock is held.
+        damaged: The damaged parts, and what was wrong with each when the lock was not held yet.
+        known: What was found in files that were not listed then; others are left to the next repair.
+    """
     writer = stored.new_writer()
-    lost = writer.manifest.damaged(thorough)
-    adopted, useless = _identified(unlisted_files(writer.manifest), writer.manifest)
+    listed, rows = writer.manifest.parts, writer.manifest.rows_path
+    lost = {name: why for name, why in damaged.items() if name in listed and listed[name].damage(rows / name, True)}
+    unlisted = [path for path in unlisted_files(writer.manifest) if path in known]
+    adopted, useless = _identified(unlisted, writer.manifest, known)
     writer.replace_parts(sorted(lost), adopted)
     with writing_errors(writer.folder):
         for name in lost:
-            (writer.manifest.rows_path / name).unlink(missing_ok=True)
+            (rows / name).unlink(missing_ok=True)
     return lost | useless
 
 
@@ -118,28 +135,41 @@ def damage_of(stored: StoredSet) -> str:
 
 def unlisted_files(manifest: Manifest) -> list[Path]:
     """The files of rows that the manifest does not list: a killed process left them, or one is about to list them."""
-    return [path for path in sorted(manifest.rows_path.glob("part-*.parquet")) if path.name not in manifest.parts]
+    return [path for path in _rows_of(manifest.folder) if path.name not in manifest.parts]
 
 
-def _identified(paths: list[Path], manifest: Manifest) -> tuple[list[WrittenPart], dict[str, str]]:
-    """The whole parts among some files; the others are deleted, and why."""
-    found, useless = [], {}
+def _rows_of(folder: Path) -> list[Path]:
+    """The files of rows in the folder of a set."""
+    return sorted(folder.glob("rows/part-*.parquet"))
+
+
+def _parts_in(paths: list[Path], key: FeatureKey) -> dict[Path, WrittenPart | None]:
+    """The part in each file, and in each that was written anew in place of one of an earlier version."""
+    found = {path: identified_part(path, key) for path in paths}
+    return found | {path.with_name(part.name): part for path, part in found.items() if part is not None}
+
+
+def _identified(
+    paths: list[Path], manifest: Manifest, known: Mapping[Path, WrittenPart | None]
+) -> tuple[list[WrittenPart], dict[str, str]]:
+    """The whole parts in some files that are not listed yet; the other files are deleted, and why."""
+    found, useless = {}, {}
     for path in paths:
-        part = identified_part(path, manifest.key)
+        part = known.get(path) or identified_part(path, manifest.key)  # a damaged file may have been replaced
         if part is None:
             useless[path.name] = UNUSABLE
-        else:
-            found.append(part)
+        elif part.name not in manifest.parts:
+            found[part.name] = part
         if part is None or part.name != path.name:
             with writing_errors(path):
                 path.unlink(missing_ok=True)
-    return found, useless
+    return list(found.values()), useless
 
 
-def _make_anew(stored: StoredSet) -> dict[str, str]:
+def _make_anew(stored: StoredSet, known: Mapping[Path, WrittenPart | None]) -> dict[str, str]:
     """Replace a manifest that cannot be used by one of all whole parts; returns the files that were deleted."""
     manifest = Manifest(folder=stored.path, key=stored.key, about=stored.about, index=new_index())
-    found, useless = _identified(unlisted_files(manifest), manifest)
+    found, useless = _identified(_rows_of(stored.path), manifest, known)
     records, start = [what_it_is(manifest)], 0
     for part in found:
         checksum = append_digests(stored.path / manifest.index, part.digests, start)

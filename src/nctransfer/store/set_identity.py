@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nctransfer.backbones.feature_key import FeatureKey
+from nctransfer.errors import StoreError
 from nctransfer.sources.source import safe_name
 from nctransfer.store.journal import DamagedJournalError, first_record
 from nctransfer.store.manifest import NAME
@@ -39,13 +41,12 @@ def set_identity(folder: Path) -> tuple[FeatureKey, dict[str, str]] | None:
 
 
 def _claims(folder: Path) -> Iterator[tuple[Any, Any]]:
-    try:
+    with suppress(OSError, DamagedJournalError):
         record = first_record(folder / NAME)
         yield record.get("key"), record.get("about")
-    except (OSError, DamagedJournalError):
-        pass
     for path in itertools.islice(sorted(folder.glob("rows/part-*.parquet")), TRIED):
-        yield key_of_file(path), about_of_file(path)
+        with suppress(StoreError):  # it cannot be read now
+            yield key_of_file(path), about_of_file(path)
 
 
 def _key(fields: Any) -> FeatureKey | None:

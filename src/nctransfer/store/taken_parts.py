@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from nctransfer.errors import reason_of
+from nctransfer.errors import StoreError, reason_of
 from nctransfer.store.atomic_files import add_file, as_json, writing_errors
 from nctransfer.store.other_cache import RefusedError, open_plainly
 from nctransfer.store.part_files import WrittenPart, key_of_file, part_name, read_file, write_table
@@ -136,9 +136,9 @@ def _described(path: Path, sha256: str, writer: SetWriter) -> WrittenPart:
     from pyarrow import parquet
 
     key = writer.manifest.key
-    if key_of_file(path) != as_json(asdict(key)):
-        raise RefusedError("its rows are those of another backbone")
     with _refusing():
+        if key_of_file(path) != as_json(asdict(key)):
+            raise RefusedError("its rows are those of another backbone")
         file = parquet.ParquetFile(path, page_checksum_verification=True)
         kinds = {column.name: column.type for column in file.schema_arrow}
         texts = file.read(columns=list(TEXTS))
@@ -175,6 +175,8 @@ def _refusing() -> Iterator[None]:
 
     try:
         yield
+    except StoreError as error:
+        raise RefusedError(error.message) from error
     except OSError as error:
         raise RefusedError(f"it cannot be read: {reason_of(error)}") from error
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:

@@ -53,14 +53,13 @@ def verify(store: FeatureStore, folders: list[Path]) -> Verification:
         try:
             manifest = stored.manifest()
             manifest.digests(manifest.parts)
+            parts += len(manifest.parts)
+            damaged += [Damage(name, part, why) for part, why in manifest.damaged(thorough=True).items()]
+            damaged += [Damage(name, path.name, UNLISTED) for path in unlisted_files(stored.manifest())]
         except SetChangedError:
             continue  # a repair is at work
         except StoreError as error:
             damaged.append(Damage(name, NAME, error.message))
-            continue
-        parts += len(manifest.parts)
-        damaged += [Damage(name, part, why) for part, why in manifest.damaged(thorough=True).items()]
-        damaged += [Damage(name, path.name, UNLISTED) for path in unlisted_files(stored.manifest())]
     for folder in sorted({folder.parent for folder in folders}):
         if (folder / heads.NAME).exists() and (reason := heads.head_damage(folder)):
             damaged.append(Damage(folder.name, heads.NAME, reason))
