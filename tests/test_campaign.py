@@ -1,4 +1,4 @@
-"""The campaign of faults, in small: a few trials of each kind, so that it keeps working and keeps holding."""
+"""The campaign of faults, in small: one trial of each kind, so that it keeps working and keeps holding."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def campaign(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are those of Linux")
 def test_no_fault_of_a_small_campaign_goes_wrong(tmp_path: Path) -> None:
     parts = ["kills", "corruptions", "writers", "merging", "full_disks", "read_only", "clocks"]
-    done = campaign(*parts, "--trials", "2", "--seed", "1000", folder=tmp_path)
+    done = campaign(*parts, "--trials", "1", "--seed", "1000", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = re.findall(r"^\| ([^|]+) \| 2 \| \d+ \| (\d+) \| (\d+) \| 0 \|$", done.stdout, re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \| 1 \| \d+ \| (\d+) \| (\d+) \| 0 \|$", done.stdout, re.MULTILINE)
     assert {"SIGKILL at random moments", "one bit", "2 writers", "a limit on the size of files"} <= {
         row[0] for row in rows
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from children import run
+from children import computed, run
 from material import ROLES, Material, role_of
 from outcomes import Kind, Outcome, right, said, wrong
 
@@ -197,7 +197,9 @@ def _question(about: str, names: Sequence[str], material: Material, rng: random.
 
 
 def is_unused(whole: Path, cache: Path, path: Path) -> bool:
-    """Whether damage to an index of digests hit only those of parts that the manifest no longer lists."""
+    """Whether damage hit only what is never read: digests of parts that are not listed, spare bits of a listing."""
+    if role_of(path) == "listing" and (cache / path).exists():
+        return computed(lambda: _rows(cache / path) == _rows(whole / path) is not None)
     if role_of(path) != "digests" or not (cache / path).exists():
         return False
     lines = (whole / path).with_name("manifest.jsonl").read_text().splitlines()
@@ -211,6 +213,17 @@ def is_unused(whole: Path, cache: Path, path: Path) -> bool:
         if "part" in record and record["part"] not in dropped
     ]
     return all(before[one] == after[one] for one in slices)
+
+
+def _rows(listing: Path) -> list[dict[str, object]] | None:
+    """All rows of a listing as Arrow reads them; ``None`` if it cannot."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(listing).read().to_pylist()  # type: ignore[no-any-return]
+    except (OSError, pa.ArrowException, ValueError):
+        return None
 
 
 def affected(material: Material, paths: Sequence[Path]) -> list[str]:
