@@ -14,6 +14,7 @@ import argparse
 import importlib
 import math
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,17 @@ def chosen(module: str, names: Sequence[str]) -> list[Kind]:
     return [kind for kind in kinds if any(kind.name.startswith(name) for name in names)]
 
 
+def new_folder() -> Path:
+    """A folder for the material. Names in the cache follow from its path, so the same seed needs the same folder."""
+    usual = Path(tempfile.gettempdir()) / "nctransfer-campaign"
+    try:
+        usual.mkdir()
+    except FileExistsError:
+        print(f"{usual} exists already, so that seeds will not give the same trials again", flush=True)
+        return Path(tempfile.mkdtemp(prefix="nctransfer-campaign-"))
+    return usual
+
+
 def main() -> None:
     """Run the faults that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -57,7 +69,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the tables into docs/reliability.md")
     given = parser.parse_args()
     prepare()
-    root = Path(tempfile.mkdtemp(prefix="campaign-"))
+    root = new_folder()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is cleared up
     failed = 0
     try:
         start = time.perf_counter()
