@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Run
 from nctransfer.cli import last_net
 from nctransfer.errors import FeaturesError, SettingError
+from terminal import cli
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException, *words: str) -> int:
@@ -97,3 +99,37 @@ def test_a_current_folder_that_was_deleted(tmp_path: Path) -> None:
     assert (found.returncode, found.stdout) == (1, "")
     assert "error: " in found.stderr
     assert "hint: " in found.stderr
+
+
+@pytest.mark.parametrize(
+    "cache", ["a" * 400, "~nobody-of-this-name/c", os.fsdecode(b"c\xff"), "a\0b"], ids=["long", "user", "bytes", "null"]
+)
+def test_a_cache_that_cannot_be_is_no_surprise(cache: str) -> None:
+    for command in ("list", "verify", "path"):
+        result = cli("cache", command, "--cache-dir", cache)
+        assert result.exit_code in ((0,) if cache.startswith("~") else (1, 2))
+        assert ("error" in result.stderr.lower()) == (result.exit_code > 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("collapse", "digits.npz", "--output", "a" * 400 + ".csv"),
+        ("collapse", "digits.npz", "--figure", "a" * 400 + ".png"),
+        ("fit", "digits.npz", "--output", "a" * 400 + ".head"),
+        ("predict", "a" * 400, "digits"),
+        ("predict", "~nobody-of-this-name/x.head", "digits"),
+        ("collapse", "digits.npz", "--classes", "~nobody-of-this-name/x"),
+        ("extract", "--model", "test_vit", "--checkpoint", "a" * 400),
+        ("trajectory", "--model", "test_vit", "--checkpoints", "~nobody-of-this-name/x"),
+        ("audit", "digits.npz", "--corrections", "a" * 400 + ".csv"),
+        ("report", "digits.npz", "--output", "a" * 400 + ".html"),
+    ],
+)
+def test_names_that_no_file_can_have(words: tuple[str, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "digits.npz", features=rng.normal(size=(12, 3)), labels=np.arange(12) % 2)
+    names = [str(tmp_path / word) if word == "digits.npz" else word for word in words]
+    result = cli(*names)
+    assert result.exit_code in (1, 2)
+    assert "error: " in result.stderr

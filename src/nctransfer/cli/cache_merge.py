@@ -11,6 +11,7 @@ import typer
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
+from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
     from nctransfer.store.cache_folder import FeatureStore
@@ -53,7 +54,7 @@ def merge(
         store = FeatureStore(output.cache_dir)
         report = merged(
             store,
-            [folder.expanduser() for folder in folders],
+            [expanded(folder) for folder in folders],
             None if source is None else _source_id(source, store),
             terminal.progress,
         )

@@ -29,8 +29,14 @@ def frame_of(result: Presentation) -> pd.DataFrame:
 
 
 def _render(result: Presentation, page: Page) -> str:
-    frame = frame_of(result)
-    text = frame.map(guarded).rename(columns=guarded).to_csv(index=False)
+    import numpy as np
+    import pandas as pd
+
+    frame = frame_of(result).copy()
+    for name in frame.columns[[not isinstance(kind, np.dtype) or kind.hasobject for kind in frame.dtypes]]:
+        # as objects, since strings of Arrow cannot hold names of files that are not UTF-8
+        frame[name] = pd.Series([guarded(cell) for cell in frame[name]], index=frame.index, dtype=object)
+    text = frame.rename(columns=guarded).to_csv(index=False)
     return "\n".join(map(plain, text.split("\n"))) if page.is_terminal else text
 
 

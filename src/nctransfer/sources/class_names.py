@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nctransfer.errors import DataError
+from nctransfer.paths import expanded
 
 __all__ = ["read_class_names", "read_names_of_codes"]
 
@@ -40,7 +41,7 @@ def read_names_of_codes(path: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = expanded(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(

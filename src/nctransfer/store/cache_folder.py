@@ -30,6 +30,7 @@ never changed, only replaced by another. Readers read the manifest once and stay
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -239,13 +240,18 @@ def _root(chosen: str | os.PathLike[str]) -> Path:
     hint = "give another --cache-dir or NCTRANSFER_CACHE"
     try:
         root = expanded(chosen).absolute()
-        os.fspath(root).encode()
-    except UnicodeEncodeError as error:
-        raise StoreError(f"the path of the cache {str(chosen)!r} is not UTF-8", hint) from error
     except OSError as error:
         raise StoreError(f"the cache {str(chosen)!r} cannot be found: {reason_of(error)}", hint) from error
-    if "\0" in os.fspath(root):
-        raise StoreError(f"the path of the cache {str(chosen)!r} has a null character", hint)
+    try:
+        os.fspath(root).encode()
+        root.stat()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the path of the cache {str(chosen)!r} is not UTF-8", hint) from error
+    except ValueError as error:
+        raise StoreError(f"the path of the cache {str(chosen)!r} has a null character", hint) from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):  # of other reasons, what reads or writes there will tell
+            raise StoreError(f"the cache {str(chosen)!r} cannot be found: {reason_of(error)}", hint) from error
     return root
 
 
