@@ -204,8 +204,14 @@ class ChosenFeatures:
                 raise FeaturesError(f"{flag} has no effect on the features {name!r}", f"leave out {flag}")
 
     def _extracted(self) -> Found:
-        from nctransfer.errors import BrokenImagesError
+        from nctransfer.errors import BrokenImagesError, SettingError
         from nctransfer.features.stand_ins import stand_ins
+
+        if self.allows_partial:
+            raise SettingError(
+                "--partial has no effect with --data or options of a backbone: missing images are extracted",
+                "name the stored set in their place, or leave out --partial",
+            )
 
         rehearse = self.rehearse
         report = run_extraction(

@@ -27,7 +27,7 @@ class EngineOptions:
             panel=_RUN,
             metavar="NAME",
             help="What runs the images: local (this process), or ray (several worker processes, also on other "
-            "computers; it needs pip install 'nctransfer[ray]').",
+            "computers; the extra ray of this package installs it).",
         ),
     ] = "local"
     actors: Annotated[

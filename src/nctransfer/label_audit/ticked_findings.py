@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nctransfer.errors import DataError, SettingError, counted, join_names, reason_of
+from nctransfer.escaping import unguarded
 from nctransfer.label_audit.flags import DUPLICATE, KINDS, OUTLIER
 
 __all__ = ["Decisions", "TickedFinding", "decide", "read_ticked"]
 
 COLUMNS = ("path", "suggested", "kind")  # that the file needs; it may have others
 DELIMITERS = (",", ";", "\t")  # some spreadsheets save a CSV file with semicolons
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a page writes an apostrophe before these, against formulas
 NAMED = 3  # ids in a message, at most
 HOW_TO = "give the file that the page of nctransfer report exports, or a CSV with these columns"
 
@@ -168,6 +168,4 @@ def decide(ticked: Sequence[TickedFinding], labels: Mapping[str, str]) -> Decisi
 
 def _as_known(text: str, known: Collection[str]) -> str:
     """A value without the apostrophe that guards against formulas, unless it is a known name with it."""
-    if text not in known and text.startswith("'") and text[1:].startswith(FORMULA):
-        return text[1:]
-    return text
+    return text if text in known else unguarded(text)

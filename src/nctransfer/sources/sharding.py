@@ -63,9 +63,10 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.of:
+            of = max(1, self.of)
             raise SettingError(
                 f"there is no shard {self.index}/{self.of}",
-                "shards are numbered from 1: give --shard 1/8, 2/8 and so on up to 8/8",
+                f"shards are numbered from 1: give --shard 1/{of} and so on up to {of}/{of}",
             )
 
     @classmethod

@@ -155,7 +155,7 @@ def extract_to_store(
     images = images or wanted_images(source, (selection, *also))
     log.info("%s: %s, %s", source.name, source.kind, counted(len(images.entries), "image"))
     if selection.shard is not None:
-        log.info("%s of them: %s", selection.shard, counted(len(images.rows), "image"))
+        log.info("%s: %s", selection.shard, counted(len(images.rows), "image"))
         tell = _naming(selection.shard, tell)
     for note in source.notes:
         log.warning("%s: %s", source.name, note)

@@ -280,8 +280,8 @@ def _say_what_is_missing(
         if not partial:
             raise IncompleteError(
                 message,
-                "run the same nctransfer extract again, name the part that is wanted (--split, --max-per-class), or "
-                "give --partial to go on without the others",
+                "run nctransfer extract for all of them (without --shard), name the part that is wanted (--split, "
+                "--max-per-class), or give --partial to go on without the others",
             )
         log.warning("%s", message)
     if unusable:
