@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from messages import raises
 from nctransfer.errors import StoreError
-from nctransfer.store import manifest, part_files, repairing
+from nctransfer.store import journal, manifest, part_files, repairing
 from nctransfer.store.cache_folder import FeatureStore
+from nctransfer.store.journal import read_records
 from nctransfer.store.part_files import write_part
 from nctransfer.store.repairing import repair
 from nctransfer.store.stored_set import StoredSet
 from nctransfer.store.verifying import verify
-from test_store import ABOUT, KEY, MORE, ROWS, digests, features, fill
+from nctransfer.store.writing import SetWriter
+from test_store import ABOUT, KEY, MORE, ROWS, append, digests, drop, features, fill, row, rows_of
 from test_store import part_files as files_of
 
 
@@ -109,3 +111,98 @@ def test_files_are_read_before_the_lock_is_taken(
         assert repair(stored, thorough=True) == {}
     assert read == []
     assert all_rows(stored) == sorted(digests([*ROWS, MORE]))
+
+
+# Writers
+
+
+def test_what_others_had_stored_and_lost_is_stored_again(stored: StoredSet) -> None:
+    with stored.writer() as one, stored.writer() as other:
+        other.append([MORE], features([MORE]))
+        one.note_unusable({"x": "y"})  # it learns of the row of the other
+        lost = stored.rows_path / next(name for name, part in stored.manifest().parts.items() if part.rows == 1)
+        lost.unlink()
+        assert list(repair(stored)) == [lost.name]
+        one.append([MORE, ROWS[0]], features([MORE, ROWS[0]]))
+    assert MORE.digest in all_rows(stored)
+
+
+def test_a_part_that_was_found_and_replaced_before_it_was_recorded(stored: StoredSet) -> None:
+    with stored.writer() as writer:
+        part = write_part(stored.path, KEY, ABOUT, [MORE], features([MORE]))
+        assert repair(stored) == {}  # finds and records it
+        wider = ("feature", "layer_0")
+        append(stored, [MORE], *wider)
+        drop(stored)
+        assert part.name not in stored.manifest().parts
+        writer.record([part])
+    assert rows_of(stored) == {("feature",): digests(ROWS), wider: [MORE.digest]}
+    assert verify(stored.store, [stored.path]).damaged == ()
+
+
+def test_two_writers_whose_lock_does_not_work_lose_no_record(stored: StoredSet) -> None:
+    class Overtaken(SetWriter):
+        """Another process records a part after this one has read the manifest."""
+
+        def refresh(self) -> None:
+            super().refresh()
+            append(stored, [MORE], "feature")
+
+    with raises(StoreError, stored.id, hint="cache merge"):
+        Overtaken(stored.manifest(), nullcontext).append([row("eel", 1)], features([row("eel", 1)]))
+    assert stored.manifest().rows == len([*ROWS, MORE])
+    assert repair(stored) == {}
+    assert all_rows(stored) == sorted(digests([*ROWS, MORE, row("eel", 1)]))
+
+
+def test_a_kill_while_copies_are_left_out_leaves_no_copies(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = store.open(KEY, "pets-1", ABOUT)
+    with stored.writer() as one, stored.writer() as other, monkeypatch.context() as dying:
+        one.append(ROWS[:3], features(ROWS[:3]))
+
+        unlink = Path.unlink
+
+        def killed(path: Path, missing_ok: bool = False) -> None:
+            if path.parent.name == "rows":  # the part without copies is written, and that with copies not deleted
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
+
+        dying.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.append(ROWS[2:], features(ROWS[2:]))
+    assert repair(stored) == {}
+    with stored.writer() as writer:
+        assert writer.has_copies
+        writer.drop_superseded()
+        assert not writer.has_copies
+    assert all_rows(stored) == sorted(digests(ROWS))
+
+
+def test_dropping_many_parts_is_one_record(store: FeatureStore) -> None:
+    stored = fill(store, parts=6)
+    append(stored, ROWS, "feature", "layer_0")
+    before = len(read_records(stored.path / manifest.NAME)[0])
+    drop(stored)
+    records = read_records(stored.path / manifest.NAME)[0][before:]
+    assert [len(record["drop"]) for record in records] == [6]
+    assert [path.name for path in files_of(stored)] == list(stored.manifest().parts)
+
+
+# Readers
+
+
+def test_a_line_that_is_overwritten_while_it_is_read_is_no_damage(
+    stored: StoredSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, seen = journal._lines, []
+
+    def torn_once(path: Path, start: int) -> bytes:
+        seen.append(start)
+        content = lines(path, start)
+        return content[:-20] + b"x" + content[-19:] if len(seen) == 1 else content
+
+    monkeypatch.setattr(journal, "_lines", torn_once)
+    assert stored.manifest().rows == len(ROWS)
+    assert len(seen) == 2

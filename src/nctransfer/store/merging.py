@@ -172,7 +172,7 @@ class _Merging:
                 there = set(writer.digests().to_pylist())
                 known = there | writer.manifest.unusable.keys()
                 writer.note_unusable({name: why for name, why in other.manifest.unusable.items() if name not in known})
-            if _has_copies(writer):
+            if writer.has_copies:  # two workers had stored an image, with different columns
                 writer.drop_superseded()
         self._attempt(cache, ("features", other.folder.parent.name, heads.NAME), lambda path: _join_heads(path, stored))
         self._attempt(
@@ -233,14 +233,6 @@ def _joined(here: Listing, there: Listing) -> Listing:
         return known if len(here) else there
     images = pa.concat_tables([known.images.columns, more.images.columns]).unify_dictionaries().combine_chunks()
     return Listing(ImageTable(images), pa.concat_arrays([known.digests, more.digests]))
-
-
-def _has_copies(writer: SetWriter) -> bool:
-    """Whether a set holds rows of one image twice: two workers had stored it, with different columns."""
-    from pyarrow import compute
-
-    different: int = compute.count_distinct(writer.digests()).as_py()
-    return writer.manifest.rows > different
 
 
 def _join_heads(path: Path, stored: StoredSet) -> None:

@@ -52,8 +52,6 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
     damaged = repair(stored)
     for name, reason in damaged.items():
         log.warning("%s is damaged (%s); its images are extracted again", name, reason)
-    from pyarrow import compute
-
     with stored.writer() as writer:
         filling = _Filling(writer=writer, columns=columns, task=task, listing=SourceListing(stored.store, task))
         missing = filling.find_missing()
@@ -65,8 +63,7 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
                 return None
             writer.begin()
             missing = filling.run(engine)
-        kinds = {frozenset(part.columns) for part in writer.manifest.parts.values()}
-        if len(kinds) > 1 and writer.manifest.rows > len(compute.unique(writer.digests())):
+        if writer.has_copies:  # of fewer columns, or of a run that was killed
             writer.drop_superseded()
         writer.note_unusable(filling.unusable)
         _store_head(stored, backbones, writer.manifest.columns)

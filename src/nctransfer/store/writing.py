@@ -9,10 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import SetChangedError
+from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store.atomic_files import writing_errors
 from nctransfer.store.digest_index import append_digests
-from nctransfer.store.journal import DamagedJournalError, append_records, first_record, read_records
+from nctransfer.store.journal import (
+    DamagedJournalError,
+    OvertakenError,
+    append_records,
+    first_record,
+    read_records,
+)
 from nctransfer.store.manifest import manifest_with, read_manifest, what_it_is
 from nctransfer.store.part_files import WrittenPart, read_file, read_part, write_part, write_table
 
@@ -46,7 +52,8 @@ class SetWriter:
         self.manifest = manifest
         self.written = 0
         self._lock = lock
-        self._by_others: dict[frozenset[str], set[str]] = {}  # digests by the columns that they were stored with
+        self._not_of_others = set(manifest.parts)  # parts that were there at the beginning, or are of this writer
+        self._by_others: dict[frozenset[str], set[str]] = {}  # digests by the columns that others stored them with
 
     @property
     def folder(self) -> Path:
@@ -88,7 +95,16 @@ class SetWriter:
                 if part.name in self.manifest.parts:  # another process has found and recorded it already
                     continue
                 if (new := self._without_copies(part)) is not None:
+                    self._not_of_others.add(new.name)
                     self._add([self._record_of(new)])
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether the set holds several rows of one image."""
+        from pyarrow import compute
+
+        different: int = compute.count_distinct(self.digests()).as_py()
+        return self.manifest.rows > different
 
     def note_unusable(self, reasons: Mapping[str, str]) -> None:
         """Note why images gave no features, by digest; by id if the image could not be read."""
@@ -111,6 +127,7 @@ class SetWriter:
 
         with self._locked():
             before = self.manifest
+            dropped: list[str] = []
             kept: dict[frozenset[str], set[str]] = {}
 
             def columns_of(name: str) -> Mapping[str, int]:
@@ -128,8 +145,10 @@ class SetWriter:
                     new = write_table(before.folder, read_part(before, name, None).filter(rows), columns_of(name))
                 if new is None or new.name not in self.manifest.parts:  # else a part that comes later holds the rest
                     kept.setdefault(columns, set()).update(there - superseded)
+                    self._add([] if new is None else [self._record_of(new)])
                 if superseded:
-                    self._replace(name, new)
+                    dropped.append(name)
+            self._drop(dropped)
 
     def refresh(self) -> None:
         """Take over what other writers have recorded; only what is new is read.
@@ -152,20 +171,22 @@ class SetWriter:
         self.manifest = (
             manifest_with(before, records, end) if is_same else read_manifest(before.folder, before.key, before.about)
         )
-        others = [name for name in self.manifest.parts if name not in before.parts]
-        for name in others:
+        if self.manifest.parts.keys() == before.parts.keys():
+            return
+        new = self.manifest.parts.keys() - before.parts.keys()
+        if before.parts.keys() - self.manifest.parts.keys():  # what others had stored may be stored no longer
+            self._by_others.clear()
+            new = self.manifest.parts.keys()
+        for name in new - self._not_of_others:
             columns = frozenset(self.manifest.parts[name].columns)
             self._by_others.setdefault(columns, set()).update(self.manifest.digests([name]).to_pylist())
 
-    def _replace(self, name: str, new: WrittenPart | None) -> None:
-        """List a part in place of another. First the new part, then the record, then the old part is gone.
-
-        So a kill at any moment loses no row.
-        """
-        is_listed = new is None or new.name in self.manifest.parts
-        self._add([*([] if new is None or is_listed else [self._record_of(new)]), {"drop": [name]}])
+    def _drop(self, names: Sequence[str]) -> None:
+        """List parts no longer, and delete them. What replaces them is listed already: a kill loses no row."""
+        self._add([{"drop": list(names)}] if names else [])
         with writing_errors(self.folder):
-            (self.manifest.rows_path / name).unlink(missing_ok=True)
+            for name in names:
+                (self.manifest.rows_path / name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -178,7 +199,17 @@ class SetWriter:
             yield
 
     def _add(self, records: list[dict[str, Any]]) -> None:
-        end = append_records(self.manifest.path, records, self.manifest.end)
+        if not records:
+            return
+        try:
+            end = append_records(self.manifest.path, records, self.manifest.end)
+        except OvertakenError as error:
+            raise StoreError(
+                f"another process wrote to the manifest of {self.manifest.id} while this one held its lock: locks do "
+                "not work on this file system",
+                "nothing is lost: run again. Let each worker fill a cache of its own (--cache-dir), and join them by "
+                "nctransfer cache merge",
+            ) from error
         self.manifest = manifest_with(self.manifest, records, end)
 
     def _record_of(self, part: WrittenPart) -> dict[str, Any]:
@@ -192,14 +223,18 @@ class SetWriter:
         import pyarrow as pa
         from pyarrow import compute
 
+        path = self.manifest.rows_path / part.name
+        if not path.exists():  # another process has found and recorded it, and then replaced it
+            return None
         wider = [digests for columns, digests in self._by_others.items() if columns >= part.columns.keys()]
         copies = {digest for digest in part.digests if any(digest in digests for digests in wider)}
         if not copies:
             return part
-        path = self.manifest.rows_path / part.name
-        table = read_file(path)
-        table = table.filter(compute.invert(compute.is_in(table["digest"], pa.array(sorted(copies), pa.string()))))
-        new = write_table(self.manifest.folder, table, part.columns) if len(table) else None
+        new = None
+        if len(copies) < len(set(part.digests)):
+            table = read_file(path)
+            table = table.filter(compute.invert(compute.is_in(table["digest"], pa.array(sorted(copies), pa.string()))))
+            new = write_table(self.manifest.folder, table, part.columns)
         with writing_errors(path):
             path.unlink(missing_ok=True)
         return new
