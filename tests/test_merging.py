@@ -560,6 +560,21 @@ def test_two_merges_at_once(here: FeatureStore, larger: list[Path]) -> None:
 # The command line
 
 
+@pytest.mark.parametrize(("most", "expected"), [((2, 2), 2), ((2, 3), None)])
+def test_what_all_workers_selected_is_selected_after_the_merge(
+    tmp_path: Path, most: tuple[int, int], expected: int | None
+) -> None:
+    images = write_digits(tmp_path / "many", {"zero": 0, "one": 1}, 4)
+    roots = [tmp_path / f"worker-{index}" for index in (1, 2)]
+    for index, root in enumerate(roots, 1):
+        options = ("--max-per-class", most[index - 1], "--shard", f"{index}/2", "--cache-dir", root)
+        done("extract", "--model", "test_resnet", "--random-init", "--data", images, *options)
+    done("cache", "merge", *roots)
+    last = FeatureStore().last_used()
+    assert last is not None
+    assert last[1].max_per_class == expected
+
+
 def test_shards_in_caches_of_their_own_are_joined(tmp_path: Path, cache: Path, ran: Callable[[], int]) -> None:
     images = write_digits(tmp_path / "many", {"zero": 0, "one": 1}, 10)
     roots = [tmp_path / f"worker-{index}" for index in (1, 2)]

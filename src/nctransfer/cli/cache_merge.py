@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from nctransfer.cli.terminal import Terminal
 from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
+    from nctransfer.sources.selection import Selection
     from nctransfer.store.cache_folder import FeatureStore
 
 log = logging.getLogger("nctransfer.cli")
@@ -47,7 +49,6 @@ def merge(
     with Terminal(output, after_interruption="what was merged is kept, and the same command goes on") as terminal:
         from nctransfer.errors import StoreError, counted
         from nctransfer.report.store_sheets import merge_sheet
-        from nctransfer.sources.selection import Selection
         from nctransfer.store.cache_folder import FeatureStore
         from nctransfer.store.merging import merge as merged
 
@@ -59,7 +60,7 @@ def merge(
             terminal.progress,
         )
         if len(report.sets) == 1 and (stored := store.at(store.root / "features" / report.sets[0].id)):
-            store.use(stored, Selection())  # as after an extraction
+            store.use(stored, _common_selection(folders))  # as after an extraction
         data = report.to_dict()
         terminal.show([merge_sheet(report)], data, data["sets"])
         for refused in report.refused[:LISTED]:
@@ -70,6 +71,22 @@ def merge(
                 f"{'was' if len(report.refused) == 1 else 'were'} refused; all else is merged",
                 "let the worker run its nctransfer extract again and merge again, or extract here what is missing",
             )
+
+
+def _common_selection(folders: Sequence[Path]) -> Selection:
+    """The selection that all workers used last, if they agree; else that of all images."""
+    from nctransfer.errors import StoreError
+    from nctransfer.sources.selection import Selection
+    from nctransfer.store.cache_folder import FeatureStore
+
+    found = set()
+    for folder in folders:
+        try:
+            last = FeatureStore(expanded(folder)).last_used()
+        except StoreError:  # which set the worker used last is not known
+            last = None
+        found.add(last[1] if last else Selection())
+    return found.pop() if len(found) == 1 else Selection()
 
 
 def _source_id(name: str, store: FeatureStore) -> str:

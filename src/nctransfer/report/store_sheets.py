@@ -142,6 +142,7 @@ def merge_sheet(report: MergeReport) -> Sheet:
         ["set", ">new rows", ">rows that were here", ">parts", ">MiB"],
         rows,
         {},
-        f"{counted(merged, 'row')} from {counted(len(report.folders), 'cache')}."
+        (f"{counted(merged, 'row')}" if merged else "Nothing new")
+        + f" from {counted(len(report.folders), 'cache')}."
         + (f" {NEXT}" if len(report.sets) == 1 and not report.refused else ""),
     )
