@@ -204,12 +204,7 @@ class SetWriter:
         try:
             end = append_records(self.manifest.path, records, self.manifest.end)
         except OvertakenError as error:
-            raise StoreError(
-                f"another process wrote to the manifest of {self.manifest.id} while this one held its lock: locks do "
-                "not work on this file system",
-                "nothing is lost: run again. Let each worker fill a cache of its own (--cache-dir), and join them by "
-                "nctransfer cache merge",
-            ) from error
+            raise _overtaken(self.manifest) from error
         self.manifest = manifest_with(self.manifest, records, end)
 
     def _record_of(self, part: WrittenPart) -> dict[str, Any]:
@@ -238,6 +233,15 @@ class SetWriter:
         with writing_errors(path):
             path.unlink(missing_ok=True)
         return new
+
+
+def _overtaken(manifest: Manifest) -> StoreError:
+    return StoreError(
+        f"another process wrote to the manifest of {manifest.id} while this one held its lock: locks do not work on this "
+        "file system",
+        "nothing is lost: run again. Let each worker fill a cache of its own (--cache-dir), and join them by nctransfer "
+        "cache merge",
+    )
 
 
 def new_index() -> str:
