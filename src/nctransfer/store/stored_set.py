@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.backbones.feature_key import FEATURE, format_of
 from nctransfer.errors import SetChangedError, StoreError
+from nctransfer.store import heads
 from nctransfer.store.atomic_files import file_lock, writing_errors
-from nctransfer.store.heads import load_head
 from nctransfer.store.manifest import NAME, Manifest, read_manifest
 from nctransfer.store.reading import Snapshot
 from nctransfer.store.writing import SetWriter
@@ -150,7 +150,7 @@ class StoredSet:
 
     def head(self) -> dict[str, torch.Tensor] | None:
         """The backbone's linear classifier, if it has one; see :func:`~nctransfer.store.heads.load_head`."""
-        return load_head(self.path.parent)
+        return heads.load_head(self.path.parent)
 
     def remove(self) -> None:
         """Delete the set, and the folder of its backbone if it holds no other set.
@@ -165,7 +165,9 @@ class StoredSet:
                 shutil.rmtree(self.rows_path, ignore_errors=True)
             shutil.rmtree(self.path)
             if not any(child.is_dir() for child in self.path.parent.iterdir()):
-                shutil.rmtree(self.path.parent)
+                (self.path.parent / heads.NAME).unlink(missing_ok=True)
+                with suppress(OSError):  # another process has begun a set there, or is writing to it
+                    self.path.parent.rmdir()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
