@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from messages import raises
-from nctransfer.errors import StoreError
+from nctransfer.errors import IncompleteError, StoreError
 from nctransfer.store import journal, manifest, part_files, repairing
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.journal import read_records
+from nctransfer.store.listings import Listing
+from nctransfer.store.merging import merge
 from nctransfer.store.part_files import write_part
 from nctransfer.store.repairing import repair
 from nctransfer.store.stored_set import StoredSet
@@ -206,3 +210,85 @@ def test_a_line_that_is_overwritten_while_it_is_read_is_no_damage(
     monkeypatch.setattr(journal, "_lines", torn_once)
     assert stored.manifest().rows == len(ROWS)
     assert len(seen) == 2
+
+
+# Listings and removal
+
+
+def test_merges_at_once_lose_no_image_of_the_listing(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(FeatureStore(tmp_path / "one"), ROWS[:3])
+    fill(FeatureStore(tmp_path / "two"), ROWS[3:])
+    listing, is_first = FeatureStore.listing, True
+
+    def with_another_merge(self: FeatureStore, source: str) -> Listing:
+        """The listing as it was before another process merged."""
+        nonlocal is_first
+        found = listing(self, source)
+        if is_first:
+            is_first = False
+            merge(FeatureStore(), [tmp_path / "two"])
+        return found
+
+    monkeypatch.setattr(FeatureStore, "listing", with_another_merge)
+    merge(store, [tmp_path / "one"])
+    assert len(store.sets()[0].read()) == len(ROWS)
+
+
+def test_a_damaged_listing_of_another_cache_is_refused(store: FeatureStore, tmp_path: Path) -> None:
+    other = FeatureStore(tmp_path / "one")
+    fill(other)
+    path = other.listing_file("pets-1")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert [refused.path for refused in merge(store, [other.root]).refused] == [str(path)]
+    assert store.sets()[0].manifest().rows == len(ROWS)
+
+
+def test_a_lost_listing_is_made_anew_of_all_sets_of_the_source(store: FeatureStore) -> None:
+    few = fill(store, ROWS[:2], 2, key=dataclasses.replace(KEY, model="a.tag"))
+    many = fill(store, ROWS)
+    store.listing_file("pets-1").unlink()
+    for one in store.sets():
+        repair(one, thorough=True)
+    assert len(many.read()) == len(ROWS)
+    with raises(IncompleteError, 2, len(ROWS)):
+        few.read()
+
+
+def test_a_listing_that_an_extraction_writes_meanwhile_stays(
+    stored: StoredSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.store.listing_file("pets-1").unlink()
+    listed = repairing.listed_by_parts
+
+    def meanwhile(now: manifest.Manifest) -> Listing:
+        stored.store.save_listing("pets-1", [*ROWS, MORE])
+        return listed(now)
+
+    monkeypatch.setattr(repairing, "listed_by_parts", meanwhile)
+    repair(stored, thorough=True)
+    assert list(stored.store.listing("pets-1")) == [*ROWS, MORE]
+
+
+def test_removing_a_set_spares_one_that_is_begun_beside_it(stored: StoredSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    rmtree = shutil.rmtree
+
+    def removed(path: Path, **options: bool) -> None:
+        rmtree(path, **options)
+        if path == stored.path:
+            monkeypatch.undo()
+            inside = Path.iterdir
+            monkeypatch.setattr(Path, "iterdir", lambda path: begun(path, list(inside(path))))
+
+    def begun(path: Path, there: list[Path]) -> Iterator[Path]:
+        if path == stored.path.parent:  # after the folder was looked at
+            monkeypatch.undo()
+            fill(FeatureStore(cache), source="pets-2")
+        return iter(there)
+
+    cache = stored.store.root
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    stored.remove()
+    (other,) = FeatureStore(cache).sets()
+    assert len(other.read()) == len(ROWS)

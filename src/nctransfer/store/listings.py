@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.selection import Selection
 
-__all__ = ["Listed", "Listing", "chosen_rows", "listing_damage", "load_listing", "replace_listing"]
+__all__ = [
+    "Listed",
+    "Listing",
+    "change_listing",
+    "chosen_rows",
+    "listing_damage",
+    "load_listing",
+    "replace_listing",
+]
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +170,17 @@ class Listing(Sequence[Listed]):
             unknown, places = unknown[is_same], places[is_same]
         return self.with_digests(unknown, known.digests.take(integers(places)))
 
+    def joined_with(self, other: Listing) -> Listing:
+        """This listing, with the images that only the other lists, and the digests that only the other knows."""
+        import numpy as np
+        import pyarrow as pa
+
+        known, more = self.with_known_digests(other), other.take(np.flatnonzero(places_in(other.ids, self.ids) < 0))
+        if not len(self) or not len(more):
+            return known if len(self) else other
+        images = pa.concat_tables([known.images.columns, more.images.columns]).unify_dictionaries().combine_chunks()
+        return Listing(ImageTable(images), pa.concat_arrays([known.digests, more.digests]))
+
 
 def chosen_rows(images: ImageTable, selection: Selection) -> NDArray[np.intp]:
     """The positions of the images that a selection takes; see :meth:`Selection.apply`."""
@@ -202,11 +221,27 @@ def replace_listing(path: Path, listing: Listing) -> Listing:
     Raises:
         StoreError: It cannot be written.
     """
+    return change_listing(path, listing.with_known_digests)
+
+
+def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:
+    """Change a listing, which no other process does meanwhile.
+
+    Args:
+        path: The file.
+        change: Gives the new listing for the present one, which has no images if it cannot be used.
+
+    Returns:
+        The new listing.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     from pyarrow import parquet
 
     with file_lock(path.with_suffix(".lock")):
         known = load_listing(path)
-        new = listing.with_known_digests(known)
+        new = change(known)
         if not new.equals(known):
             table = _as_table(new, path.stem)
             with writing_errors(path):

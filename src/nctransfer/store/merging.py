@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import StoreError, join_names
-from nctransfer.sources.arrow_arrays import places_in
-from nctransfer.sources.image_table import ImageTable
 from nctransfer.store import heads
-from nctransfer.store.listings import Listing, load_listing
+from nctransfer.store.listings import Listing, change_listing, listing_damage, load_listing
 from nctransfer.store.other_cache import OtherCache, OtherSet, RefusedError
 from nctransfer.store.repairing import clear_leftovers
 from nctransfer.store.taken_parts import new_rows, take_part
@@ -215,24 +213,14 @@ class _Merging:
         if path in self.listed:
             return
         self.listed.add(path)
-        here, there = self.store.listing(source), load_listing(path)
+        if reason := listing_damage(path):
+            raise RefusedError(f"it is damaged: {reason}")
+        there = load_listing(path)
         if there.images.columns.schema != Listing.of(()).images.columns.schema:
             raise RefusedError("its columns are not those of a listing")
-        joined = _joined(here, there)
-        if not joined.equals(here):
-            self.store.save_listing(source, joined)
-
-
-def _joined(here: Listing, there: Listing) -> Listing:
-    """A listing, with the images that only another lists, and the digests that only the other knows."""
-    import numpy as np
-    import pyarrow as pa
-
-    known, more = here.with_known_digests(there), there.take(np.flatnonzero(places_in(there.ids, here.ids) < 0))
-    if not len(here) or not len(more):
-        return known if len(here) else there
-    images = pa.concat_tables([known.images.columns, more.images.columns]).unify_dictionaries().combine_chunks()
-    return Listing(ImageTable(images), pa.concat_arrays([known.digests, more.digests]))
+        here = self.store.listing(source)
+        if not here.joined_with(there).equals(here):
+            change_listing(self.store.listing_file(source), lambda now: now.joined_with(there))
 
 
 def _join_heads(path: Path, stored: StoredSet) -> None:

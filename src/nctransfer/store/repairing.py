@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from nctransfer.store import heads
 from nctransfer.store.atomic_files import clear_stale_files, replace_file, writing_errors
 from nctransfer.store.digest_index import append_digests
 from nctransfer.store.journal import as_lines
-from nctransfer.store.listings import listing_damage
+from nctransfer.store.listings import Listing, change_listing, listing_damage
 from nctransfer.store.manifest import Manifest, what_it_is
 from nctransfer.store.part_files import identified_part
 from nctransfer.store.reading import listed_by_parts
@@ -24,6 +25,7 @@ from nctransfer.store.writing import new_index
 
 if TYPE_CHECKING:
     from nctransfer.backbones.feature_key import FeatureKey
+    from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.part_files import WrittenPart
     from nctransfer.store.stored_set import StoredSet
 
@@ -111,14 +113,26 @@ def _without_damaged_head(folder: Path) -> dict[str, str]:
 
 def _list_as_extracted(stored: StoredSet) -> None:
     """Make a listing that is lost or damaged of what the images were called when they were extracted."""
-    source, manifest = stored.path.name, stored.manifest()
-    if manifest.parts and (reason := listing_damage(stored.store.listing_file(source))):
-        stored.store.save_listing(source, listed_by_parts(manifest))
+    source = stored.path.name
+    path = stored.store.listing_file(source)
+    if stored.manifest().parts and (reason := listing_damage(path)):
+        found = _listed_by_sets(stored.store, source)
+        change_listing(path, lambda now: now if len(now) else found)  # another process may have listed the source
         log.warning(
             "the images of %s are called as they were when they were extracted: their listing cannot be used (%s)",
             source,
             reason,
         )
+
+
+def _listed_by_sets(store: FeatureStore, source: str) -> Listing:
+    """The images that any backbone was run on, since the sets of a source share its listing."""
+    found = Listing.of(())
+    for stored in store.sets():
+        if stored.path.name == source:
+            with suppress(StoreError):  # what is damaged is mended when its own turn comes
+                found = found.joined_with(listed_by_parts(stored.manifest()))
+    return found
 
 
 def damage_of(stored: StoredSet) -> str:
