@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -81,7 +83,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write: Writes the content to an open file.
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     with temporary_file(path.parent, path.name, write) as temporary:
         temporary.replace(path)
     sync_folder(path.parent)
@@ -89,6 +91,8 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def add_file(folder: Path, name: Callable[[str], str], write: Callable[[IO[bytes]], object]) -> tuple[Path, str]:
     """Write a file that is named by its content, whole or not at all; its temporary file lies beside ``folder``.
+
+    A file that is there already keeps its time, by which it is known to be the same.
 
     Args:
         folder: The folder of the file.
@@ -98,10 +102,13 @@ def add_file(folder: Path, name: Callable[[str], str], write: Callable[[IO[bytes
     Returns:
         The file, and the digest.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     with temporary_file(folder.parent, folder.name, write) as temporary:
         digest = file_sha256(temporary)
         path = folder / name(digest)
+        with suppress(OSError):
+            stat = path.stat()
+            os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         temporary.replace(path)
     sync_folder(folder)
     return path, digest
@@ -119,6 +126,14 @@ def temporary_file(folder: Path, name: str, write: Callable[[IO[bytes]], object]
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and wait until their names are on the disk."""
+    missing = list(itertools.takewhile(lambda above: not above.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -172,9 +187,16 @@ def _is_stale(path: Path) -> bool:
     return False
 
 
+@functools.cache
 def _host() -> str:
-    """The name of this machine as a part of a file name."""
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    """A name, as a part of file names, for those processes among which a number stands for one process.
+
+    Containers number their processes anew, and may have the name of their machine; copies of a machine share its name.
+    """
+    names = [socket.gethostname()]
+    with suppress(OSError):  # other systems than Linux
+        names += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.blake2b("\0".join(names).encode(), digest_size=4).hexdigest()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nctransfer.store.atomic_files import writing_errors
+from nctransfer.store.atomic_files import sync_folder, writing_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +41,15 @@ def append_digests(path: Path, digests: Sequence[str], start: int) -> str:
     """
     content = "".join(digests).encode()
     assert len(content) == WIDTH * len(digests), "a digest has 32 digits"
-    with writing_errors(path), path.open("r+b" if path.exists() else "xb") as file:
+    is_new = not path.exists()
+    with writing_errors(path), path.open("xb" if is_new else "r+b") as file:
         file.seek(WIDTH * start)
         file.write(content)
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
     return checksum_of(content)
 
 
@@ -68,6 +71,8 @@ def read_digests(path: Path, slices: Sequence[tuple[int, int, str]]) -> pa.Strin
         return pa.array([], pa.string())
     first, last = min(start for start, _, _ in slices), max(start + rows for start, rows, _ in slices)
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < WIDTH * last:
+            raise ValueError("it ends too early")
         file.seek(WIDTH * first)
         content = file.read(WIDTH * (last - first))
     view, found = memoryview(content), []
