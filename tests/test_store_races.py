@@ -14,7 +14,7 @@ import pytest
 
 from messages import raises
 from nctransfer.errors import IncompleteError, StoreError
-from nctransfer.store import journal, manifest, part_files, repairing
+from nctransfer.store import atomic_files, journal, manifest, part_files, repairing
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.journal import read_records
 from nctransfer.store.listings import Listing
@@ -292,3 +292,92 @@ def test_removing_a_set_spares_one_that_is_begun_beside_it(stored: StoredSet, mo
     stored.remove()
     (other,) = FeatureStore(cache).sets()
     assert len(other.read()) == len(ROWS)
+
+
+# What somebody else wrote
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"part": ".."},
+        {"part": "part-\0.parquet"},
+        {"part": "part-\ud800.parquet"},
+        {"part": "/etc/passwd"},
+        {"rows": 2**60},
+        {"rows": 2**39},
+        {"start": 2**62},
+        {"start": 10**30},
+        {"bytes": 2**70},
+        {"mtime_ns": 10**40},
+        {"columns": {"feature": 2**80}},
+        {"columns": [1]},
+        {"sha256": 5},
+    ],
+)
+def test_a_record_with_a_true_checksum_and_other_values(stored: StoredSet, change: dict[str, object]) -> None:
+    before = all_rows(stored)
+    path = stored.path / manifest.NAME
+    records, _ = read_records(path)
+    path.write_bytes(journal.as_lines([*records[:-1], records[-1] | change]))
+    (damage,) = {damage.file for damage in verify(stored.store, [stored.path]).damaged} & {manifest.NAME}
+    assert damage == manifest.NAME
+    assert repair(stored) == {}
+    assert all_rows(stored) == before
+
+
+@pytest.mark.parametrize("index", ["..", ".", "", "/dev/zero", "manifest.jsonl", 3])
+def test_an_index_of_another_name(stored: StoredSet, index: object) -> None:
+    path = stored.path / manifest.NAME
+    records, _ = read_records(path)
+    path.write_bytes(journal.as_lines([records[0] | {"index": index}, *records[1:]]))
+    with raises(StoreError, stored.id, hint="cache repair"):
+        stored.manifest()
+    assert repair(stored) == {}
+    assert stored.manifest().rows == len(ROWS)
+
+
+def test_a_first_line_without_an_end_is_not_read_whole(stored: StoredSet) -> None:
+    path = stored.path / manifest.NAME
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(2**33)  # a file of holes, of 8 GiB
+    assert stored.store.at(stored.path) is not None
+    with raises(StoreError, stored.id, hint="cache repair"):
+        stored.manifest()
+    assert repair(stored) == {}
+    assert stored.manifest().rows == len(ROWS)
+
+
+# Files
+
+
+def test_a_part_that_is_written_again_is_known_to_be_whole(stored: StoredSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stored.rows_path / write_part(stored.path, KEY, ABOUT, [MORE], features([MORE])).name
+    os.utime(path, (1, 1))
+    assert repair(stored) == {}
+    assert write_part(stored.path, KEY, ABOUT, [MORE], features([MORE])).mtime_ns == 10**9
+    monkeypatch.setattr(manifest, "file_sha256", None)  # no content has to be compared
+    assert stored.manifest().damaged() == {}
+
+
+def test_the_names_of_new_folders_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(atomic_files, "sync_folder", synced.append)
+    atomic_files.replace_file(tmp_path / "a" / "b" / "file", lambda file: file.write(b"x"))
+    assert set(synced) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
+
+
+def test_files_of_processes_that_are_numbered_elsewhere_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic_files._host.cache_clear()
+    monkeypatch.setattr(os, "readlink", lambda _: "pid:[1]")
+    other = atomic_files._host()
+    monkeypatch.undo()
+    atomic_files._host.cache_clear()
+    path = tmp_path / f"x.0a.{other}.999999999.tmp"
+    path.touch()
+    atomic_files.clear_stale_files(tmp_path)
+    assert path.exists()
+    assert other != atomic_files._host()

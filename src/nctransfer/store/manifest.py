@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +20,22 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.selection import Selection
 
-__all__ = ["FORMAT", "NAME", "Manifest", "Part", "manifest_error", "manifest_with", "read_manifest", "what_it_is"]
+__all__ = [
+    "FORMAT",
+    "NAME",
+    "PART",
+    "Manifest",
+    "Part",
+    "manifest_error",
+    "manifest_with",
+    "read_manifest",
+    "what_it_is",
+]
 
 NAME = "manifest.jsonl"
+PART = re.compile(r"part-[0-9a-f]{32}\.parquet")
+INDEX = re.compile(r"digests-[0-9a-f]{16}\.bin")
+MOST_ROWS = 2**40  # of a set, also of those that it holds no longer
 FORMAT = 1
 """The version of the files of a set. A set of another version is not read."""
 
@@ -237,15 +251,15 @@ def manifest_with(manifest: Manifest, records: list[dict[str, Any]], end: int) -
                 if record["key"] != as_json(asdict(manifest.key)):
                     raise ValueError("it is that of another backbone")
                 about = {str(name): str(text) for name, text in record["about"].items()}
-                index = _plain_name(record["index"])
+                index = _name(record["index"], INDEX)
             elif "part" in record:
-                parts[_plain_name(record["part"])] = part = _part(record)
+                parts[_name(record["part"], PART)] = part = _part(record)
                 indexed = max(indexed, part.start + part.rows)
             elif "drop" in record:
                 for name in record["drop"]:
                     parts.pop(name, None)
             else:
-                unusable |= record["unusable"]
+                unusable |= {str(name): str(reason) for name, reason in record["unusable"].items()}
         if not index and end:
             raise ValueError("it does not begin with what the set is")
     except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -272,17 +286,20 @@ def manifest_error(manifest: Manifest, reason: str) -> StoreError:
 
 
 def _part(record: Mapping[str, Any]) -> Part:
+    """The part that a record describes; a file of rows is named by its content, so no record leads to another file."""
     part = Part(**{name: record[name] for name in Part.__dataclass_fields__})
     numbers = (part.rows, part.bytes, part.mtime_ns, part.start, *part.columns.values())
-    if not all(type(number) is int for number in numbers) or min(part.rows, part.bytes, part.start) < 0:
+    if not all(type(number) is int and number < 2**63 for number in numbers):
+        raise TypeError
+    if min(part.rows, part.bytes, part.start) < 0 or part.start + part.rows > MOST_ROWS:
         raise TypeError
     if not isinstance(part.sha256, str) or not isinstance(part.checksum, str):
         raise TypeError
     return part
 
 
-def _plain_name(name: str) -> str:
-    """The name of a file, refused if it leads to another folder."""
-    if not name or name != Path(name).name:
+def _name(name: str, form: re.Pattern[str]) -> str:
+    """The name of a file of a set, refused if it has another form and so may lead elsewhere."""
+    if not form.fullmatch(name):
         raise TypeError
     return name

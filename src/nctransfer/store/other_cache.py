@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from nctransfer.backbones.feature_key import format_of
 from nctransfer.errors import StoreError, reason_of
-from nctransfer.store.manifest import NAME, Manifest, read_manifest
+from nctransfer.store.manifest import NAME, PART, Manifest, read_manifest
 from nctransfer.store.set_identity import set_identity
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OtherCache", "OtherSet", "RefusedError", "open_plainly"]
 
-PART = re.compile(r"part-[0-9a-f]{32}\.parquet")
 SOURCE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 

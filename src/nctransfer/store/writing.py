@@ -176,7 +176,7 @@ class SetWriter:
         new = self.manifest.parts.keys() - before.parts.keys()
         if before.parts.keys() - self.manifest.parts.keys():  # what others had stored may be stored no longer
             self._by_others.clear()
-            new = self.manifest.parts.keys()
+            new = set(self.manifest.parts)
         for name in new - self._not_of_others:
             columns = frozenset(self.manifest.parts[name].columns)
             self._by_others.setdefault(columns, set()).update(self.manifest.digests([name]).to_pylist())
@@ -237,10 +237,10 @@ class SetWriter:
 
 def _overtaken(manifest: Manifest) -> StoreError:
     return StoreError(
-        f"another process wrote to the manifest of {manifest.id} while this one held its lock: locks do not work on this "
-        "file system",
-        "nothing is lost: run again. Let each worker fill a cache of its own (--cache-dir), and join them by nctransfer "
-        "cache merge",
+        f"another process wrote to the manifest of {manifest.id} while this one held its lock: locks do not work on "
+        "this file system",
+        "nothing is lost: run again. Let each worker fill a cache of its own (--cache-dir), and join them by "
+        "nctransfer cache merge",
     )
 
 
