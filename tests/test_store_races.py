@@ -372,7 +372,7 @@ def test_files_of_processes_that_are_numbered_elsewhere_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     atomic_files._host.cache_clear()
-    monkeypatch.setattr(os, "readlink", lambda _: "pid:[1]")
+    monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[1]"))
     other = atomic_files._host()
     monkeypatch.undo()
     atomic_files._host.cache_clear()

@@ -195,7 +195,7 @@ def _host() -> str:
     """
     names = [socket.gethostname()]
     with suppress(OSError):  # other systems than Linux
-        names += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+        names += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
     return hashlib.blake2b("\0".join(names).encode(), digest_size=4).hexdigest()
 
 

@@ -103,8 +103,7 @@ class SetWriter:
         """Whether the set holds several rows of one image."""
         from pyarrow import compute
 
-        different: int = compute.count_distinct(self.digests()).as_py()
-        return self.manifest.rows > different
+        return self.manifest.rows > len(compute.unique(self.digests()))
 
     def note_unusable(self, reasons: Mapping[str, str]) -> None:
         """Note why images gave no features, by digest; by id if the image could not be read."""
