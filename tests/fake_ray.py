@@ -38,17 +38,13 @@ class FakeActor:
     def __getattr__(self, name: str) -> Any:
         def remote(*values: Any) -> object:
             reference = object()
-            if name == "stop":  # it has a thread of its own
-                if self.made is not None:
-                    self.made.stop()
-                self.ray.results[reference] = None
-            elif self.is_dead:
+            if self.is_dead:
                 self.ray.results[reference] = RayActorError("its node died")
             else:
                 self.queue.append((reference, name, pickle.loads(pickle.dumps(values))))
             return reference
 
-        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
+        return SimpleNamespace(remote=remote)
 
     def die(self) -> None:
         self.is_dead = True

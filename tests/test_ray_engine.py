@@ -5,6 +5,7 @@ Here a stand-in takes the place of Ray, so that workers die exactly when a test 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import random
@@ -177,6 +178,12 @@ def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
 # The whole engine, with the stand-in
 
 
+@pytest.fixture(autouse=True)
+def _memory_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker changes the allocator for good, since its process does nothing else; this one does."""
+    monkeypatch.setattr(ray_worker, "kept_memory", contextlib.nullcontext)
+
+
 @pytest.fixture
 def one_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers share one backbone, since loading takes longer than running; and they write after each second block."""
@@ -340,7 +347,8 @@ def test_broken_images_and_copies_are_reported_as_by_one_process(
     report = run(pets, actors=4)
     assert rows_of(report) == rows_of(local)
     assert report.failed == local.failed
-    assert (report.samples, report.extracted) == (local.samples, local.extracted)
+    assert report.samples == local.samples
+    assert local.extracted <= report.extracted <= local.samples  # two workers may have run the same content
     assert report.stored.read().ids == local.stored.read().ids
 
 

@@ -31,6 +31,15 @@ def memory_of(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+def cpu_of(pid: int) -> float:
+    """The CPU seconds that a process has used."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measured(data: str, actors: tuple[str, ...]) -> dict[str, float]:
     """One extraction: images per second, seconds in all, and the most memory of a worker and of the rest of Ray."""
     with tempfile.TemporaryDirectory() as cache:
@@ -38,12 +47,14 @@ def measured(data: str, actors: tuple[str, ...]) -> dict[str, float]:
         words += ["--cache-dir", cache, "--format", "json", "--quiet"]
         words += ["--engine", "ray", "--actors", *actors] if actors else []
         start, most, rest = time.perf_counter(), 0.0, 0.0
+        cpu: dict[int, float] = {}
         with subprocess.Popen(
             words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": ""}
         ) as run:
             while run.poll() is None:
                 time.sleep(0.5)
                 used = {pid: memory_of(pid) for pid in descendants(run.pid)}
+                cpu |= {pid: seconds for pid in [run.pid, *used] if (seconds := cpu_of(pid))}
                 workers = [size for pid, size in used.items() if command_of(pid).startswith("ray::RayWorker")]
                 most, rest = max(most, *workers, 0.0), max(rest, sum(used.values()) - sum(workers))
             assert run.stdout is not None
@@ -56,6 +67,7 @@ def measured(data: str, actors: tuple[str, ...]) -> dict[str, float]:
         "start": seconds - result["seconds"],
         "worker": most,
         "rest": rest,
+        "cpu": sum(cpu.values()),
     }
 
 
@@ -68,7 +80,8 @@ def main() -> None:
             print(
                 f"{way:10} {one['images']:5.0f} images, {one['speed']:6.1f} per second ({ratio:.2f} of local), "
                 f"{one['seconds']:5.1f} s in all, {one['start']:4.1f} s besides, "
-                f"{one['worker']:5.0f} MB per worker, {one['rest']:5.0f} MB of Ray besides",
+                f"{one['worker']:5.0f} MB per worker, {one['rest']:5.0f} MB of Ray besides, "
+                f"{one['cpu']:5.1f} s of CPU",
                 flush=True,
             )
 

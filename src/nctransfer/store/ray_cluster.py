@@ -162,6 +162,9 @@ def _start(ray: Any, stack: ExitStack) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
             stack.callback(os.environ.pop, name, None)
+    if "RAY_worker_niceness" not in os.environ:
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
+        stack.callback(os.environ.pop, "RAY_worker_niceness", None)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         ray.init(

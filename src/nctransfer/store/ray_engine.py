@@ -112,7 +112,7 @@ class RayEngine(Engine):
     def _hire(self) -> None:
         """Start workers until there are as many as planned."""
         crew = self._crew
-        settings = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_restarts": 0, "concurrency_groups": {"stop": 1}}
+        settings = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_restarts": 0}
         while len(self._workers) < crew.actors:
             self._hired += 1
             worker = self._ray.remote(**settings)(RayWorker).remote(self._order)
@@ -212,10 +212,10 @@ class RayEngine(Engine):
     def _stop(self) -> None:
         """Let the workers end after the current batch, and record what they have computed."""
         deadline = time.monotonic() + STOP_SECONDS
+        (self._order.folder / self._order.proof).unlink(missing_ok=True)
         with contextlib.suppress(self._ray.exceptions.RayError):
             for number in self._ready:
                 worker = self._workers[number]
-                worker.stop.options(concurrency_group="stop").remote()
                 self._calls[worker.flush.remote()] = _Call(number, "flush")
             while calls := [reference for reference, call in self._calls.items() if call.what != "start"]:
                 done, _ = self._ray.wait(calls, timeout=max(0.0, deadline - time.monotonic()))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nctransfer.backbones.building import load, make_fast
+from nctransfer.backbones.kept_memory import kept_memory
 from nctransfer.errors import EngineError, ModelError, NCTransferError, reason_of
 from nctransfer.sources.arrow_arrays import strings
 from nctransfer.sources.opening import open_source
@@ -54,7 +55,8 @@ class Order:
         reading: How they are read.
         source: The id of the source.
         folder: The folder of the set.
-        proof: The name of a file in it, which shows that the worker sees the same folder.
+        proof: The name of a file in it, which shows that the worker sees the same folder. When it is gone, the worker
+            ends its block after the current batch, and runs no other.
         start: The folder that relative paths start from.
         versions: See :func:`versions`.
     """
@@ -169,7 +171,7 @@ class RayWorker:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._node = socket.gethostname()
-        self._stopped = threading.Event()
+        self._memory = ExitStack()
         self._is_warm = False
         self._notes = _Notes()
         self._sink = PartSink(order.folder, order.key, order.about)
@@ -209,6 +211,8 @@ class RayWorker:
                 f"{_differences(self._backbone.key, order.key)}",
                 "install the same versions, and the same weights, on every node",
             )
+        if self._backbone.device.type == "cpu":
+            self._memory.enter_context(kept_memory())  # also between blocks
         make_fast(self._backbone, order.runtime.batch_size if order.runtime.compile else None)
 
     def run(self, images: Sequence[Listed]) -> Reply:
@@ -245,12 +249,8 @@ class RayWorker:
             reply.error = _portable(error, self._node)
         return self._filled(reply, None, 0.0)
 
-    def stop(self) -> None:
-        """Let the block that runs end after the current batch, and later ones at once."""
-        self._stopped.set()
-
     def _tell(self, _: str, done: int, total: int) -> None:
-        if self._stopped.is_set() and done < total:
+        if done < total and not (self._order.folder / self._order.proof).exists():
             raise _StoppedError
 
     def _filled(self, reply: Reply, work: Work | None, seconds: float) -> Reply:
