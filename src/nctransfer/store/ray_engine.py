@@ -92,10 +92,18 @@ class RayEngine(Engine):
                 raise
             finally:
                 self._dismiss()
-        if self._hired > self._crew.actors:  # what workers had written when they died is whole, but not recorded
+        self._tidy()
+        self.task.tell("extracting", len(self.missing), len(self.missing))
+
+    def _tidy(self) -> None:
+        """Record what dead workers had written, and drop rows that two workers have made."""
+        from pyarrow import compute
+
+        if self._hired > self._crew.actors:
             repair(self.stored)
             self.writer.refresh()
-        self.task.tell("extracting", len(self.missing), len(self.missing))
+        if self.writer.manifest.rows > len(compute.unique(self.writer.digests())):
+            self.writer.drop_superseded()
 
     def _note_crew(self, nodes: int) -> None:
         crew = self._crew
