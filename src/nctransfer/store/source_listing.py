@@ -61,6 +61,8 @@ class SourceListing:
         unread = listing.images.take(chosen[~listing.is_known[chosen]])
         broken: dict[str, str] = {}
         digests: dict[str, str] = {}
+        if not len(unread):
+            return broken
         try:
             found = read_digests(self._task.source, unread, self._task.runtime.workers)
             for done, (entry, image) in enumerate(zip(unread, found, strict=True), 1):
