@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from messages import logged
 from nctransfer.features.feature_set import id_ranks
 from nctransfer.sources.arrow_arrays import are_in, codes_and_names, places_in, same_text, strings, text_bytes
 from nctransfer.sources.source import content_digest, digest_number, digest_numbers
+from nctransfer.store import source_listing
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listed, Listing, load_listing
+from nctransfer.store.source_listing import SourceListing
+from nctransfer.store.wanted_images import WantedImages
 
 
 def image(number: int, size: int = 10, time: int = 0, digest: str | None = None) -> Listed:
@@ -120,6 +124,26 @@ def test_the_content_of_a_listing_is_what_it_says_of_the_images() -> None:
         *([ROWS[0]._replace(**{name: "x"}), *ROWS[1:]] for name in ROWS[0]._fields[:3]),
     ]
     assert len({listing.content(), *(Listing.of(rows).content() for rows in others)}) == 6
+
+
+def test_what_is_found_is_saved_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, unread = FeatureStore(), Listing.of([row._replace(digest="") for row in ROWS])
+    images = WantedImages(entries=unread.images, rows=np.arange(30))
+    listing = SourceListing(store, SimpleNamespace(source=SimpleNamespace(id="pets-1"), images=images))  # type: ignore[arg-type]
+
+    def saved() -> list[str]:
+        return [row.digest for row in store.listing("pets-1") if row.digest]
+
+    listing.note({ROWS[0].id: "a", ROWS[7].id: "b"})
+    assert saved() == []
+    monkeypatch.setattr(source_listing, "SAVED_EVERY", -1.0)
+    listing.note({ROWS[3].id: "c", ROWS[0].id: "d", "gone.png": "e"})  # what was noted last holds
+    assert saved() == ["d", "c", "b"]
+    monkeypatch.setattr(listing, "_seconds_to_save", 1000.0)  # it takes long, so the next time is far away
+    listing.note({ROWS[4].id: "f"})
+    assert saved() == ["d", "c", "b"]
+    listing.save()
+    assert saved() == ["d", "c", "f", "b"]
 
 
 # Columns
