@@ -24,14 +24,15 @@ from messages import raises
 from nctransfer.backbones.feature_key import FeatureKey
 from nctransfer.errors import StoreError
 from nctransfer.sources.folder import ImageFolder
-from nctransfer.sources.source import content_digest
+from nctransfer.sources.image_table import ImageTable
+from nctransfer.sources.source import ImageEntry, content_digest
 from nctransfer.store import atomic_files, extraction, merging, taken_parts
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.heads import load_head, save_head
 from nctransfer.store.listings import Listed
 from nctransfer.store.merging import MergeReport, merge
 from nctransfer.store.stored_set import StoredSet
-from terminal import cli, done
+from terminal import cli, done, shows
 
 KEY = FeatureKey(model="toy.tag", weights="0" * 32, transform={"input_size": [3, 8, 8]})
 SOURCE = "pets-1a2b3c4d"
@@ -236,11 +237,25 @@ def test_reasons_why_images_gave_no_features_are_joined(here: FeatureStore, fold
 
 
 def test_the_source_can_be_another_here(here: FeatureStore, folders: list[Path]) -> None:
-    report = merge(here, folders, as_source="pets-99999999")
+    images = ImageTable.of(ImageEntry(*image(number)[:5]) for number in range(20))
+    report = merge(here, folders, "pets-99999999", images)
     assert [one.id.split("/")[1] for one in report.sets] == ["pets-99999999"]
     assert held(here.root) == expected(range(12))
     assert len(here.listing("pets-99999999")) == 12
     assert numbers_of(merge(here, folders, as_source="pets-99999999")) == (0, 12, 0)
+
+
+@pytest.mark.parametrize("change", [{"size": 99}, {"id": "other.png"}, None])
+def test_features_of_other_images_are_not_mixed_in(
+    here: FeatureStore, folders: list[Path], change: dict[str, object] | None
+) -> None:
+    (other,) = FeatureStore(folders[0]).sets()
+    entries = list(FeatureStore(folders[0]).listing(other.path.name).images)
+    images = None if change is None else ImageTable.of([entries[0]._replace(**change), *entries[1:]])
+    (refused,) = merge(here, folders[:1], "pets-99999999", images).refused
+    assert shows(refused.reason, len(entries) if images is None else 1, "--as")
+    assert here.sets() == []
+    assert len(here.listing("pets-99999999")) == 0
 
 
 def test_features_of_several_sources_are_not_taken_as_one(here: FeatureStore, folders: list[Path]) -> None:

@@ -15,6 +15,7 @@ from nctransfer.cli.terminal import Terminal
 from nctransfer.paths import expanded
 
 if TYPE_CHECKING:
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.selection import Selection
     from nctransfer.store.cache_folder import FeatureStore
 
@@ -53,12 +54,8 @@ def merge(
         from nctransfer.store.merging import merge as merged
 
         store = FeatureStore(output.cache_dir)
-        report = merged(
-            store,
-            [expanded(folder) for folder in folders],
-            None if source is None else _source_id(source, store),
-            terminal.progress,
-        )
+        known, images = (None, None) if source is None else _source(source, store)
+        report = merged(store, [expanded(folder) for folder in folders], known, images, terminal.progress)
         if len(report.sets) == 1 and (stored := store.at(store.root / "features" / report.sets[0].id)):
             store.use(stored, _common_selection(folders))  # as after an extraction
         data = report.to_dict()
@@ -89,9 +86,12 @@ def _common_selection(folders: Sequence[Path]) -> Selection:
     return found.pop() if len(found) == 1 else Selection()
 
 
-def _source_id(name: str, store: FeatureStore) -> str:
-    """The id of a source that is named like ``--data``, or by its id in the cache."""
+def _source(name: str, store: FeatureStore) -> tuple[str, ImageTable | None]:
+    """The id of a source, which is named like ``--data`` or by its id in the cache, and its images if it is at hand."""
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.opening import open_source
 
-    is_id = name == Path(name).name and ((store.root / "sources" / f"{name}.parquet").is_file())
-    return name if is_id else open_source(name).id
+    if name == Path(name).name and (store.root / "sources" / f"{name}.parquet").is_file():
+        return name, None
+    source = open_source(name)
+    return source.id, ImageTable.of(source.list())

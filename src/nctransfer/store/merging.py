@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.errors import StoreError, join_names
+from nctransfer.errors import StoreError, counted, join_names
+from nctransfer.sources.arrow_arrays import places_in
 from nctransfer.store import heads
 from nctransfer.store.listings import Listing, change_listing, listing_damage, load_listing
 from nctransfer.store.other_cache import OtherCache, OtherSet, RefusedError
@@ -22,6 +23,7 @@ from nctransfer.store.taken_parts import new_rows, take_part
 
 if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.store.cache_folder import FeatureStore
     from nctransfer.store.stored_set import StoredSet
     from nctransfer.store.writing import SetWriter
@@ -83,7 +85,11 @@ class MergeReport:
 
 
 def merge(
-    store: FeatureStore, folders: Sequence[Path], as_source: str | None = None, progress: Progress | None = None
+    store: FeatureStore,
+    folders: Sequence[Path],
+    as_source: str | None = None,
+    as_images: ImageTable | None = None,
+    progress: Progress | None = None,
 ) -> MergeReport:
     """Take over the stored sets of other caches.
 
@@ -91,6 +97,8 @@ def merge(
         store: The cache that gets them.
         folders: The folders of the other caches, which are only read.
         as_source: The id of the source that the features are of, if the workers read the same images at another place.
+        as_images: What this source holds, if it is at hand; by default what is listed here. A set with other images, by
+            name and size, is refused.
         progress: Called as ``progress(stage, done, total)``.
 
     Raises:
@@ -113,8 +121,15 @@ def merge(
             "leave out --as, or merge only caches of one source",
         )
     merging.total = sum(len(other.parts) for _, other in found)
+    if as_source is not None and as_images is None:
+        as_images = store.listing(as_source).images
     for cache, other in found:
-        merging.take_over(cache, other, as_source or other.folder.name)
+        if as_source is None or other.folder.name == as_source:
+            merging.take_over(cache, other, other.folder.name)
+        elif reason := _foreign_images(cache, other, as_images):
+            merging.refused.append(Refused(str(other.folder), reason))
+        else:
+            merging.take_over(cache, other, as_source)
     return MergeReport(
         folders=tuple(str(cache.root) for cache in caches),
         sets=tuple(merging.done[name] for name in sorted(merging.done)),
@@ -221,6 +236,26 @@ class _Merging:
         here = self.store.listing(source)
         if not here.joined_with(there).equals(here):
             change_listing(self.store.listing_file(source), lambda now: now.joined_with(there))
+
+
+def _foreign_images(cache: OtherCache, other: OtherSet, images: ImageTable | None) -> str:
+    """Why a set cannot be of these images; empty if each image that it lists is among them, by name and size."""
+    import numpy as np
+
+    try:
+        path = cache.file("sources", f"{other.folder.name}.parquet")
+    except RefusedError as error:
+        return str(error)
+    if path is None or listing_damage(path):
+        return "there is no whole listing that says which images it is of"
+    theirs = load_listing(path).images
+    places = places_in(theirs.ids, images.ids) if images is not None else np.full(len(theirs), -1)
+    is_known = places >= 0
+    if images is not None:
+        is_known[is_known] = images.sizes[places[is_known]] == theirs.sizes[is_known]
+    if foreign := int((~is_known).sum()):
+        return f"{foreign:,} of its {counted(len(theirs), 'image')} are not among those of --as, by name and size"
+    return ""
 
 
 def _join_heads(path: Path, stored: StoredSet) -> None:
