@@ -388,7 +388,10 @@ def _head(found: Found, heads: HeadOptions, given: ChosenFeatures) -> Any:
         return None
     tensors = None if isinstance(found, Path) else found[0].head()
     if tensors is None or isinstance(found, Path):
-        raise FeaturesError("no classifier of the backbone is stored with these features", "give --fit-head ridge")
+        raise FeaturesError(
+            "no classifier of the backbone is stored with these features",
+            "give --fit-head ridge; if its file was lost, the same nctransfer extract stores it again",
+        )
     import torch
 
     bias = tensors.get("bias", torch.zeros(len(tensors["weight"])))
