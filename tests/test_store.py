@@ -650,6 +650,22 @@ def test_a_line_that_was_not_finished_is_overwritten(stored: StoredSet) -> None:
     assert stored.manifest().rows == 7
 
 
+def data_of_repair() -> tuple[list[str], list[str]]:
+    """The files that ``cache repair`` deletes, and those that it restores."""
+    data = json.loads(done("cache", "repair", "--format", "json").stdout)
+    return [row["file"] for row in data["deleted"]], [row["file"] for row in data["restored"]]
+
+
+def test_what_is_made_anew_is_said(stored: StoredSet) -> None:
+    assert data_of_repair() == ([], [])
+    (stored.path / NAME).unlink()
+    (listing,) = stored.store.root.glob("sources/*.parquet")
+    listing.unlink()
+    lost = part_files(stored)[0]
+    truncate(lost)
+    assert data_of_repair() == ([lost.name], [NAME, listing.name])
+
+
 def test_a_lost_index_is_made_anew(stored: StoredSet) -> None:
     (index,) = stored.path.glob("digests-*.bin")
     index.unlink()
@@ -663,6 +679,11 @@ def test_records_of_the_end_that_are_lost_are_said_and_found_again(stored: Store
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     (damage,) = verify(stored.store, stored.store.folders()).damaged
     assert damage.file not in stored.manifest().parts
+    with pytest.raises(IncompleteError) as error:
+        stored.read()
+    says(error, stored.id, hint="cache repair")
+    assert data_of_repair() == ([], [damage.file])
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     assert repair(stored) == {}
     assert len(stored.read()) == 6
 

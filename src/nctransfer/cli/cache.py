@@ -86,14 +86,22 @@ def repair(output: OutputOptions, name: SetOrAll = None) -> None:
         from nctransfer.errors import StoreError
         from nctransfer.report.store_sheets import repair_sheet
         from nctransfer.store.cache_folder import FeatureStore
-        from nctransfer.store.repairing import repair as repaired
+        from nctransfer.store.repairing import mend
 
         store = FeatureStore(output.cache_dir)
         folders = [store.find(name).path] if name else store.folders()
         sets = {path: store.at(path) for path in folders}
-        found = {stored.id: repaired(stored, thorough=True) for stored in sets.values() if stored}
-        rows = [{"id": key, "file": file, "reason": why} for key, files in found.items() for file, why in files.items()]
-        terminal.show([repair_sheet(found)], {"deleted": rows, "sets": len(found)}, rows)
+        found = {stored.id: mend(stored) for stored in sets.values() if stored}
+        deleted, restored = (
+            [
+                {"id": key, "file": file, "was": was, "reason": why}
+                for key, mended in found.items()
+                for file, why in getattr(mended, was).items()
+            ]
+            for was in ("deleted", "restored")
+        )
+        data = {"deleted": deleted, "restored": restored, "sets": len(found)}
+        terminal.show([repair_sheet(found)], data, [*deleted, *restored])
         if hopeless := [path for path, stored in sets.items() if stored is None]:
             raise StoreError(
                 f"{str(hopeless[0])!r} cannot be repaired: nothing in it says what it holds", "delete this folder"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nctransfer.store.extraction_report import ExtractionReport
     from nctransfer.store.manifest import Manifest
     from nctransfer.store.merging import MergeReport
+    from nctransfer.store.repairing import Mended
     from nctransfer.store.verifying import Verification
 
 __all__ = [
@@ -123,11 +124,20 @@ def verify_sheet(found: Verification) -> Sheet:
     )
 
 
-def repair_sheet(repaired: Mapping[str, Mapping[str, str]]) -> Sheet:
-    """Which files of each set were deleted, and why."""
-    rows = [[name, file, why] for name, files in repaired.items() for file, why in files.items()]
-    note = "The same nctransfer extract as before extracts what was lost." if rows else "Nothing was damaged."
-    return Sheet("Repair", ["set", "deleted file", "why"], rows, {}, f"{counted(len(repaired), 'set')} checked. {note}")
+def repair_sheet(repaired: Mapping[str, Mended]) -> Sheet:
+    """Which files of each set were deleted or made anew, and why."""
+    rows = [
+        [name, file, done, why]
+        for name, mended in repaired.items()
+        for done, files in (("deleted", mended.deleted), ("restored", mended.restored))
+        for file, why in files.items()
+    ]
+    note = "Nothing was damaged."
+    if rows:
+        note = "Everything that was damaged is whole again."
+    if any(mended.deleted for mended in repaired.values()):
+        note = "Now run the same nctransfer extract as before: it makes what was deleted anew."
+    return Sheet("Repair", ["set", "file", "was", "why"], rows, {}, f"{counted(len(repaired), 'set')} checked. {note}")
 
 
 def merge_sheet(report: MergeReport) -> Sheet:

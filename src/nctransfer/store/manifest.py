@@ -164,6 +164,10 @@ class Manifest:
             reason = reason_of(error) if isinstance(error, OSError) else str(error)
             raise manifest_error(self, f"its index {self.index} is damaged: {reason}") from error
 
+    def unlisted(self) -> list[Path]:
+        """The files of rows that are not listed: a killed process left them, or one is about to list them."""
+        return [path for path in sorted(self.rows_path.glob("part-*.parquet")) if path.name not in self.parts]
+
     def damaged(self, thorough: bool = False) -> dict[str, str]:
         """The parts whose files are not as they were written, and what is wrong with each.
 

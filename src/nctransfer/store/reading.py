@@ -280,7 +280,8 @@ def _say_what_is_missing(
         if not partial:
             raise IncompleteError(
                 message,
-                "run nctransfer extract for all of them (without --shard), name the part that is wanted (--split, "
+                _repair_hint(manifest)
+                or "run nctransfer extract for all of them (without --shard), name the part that is wanted (--split, "
                 "--max-per-class), or give --partial to go on without the others",
             )
         log.warning("%s", message)
@@ -299,4 +300,16 @@ def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:
 
 
 def _nothing_wanted(manifest: Manifest) -> FeaturesError:
-    return FeaturesError(f"none of the wanted images is stored in {manifest.id}", "run nctransfer extract")
+    return FeaturesError(
+        f"none of the wanted images is stored in {manifest.id}", _repair_hint(manifest) or "run nctransfer extract"
+    )
+
+
+def _repair_hint(manifest: Manifest) -> str:
+    """What to do if rows are there that the manifest does not list; empty if there are none."""
+    if not (unlisted := manifest.unlisted()):
+        return ""
+    return (
+        f"run nctransfer cache repair {manifest.id}, or extract again: {counted(len(unlisted), 'file')} of rows "
+        f"{'is' if len(unlisted) == 1 else 'are'} there that the manifest does not list, after a kill or by damage"
+    )

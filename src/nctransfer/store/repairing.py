@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store import heads
@@ -18,7 +18,7 @@ from nctransfer.store.atomic_files import clear_stale_files, replace_file, writi
 from nctransfer.store.digest_index import append_digests
 from nctransfer.store.journal import as_lines
 from nctransfer.store.listings import Listing, change_listing, listing_damage
-from nctransfer.store.manifest import Manifest, what_it_is
+from nctransfer.store.manifest import NAME, Manifest, what_it_is
 from nctransfer.store.part_files import identified_part
 from nctransfer.store.reading import listed_by_parts
 from nctransfer.store.writing import new_index
@@ -29,11 +29,38 @@ if TYPE_CHECKING:
     from nctransfer.store.part_files import WrittenPart
     from nctransfer.store.stored_set import StoredSet
 
-__all__ = ["clear_leftovers", "damage_of", "repair", "unlisted_files"]
+__all__ = ["UNLISTED", "Mended", "clear_leftovers", "damage_of", "mend", "repair"]
 
 log = logging.getLogger(__name__)
 
+UNLISTED = "no manifest lists it: a run was killed or is about to list it, or the manifest has lost it"
 UNUSABLE = "it cannot be used: it is damaged, or belongs to another set"
+
+
+class Mended(NamedTuple):
+    """What a thorough repair did: the files that were deleted and those that were made anew or listed, and why."""
+
+    deleted: dict[str, str]
+    restored: dict[str, str]
+
+
+def mend(stored: StoredSet) -> Mended:
+    """Repair a set thoroughly; see :func:`repair`."""
+    lacking = _lacking(stored)
+    deleted = repair(stored, thorough=True)
+    return Mended(deleted, {file: why for file, why in lacking.items() if file not in deleted})
+
+
+def _lacking(stored: StoredSet) -> dict[str, str]:
+    """What the manifest and the listing of a set lack, by the name of the file."""
+    listing = stored.store.listing_file(stored.path.name)
+    if reason := damage_of(stored):
+        found = {NAME: reason}
+    else:
+        found = dict.fromkeys((path.name for path in stored.manifest().unlisted()), UNLISTED)
+    if reason := listing_damage(listing):
+        found[listing.name] = reason
+    return found
 
 
 def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
@@ -55,12 +82,12 @@ def repair(stored: StoredSet, thorough: bool = False) -> dict[str, str]:
     clear_leftovers(stored)
     found: dict[str, str] = {}
     if damage_of(stored):
-        known = _parts_in(_rows_of(stored.path), stored.key)
+        known = _parts_in(Manifest(folder=stored.path, key=stored.key, about={}).unlisted(), stored.key)
         with stored.lock():
             if damage_of(stored):
                 found |= _make_anew(stored, known)
     manifest = stored.manifest()
-    lost, unlisted = manifest.damaged(thorough), unlisted_files(manifest)
+    lost, unlisted = manifest.damaged(thorough), manifest.unlisted()
     if lost or unlisted:
         known = _parts_in(unlisted, stored.key)
         with stored.lock():
@@ -91,7 +118,7 @@ def _believe_the_files(
     writer = stored.new_writer()
     listed, rows = writer.manifest.parts, writer.manifest.rows_path
     lost = {name: why for name, why in damaged.items() if name in listed and listed[name].damage(rows / name, True)}
-    unlisted = [path for path in unlisted_files(writer.manifest) if path in known]
+    unlisted = [path for path in writer.manifest.unlisted() if path in known]
     adopted, useless = _identified(unlisted, writer.manifest, known)
     writer.replace_parts(sorted(lost), adopted)
     with writing_errors(writer.folder):
@@ -147,16 +174,6 @@ def damage_of(stored: StoredSet) -> str:
     return ""
 
 
-def unlisted_files(manifest: Manifest) -> list[Path]:
-    """The files of rows that the manifest does not list: a killed process left them, or one is about to list them."""
-    return [path for path in _rows_of(manifest.folder) if path.name not in manifest.parts]
-
-
-def _rows_of(folder: Path) -> list[Path]:
-    """The files of rows in the folder of a set."""
-    return sorted(folder.glob("rows/part-*.parquet"))
-
-
 def _parts_in(paths: list[Path], key: FeatureKey) -> dict[Path, WrittenPart | None]:
     """The part in each file, and in each that was written anew in place of one of an earlier version."""
     found = {path: identified_part(path, key) for path in paths}
@@ -183,7 +200,7 @@ def _identified(
 def _make_anew(stored: StoredSet, known: Mapping[Path, WrittenPart | None]) -> dict[str, str]:
     """Replace a manifest that cannot be used by one of all whole parts; returns the files that were deleted."""
     manifest = Manifest(folder=stored.path, key=stored.key, about=stored.about, index=new_index())
-    found, useless = _identified(_rows_of(stored.path), manifest, known)
+    found, useless = _identified(manifest.unlisted(), manifest, known)
     records, start = [what_it_is(manifest)], 0
     for part in found:
         checksum = append_digests(stored.path / manifest.index, part.digests, start)

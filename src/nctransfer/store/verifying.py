@@ -9,7 +9,7 @@ from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store import heads
 from nctransfer.store.listings import listing_damage
 from nctransfer.store.manifest import NAME
-from nctransfer.store.repairing import unlisted_files
+from nctransfer.store.repairing import UNLISTED
 
 if TYPE_CHECKING:
     from nctransfer.store.cache_folder import FeatureStore
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Damage", "Verification", "verify"]
 
 UNKNOWN = "neither its manifest nor its rows say what it is"
-UNLISTED = "no manifest lists it: a run was killed or is about to list it, or the manifest has lost it"
 
 
 class Damage(NamedTuple):
@@ -55,7 +54,7 @@ def verify(store: FeatureStore, folders: list[Path]) -> Verification:
             manifest.digests(manifest.parts)
             parts += len(manifest.parts)
             damaged += [Damage(name, part, why) for part, why in manifest.damaged(thorough=True).items()]
-            damaged += [Damage(name, path.name, UNLISTED) for path in unlisted_files(stored.manifest())]
+            damaged += [Damage(name, path.name, UNLISTED) for path in stored.manifest().unlisted()]
         except SetChangedError:
             continue  # a repair is at work
         except StoreError as error:
