@@ -48,9 +48,7 @@ def measured(data: str, actors: tuple[str, ...]) -> dict[str, float]:
         words += ["--engine", "ray", "--actors", *actors] if actors else []
         start, most, rest = time.perf_counter(), 0.0, 0.0
         cpu: dict[int, float] = {}
-        with subprocess.Popen(
-            words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": ""}
-        ) as run:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ}) as run:
             while run.poll() is None:
                 time.sleep(0.5)
                 used = {pid: memory_of(pid) for pid in descendants(run.pid)}
