@@ -35,7 +35,7 @@ from nctransfer.store.listings import Listed
 from nctransfer.store.manifest import NAME
 from nctransfer.store.stored_set import StoredSet
 from nctransfer.store.verifying import verify
-from terminal import VIT, done
+from terminal import VIT, cli, done
 
 KEY = FeatureKey(model="vit.tag", weights="w" * 32, transform={"input_size": (3, 8, 8), "crop_pct": 0.9})
 ABOUT = {"weights": "of nobody", "data": "pets"}
@@ -664,6 +664,16 @@ def test_what_is_made_anew_is_said(stored: StoredSet) -> None:
     lost = part_files(stored)[0]
     truncate(lost)
     assert data_of_repair() == ([lost.name], [NAME, listing.name])
+
+
+def test_a_set_with_a_damaged_manifest_hides_no_other_and_can_be_removed(store: FeatureStore) -> None:
+    one, other = fill(store), fill(store, source="pets-2")
+    (one.path / NAME).write_bytes(b"0")
+    listed = cli("cache", "list", "--format", "json")
+    assert [row["id"] for row in json.loads(listed.stdout)["sets"]] == [other.id]
+    assert listed.exit_code == 1
+    assert cli("cache", "remove", one.id, answer="y\n").exit_code == 0
+    assert [stored.id for stored in store.sets()] == [other.id]
 
 
 def test_a_lost_index_is_made_anew(stored: StoredSet) -> None:

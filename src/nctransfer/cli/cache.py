@@ -36,13 +36,21 @@ SetOrAll = Annotated[
 def list_sets(output: OutputOptions) -> None:
     """List the stored feature sets."""
     with Terminal(output) as terminal:
+        from nctransfer.errors import StoreError
         from nctransfer.report.store_sheets import sets_sheet
         from nctransfer.store.cache_folder import FeatureStore
 
         store = FeatureStore(output.cache_dir)
-        sets = {stored: stored.manifest() for stored in store.sets()}
+        sets, damaged = {}, []
+        for stored in store.sets():
+            try:
+                sets[stored] = stored.manifest()
+            except StoreError as error:
+                damaged.append(error)
         rows = [_data(stored, manifest) for stored, manifest in sets.items()]
         terminal.show([sets_sheet(list(sets.values()), str(store.root))], {"sets": rows}, rows)
+        if damaged:
+            raise damaged[0]
 
 
 @examples("nctransfer cache show tf_efficientnet_lite0")
@@ -120,7 +128,7 @@ def remove(
         from nctransfer.store.cache_folder import FeatureStore
 
         stored = FeatureStore(output.cache_dir).find(name)
-        if yes or terminal.confirms(f"Delete {stored.id}, {stored.manifest().rows:,} rows?"):
+        if yes or terminal.confirms(f"Delete {stored.id}, {_size(stored)}?"):
             stored.remove()
         else:
             raise StoreError(f"{stored.id} was not deleted", "answer y, or give --yes")
@@ -134,6 +142,16 @@ def path(output: OutputOptions) -> None:
         from nctransfer.store.cache_folder import FeatureStore
 
         terminal.write(f"{FeatureStore(output.cache_dir).root}\n")
+
+
+def _size(stored: StoredSet) -> str:
+    """How many rows a set has, in words."""
+    from nctransfer.errors import StoreError
+
+    try:
+        return f"{stored.manifest().rows:,} rows"
+    except StoreError:
+        return "whose manifest is damaged"
 
 
 def _data(stored: StoredSet, manifest: Manifest) -> dict[str, Any]:
