@@ -14,6 +14,7 @@ import pytest
 from conftest import Run
 from nctransfer.cli import last_net
 from nctransfer.errors import FeaturesError, SettingError
+from nctransfer.paths import read_list
 from terminal import cli
 
 
@@ -133,3 +134,29 @@ def test_names_that_no_file_can_have(words: tuple[str, ...], tmp_path: Path) -> 
     result = cli(*names)
     assert result.exit_code in (1, 2)
     assert "error: " in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs devices")
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "folder"])
+def test_lists_that_have_no_end_are_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nctransfer.paths.LARGEST_LIST", 2**20)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    np.savez("f.npz", features=np.eye(8), labels=np.arange(8) % 2)
+    for words in (
+        ("collapse", "f.npz", "--classes", place),
+        ("audit", "f.npz", "--ticked", place, "--corrections", "out.csv"),
+        ("rank", "--data", "digits", "--models", place),
+    ):
+        result = cli(*words)
+        assert result.exit_code in (1, 2)
+        assert "error: " in result.stderr
+
+
+def test_a_list_may_come_through_a_pipe() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, "\ufeffone\ntwo\n".encode())
+    os.close(writing)
+    assert read_list(f"/dev/fd/{reading}") == "one\ntwo\n"
+    os.close(reading)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-__all__ = ["expanded", "is_file", "is_folder", "is_something_else"]
+__all__ = ["expanded", "is_file", "is_folder", "is_something_else", "read_list"]
+
+LARGEST_LIST = 64 * 2**20  # bytes
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -29,6 +32,31 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether there is a folder; false for whatever cannot be a path."""
     return os.path.isdir(path)  # noqa: PTH112 - as above
+
+
+def read_list(path: str | os.PathLike[str]) -> str:
+    """The text of a small file, in UTF-8. It may be a pipe, but not one that nobody writes to.
+
+    Raises:
+        OSError: It cannot be read, or is larger than 64 MiB, as a device without end is.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        content = bytearray()
+        while block := file.read(2**16):
+            content += block
+            if len(content) > LARGEST_LIST:
+                raise OSError(errno.EFBIG, f"it is larger than {LARGEST_LIST:,} bytes")
+    return content.decode("utf-8-sig")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe too, which nobody may ever write to."""
+    if not hasattr(os, "O_NONBLOCK"):
+        return os.open(path, flags)
+    number = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(number, True)
+    return number
 
 
 def is_something_else(path: str | os.PathLike[str]) -> bool:

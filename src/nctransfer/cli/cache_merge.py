@@ -12,7 +12,7 @@ import typer
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.terminal import Terminal
-from nctransfer.paths import expanded
+from nctransfer.paths import expanded, is_file
 
 if TYPE_CHECKING:
     from nctransfer.sources.image_table import ImageTable
@@ -91,7 +91,7 @@ def _source(name: str, store: FeatureStore) -> tuple[str, ImageTable | None]:
     from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.opening import open_source
 
-    if name == Path(name).name and (store.root / "sources" / f"{name}.parquet").is_file():
+    if name == Path(name).name and is_file(store.root / "sources" / f"{name}.parquet"):
         return name, None
     source = open_source(name)
     return source.id, ImageTable.of(source.list())

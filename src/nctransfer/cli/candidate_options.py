@@ -77,7 +77,7 @@ def read_candidates(file: Path, defaults: BackboneOptions | None = None, seed: i
     from nctransfer.rank.candidates import candidates_of
 
     try:
-        lines = paths.expanded(file).read_text("utf-8-sig").splitlines()
+        lines = paths.read_list(paths.expanded(file)).splitlines()
     except (OSError, ValueError) as error:
         raise SettingError(
             f"the candidates in {str(file)!r} cannot be read: {reason_of(error)}",

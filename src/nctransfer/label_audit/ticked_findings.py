@@ -12,6 +12,7 @@ from pathlib import Path
 from nctransfer.errors import DataError, SettingError, counted, join_names, reason_of
 from nctransfer.escaping import unguarded
 from nctransfer.label_audit.flags import DUPLICATE, KINDS, OUTLIER
+from nctransfer.paths import read_list
 
 __all__ = ["Decisions", "TickedFinding", "decide", "read_ticked"]
 
@@ -69,7 +70,7 @@ def read_ticked(path: str | os.PathLike[str]) -> tuple[TickedFinding, ...]:
     """
     file = Path(path)
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_list(file)
     except OSError as error:
         raise DataError(
             f"the ticked findings {str(file)!r} cannot be read: {reason_of(error)}", "give another --ticked"

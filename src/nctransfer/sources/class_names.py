@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nctransfer.errors import DataError
-from nctransfer.paths import expanded
+from nctransfer.paths import expanded, read_list
 
 __all__ = ["read_class_names", "read_names_of_codes"]
 
@@ -41,8 +41,8 @@ def read_names_of_codes(path: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = expanded(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_list(expanded(path))
+    except (OSError, ValueError) as error:  # a null character is a ValueError
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(
             f"the class names in {str(path)!r} cannot be read: {reason}",
