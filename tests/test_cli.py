@@ -178,6 +178,7 @@ def test_features_are_found_by_any_name(
         "samples": 18,
         "classes": 3,
         "dim": 64,
+        "missing": 0,
     }
     assert shows(features["weights"], "random", 0)  # the seed
     assert not notes_of(result)

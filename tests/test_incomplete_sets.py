@@ -99,9 +99,38 @@ def test_no_command_takes_some_for_all(
 
 def test_a_command_goes_on_with_some(partly: StoredSet) -> None:
     result = done("collapse", partly.id, "--partial", "--format", "json")
-    assert json.loads(result.stdout)["features"]["samples"] == 6
+    features = json.loads(result.stdout)["features"]
+    assert (features["samples"], features["missing"]) == (6, 12)
     assert missing(result.stderr, [6, 18, partly.id]) == []
     assert missing(done("collapse", partly.id, "--max-per-class", "2").stderr, [18]) == [18]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["collapse"],
+        ["collapse", "--layers", "all"],
+        ["expect", "--ways", "2", "--shots", "1"],
+        ["labels", "--target", "60%"],
+        ["audit"],
+    ],
+    ids=" ".join,
+)
+def test_a_result_says_that_it_is_of_some(partly: StoredSet, command: list[str]) -> None:
+    """Also where nobody reads notes, because the result is kept."""
+    found = done(*command, partly.id, "--partial", "--quiet", "--format", "markdown").stdout
+    assert missing(found, ["12 wanted images"]) == []
+    found = done(*command, partly.id, "--max-per-class", "2", "--quiet", "--format", "markdown").stdout
+    assert "wanted image" not in found
+
+
+def test_images_that_gave_no_features_do_not_count_as_missing(pets: Path) -> None:
+    (pets / "one" / "broken.png").write_bytes(b"no image")
+    stored = extract(pets, skip_broken=True)
+    write_digits(pets, {"three": 3}, 2)
+    done("extract", *VIT, "--data", pets, "--max-per-class", "1", "--skip-broken")
+    assert stored.read(partial=True).describe().missing == 1
+    assert stored.stream(partial=True).describe().missing == 1
 
 
 def test_images_that_gave_no_features_are_left_out_with_a_note(pets: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,8 @@ class FeatureInfo:
         samples: The number of samples, n.
         classes: The number of classes, C.
         dim: The number of features per sample, d.
+        missing: The number of wanted images that are not stored, because some were enough. Images that gave no
+            features do not count.
         key: Everything about the backbone that changes the features; the id of a stored set stands for it already, so
             that two descriptions are equal without it.
     """
@@ -43,6 +45,7 @@ class FeatureInfo:
     samples: int | None = None
     classes: int | None = None
     dim: int | None = None
+    missing: int = field(default=0, compare=False)
     key: FeatureKey | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -87,7 +87,13 @@ def whole_of(own: FeatureSet, index: int, files: Sequence[SumsFile]) -> tuple[Fe
         labels=torch.cat(labels),
         classes=tuple(classes),
         dim=own.dim,
-        info=replace(own.info, path=None, id=_shared(files, "id") or "arrays", data=_shared(files, "data")),
+        info=replace(
+            own.info,
+            path=None,
+            id=_shared(files, "id") or "arrays",
+            data=_shared(files, "data"),
+            missing=sum(file.features.get("missing", 0) for file in files),
+        ),
         read=read,
         places=places.long(),
     ), range(start, start + sizes[index - 1])

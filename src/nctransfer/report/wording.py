@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.errors import counted
+
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_results import FewShotRow
     from nctransfer.features.feature_info import FeatureInfo
@@ -37,8 +39,14 @@ def about_features(features: FeatureInfo) -> dict[str, str]:
         "weights": features.weights,
         "layer": layer,
         "data": f"{data}{split}: {size}",
+        "missing": _missing(features),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _missing(features: FeatureInfo) -> str:
+    """That only some of the wanted images are stored; empty if all are."""
+    return f"{counted(features.missing, 'wanted image')} not in the cache" if features.missing else ""
 
 
 def format_number(value: float | None) -> str:
@@ -63,7 +71,7 @@ ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 def features_in_line(features: FeatureInfo) -> str:
     """A feature set in one line: data, split, and size."""
     size = f"{features.samples:,} samples, {features.classes:,} classes, width {features.dim:,}"
-    return ", ".join(filter(None, [features.data or features.id, features.split, size]))
+    return ", ".join(filter(None, [features.data or features.id, features.split, size, _missing(features)]))
 
 
 def percent(share: float) -> str:

@@ -181,8 +181,8 @@ class Manifest:
         now = read_manifest(self.folder, self.key, self.about).parts.get(name)
         return now is not None and now.sha256 == self.parts[name].sha256
 
-    def info(self, selection: Selection, column: str = FEATURE) -> FeatureInfo:
-        """The description of the features that a selection and a column give."""
+    def info(self, selection: Selection, column: str = FEATURE, missing: int = 0) -> FeatureInfo:
+        """The description of the features that a selection and a column give; some wanted images may be missing."""
         return FeatureInfo(
             self.id,
             model=self.key.model,
@@ -191,6 +191,7 @@ class Manifest:
             split=selection.split,
             layer=column,
             path=str(self.rows_path),
+            missing=missing,
             key=self.key,
         )
 

@@ -41,12 +41,18 @@ class _Located:
         parts: The names of the parts that have the wanted columns, in the order in which positions count their rows.
         images: The n images.
         positions: ``(n,)`` int64, the position of each image's row among all rows of these parts.
+        missing: How many more images are wanted and could be stored, but are not.
     """
 
     manifest: Manifest
     parts: Sequence[str]
     images: Listing
     positions: NDArray[np.int64]
+    missing: int
+
+    def info(self, selection: Selection, column: str) -> FeatureInfo:
+        """The description of the features."""
+        return self.manifest.info(selection, column, self.missing)
 
     @property
     def image_digests(self) -> NDArray[np.int64]:
@@ -132,7 +138,7 @@ class Snapshot:
             matrix[order[start : start + len(rows)]] = rows
             start += len(rows)
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
-        info = found.manifest.info(selection, column)
+        info = found.info(selection, column)
         digests = torch.from_numpy(found.image_digests)
         return FeatureSet.from_arrays(matrix, labels, ids, info, images=digests, copy=False)
 
@@ -169,7 +175,7 @@ class Snapshot:
             column=column,
             labels=codes[order],
             classes=classes,
-            info=found.manifest.info(selection, column),
+            info=found.info(selection, column),
             images=found.image_digests[order],
             places=id_ranks(found.images.ids)[order],
         )
@@ -198,9 +204,12 @@ class Snapshot:
         rows = np.flatnonzero(positions >= 0)
         if not len(rows):
             raise _nothing_wanted(manifest)
+        missing = 0
         if len(rows) < len(chosen):
-            _say_what_is_missing(manifest, columns, chosen, positions, partial)
-        return _Located(manifest=manifest, parts=parts, images=chosen.take(rows), positions=positions[rows])
+            missing = _say_what_is_missing(manifest, columns, chosen, positions, partial)
+        return _Located(
+            manifest=manifest, parts=parts, images=chosen.take(rows), positions=positions[rows], missing=missing
+        )
 
 
 def listed_by_parts(manifest: Manifest) -> Listing:
@@ -260,8 +269,10 @@ def _rows_at(
 
 def _say_what_is_missing(
     manifest: Manifest, columns: set[str], chosen: Listing, positions: NDArray[np.int64], partial: bool
-) -> None:
+) -> int:
     """Note images that gave no features; that others are not stored is an error, or a warning if some are enough.
+
+    Returns how many are not stored, without those that gave no features.
 
     Raises:
         IncompleteError: Some wanted images are not stored, and all are needed.
@@ -289,6 +300,7 @@ def _say_what_is_missing(
         log.info(
             "%s of %s left out: their features could not be computed", counted(unusable, "image"), manifest.folder.name
         )
+    return len(missing) - unusable
 
 
 def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:
