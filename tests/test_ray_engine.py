@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import pickle
 import random
 import sys
@@ -157,7 +158,8 @@ def test_how_workers_share_a_cluster(
         ({}, "cuda", [{"CPU": 8}], "cuda"),
         ({"gpus_per_actor": 1}, "cpu", [{"CPU": 8, "GPU": 1}], "cpu"),
         ({"gpus_per_actor": 4}, "auto", [{"CPU": 8, "GPU": 2}], 4),
-        ({"gpus_per_actor": 1}, "auto", [{"CPU": 8}], 1),
+        ({"gpus_per_actor": 1}, "auto", [{"CPU": 8}], "1 GPU fits"),
+        ({"gpus_per_actor": 2}, "auto", [{"CPU": 8, "GPU": 1}], "2 GPUs fits"),
         ({}, "auto", [{"memory": 1.0}], "CPUs"),
     ],
 )
@@ -483,12 +485,16 @@ def test_without_ray_the_error_says_how_to_get_it(pets: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999999"])
-def test_a_cluster_that_is_not_there(pets: Path, address: str, start: Callable[..., FakeRay]) -> None:
+def test_a_cluster_that_is_not_there(
+    pets: Path, address: str, start: Callable[..., FakeRay], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     ray = start()
     ray.is_initialized = lambda: False  # type: ignore[method-assign]
     settings = Runtime(engine="ray", ray=RayOptions(address=address))
     with raises(EngineError, address, hint="ray status"):
         extract_to_store(FeatureStore(), MODEL, open_source(pets), Selection(), settings)
+    assert logged(caplog, address, level=logging.INFO)
 
 
 def test_images_without_a_name_cannot_be_opened_elsewhere(start: Callable[..., FakeRay], pets: Path) -> None:

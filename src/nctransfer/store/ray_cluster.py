@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "joined_cluster", "planned_crew", "ray_package"]
 
+log = logging.getLogger(__name__)
+
 THREADS = 4  # of a worker on the CPU: more processes with fewer threads are faster, but each holds a model
 OBJECT_STORE = 100 * 2**20  # bytes; only lists of images and of parts go through it
 LONGEST_FOLDER = 40  # characters: the system allows 107 for the path of a socket, and Ray needs about 65
@@ -86,8 +88,9 @@ def _with_gpus(options: RayOptions, share: float, nodes: Sequence[Mapping[str, f
     slots = [math.floor(node.get("GPU", 0.0) / share + 1e-9) for node in nodes]
     if not sum(slots):
         most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
+        gpus = f"{share:g} GPU" + "s" * (share > 1)
         raise DeviceError(
-            f"a worker with {share:g} GPUs fits on no node of the cluster: the largest has {most:g}",
+            f"a worker with {gpus} fits on no node of the cluster: the largest has {most:g}",
             "give a smaller --gpus-per-actor, or --device cpu",
         )
     cores = [(node.get("CPU", 0.0), slot) for node, slot in zip(nodes, slots, strict=True) if slot]
@@ -143,8 +146,10 @@ def joined_cluster(options: RayOptions) -> Iterator[list[Mapping[str, float]]]:
             stack.callback(ray.shutdown)
             with _signals_kept():
                 if options.address is None:
+                    log.info("starting Ray on this computer …")
                     _start(ray, stack)
                 else:
+                    log.info("joining the cluster of Ray at %s …", options.address)
                     _join(ray, options.address)
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
 

@@ -112,7 +112,7 @@ class RayEngine(Engine):
             counted(crew.actors, "worker"),
             counted(nodes, "node"),
             counted(crew.threads, "thread"),
-            f" and {crew.gpus:g} GPU" if crew.gpus else "",
+            f" and {crew.gpus:g} GPU" + "s" * (crew.gpus > 1) if crew.gpus else "",
         )
         if crew.room < crew.actors:
             log.warning("the cluster has room for %s of them now", f"{crew.room:,}")
