@@ -155,6 +155,28 @@ def test_what_does_not_go_together(options: tuple[str, ...], named: tuple[str, .
     assert error.hint
 
 
+def test_images_are_named_by_their_stored_set() -> None:
+    error = refusal("collapse", "--data", "pets", "--shard", "1/3", "--save-statistics", "s")
+    assert shows(error.hint, "stored set", "nctransfer cache list", "--shard 1/3", "--save-statistics s")
+
+
+def test_a_damaged_file_is_made_again_by_its_worker(features: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for _ in range(2):
+        for shard in ("1/3", "2/3", "3/3"):
+            done("collapse", features, "--save-statistics", folder, "--shard", shard)
+    path = folder / "moments-2-of-3.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    error = refusal("collapse", "--merge", folder)
+    assert shows(error.message, path.name, "damaged")
+    assert shows(error.hint, "--shard 2/3", f"--save-statistics {folder}")
+    result = done("collapse", features, "--save-statistics", folder, "--shard", "2/3")
+    assert shows(result.stderr, path.name, "damaged", "again")
+    assert path.read_bytes() == whole
+    same(data_of("collapse", "--merge", folder), data_of("collapse", features))
+
+
 def test_a_folder_without_statistics(tmp_path: Path) -> None:
     error = refusal("collapse", "--merge", tmp_path / "s")
     assert error.type == "FeaturesError"

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 import nctransfer as nct
 from clusters import normal_classes, set_of
-from messages import says, those
+from messages import logged, says, those
 from nctransfer.errors import FeaturesError
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.features.feature_stream import Features, FeatureStream
@@ -376,6 +376,45 @@ def test_any_damage_is_found(tmp_path: Path, kind: str):
                 same_report(found, expected, rel=0)
     path.write_bytes(content)
     same_report(merge_collapse(tmp_path), expected)
+
+
+def broken(path: Path, where: int) -> bytes:
+    """Flip a bit of a file; returns what was in it."""
+    content = path.read_bytes()
+    path.write_bytes(content[:where] + bytes([content[where] ^ 4]) + content[where:][1:])
+    return content
+
+
+@pytest.mark.parametrize("kind", ["means", "moments", "answers"])
+@pytest.mark.parametrize("where", [3, 40, -3], ids=["length", "description", "tensors"])
+def test_a_worker_does_a_damaged_pass_again(
+    tmp_path: Path, kind: str, where: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = a_set()
+    in_shards(features, 3, tmp_path, head="ridge")
+    path = tmp_path / f"{kind}-2-of-3.safetensors"
+    content = broken(path, where % path.stat().st_size)
+    caplog.clear()
+    progress = collapse_shard(features, "2/3", tmp_path, head="ridge")
+    assert (progress.path, progress.missing) == (path, ())
+    assert len(logged(caplog, path.name, "damaged", "2/3")) == 1
+    assert path.read_bytes() == content
+    same_report(merge_collapse(tmp_path), collapse(features, head="ridge"))
+
+
+@pytest.mark.parametrize("where", [3, 40, -3], ids=["length", "description", "tensors"])
+def test_damaged_sums_of_the_whole_set_are_added_up_again(
+    tmp_path: Path, where: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = a_set()
+    in_shards(features, 2, tmp_path, head="ridge")
+    expected = merge_collapse(tmp_path)
+    for kind in ("means", "moments"):
+        broken(tmp_path / f"{kind}.safetensors", where)
+    caplog.clear()
+    same_report(merge_collapse(tmp_path), expected, rel=0)
+    for kind in ("means", "moments"):
+        assert logged(caplog, f"{kind}.safetensors", "added up again")
 
 
 LIES: dict[str, Callable[[dict[str, Any]], object]] = {

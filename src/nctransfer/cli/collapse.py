@@ -11,7 +11,7 @@ import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
-from nctransfer.cli.collapse_shards import StatisticsOptions
+from nctransfer.cli.collapse_shards import IMAGES, StatisticsOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
@@ -242,7 +242,7 @@ def _others(
         return {
             "FEATURES": is_named,
             "a comparison": is_compared,
-            "--model or --data": given.wanted.is_given,
+            IMAGES: given.wanted.is_given,
             "a choice of samples such as --split": chosen.is_given,
             "--head or --fit-head": heads.is_given,
             "--feature-column": given.column is not None,
@@ -250,7 +250,7 @@ def _others(
         }
     return {
         "a comparison": is_compared,
-        "--model or --data": given.wanted.is_given,
+        IMAGES: given.wanted.is_given,
         "--drop-duplicates, which compares the samples of all shares,": given.drop_duplicates,
         "--figure": figure is not None,
         "--save-pairs": show.save_pairs is not None,

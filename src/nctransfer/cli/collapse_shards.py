@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.collapse_in_shards import ShardProgress
     from nctransfer.sources.sharding import Shard
 
-__all__ = ["StatisticsOptions"]
+__all__ = ["IMAGES", "StatisticsOptions"]
 
+IMAGES = "--model or --data"
 _SEVERAL = "Several workers"
 
 
@@ -104,7 +105,13 @@ class StatisticsOptions:
         for name, is_given in others.items():
             if is_given:
                 doing = f"--merge {self.merge}" if self.shard is None else "--shard"
-                raise SettingError(f"{name} does not go with {doing}", _HINTS[self.shard is None])
+                hint = _HINTS[self.shard is None]
+                if name == IMAGES and self.shard is not None:
+                    hint = (
+                        "name the stored set instead, as nctransfer cache list shows it: nctransfer collapse SET "
+                        f"--shard {self.shard} --save-statistics {self.save_statistics}"
+                    )
+                raise SettingError(f"{name} does not go with {doing}", hint)
 
     def run(self, one_pass: Callable[[Shard, Path, float], ShardProgress]) -> ShardProgress:
         """Do the next pass, or all of them if the command waits for the other workers.

@@ -8,6 +8,7 @@ folder. What was computed in one pass over the whole set and what is added up he
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from nctransfer.neural_collapse.moments import Means, Moments
 from nctransfer.neural_collapse.pair_matrix import PairMatrix
 from nctransfer.neural_collapse.separate_shares import names_of, separate_digest, whole_of
 from nctransfer.neural_collapse.set_shares import SetShare, content_digest
-from nctransfer.neural_collapse.sums_files import SUFFIX, SumsFile, digest_of, write_sums_file
+from nctransfer.neural_collapse.sums_files import KINDS, SUFFIX, SumsFile, damage_of, digest_of, write_sums_file
 from nctransfer.neural_collapse.sums_folder import MEANS, MOMENTS, NAMES, SumsFolder, means_tensors, moments_tensors
 from nctransfer.neural_collapse.sums_merging import (
     check_complete,
@@ -37,6 +38,7 @@ from nctransfer.neural_collapse.sums_merging import (
     whole_statistics,
 )
 from nctransfer.sources.sharding import Shard
+from nctransfer.store.atomic_files import writing_errors
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_stream import Features, FeatureStream
 
 __all__ = ["ShardProgress", "collapse_shard", "merge_collapse"]
+
+log = logging.getLogger(__name__)
 
 _Sums: TypeAlias = "tuple[dict[str, torch.Tensor], dict[str, Any]]"
 
@@ -99,7 +103,7 @@ def collapse_shard(
     """One pass of one worker over its share of a set: the first that is not in the folder yet.
 
     Call it for every shard, then again for every shard, and a third time if there is a classifier. Then
-    :func:`merge_collapse` gives the report. A pass that is in the folder is not repeated.
+    :func:`merge_collapse` gives the report. A pass that is in the folder is not repeated, unless its file is damaged.
 
     Args:
         features: The whole set. Only the rows of the share are read.
@@ -129,6 +133,7 @@ def collapse_shard(
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     place, rows = Path(folder), None
     sources: tuple[str, ...] = ()
+    _drop_damaged(place, shard)
     if is_separate:
         opened, is_new = _share_names(features, shard, place, wait)
         if is_new:
@@ -180,6 +185,15 @@ def _share_names(features: Features, shard: Shard, folder: Path, wait: float) ->
 
 def _path(folder: Path, kind: str, shard: Shard) -> Path:
     return folder / f"{kind}-{shard.index}-of-{shard.of}{SUFFIX}"
+
+
+def _drop_damaged(folder: Path, shard: Shard) -> None:
+    """Delete the damaged files of a worker itself, so that it does these passes again."""
+    for path in (_path(folder, kind, shard) for kind in KINDS):
+        if path.exists() and (damage := damage_of(path)):
+            log.warning("the statistics %r are damaged: %s; %s does this pass again", str(path), damage, shard)
+            with writing_errors(path):
+                path.unlink(missing_ok=True)
 
 
 def _progress(opened: SumsFolder, kind: str, shard: Shard, number: int, passes: int) -> ShardProgress:

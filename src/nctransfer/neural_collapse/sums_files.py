@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from nctransfer.errors import FeaturesError, SettingError, reason_of
 from nctransfer.sources.sharding import Shard
@@ -20,11 +21,14 @@ from nctransfer.store.atomic_files import replace_file, writing_errors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SUFFIX", "SumsFile", "digest_of", "read_sums_file", "write_sums_file"]
+__all__ = ["KINDS", "SUFFIX", "SumsFile", "damage_of", "digest_of", "read_sums_file", "write_sums_file"]
+
+T = TypeVar("T")
 
 FORMAT = 1
 SUFFIX = ".safetensors"
 KINDS = ("names", "means", "moments", "answers")
+OF_SHARE = re.compile(rf"(?:{'|'.join(KINDS)})-(\d+)-of-(\d+)")  # what workers call their files
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 
 
@@ -75,18 +79,13 @@ class SumsFile:
         Raises:
             FeaturesError: The file is damaged, or was replaced since its metadata were read.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(self.path, framework="pt") as file:
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        except (OSError, SafetensorError) as error:
-            raise _damaged(self.path, reason_of(error)) from error
-        if digest_of(found) != self.digest:
-            raise _damaged(self.path, "its content was altered")
+            found = _tensors(self.path, self.digest)
+        except (OSError, _DamageError) as error:
+            raise _damaged(self.path, error) from error
         there = {name: tuple(tensor.shape) for name, tensor in found.items()}
         if there != {name: shape for name, shape in shapes.items() if name in there or name not in optional}:
-            raise _damaged(self.path, "its tensors are not those of such a file")
+            raise _damaged(self.path, _DamageError("its tensors are not those of such a file"))
         return found
 
 
@@ -125,26 +124,68 @@ def read_sums_file(path: Path) -> SumsFile:
     Raises:
         FeaturesError: It is no such file, it is damaged, or a newer version of nctransfer wrote it.
     """
+    try:
+        return _read(path)
+    except (OSError, _DamageError) as error:
+        raise _damaged(path, error) from error
+
+
+def damage_of(path: Path) -> str:
+    """What is wrong with the content of a file of sums; empty if it is whole, or cannot be read at all.
+
+    Raises:
+        FeaturesError: It is no such file, or another version of nctransfer wrote it.
+    """
+    try:
+        _tensors(path, _read(path).digest)
+    except _DamageError as error:
+        return str(error)
+    except OSError:
+        return ""  # it may be whole
+    return ""
+
+
+class _DamageError(Exception):
+    """What is wrong with the content of a file."""
+
+
+def _opened(path: Path, read: Callable[[Any], T]) -> T:
+    """What is read from a file of safetensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, reason_of(error)) from error
+            return read(file)
+    except SafetensorError as error:
+        raise _DamageError(reason_of(error)) from error
+
+
+def _tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
+    """The tensors in a file, which have this digest."""
+    found = _opened(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    if digest_of(found) != digest:
+        raise _DamageError("its content was altered")
+    return found
+
+
+def _read(path: Path) -> SumsFile:
+    """What a file of sums is about."""
+    metadata = _opened(path, lambda file: file.metadata() or {})
     if "nctransfer.sums" not in metadata:
+        if OF_SHARE.fullmatch(path.stem):
+            raise _DamageError("it holds no statistics of a shard")
         raise FeaturesError(
             f"{str(path)!r} holds no statistics of a shard", "keep statistics in a folder of their own, without it"
         )
     text = metadata["nctransfer.sums"]
     if metadata.get("nctransfer.digest") != _sha256(text.encode()):
-        raise _damaged(path, "its description was altered")
+        raise _DamageError("its description was altered")
     try:
         about = json.loads(text)
         version = about.pop("format")
         file = None if version != FORMAT else _described(path, about)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SettingError) as error:
-        raise _damaged(path, "its description is not one that nctransfer writes") from error
+        raise _DamageError("its description is not one that nctransfer writes") from error
     if file is None:
         raise FeaturesError(
             f"{str(path)!r} was written by another version of nctransfer", "use the same version for all shards"
@@ -162,7 +203,8 @@ def _described(path: Path, about: dict[str, Any]) -> SumsFile:
     shard = about["shard"] and Shard(int(about["shard"]["index"]), int(about["shard"]["of"]))
     file = SumsFile(**{**about, **lists, "path": path, "shard": shard})
     texts = (*file.classes, *file.notes, *file.sources, file.kind, file.content, file.head, file.digest)
-    numbers = (file.rows, file.check, file.features["samples"], file.features["dim"])
+    sizes = (file.features["samples"], file.features["dim"], file.features.get("missing", 0))
+    numbers = (file.rows, file.check, *sizes)
     if not (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) for number in numbers)
@@ -174,10 +216,14 @@ def _described(path: Path, about: dict[str, Any]) -> SumsFile:
     return file
 
 
-def _damaged(path: Path, reason: str) -> FeaturesError:
-    return FeaturesError(
-        f"the statistics {str(path)!r} are damaged: {reason}", "delete this file and run its shard again"
-    )
+def _damaged(path: Path, error: Exception) -> FeaturesError:
+    hint = "delete this file and run its shard again"
+    if match := OF_SHARE.fullmatch(path.stem):  # its worker sees the damage
+        hint = (
+            f"run this shard again into this folder: nctransfer collapse … --shard {match[1]}/{match[2]} "
+            f"--save-statistics {path.parent}"
+        )
+    return FeaturesError(f"the statistics {str(path)!r} are damaged: {reason_of(error)}", hint)
 
 
 def digest_of(tensors: Mapping[str, torch.Tensor]) -> str:

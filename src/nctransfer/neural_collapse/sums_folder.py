@@ -7,6 +7,7 @@ names, so that files may be copied together from several machines.
 from __future__ import annotations
 
 import functools
+import logging
 import operator
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ __all__ = [
     "sum_of_means",
     "sum_of_moments",
 ]
+
+log = logging.getLogger(__name__)
 
 POLL = 2.0  # seconds between two looks at what other workers have left
 NAMES: Final = "names"
@@ -72,7 +75,14 @@ class SumsFolder:
         shares: dict[str, dict[int, SumsFile]] = {MEANS: {}, MOMENTS: {}, ANSWERS: {}, NAMES: {}}
         merged: dict[str, SumsFile] = {}
         like: dict[bool, SumsFile] = {} if mine is None else {mine.kind == NAMES: mine}
-        for file in (read_sums_file(one) for one in sorted(path.glob(f"*{SUFFIX}"))):
+        for one in sorted(path.glob(f"*{SUFFIX}")):
+            try:
+                file = read_sums_file(one)
+            except FeaturesError as error:
+                if one.stem not in (MEANS, MOMENTS):
+                    raise
+                log.warning("%s; they are added up again", error)
+                continue
             if file.shard is None:
                 merged[file.kind] = file
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ from nctransfer.neural_collapse.sums_folder import (
 )
 
 __all__ = ["check_complete", "digests_of", "merge", "passes_for", "whole_answers", "whole_means", "whole_statistics"]
+
+log = logging.getLogger(__name__)
 
 
 def passes_for(mine: SumsFile) -> tuple[str, ...]:
@@ -92,7 +95,10 @@ def _merged(opened: SumsFolder, kind: str) -> SumsFile | None:
 def whole_means(opened: SumsFolder) -> tuple[Means, Duplicates]:
     """The sums of the first pass over the whole set, and how many rows are equal to an earlier one."""
     if (there := _merged(opened, MEANS)) is not None:
-        return read_means(there), Duplicates(**there.facts["duplicates"])
+        try:
+            return read_means(there), Duplicates(**there.facts["duplicates"])
+        except FeaturesError as error:
+            log.warning("%s; they are added up again", error)
     means = sum_of_means(opened.complete(MEANS, opened.of))
     return means, means.duplicates
 
@@ -100,8 +106,14 @@ def whole_means(opened: SumsFolder) -> tuple[Means, Duplicates]:
 def whole_statistics(opened: SumsFolder) -> ClassStatistics:
     """The statistics of the whole set."""
     means, duplicates = whole_means(opened)
-    there = _merged(opened, MOMENTS)
-    moments = sum_of_moments(opened.complete(MOMENTS, opened.of)) if there is None else read_moments(there)
+    moments = None
+    if (there := _merged(opened, MOMENTS)) is not None:
+        try:
+            moments = read_moments(there)
+        except FeaturesError as error:
+            log.warning("%s; they are added up again", error)
+    if moments is None:
+        moments = sum_of_moments(opened.complete(MOMENTS, opened.of))
     return replace(ClassStatistics.from_passes(means, moments), duplicates=duplicates)
 
 
