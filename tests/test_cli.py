@@ -662,6 +662,7 @@ def test_an_interruption_keeps_what_was_done() -> None:
     assert "interrupted" in screen.lower()
     [rows] = [kept.manifest().rows for kept in nct.FeatureStore().sets()]
     assert 0 < rows < 500
+    assert f"{rows} of 500 images are in the cache" in screen
     assert data_of("cache", "verify")["damaged"] == []
     result = done(*command, "--format", "json")
     report = json.loads(result.stdout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import pickle
 import random
 import sys
@@ -317,8 +318,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("moment", [2, 4, 6, 9])
 def test_what_was_computed_before_an_interruption_is_stored(
-    start: Callable[..., FakeRay], pets: Path, expected: dict[str, bytes], moment: int, ran: list[int]
+    start: Callable[..., FakeRay],
+    pets: Path,
+    expected: dict[str, bytes],
+    moment: int,
+    ran: list[int],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     ray = start()
     ran.clear()
 
@@ -333,6 +340,7 @@ def test_what_was_computed_before_an_interruption_is_stored(
     [stored] = FeatureStore().sets()
     assert stored.manifest().rows == sum(ran)
     assert sum(ran) < 80
+    assert logged(caplog, "in the cache now", sum(ran), 80, level=logging.INFO)
     assert rows_of(run(pets)) == expected
     assert sum(ran) == 80
 
@@ -495,6 +503,28 @@ def test_a_cluster_that_is_not_there(
     with raises(EngineError, address, hint="ray status"):
         extract_to_store(FeatureStore(), MODEL, open_source(pets), Selection(), settings)
     assert logged(caplog, address, level=logging.INFO)
+
+
+def test_a_cluster_that_wants_a_token(
+    pets: Path, start: Callable[..., FakeRay], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself prints the reason once a second, and raises an error that lacks it."""
+    line = b"[2026-01-01 W 1 1] gcs_client.cc:210: Failed: Unauthenticated: Authentication token is missing\n"
+
+    def init(*_: object, **__: object) -> None:
+        os.write(2, line * 3)
+        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:44367")
+
+    ray = start()
+    ray.is_initialized = lambda: False  # type: ignore[method-assign]
+    monkeypatch.setattr(ray, "init", init, raising=False)
+    settings = Runtime(engine="ray", ray=RayOptions(address="auto"))
+    facts = ("192.0.2.2:44367", "Authentication token is missing")
+    with raises(EngineError, *facts, hint=["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]):
+        extract_to_store(FeatureStore(), MODEL, open_source(pets), Selection(), settings)
+    os.write(2, b"the stream is back")
+    assert "gcs_client" not in (printed := capfd.readouterr().err)
+    assert "the stream is back" in printed
 
 
 def test_images_without_a_name_cannot_be_opened_elsewhere(start: Callable[..., FakeRay], pets: Path) -> None:

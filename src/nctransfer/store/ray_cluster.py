@@ -6,6 +6,7 @@ import importlib
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -188,15 +189,43 @@ def _start(ray: Any, stack: ExitStack) -> None:
 def _join(ray: Any, address: str) -> None:
     """Join a cluster that runs."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
+    said: list[str] = []
     try:
         if port.isdecimal():  # Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
-        ray.init(address, log_to_driver=False, configure_logging=False)
+        with _kept_stderr() as said:
+            ray.init(address, log_to_driver=False, configure_logging=False)
     except (RuntimeError, OSError, ValueError, OverflowError, ray.exceptions.RayError) as error:
+        hint = "see whether it runs by: ray status --address ADDRESS; without --address one is started on this computer"
+        why = said[-1] if said else ""
+        if "token" in why.lower():
+            hint = (
+                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as they are on its nodes; if --address auto has found the "
+                "cluster of another user, give the address of yours"
+            )
         raise EngineError(
-            f"the cluster of Ray at {address!r} cannot be joined: {reason_of(error)}",
-            "see whether it runs by: ray status --address ADDRESS; without --address one is started on this computer",
+            f"the cluster of Ray at {address!r} cannot be joined: {reason_of(error)}" + f" ({why})" * bool(why), hint
         ) from error
+
+
+@contextmanager
+def _kept_stderr() -> Iterator[list[str]]:
+    """Keep what the compiled part of Ray prints on standard error once a second while it tries to connect.
+
+    Yields:
+        A list, which is empty until the end, when it holds the messages.
+    """
+    messages: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield messages
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            file.seek(0)
+            messages += re.findall(r"\.cc:\d+: (.+)", file.read().decode(errors="replace"))
 
 
 @contextmanager

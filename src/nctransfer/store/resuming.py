@@ -137,6 +137,9 @@ class _Filling:
         start = time.perf_counter()
         try:
             work.run()
+        except KeyboardInterrupt:
+            self._say_how_far(work)
+            raise
         finally:
             self.listing.update(work.digests)
             self.listing.save()
@@ -159,6 +162,13 @@ class _Filling:
         missing = self.listing.missing(self.stored_now, self.broken)
         assert not missing.equals(work.missing), "each image that is run is stored, or there is a reason"
         return missing
+
+    def _say_how_far(self, work: Engine) -> None:
+        """Log how many of the wanted images an interrupted run leaves in the cache."""
+        self.listing.update(work.digests)
+        wanted = self.listing.wanted(self.broken)
+        there = int(are_in(wanted.digests, self.writer.digests(self.columns)).sum())
+        log.info("%s of %s images are in the cache now", f"{there:,}", f"{len(wanted):,}")
 
     def report(self, stored: StoredSet) -> ExtractionReport:
         """What was done.
