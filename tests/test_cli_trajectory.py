@@ -604,7 +604,7 @@ def test_quiet_says_nothing(form: str, two: tuple[object, ...]) -> None:
 
 def test_verbose_says_what_is_run(ready: tuple[object, ...]) -> None:
     plain, verbose = done(*ready), done(*ready, "--verbose")
-    assert sum(shows(note, 72) for note in notes_of(verbose)) >= 4  # images of each checkpoint that are in the cache
+    assert any(shows(note, 72) for note in notes_of(verbose))  # images that are in the cache; said once
     assert not noted(plain, 72)
     assert set(plain.stderr.splitlines()) < set(verbose.stderr.splitlines())
     assert verbose.stdout == plain.stdout
