@@ -1,4 +1,8 @@
-"""Features from all nodes of a cluster of Ray: ray job submit -- python examples/ray_cluster.py PETS CACHE."""
+"""Features from all nodes of a cluster of Ray: ray job submit -- python examples/ray_cluster.py PETS CACHE.
+
+Every node needs the images and the cache under the same path, and the weights of the backbone: as an installed package,
+or in its cache of the Hugging Face Hub. If the program is interrupted, run it again: it goes on from there.
+"""
 
 import sys
 

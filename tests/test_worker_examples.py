@@ -117,6 +117,17 @@ def run_all(command: list[str], environments: list[dict[str, str]]) -> Any:
     assert stored.manifest().rows == 40
 
 
+def test_the_command_that_follows_is_of_the_same_images_in_the_same_cache() -> None:
+    for name, cache, images in (("slurm_array.sh", "~/features", "pets/"), ("kubernetes_job.yaml", None, None)):
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        [(used, command)] = re.findall(r"NCTRANSFER_CACHE=(\S+) nctransfer (collapse .+)", text)
+        if cache is None:
+            cache, images = JOB["template"]["spec"]["containers"][0]["env"][0]["value"], option(pod_command(), "--data")
+        assert used == cache
+        assert option(shlex.split(command), "--data") == images
+        assert option(shlex.split(command), "--model") == "tf_efficientnet_lite0"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a shell script")
 def test_the_array_extracts_every_image(images: Path) -> None:
