@@ -28,7 +28,7 @@ def campaign(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are those of Linux")
 def test_no_fault_of_a_small_campaign_goes_wrong(tmp_path: Path) -> None:
-    parts = ["kills", "corruptions", "writers", "merging", "full_disks", "read_only", "clocks"]
+    parts = ["kills", "corruptions", "writers", "killed_merges", "full_disks", "read_only", "clocks"]
     done = campaign(*parts, "--trials", "1", "--seed", "1000", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^\| ([^|]+) \| 1 \| \d+ \| (\d+) \| (\d+) \| 0 \|$", done.stdout, re.MULTILINE)

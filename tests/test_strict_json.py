@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nctransfer.errors import StoreError
 from nctransfer.strict_json import parse_json
 from terminal import VIT, data_of, done
 
@@ -52,7 +53,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("which", ["last.json", "keys"])
-def test_damaged_json_of_the_cache_is_as_none(which: str, text: str, kept: Path, cache: Path) -> None:
+def test_damaged_json_of_the_cache_is_never_believed(which: str, text: str, kept: Path, cache: Path) -> None:
     shutil.copytree(kept / "cache", cache)
     path = next((cache / "keys").glob("*.json")) if which == "keys" else cache / which
     path.write_text(text)
@@ -62,7 +63,8 @@ def test_damaged_json_of_the_cache_is_as_none(which: str, text: str, kept: Path,
         return
     from nctransfer.store.cache_folder import FeatureStore
 
-    assert FeatureStore(cache).last_used() is None
+    with pytest.raises(StoreError, match=r"last\.json"):  # no other set is taken in its place
+        FeatureStore(cache).last_used()
     assert data_of("collapse", "test_vit")["features"]["samples"] == 18
 
 
