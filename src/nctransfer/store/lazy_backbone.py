@@ -68,7 +68,7 @@ class LazyBackbone:
         try:
             known, weights, stamp = _remembered(answer)
             holds = _still_the_same(weights, stamp)
-        except ValueError:  # nothing is remembered, or the file is damaged
+        except ValueError:  # the answer is not there, or it is damaged
             holds = False
         if holds:
             asked = self._request.model

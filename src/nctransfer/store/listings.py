@@ -270,7 +270,7 @@ def _as_table(listing: Listing, source: str) -> pa.Table:
 
 
 def _read(path: Path) -> Listing | None:
-    """The listing in a file; ``None`` if there is no file.
+    """The listing in a file; ``None`` if the file does not exist.
 
     Raises:
         OSError: It cannot be read.

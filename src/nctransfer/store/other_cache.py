@@ -140,7 +140,7 @@ class OtherCache:
         """A file of the cache; ``None`` if there is none.
 
         Raises:
-            RefusedError: It is a link, or something else that is no file.
+            RefusedError: It is a link, a pipe or a device.
         """
         path = self.root.joinpath(*names)
         try:

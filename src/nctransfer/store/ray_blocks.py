@@ -90,10 +90,6 @@ class Blocks:
         """Whether the features of all images are written, or given up."""
         return not self.waiting and not any(one.sent or one.unwritten for one in self._workers.values())
 
-    def is_idle(self, worker: Hashable) -> bool:
-        """Whether a worker has nothing to run."""
-        return not self._workers[worker].sent
-
     def holds(self, worker: Hashable) -> bool:
         """Whether a worker has features that are not written."""
         return bool(self._workers[worker].unwritten)

@@ -92,18 +92,10 @@ class RayEngine(Engine):
                 raise
             finally:
                 self._dismiss()
-        self._tidy()
-        self.task.tell("extracting", len(self.missing), len(self.missing))
-
-    def _tidy(self) -> None:
-        """Record what dead workers had written, and drop rows that two workers have made."""
-        from pyarrow import compute
-
-        if self._hired > self._crew.actors:
+        if self._hired > self._crew.actors:  # dead workers may have written parts that nobody has recorded
             repair(self.stored)
             self.writer.refresh()
-        if self.writer.manifest.rows > len(compute.unique(self.writer.digests())):
-            self.writer.drop_superseded()
+        self.task.tell("extracting", len(self.missing), len(self.missing))
 
     def _note_crew(self, nodes: int) -> None:
         crew = self._crew
