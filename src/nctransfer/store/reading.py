@@ -298,7 +298,7 @@ def _say_what_is_missing(
         log.warning("%s", message)
     if unusable:
         log.info(
-            "%s of %s left out: their features could not be computed", counted(unusable, "image"), manifest.folder.name
+            "%s of %s left out, because no features could be computed", counted(unusable, "image"), manifest.folder.name
         )
     return len(missing) - unusable
 
