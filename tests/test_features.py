@@ -41,6 +41,14 @@ def test_classes_by_name_and_ids_sorted_within() -> None:
     assert (len(found), found.dim) == (4, 3)
 
 
+def test_attributes_follow_their_samples() -> None:
+    sites = {"site": ["north", "south", "east", "west"]}
+    found = FeatureSet.from_arrays(F32, LABELS, ["z", "y", "a", "b"], attributes=sites)
+    assert found.attributes == {"site": ("west", "south", "east", "north")}
+    assert found.only_rows(torch.tensor([0, 3])).attributes == {"site": ("west", "north")}
+    assert found.only_classes(torch.tensor([1])).attributes == {"site": ("east", "north")}
+
+
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [

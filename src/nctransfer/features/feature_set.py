@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import FeaturesError, counted
@@ -33,6 +33,8 @@ class FeatureSet(ShownInNotebooks):
         ids: The n sample names, sorted within each class.
         info: Where the features came from.
         images: A digest of each image, ``(n,)`` int64; ``None`` if the images are not known.
+        attributes: What else is known of the samples, for example the site where each was taken: n texts for each name;
+            "" where a sample has none.
 
     >>> import numpy as np
     >>> FeatureSet.from_arrays(np.eye(4), ["b", "a", "b", "a"]).counts.tolist()
@@ -45,6 +47,7 @@ class FeatureSet(ShownInNotebooks):
     ids: tuple[str, ...]
     info: FeatureInfo
     images: torch.Tensor | None = None
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -55,6 +58,7 @@ class FeatureSet(ShownInNotebooks):
         info: FeatureInfo | None = None,
         *,
         images: torch.Tensor | None = None,
+        attributes: Mapping[str, Sequence[str]] | None = None,
         copy: bool = True,
     ) -> FeatureSet:
         """A feature set from arrays.
@@ -65,6 +69,7 @@ class FeatureSet(ShownInNotebooks):
             ids: n distinct sample names; by default the numbers of the rows.
             info: Where the features came from.
             images: A digest of each image, ``(n,)`` int64, if they are known.
+            attributes: What else is known of the samples: n texts for each name.
             copy: If false, an array whose rows are in order already is not copied, and must not be changed later.
 
         Raises:
@@ -97,6 +102,7 @@ class FeatureSet(ShownInNotebooks):
             ids=ordered,
             info=info or FeatureInfo("arrays"),
             images=None if images is None else images[torch.from_numpy(order)],
+            attributes={name: tuple(values[i] for i in order.tolist()) for name, values in (attributes or {}).items()},
         )
 
     def __repr__(self) -> str:
@@ -148,6 +154,7 @@ class FeatureSet(ShownInNotebooks):
             labels=self.labels[rows],
             ids=tuple(self.ids[row] for row in rows.tolist()),
             images=None if self.images is None else self.images[rows],
+            attributes={name: tuple(values[row] for row in rows.tolist()) for name, values in self.attributes.items()},
         )
 
     def describe(self) -> FeatureInfo:
