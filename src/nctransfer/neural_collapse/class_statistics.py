@@ -28,6 +28,7 @@ from nctransfer.features.sample_content import Duplicates
 from nctransfer.features.size_limits import check_size
 from nctransfer.neural_collapse.halves import Halves, first_halves
 from nctransfer.neural_collapse.moments import Geometry, Means, Moments, symmetric
+from nctransfer.neural_collapse.spectra import spectra
 
 if TYPE_CHECKING:
     import torch
@@ -114,12 +115,20 @@ class ClassStatistics(PairStatistics):
         return self.within + self.between
 
     @functools.cached_property
+    def _spectra(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The eigenvalues of the covariance of all samples, and of their second moments about zero, ``(d,)`` each."""
+        mean = self.centre + self.counts / self.counts.sum() @ self.centred_means
+        return spectra(self.covariance, mean)
+
+    @property
     def spectrum(self) -> torch.Tensor:
         """The eigenvalues of the covariance of all samples that are larger than rounding, ``(rank,)``."""
-        import torch
+        return _above_rounding(self._spectra[0])
 
-        values: torch.Tensor = torch.linalg.eigvalsh(self.covariance)
-        return values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
+    @property
+    def spectrum_about_zero(self) -> torch.Tensor:
+        """The eigenvalues of ``(1/n) sum f fᵀ`` over all samples that are larger than rounding, ``(rank,)``."""
+        return _above_rounding(self._spectra[1])
 
     @classmethod
     def of(cls, features: Features, device: str = "auto") -> ClassStatistics:
@@ -157,6 +166,13 @@ class ClassStatistics(PairStatistics):
             ncc_accuracies=(moments.right / counts).cpu(),
             duplicates=means.duplicates,
         )
+
+
+def _above_rounding(values: torch.Tensor) -> torch.Tensor:
+    """The eigenvalues of a positive semidefinite matrix, ascending, that are larger than rounding."""
+    import torch
+
+    return values[values > values[-1] * len(values) * torch.finfo(values.dtype).eps]
 
 
 def _two_passes(features: Features, device: str, *, covariances: bool = True) -> tuple[Means, Moments]:
