@@ -245,6 +245,51 @@ def within_participation_ratio(classes):
     return participation(within(classes))
 
 
+def matrix_entropy(classes):
+    """Of the covariance about the mean of all samples, from singular values."""
+    rows = np.concatenate(classes)
+    squares = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
+    return float(scipy.stats.entropy(squares))
+
+
+def rankme(classes):
+    """As in the paper: the features as they are, and a small number added to each share."""
+    values = np.linalg.svd(np.concatenate(classes), compute_uv=False)
+    shares = values / values.sum() + 1e-7
+    return math.exp(-sum(share * math.log(share) for share in shares))
+
+
+def gram(rows):
+    """Of centred rows at unit length, at trace one."""
+    rows = np.array([row - mean(list(rows)) for row in rows])
+    unit = np.array([row / math.sqrt(row @ row) for row in rows])
+    return np.array([[one @ other for other in unit] for one in unit]) / len(unit)
+
+
+def von_neumann(matrix):
+    """Of a matrix of trace one, by its matrix logarithm on the space where it is not zero."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = vectors[:, values > 1e-12]
+    small = kept.T @ matrix @ kept
+    return float(-np.trace(small @ scipy.linalg.logm(small)).real)
+
+
+def head_entropies(classes, weight):
+    """Of the class means, of the head, and of both: None where all lie on a line."""
+    means, weights = gram([mean(rows) for rows in classes]), gram(weight)
+    return von_neumann(means), von_neumann(weights), von_neumann(len(classes) * means * weights)
+
+
+def mutual_information_ratio(classes, weight):
+    means, weights, both = head_entropies(classes, weight)
+    return (means + weights - both) / min(means, weights) if min(means, weights) > 1e-9 else None
+
+
+def entropy_difference_ratio(classes, weight):
+    means, weights, _ = head_entropies(classes, weight)
+    return abs(means - weights) / max(means, weights) if max(means, weights) > 1e-9 else None
+
+
 def self_duality(classes, weight):
     w, m = weight - weight.mean(axis=0), np.array(centred_means(classes))
     return float(np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)))
@@ -286,6 +331,8 @@ MEASURES = {
     "effective_rank": effective_rank,
     "participation_ratio": participation_ratio,
     "within_participation_ratio": within_participation_ratio,
+    "matrix_entropy": matrix_entropy,
+    "rankme": rankme,
 }
 """Of the classes alone; those of a head need its weights."""
 

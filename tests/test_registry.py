@@ -140,9 +140,11 @@ def test_every_measure_is_an_attribute_of_reports() -> None:
     assert declared == list(MEASURES)
 
 
-def test_correlations_are_of_measures_that_have_a_direction() -> None:
-    assert correlated_measures() == ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
-    assert all(MEASURES[name].direction for name in correlated_measures())
+def test_correlations_are_of_measures_that_have_a_direction_or_rank_checkpoints() -> None:
+    collapse, width = correlated_measures()[:4], correlated_measures()[4:]
+    assert collapse == ("cdnv", "directional_cdnv", "nc1", "variability_collapse_index")
+    assert all(MEASURES[name].direction for name in collapse)
+    assert width == ("matrix_entropy", "rankme")
 
 
 def test_names_of_classifiers() -> None:

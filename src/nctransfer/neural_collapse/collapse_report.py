@@ -162,7 +162,10 @@ def collapse(
 
 def head_note(head: LinearHead) -> str:
     """A note on which classifier the measures of a head refer to."""
-    return f"self_duality and ncc_agreement are measured with a head: {head.origin}"
+    return (
+        "self_duality, mutual_information_ratio, entropy_difference_ratio and ncc_agreement are measured with a head: "
+        f"{head.origin}"
+    )
 
 
 def usable_classes(features: Features) -> tuple[Features, list[str]]:

@@ -39,6 +39,7 @@ class Measure:
         in_layers: Whether the table of layers shows it.
         in_trajectories: Whether tables and figures of a trajectory show it.
         is_correlated: Whether a trajectory gives its rank correlation with accuracy.
+        caution: What must not be concluded from it; tables that show it end with this sentence.
         label: What headings and figures call it; by default its name.
         column: What the heads of narrow columns call it; by default its name.
     """
@@ -55,6 +56,7 @@ class Measure:
     in_layers: bool = False
     in_trajectories: bool = False
     is_correlated: bool = False
+    caution: str = ""
     label: str = ""
     column: str = ""
 

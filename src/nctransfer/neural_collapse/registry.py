@@ -14,6 +14,12 @@ from nctransfer.neural_collapse.effective_dimension import (
     PARTICIPATION_RATIO,
     WITHIN_PARTICIPATION_RATIO,
 )
+from nctransfer.neural_collapse.information import (
+    ENTROPY_DIFFERENCE_RATIO,
+    MATRIX_ENTROPY,
+    MUTUAL_INFORMATION_RATIO,
+    RANKME,
+)
 from nctransfer.neural_collapse.measure import Measure
 from nctransfer.neural_collapse.nearest_centre import NCC_ACCURACY, NCC_AGREEMENT, SELF_DUALITY
 from nctransfer.neural_collapse.variability import (
@@ -46,11 +52,15 @@ MEASURES: Registry[Measure] = Registry(
         ETF_ERROR,
         MEAN_UNIFORMITY,
         SELF_DUALITY,
+        MUTUAL_INFORMATION_RATIO,
+        ENTROPY_DIFFERENCE_RATIO,
         NCC_AGREEMENT,
         NCC_ACCURACY,
         EFFECTIVE_RANK,
         PARTICIPATION_RATIO,
         WITHIN_PARTICIPATION_RATIO,
+        MATRIX_ENTROPY,
+        RANKME,
     ),
 )
 """Every measure by name, in the order of the tables."""

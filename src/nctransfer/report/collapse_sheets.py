@@ -39,7 +39,8 @@ def collapse_sheets(report: CollapseReport, every: bool = False, most_pairs: int
             rows,
             about_features(report.features),
             f"↓ lower, ↑ higher is more collapsed. {_in_words(report)}"
-            + _reasons({name: report.undefined[name] for name in names if name in report.undefined}),
+            + _reasons({name: report.undefined[name] for name in names if name in report.undefined})
+            + _cautions(names),
         )
     ]
     titles = {"Closest pairs of classes": report.pairs}
@@ -76,6 +77,14 @@ def _reasons(undefined: Mapping[str, str]) -> str:
     return "".join(f" {', '.join(names)}: {reason}." for reason, names in by_reason.items())
 
 
+def _cautions(names: Sequence[str]) -> str:
+    """What must not be concluded from the measures of a table."""
+    from nctransfer.neural_collapse.registry import MEASURES
+
+    found = (MEASURES[name].caution for name in names)
+    return "".join(f" {text[0].upper()}{text[1:]}." for text in found if text)
+
+
 def _shown(metrics: Mapping[str, float | None], every: bool) -> list[str]:
     """The usual measures, or all; those of a head wherever there is one."""
     from nctransfer.neural_collapse.registry import MEASURES
@@ -96,13 +105,14 @@ def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> li
         about = {name: value for name, value in about_features(first.features).items() if name != "layer"}
         return [Sheet("Collapse by layer", ["layer", *(f">{name}" for name in names)], rows, about, _fit(comparison))]
     columns = {name: report.metrics for name, report in reports.items()} | comparison.ratios
+    names = _shown(first.metrics, every)
     rows = [
         [
             name,
             *(format_number(metrics[name]) for metrics in columns.values()),
             ARROWS.get(MEASURES[name].direction, ""),
         ]
-        for name in _shown(first.metrics, every)
+        for name in names
     ]
     facts = {name: features_in_line(report.features) for name, report in reports.items()}
     return [
@@ -112,7 +122,8 @@ def comparison_sheets(comparison: CollapseComparison, every: bool = False) -> li
             rows,
             facts,
             "↓ lower, ↑ higher is more collapsed."
-            + (" ncc_accuracy of source-test uses the class centres of source-train." if comparison.ratios else ""),
+            + (" ncc_accuracy of source-test uses the class centres of source-train." if comparison.ratios else "")
+            + _cautions(names),
         )
     ]
 
@@ -131,7 +142,13 @@ def explanation_sheet(every: bool = True) -> Sheet:
     from nctransfer.neural_collapse.registry import MEASURES
 
     rows = [
-        [name, measure.aspect, measure.range, measure.direction or "–", _first_sentence(measure.function.__doc__ or "")]
+        [
+            name,
+            measure.aspect,
+            measure.range,
+            measure.direction or "–",
+            _first_sentence(measure.function.__doc__ or "") + _cautions([name]),
+        ]
         for name, measure in MEASURES.items()
         if every or measure.is_usual
     ]
