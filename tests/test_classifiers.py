@@ -25,12 +25,14 @@ from nctransfer.episodes.inner_products import Products
 from nctransfer.episodes.logistic import TOLERANCE, _fit_logistic, logistic
 from nctransfer.episodes.nearest import cosine, knn, ncc, simpleshot
 from nctransfer.episodes.pool import Pool
+from nctransfer.episodes.proxies import numbers_tried
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.ridge import ridge
 from nctransfer.episodes.sampling import sample
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.features.feature_set import FeatureSet
+from proxies_by_hand import number_of_proxies, proxy_scores
 
 TIE = 1e-4  # of the spread of the scores: closer than that, float32 may see the other class in front
 
@@ -90,6 +92,11 @@ def fit_logistic(x, y):
     return lambda f: both(model.decision_function(f)), model.predict
 
 
+def fit_proxies(x, y):
+    number = number_of_proxies(x, y, numbers_tried(len(y) // (y.max() + 1)))
+    return lambda f: proxy_scores(x, y, f, number), lambda f: proxy_scores(x, y, f, number).argmax(axis=1)
+
+
 SKLEARN = {
     "ridge": fit_ridge,
     "ncc": fit_ncc,
@@ -97,6 +104,7 @@ SKLEARN = {
     "simpleshot": fit_simpleshot,
     "logistic": fit_logistic,
     "knn": fit_knn,
+    "proxies": fit_proxies,
 }
 
 

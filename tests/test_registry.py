@@ -150,7 +150,7 @@ def test_correlations_are_of_measures_that_have_a_direction_or_rank_checkpoints(
 def test_names_of_classifiers() -> None:
     assert choose_classifiers(["all"]) == tuple(CLASSIFIERS)
     assert choose_classifiers(("knn", "ncc", "knn")) == ("knn", "ncc")
-    assert reported_names(["ncc"]) == reported_names(["logistic", "ridge"]) == ("gradient_norm",)
+    assert reported_names(["ncc"]) == reported_names(["logistic", "ridge"]) == ("gradient_norm", "proxies_per_class")
     for names in (["svm"], ["ncc", "all"]):
         with pytest.raises(SettingError) as error:
             choose_classifiers(names)

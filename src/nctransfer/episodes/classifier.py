@@ -92,6 +92,7 @@ class Classifier:
         reports: Names of numbers that the function reports beside the scores. Such a function takes a keyword argument
             ``report`` and calls ``report(name, values)`` with one value per episode, ``(E,)``; results hold the
             largest.
+        averaged: Those of them of which results hold the mean over episodes instead.
         expected: How its expected accuracy is computed; ``None`` if there is no such form.
         has_theory: Whether it is nearest class centre by Euclidean distance on the features as they are, which the
             error bounds and the normal approximation of the expected accuracy describe.
@@ -108,6 +109,7 @@ class Classifier:
     meaning: str
     options: Callable[[ClassifierSettings], Mapping[str, Any]] = _no_options
     reports: tuple[str, ...] = ()
+    averaged: tuple[str, ...] = ()
     expected: ExpectedForm | None = None
     has_theory: bool = False
     by_centres: bool = False

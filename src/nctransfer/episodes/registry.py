@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from nctransfer.episodes.classifier import Classifier
 from nctransfer.episodes.logistic import LOGISTIC
 from nctransfer.episodes.nearest import COSINE, KNN, NCC, SIMPLESHOT
+from nctransfer.episodes.proxies import PROXIES
 from nctransfer.episodes.ridge import RIDGE
 from nctransfer.errors import SettingError, did_you_mean
 from nctransfer.registry import Registry
 
 __all__ = ["CLASSIFIERS", "choose_classifiers", "only_centres", "reported_names"]
 
-_OWN = (RIDGE, NCC, COSINE, SIMPLESHOT, LOGISTIC, KNN)
+_OWN = (RIDGE, NCC, COSINE, SIMPLESHOT, LOGISTIC, KNN, PROXIES)
 CLASSIFIERS: Registry[Classifier] = Registry("nctransfer.classifiers", Classifier, _OWN)
 """Every classifier by name."""
 

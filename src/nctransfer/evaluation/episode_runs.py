@@ -42,7 +42,8 @@ class ClassifierRun:
     Attributes:
         accuracies: The accuracy of each episode.
         seconds: The time of the episodes: drawing, inner products and classifier.
-        reported: What the classifier reports beside scores: the largest value over the episodes, by name.
+        reported: What the classifier reports beside scores: the largest value over the episodes, or the mean of what is
+            averaged, by name.
     """
 
     accuracies: list[float] = field(default_factory=list)
@@ -64,8 +65,18 @@ class ClassifierRun:
         """A run that can be continued while this one stays as it is."""
         return ClassifierRun(list(self.accuracies), self.seconds, dict(self.reported))
 
-    def report(self, name: str, values: torch.Tensor) -> None:
-        """Keep the largest value of what a classifier reports, one value per episode."""
+    def report(self, name: str, values: torch.Tensor, averaged: Sequence[str] = ()) -> None:
+        """Keep the largest value of what a classifier reports, or the mean of what is averaged.
+
+        Args:
+            name: What it is.
+            values: One value for each episode of a batch, before the accuracies of the batch are added.
+            averaged: The names of which the mean is kept.
+        """
+        if name in averaged:
+            total = self.count * self.reported.get(name, 0.0) + float(values.sum())
+            self.reported[name] = total / (self.count + len(values))
+            return
         self.reported[name] = max(self.reported.get(name, float("-inf")), float(values.max()))
 
 
@@ -294,7 +305,9 @@ class EpisodeRuns:
         for name in self.plan.task.classifiers:
             run = runs[shots, name]
             start = time.perf_counter()
-            chosen = CLASSIFIERS[name].scores(products, self.settings, run.report).max(dim=2).indices.cpu()
+            classifier = CLASSIFIERS[name]
+            report = functools.partial(run.report, averaged=classifier.averaged)
+            chosen = classifier.scores(products, self.settings, report).max(dim=2).indices.cpu()
             run.accuracies += tally.count(name, batch, chosen).tolist()
             run.seconds += drawing + cutting + time.perf_counter() - start
 

@@ -45,7 +45,7 @@ class FewShotRow:
         seconds: The time of the episodes: drawing, inner products and classifier.
         reported: What classifiers report beside scores, by name: the largest value over the episodes; ``None`` for what
             this classifier does not report. ``gradient_norm`` is the norm of the gradient at which logistic regression
-            stopped, relative to that at zero weights.
+            stopped, relative to that at zero weights. ``proxies_per_class`` is the mean number of proxies per class.
         expected_accuracy: The mean over all episodes, computed without drawing them; ``None`` if theory does not
             describe the classifier.
         bounds: Bounds of the error, by name: value, and whether it is vacuous or uninformative.

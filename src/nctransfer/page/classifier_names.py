@@ -9,6 +9,7 @@ NAMES = {
     "ncc": "the nearest class centre",
     "cosine": "the nearest class centre by cosine",
     "logistic": "logistic regression",
+    "proxies": "the nearest of several proxies per class",
 }
 
 
