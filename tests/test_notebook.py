@@ -38,7 +38,8 @@ def features(name: str = "a", shift: float = 0.0) -> nct.FeatureSet:
     labels = [label for label in (NASTY, "b", "c") for _ in range(8)]
     centres = np.repeat(np.eye(3, 4), 8, axis=0)
     noise = np.random.default_rng(0).normal(size=(24, 4))
-    return nct.FeatureSet.from_arrays(centres + 0.3 * noise + shift, labels)
+    sites = [site for _ in range(8) for site in (NASTY, "x", "y")]
+    return nct.FeatureSet.from_arrays(centres + 0.3 * noise + shift, labels, attributes={"site": sites})
 
 
 def extraction(pets: Path) -> Any:
@@ -72,6 +73,8 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "CollapseComparison": lambda pets: nct.compare_sets({"1": features(), "2": features("b", 1.0)}),
     "FewShotResult": lambda pets: nct.fewshot(features(), **TASK),
     "FewShotComparison": lambda pets: nct.compare_fewshot({"1": features(), "2": features("b", 1.0)}, **TASK),
+    "GroupResult": lambda pets: nct.fewshot_by_group(features(), "site", **TASK),
+    "AcrossResult": lambda pets: nct.fewshot_across_groups(features(), "site", **TASK),
     "ExpectedAccuracies": lambda pets: nct.expect(features(), [2, 3], [1, 2]),
     "BoundTable": lambda pets: bound_table(ClassStatistics.of(features(), "cpu"), features().describe(), [2], [1, 10]),
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),

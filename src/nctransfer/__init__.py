@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from nctransfer.checkpoints.following import trajectory
     from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.errors import NCTransferError
+    from nctransfer.evaluation.across_episodes import fewshot_across_groups
     from nctransfer.evaluation.expected_accuracy import expect
     from nctransfer.evaluation.fewshot_accuracy import fewshot
     from nctransfer.evaluation.fewshot_comparison import compare_fewshot
     from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.group_episodes import fewshot_by_group
+    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.label_counts import LabelCounts, labels
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.evaluation.pair_explanation import explain
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AcrossResult": "evaluation.group_results",
     "AuditResult": "label_audit.flags",
     "ClassMap": "maps.class_map",
     "CollapseReport": "neural_collapse.collapse_report",
@@ -61,6 +65,7 @@ _HOMES = {
     "FeatureStore": "store.cache_folder",
     "FewShotResult": "evaluation.fewshot_results",
     "FitResult": "heads.fit_result",
+    "GroupResult": "evaluation.group_results",
     "Head": "heads.head",
     "ImageMap": "maps.image_map",
     "LabelCounts": "evaluation.label_counts",
@@ -82,6 +87,8 @@ _HOMES = {
     "export_onnx": "heads.onnx_export",
     "extract": "store.extraction",
     "fewshot": "evaluation.fewshot_accuracy",
+    "fewshot_across_groups": "evaluation.across_episodes",
+    "fewshot_by_group": "evaluation.group_episodes",
     "fit": "heads.fitting",
     "inspect": "sources.inventory",
     "labels": "evaluation.label_counts",
@@ -100,6 +107,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AcrossResult",
     "AuditResult",
     "ClassMap",
     "CollapseReport",
@@ -107,6 +115,7 @@ __all__ = [
     "FeatureStore",
     "FewShotResult",
     "FitResult",
+    "GroupResult",
     "Head",
     "ImageMap",
     "LabelCounts",
@@ -129,6 +138,8 @@ __all__ = [
     "export_onnx",
     "extract",
     "fewshot",
+    "fewshot_across_groups",
+    "fewshot_by_group",
     "fit",
     "inspect",
     "labels",

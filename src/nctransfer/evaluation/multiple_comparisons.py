@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from nctransfer.evaluation.spread import Spread
 
-__all__ = ["Difference", "Verdict", "WithBest", "compare_with_best", "compare_with_first"]
+__all__ = [
+    "Difference",
+    "Verdict",
+    "WithBest",
+    "band_factor",
+    "compare_with_best",
+    "compare_with_first",
+    "range_factor",
+]
 
 DRAWS = 10_000  # of the Monte Carlo quantiles, at least: the level of 95% is known to 0.2 points
 TAIL = 300  # draws above a quantile: how often it is exceeded is known to 6% of itself
@@ -22,6 +30,7 @@ MOST_DRAWS = 100_000
 CHUNK = 200_000  # differences at a time, few enough for the processor's cache
 MOST_DEGREES = 1000  # from here on standard errors are as good as known
 EACH = slice(None)
+MOST_TOGETHER = 100  # estimates; with more, Bonferroni's inequality gives the factor
 
 Verdict = Literal["better", "worse", "not told apart"]
 
@@ -158,6 +167,74 @@ def compare_with_best(
             to_best.tolist(), lower.tolist(), upper.tolist(), is_possible.tolist(), strict=True
         )
     )
+
+
+def band_factor(spread: Spread, level: float = 0.95) -> float:
+    """How many standard errors the intervals of K estimates extend, so that all of them hold together.
+
+    It is the 95% point of the largest ``|T_i|`` of the K correlated t variables, by Monte Carlo with a fixed seed.
+
+    Args:
+        spread: How the estimates vary together.
+        level: The share of studies in which all intervals hold, between 0 and 1.
+
+    >>> import torch
+    >>> from nctransfer.evaluation.spread import Spread
+    >>> spread = Spread(vectors=0.01 * torch.eye(3, dtype=torch.float64), degrees=float("inf"))
+    >>> round(band_factor(spread), 1)  # the 95% point of the largest of three: Φ⁻¹((1 + 0.95^⅓)/2) = 2.388
+    2.4
+    """
+    _check(level)
+    count = spread.vectors.shape[1]
+    if count == 1 or count > MOST_TOGETHER:
+        return t_quantile(spread.degrees, 1 - (1 - level) / (2 * count))
+    return _largest(spread, level, of_differences=False)
+
+
+def range_factor(spread: Spread, level: float = 0.95) -> float:
+    """How many standard errors the intervals of all differences of K estimates extend, so that all hold together.
+
+    It is the 95% point of the largest ``|T_ij|`` over all pairs (Tukey), by Monte Carlo with a fixed seed.
+
+    Args:
+        spread: How the estimates vary together.
+        level: The share of studies in which all intervals hold, between 0 and 1.
+
+    >>> import torch
+    >>> from nctransfer.evaluation.spread import Spread
+    >>> spread = Spread(vectors=0.01 * torch.eye(3, dtype=torch.float64), degrees=float("inf"))
+    >>> round(range_factor(spread), 1)  # of the studentised range of three, 3.314/√2 = 2.344
+    2.3
+    """
+    _check(level)
+    count = spread.vectors.shape[1]
+    if count == 2 or count > MOST_TOGETHER:
+        return t_quantile(spread.degrees, 1 - (1 - level) / (count * (count - 1)))
+    return _largest(spread, level, of_differences=True)
+
+
+def _largest(spread: Spread, level: float, *, of_differences: bool) -> float:
+    """The quantile of the largest ``|T|`` of all estimates, or of all their differences."""
+    import numpy as np
+    import torch
+
+    values, axes = torch.linalg.eigh(spread.vectors.T @ spread.vectors)
+    root = axes * values.clamp(min=0).sqrt() @ axes.T
+    errors = spread.errors_of_differences() if of_differences else spread.errors()
+    is_constant = errors <= 1e-9 * spread.errors().max()
+    largest = []
+    for normal, replicates in _draws(len(root), spread.degrees, level):
+        changes = normal @ root
+        changes = changes[:, :, None] - changes[:, None] if of_differences else changes
+        if replicates is None:
+            scale = errors
+        elif of_differences:
+            scale = _errors_of_differences(replicates @ root, EACH)
+        else:
+            scale = (replicates @ root).square().sum(dim=1).sqrt()
+        t = (changes / scale).masked_fill_(is_constant, 0).abs_()
+        largest.append(t.flatten(1).amax(dim=1))
+    return float(np.quantile(torch.cat(largest).numpy(), level))
 
 
 def _check(level: float) -> None:

@@ -43,6 +43,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.label_counts import LabelCounts
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
@@ -55,6 +56,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         audit_sheets,
         collapse_sheets,
         fewshot_sheets,
+        group_sheets,
         labels_sheets,
         rank_sheets,
         theory_sheets,
@@ -66,6 +68,8 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         CollapseComparison: collapse_sheets.comparison_sheets,
         FewShotResult: fewshot_sheets.fewshot_sheets,
         FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
+        GroupResult: group_sheets.group_sheets,
+        AcrossResult: group_sheets.across_sheets,
         ProbeResult: lambda result: [fewshot_sheets.probe_sheet(result)],
         LabelCounts: labels_sheets.labels_sheets,
         ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
