@@ -4,8 +4,8 @@ The rule of drawing, for w ways, s shots and q queries:
 
 1. The group of the queries is drawn, each group with enough images of w classes with the same chance.
 2. Of these classes, w are drawn.
-3. The images of each class are put in random order. The first q of the group are its queries; if the group has fewer
-   images of the class, all of them are. Of the others, the first s that a rule allows are the support.
+3. Of the images of each class in the group, q are drawn as queries; if there are fewer, all of them are. All other
+   images of the class are put in random order, and the first s that a rule allows are the support.
 
 So episodes with the same queries can have supports of several rules: of all other groups, of all groups, or of the same
 group, and accuracies are compared on the same queries.
@@ -214,7 +214,8 @@ def _block(features: FeatureSet, plan: AcrossPlan, spec: EpisodeSpec, block: int
     wanted = wanted if spec.queries is None else wanted.clamp(max=spec.queries)
     is_asked = own & (own.cumsum(dim=2) <= wanted[..., None])
     first = (~is_asked).int().sort(dim=2, stable=True).indices[:, :, : int(wanted.max())]
-    others = (is_asked | ~there).int().sort(dim=2, stable=True).indices
+    lots = torch.from_numpy(generator.random(order.shape))  # anew: what the group has left comes late in the order
+    others = lots.masked_fill(is_asked | ~there, 2).argsort(dim=2)
     is_other = (~is_asked & there).gather(2, others)
     width = size if spec.queries is None else min(size, spec.queries)  # the same in every block, so that they join
     queries, is_query = rows.gather(2, first), is_asked.gather(2, first)

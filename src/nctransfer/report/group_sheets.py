@@ -103,7 +103,7 @@ def _to_others(one: GroupAccuracy) -> str:
 def _reading(rows: Sequence[GroupRow | AcrossRow]) -> str:
     """What the table shows, in words."""
     words = [
-        "Accuracy in %. To others: points above the other groups on the same classes; * marks what is told from 0."
+        "Accuracy in %. To others: points above other groups on the same classes; * marks what is told from 0."
     ]
     for row in rows:
         if row.worst is not None:
