@@ -14,7 +14,7 @@ from pyarrow import parquet
 from messages import missing, only, says
 from nctransfer.errors import DataError
 from nctransfer.sources import row_groups
-from nctransfer.sources.arrow_columns import Columns
+from nctransfer.sources.arrow_columns import Columns, LabelColumn
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.parquet import ParquetFiles
 from nctransfer.sources.source_kind import ReadingOptions
@@ -266,7 +266,7 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     path = write(tmp_path / "x.parquet", {"image": structs(images), "label": ["a"] * 100})
     monkeypatch.setattr(row_groups, "BATCH_BYTES", 50_000)
     with parquet.ParquetFile(path) as file:
-        columns = Columns(image="image", is_struct=True, label="label", names=None, split=None)
+        columns = Columns(image="image", is_struct=True, labels=(LabelColumn("label", None),), split=None)
         assert max(map(len, row_groups.image_batches(file, columns, 0))) <= 5
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,16 +100,22 @@ class ChosenFeatures:
         """Whether some of the wanted samples are enough."""
         return self.wanted.chosen.allows_partial
 
-    def read(self, name: str | None, other: Features | None = None) -> FeatureSet:
+    @property
+    def label_column(self) -> str | None:
+        """The attribute that says the classes of a stored set; ``None`` for those that were extracted now."""
+        return None if self.wanted.is_given else self.wanted.reading.label_column
+
+    def read(self, name: str | None, other: Features | None = None, *, attributes: Iterable[str] = ()) -> FeatureSet:
         """The features in memory; see :meth:`find` for which.
 
         Args:
             name: The name of the features.
             other: A set whose samples are left out too if duplicates are.
+            attributes: The names of attributes that the features shall come with.
         """
-        return self.read_of(self.find(name), other)
+        return self.read_of(self.find(name), other, attributes=attributes)
 
-    def read_of(self, found: Found, other: Features | None = None) -> FeatureSet:
+    def read_of(self, found: Found, other: Features | None = None, *, attributes: Iterable[str] = ()) -> FeatureSet:
         """What :meth:`find` found, in memory."""
         from nctransfer.backbones.feature_key import FEATURE
         from nctransfer.features.files import read_features
@@ -117,10 +123,16 @@ class ChosenFeatures:
 
         if isinstance(found, Path):
             reading, selection = self.wanted.reading, self.wanted.chosen.selection()
-            features = read_features(found, reading.label_column, self.column, selection, reading.names)
+            features = read_features(found, reading.label_column, self.column, selection, reading.names, attributes)
         else:
             stored, selection = found
-            features = stored.read(selection, self.column or FEATURE, partial=self.allows_partial)
+            features = stored.read(
+                selection,
+                self.column or FEATURE,
+                partial=self.allows_partial,
+                attributes=attributes,
+                label_column=self.label_column,
+            )
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))
@@ -141,7 +153,9 @@ class ChosenFeatures:
             features = stream_features(found, reading.label_column, self.column, selection, reading.names)
         else:
             stored, selection = found
-            features = stored.stream(selection, self.column or FEATURE, partial=self.allows_partial)
+            features = stored.stream(
+                selection, self.column or FEATURE, partial=self.allows_partial, label_column=self.label_column
+            )
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))
@@ -169,6 +183,7 @@ class ChosenFeatures:
             return self._extracted()
         if last := store.last_used():
             stored, selection = last
+            self._refuse_reading("the set used last")
             if self.wanted.chosen.is_given:
                 selection = self.wanted.chosen.selection()
             log.info("the set used last: %s%s", stored.id, f" ({selection})" if str(selection) else "")
@@ -189,10 +204,15 @@ class ChosenFeatures:
         if (stored := store.resolve(name)) is None:
             self._refuse(name, "image_column", "image_root", "data_dir")
             return expanded(name)
-        self._refuse(name, *(field.name for field in dataclasses.fields(ReadingFlags)))
+        self._refuse_reading(name)
         selection = self.wanted.chosen.selection()
         store.use(stored, selection)
         return stored, selection
+
+    def _refuse_reading(self, name: str) -> None:
+        """Refuse options for reading that have no effect on a stored set: all but the column of the labels."""
+        names = {field.name for field in dataclasses.fields(ReadingFlags)} - {"label_column"}
+        self._refuse(name, *sorted(names))
 
     def _refuse(self, name: str, *useless: str) -> None:
         """Refuse options that would have no effect on these features."""

@@ -245,7 +245,7 @@ def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
     if not there:
         raise FeaturesError(f"{stored.id} has no layers", "add them by nctransfer extract --layers all")
     streams = {
-        column: snapshot.stream(selection, column, there, partial=given.allows_partial)
+        column: snapshot.stream(selection, column, there, partial=given.allows_partial, label_column=given.label_column)
         for column in [*there, "feature"]
     }
     if not given.drop_duplicates:

@@ -191,7 +191,8 @@ class ReadingFlags:
             "--label-column",
             panel=_DATA,
             metavar="NAME",
-            help="The column with the class names or codes, in a table of images or of features.",
+            help="The column with the class names or codes, in a table of images or of features; for a stored set, an "
+            "attribute of its images. Of species,breed, a class is cat/Siamese.",
             show_default="label, or a similar name",
         ),
     ] = None

@@ -243,7 +243,9 @@ def _layers(found: Found, given: ChosenFeatures) -> dict[str, Features]:
         return {}
     try:
         return {
-            name: snapshot.stream(selection, name, columns, partial=given.allows_partial)
+            name: snapshot.stream(
+                selection, name, columns, partial=given.allows_partial, label_column=given.label_column
+            )
             for name in [*layers, "feature"]
         }
     except IncompleteError as error:

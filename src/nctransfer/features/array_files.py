@@ -21,6 +21,7 @@ from nctransfer.features.file_contents import (
     pickled_error,
     reading_errors,
 )
+from nctransfer.sources.attributes import attribute_text
 from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def read_npz(
     feature_column: str | None = None,
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
+    attributes: Sequence[str] = (),
 ) -> FeatureSet:
     """Features from a file of ``numpy.savez`` or ``numpy.savez_compressed``.
 
@@ -73,6 +75,7 @@ def read_npz(
         selection: Which rows are wanted. The arrays ``ids`` (or ``id``) and ``split`` are used if the file has them.
         class_names: The names of labels 0, 1, …, if the labels are whole numbers; by default those in the array
             ``classes`` or ``class_names``, if there is one.
+        attributes: The vectors of text, whole numbers or booleans that the features shall come with.
 
     Raises:
         FeaturesError: There is no such file or array, it is pickled or implausibly large, or a value is not finite.
@@ -88,7 +91,7 @@ def read_npz(
             for member in archive.infolist()
             if member.filename.endswith(".npy")
         }
-        contents = _contents(path, arrays, label_column, feature_column)
+        contents = _contents(path, arrays, label_column, feature_column, attributes)
     return contents.selected(path, selection, class_names)
 
 
@@ -127,6 +130,7 @@ def read_safetensors(
     feature_column: str | None = None,
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
+    attributes: Sequence[str] = (),
 ) -> FeatureSet:
     """Features from a ``.safetensors`` file.
 
@@ -138,6 +142,7 @@ def read_safetensors(
         feature_column: The matrix of features; by default it is found as :func:`read_npz` finds it.
         selection: Which rows are wanted; by default all.
         class_names: The names of labels 0, 1, …; by default those that the file has.
+        attributes: The vectors that the features shall come with, which may also be lists in the metadata.
 
     Raises:
         FeaturesError: There is no such file or tensor, or a value is not finite.
@@ -149,8 +154,8 @@ def read_safetensors(
         reading_errors(path, "safetensors", expected),
         safe_open(path, framework="pt") as file,  # as PyTorch's tensors, since NumPy does not have bfloat16
     ):
-        arrays = _texts(file.metadata() or {}) | {name: _tensor(file, name) for name in sorted(file.keys())}
-        contents = _contents(path, arrays, label_column, feature_column)
+        arrays = _texts(file.metadata() or {}, attributes) | {name: _tensor(file, name) for name in sorted(file.keys())}
+        contents = _contents(path, arrays, label_column, feature_column, attributes)
     return contents.selected(path, selection, class_names)
 
 
@@ -167,7 +172,7 @@ def _tensor(file: Any, name: str) -> _Array:
     return _Array(shape=tuple(header.get_shape()), dtype=dtype, kind=kind, read=read)
 
 
-def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
+def _texts(metadata: Mapping[str, str], attributes: Sequence[str]) -> dict[str, _Array]:
     """The JSON lists in the metadata as arrays of names."""
 
     def array(values: list[Any]) -> Callable[[], NDArray[Any]]:
@@ -176,7 +181,7 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
         return lambda: np.array([str(value) for value in values], dtype=object)
 
     found: dict[str, _Array] = {}
-    for name in (*IDS, *SPLITS, *CLASSES):
+    for name in (*IDS, *SPLITS, *CLASSES, *attributes):
         with suppress(ValueError):  # an entry of this name may be something else than JSON
             values = parse_json(metadata.get(name, ""))
             if isinstance(values, list):
@@ -185,7 +190,11 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, _Array]:
 
 
 def _contents(
-    path: str | Path, arrays: Mapping[str, _Array], label_column: str | None, feature_column: str | None
+    path: str | Path,
+    arrays: Mapping[str, _Array],
+    label_column: str | None,
+    feature_column: str | None,
+    attributes: Sequence[str],
 ) -> Contents:
     """Find the arrays of features, labels, ids, splits and class names, and read only these."""
     find = _Finder(path, arrays)
@@ -204,6 +213,7 @@ def _contents(
         class_names=_words(arrays[names], names) if names else None,
         ids=_words(arrays[ids], ids) if ids else None,
         splits=_words(arrays[split], split) if split else [""] * rows,
+        attributes={name: _attribute(arrays[find.attribute(name, rows)], name) for name in attributes},
     )
 
 
@@ -241,6 +251,12 @@ class _Finder:
         name = next((name for name in names if name in self._arrays), None)
         if name and self._arrays[name].shape != (rows,):
             raise self._error(f"the array {name!r} does not have one entry for each of the {rows:,} rows")
+        return name
+
+    def attribute(self, name: str, rows: int) -> str:
+        """The vector with this name and one entry per row."""
+        if self.one_per_row((name,), rows) is None:
+            raise self._error(f"{str(self._path)!r} has no vector named {name!r}")
         return name
 
     def _is_text(self, name: str) -> bool:
@@ -282,6 +298,13 @@ def _words(array: _Array, name: str) -> list[str]:
         )
     values = array.read().tolist()
     return [value.decode() for value in values] if array.kind == "S" else [str(value) for value in values]
+
+
+def _attribute(array: _Array, name: str) -> list[str]:
+    """An array of text, whole numbers or booleans as attributes."""
+    if array.kind == "b":
+        return ["true" if value else "false" for value in array.read().tolist()]
+    return [attribute_text(word) or "" for word in _words(array, name)]
 
 
 def _objects(name: str) -> FeaturesError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ class Contents:
         class_names: The names of labels 0, 1, …, if the file has them.
         ids: The n sample names, if the file has them.
         splits: The n splits; "" where the file has none.
+        attributes: The wanted attributes: n texts for each name.
     """
 
     feature: str
@@ -77,6 +78,7 @@ class Contents:
     class_names: Sequence[str] | None
     ids: Sequence[str] | None
     splits: Sequence[str]
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def selected(self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None) -> FeatureSet:
         """The wanted rows as a feature set.
@@ -92,9 +94,15 @@ class Contents:
         assert self.matrix is not None
         labels, chosen, info = self.chosen(path, selection, class_names)
         if selection is None or not labels:
-            return FeatureSet.from_arrays(self.matrix, labels, self.ids, info)
+            return FeatureSet.from_arrays(self.matrix, labels, self.ids, info, attributes=self.attributes)
         ids = self._ids()
-        return FeatureSet.from_arrays(self.matrix[chosen], [labels[i] for i in chosen], [ids[i] for i in chosen], info)
+        return FeatureSet.from_arrays(
+            self.matrix[chosen],
+            [labels[i] for i in chosen],
+            [ids[i] for i in chosen],
+            info,
+            attributes={name: [texts[i] for i in chosen] for name, texts in self.attributes.items()},
+        )
 
     def chosen(
         self, path: str | Path, selection: Selection | None, class_names: Sequence[str] | None

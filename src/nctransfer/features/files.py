@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def read_features(
     feature_column: str | None = None,
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
+    attributes: Iterable[str] = (),
 ) -> FeatureSet:
     """Features made elsewhere: a Parquet, ``.npz`` or ``.safetensors`` file, or a folder of Parquet files.
 
@@ -43,12 +44,14 @@ def read_features(
         feature_column: The column or array of features; by default it is found by its name.
         selection: Which rows are wanted; by default all.
         class_names: The names of labels 0, 1, …, if the labels are whole numbers.
+        attributes: Further columns or arrays of text, whole numbers or booleans that the features shall come with.
 
     Raises:
-        FeaturesError: There is no such file, or it cannot be used.
+        FeaturesError: There is no such file or column, or it cannot be used.
     """
     readers = {"npz": read_npz, "safetensors": read_safetensors, "Parquet": read_parquet}
-    return readers[_format(Path(path))](path, label_column, feature_column, selection, class_names)
+    read = readers[_format(Path(path))]
+    return read(path, label_column, feature_column, selection, class_names, tuple(attributes))
 
 
 def _format(path: Path) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.errors import FeaturesError
 from nctransfer.features.file_contents import Contents, reading_errors
 from nctransfer.sources.arrow_columns import is_text_type, stored_type
+from nctransfer.sources.attribute_columns import column_names
+from nctransfer.sources.attributes import attribute_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,23 +29,28 @@ def read_parquet(
     feature_column: str | None = None,
     selection: Selection | None = None,
     class_names: Sequence[str] | None = None,
+    attributes: Sequence[str] = (),
 ) -> FeatureSet:
     """Features from a Parquet file, or from a folder of Parquet files.
 
     Args:
         path: The file or folder.
-        label_column: The column of class names or codes; by default ``class`` if there is one, else ``label``.
+        label_column: The column of class names or codes; by default ``class`` if there is one, else ``label``. Several
+            columns that commas separate make classes such as ``cat/Siamese``.
         feature_column: The column of vectors; by default ``feature``. It may be of any list or tensor type, with
             numbers of any type.
         selection: Which rows are wanted. Columns ``id`` and ``split`` are used if there are such columns.
         class_names: The names of labels 0, 1, …, if the labels are whole numbers.
+        attributes: The columns of text, whole numbers or booleans that the features shall come with.
 
     Raises:
         FeaturesError: There is no such file or column, rows are of unequal length, or a value is null or not finite.
     """
     files = parquet_files(Path(path))
-    table = parquet_table(path, files, label_column, feature_column, ("id", "split"), with_features=True)
-    return table.contents(vectors(table.columns[table.feature], table.feature)).selected(path, selection, class_names)
+    others = ("id", "split", *attributes)
+    table = parquet_table(path, files, label_column, feature_column, others, with_features=True)
+    matrix = vectors(table.columns[table.feature], table.feature)
+    return table.contents(matrix, attributes).selected(path, selection, class_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,34 +59,46 @@ class ParquetTable:
 
     Attributes:
         feature: The name of the column of vectors.
-        label: The name of the column of labels.
+        labels: The names of the columns of labels; usually one.
         columns: The columns that have been read, by name.
     """
 
     feature: str
-    label: str
+    labels: tuple[str, ...]
     columns: pa.Table
 
-    def contents(self, matrix: NDArray[Any] | None) -> Contents:
-        """The labels, ids and splits, with the features ``(n, d)`` if they have been read.
+    def contents(self, matrix: NDArray[Any] | None, attributes: Sequence[str] = ()) -> Contents:
+        """The labels, ids and splits, with the features ``(n, d)`` if they have been read, and wanted attributes.
 
         Raises:
-            FeaturesError: A column holds nulls, or neither text nor whole numbers.
+            FeaturesError: A column holds nulls, or neither text nor whole numbers; or there is no such attribute.
         """
         import pyarrow as pa
 
-        column = self.columns[self.label]
+        names = [_strings(self.columns[label], label) for label in self.labels]
+        kinds = [stored_type(self.columns[label].type) for label in self.labels]
         others = {name: _strings(self.columns[name], name) for name in ("id", "split") if self._has(name)}
         return Contents(
             feature=self.feature,
-            label=self.label,
+            label=",".join(self.labels),
             matrix=matrix,
-            labels=_strings(column, self.label),
-            are_codes=pa.types.is_integer(stored_type(column.type)),
+            labels=names[0] if len(names) == 1 else ["/".join(parts) for parts in zip(*names, strict=True)],
+            are_codes=len(kinds) == 1 and pa.types.is_integer(kinds[0]),
             class_names=None,
             ids=others.get("id"),
             splits=others.get("split") or [""] * len(self.columns),
+            attributes={name: self._attribute(name) for name in attributes},
         )
+
+    def _attribute(self, name: str) -> list[str]:
+        """A column as texts, "" for null."""
+        if not self._has(name):
+            raise FeaturesError(f"the features have no column {name!r}", "name a column of the Parquet files")
+        texts = list(map(attribute_text, self.columns[name].to_pylist()))
+        if None in texts:
+            kind = stored_type(self.columns[name].type)
+            raise FeaturesError(f"the column {name!r} holds {kind}, not text, whole numbers or booleans")
+        return [text or "" for text in texts]
 
     def _has(self, name: str) -> bool:
         return name in self.columns.column_names
@@ -98,7 +117,8 @@ def parquet_table(
     Args:
         path: What the files are called in errors.
         files: The files, whose rows follow each other.
-        label: The column of labels; by default ``class`` if there is one, else ``label``.
+        label: The column of labels, or several that commas separate; by default ``class`` if there is one, else
+            ``label``.
         feature: The column of vectors; by default ``feature``.
         others: Further columns that are read if they exist.
         with_features: Whether the vectors are read too.
@@ -113,17 +133,17 @@ def parquet_table(
     feature = feature or "feature"
     with reading_errors(path, "Parquet", expected):
         names = parquet.read_schema(files[0]).names
-        label = label or ("class" if "class" in names else "label")
-        for column in (label, feature):
+        labels = column_names(label or ("class" if "class" in names else "label"), names)
+        for column in (*labels, feature):
             if column not in names:
                 raise FeaturesError(
                     f"{str(path)!r} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}",
                     "name the columns by --label-column and --feature-column",
                 )
-        wanted = [label, *([feature] if with_features else []), *(name for name in others if name in names)]
+        wanted = [*labels, *([feature] if with_features else []), *(name for name in others if name in names)]
         tables = [parquet.ParquetFile(file).read(list(dict.fromkeys(wanted))) for file in files]
         columns = pa.concat_tables([_with_plain_text(table, feature) for table in tables], promote_options="permissive")
-    return ParquetTable(feature=feature, label=label, columns=columns)
+    return ParquetTable(feature=feature, labels=labels, columns=columns)
 
 
 def parquet_files(path: Path) -> list[Path]:

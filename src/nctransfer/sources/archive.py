@@ -169,6 +169,7 @@ class Archive(ListedSource[Places]):
         found = arranged.entries
         times = np.full(len(found), mtime_ns, np.int64)
         entries = ImageTable.from_columns(found.ids, found.labels, found.splits, found.sizes, times)
+        entries = entries.with_attributes(found.attributes)
         return Listing(entries, (*arranged.notes, *members.notes(), *notes), Places(found.ids, found.times))
 
     @abstractmethod

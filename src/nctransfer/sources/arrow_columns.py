@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.errors import DataError, join_names
 from nctransfer.strict_json import parse_json
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Columns",
+    "LabelColumn",
     "class_label",
     "find_image_column",
     "find_label_column",
@@ -30,6 +31,18 @@ LABEL_COLUMNS = ("label", "class", "fine_label")
 IMAGE_COLUMNS = ("image", "img")
 
 
+class LabelColumn(NamedTuple):
+    """A column of labels.
+
+    Attributes:
+        column: Its name.
+        names: Names of the classes with the codes 0, 1, …; ``None`` if the labels are names, or codes without names.
+    """
+
+    column: str
+    names: Sequence[str] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Columns:
     """The columns of a Parquet file that are read.
@@ -37,15 +50,13 @@ class Columns:
     Attributes:
         image: Column of the images.
         is_struct: Whether the images are structs ``{bytes, path}``; otherwise they are bytes.
-        label: Column of the labels, or ``None`` if there is none.
-        names: Names of the classes with the codes 0, 1, …; ``None`` if the labels are names, or codes without names.
+        labels: Columns of the labels; usually one, none if there are no labels. Of several, a class has all names.
         split: Column of the splits, or ``None`` if there is none.
     """
 
     image: str
     is_struct: bool
-    label: str | None
-    names: Sequence[str] | None
+    labels: tuple[LabelColumn, ...]
     split: str | None
 
 

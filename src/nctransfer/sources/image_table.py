@@ -7,7 +7,7 @@ import functools
 import itertools
 import operator
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["CHUNK", "ImageTable", "TableBuilder"]
+__all__ = ["ATTRIBUTE", "CHUNK", "ImageTable", "TableBuilder"]
 
 CHUNK = 2**14  # images that are Python objects at once
+ATTRIBUTE = "attribute:"  # before the name of an attribute in the name of its column
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +30,12 @@ class ImageTable(Sequence[ImageEntry]):
     """Labelled images in columns, whose items are :class:`~nctransfer.sources.source.ImageEntry`.
 
     Going through it makes the entries a few thousand at a time. It is equal to another table, a list or a tuple with
-    the same entries.
+    the same entries; tables that are equal have the same attributes too.
 
     Attributes:
         columns: An Arrow table with the columns ``id`` (large_string), ``label`` and ``split`` (dictionaries of
-            strings with int32 codes), ``size`` and ``mtime_ns`` (int64), none of them null.
+            strings with int32 codes), ``size`` and ``mtime_ns`` (int64), none of them null. Behind these come the
+            attributes of the images, such as ``attribute:site`` (dictionaries like those of classes).
     """
 
     columns: pa.Table
@@ -80,6 +82,23 @@ class ImageTable(Sequence[ImageEntry]):
         return flat(self.columns["split"])
 
     @property
+    def attributes(self) -> dict[str, pa.DictionaryArray]:
+        """What else is known of each image, by name: "" where nothing is; the dictionaries may hold further texts."""
+        names = self.columns.column_names[len(ImageEntry._fields) :]
+        return {name.removeprefix(ATTRIBUTE): flat(self.columns[name]) for name in names}
+
+    def with_attributes(self, attributes: Mapping[str, pa.DictionaryArray]) -> ImageTable:
+        """The same images with these attributes in place of those that they have."""
+        columns = self.columns.select(ImageEntry._fields)
+        for name, texts in sorted(attributes.items()):
+            columns = columns.append_column(ATTRIBUTE + name, texts)
+        return ImageTable(columns)
+
+    def with_labels(self, labels: pa.DictionaryArray) -> ImageTable:
+        """The same images in other classes."""
+        return ImageTable(self.columns.set_column(self.columns.column_names.index("label"), "label", labels))
+
+    @property
     def label_codes(self) -> NDArray[np.int32]:
         """The number of each image's class in the dictionary of :attr:`labels`, ``(n,)``."""
         return values_of(self.labels.indices)
@@ -119,7 +138,7 @@ class ImageTable(Sequence[ImageEntry]):
     def __getitem__(self, index: int | slice) -> ImageEntry | ImageTable:
         if not isinstance(index, slice):
             row = range(len(self))[operator.index(index)]
-            return ImageEntry(*(column[row].as_py() for column in self.columns.columns))
+            return ImageEntry(*(self.columns[name][row].as_py() for name in ImageEntry._fields))
         start, stop, step = index.indices(len(self))
         if step == 1:
             return ImageTable(self.columns.slice(start, max(0, stop - start)))
@@ -137,9 +156,19 @@ class ImageTable(Sequence[ImageEntry]):
         import numpy as np
 
         numbers = ((self.sizes, other.sizes), (self.times, other.times))
-        named = ((self.labels, other.labels), (self.splits, other.splits))
-        texts = ((self.ids, other.ids), *(tuple(map(_spelled, pair)) for pair in named))
-        return all(np.array_equal(*pair) for pair in numbers) and all(one.equals(two) for one, two in texts)
+        mine, theirs = self.attributes, other.attributes
+        if mine.keys() != theirs.keys():
+            return False
+        named = (
+            (self.labels, other.labels),
+            (self.splits, other.splits),
+            *((mine[name], theirs[name]) for name in mine),
+        )
+        return (
+            all(np.array_equal(*pair) for pair in numbers)
+            and self.ids.equals(other.ids)
+            and all(one.equals(two) or _spelled(one).equals(_spelled(two)) for one, two in named)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import DataError, counted, join_names
+from nctransfer.sources.attributes import FolderAttributes
 from nctransfer.sources.image_table import TableBuilder
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def arrange(
     has_splits = splits_on_top(folder.partition("/")[0] for folder in folders)
     has_splits = has_splits and (labels_optional or any("/" in name for name in folders))
     depth = 2 if has_splits else 1
-    table, beside, others = TableBuilder(), 0, 0
+    table, levels, beside, others = TableBuilder(), FolderAttributes(), 0, 0
     renamed: dict[str, str] = {}
     used: set[tuple[str, ...]] = set()
     for folder, names, sizes, times, other_files in images:
@@ -99,6 +100,7 @@ def arrange(
         split = as_unicode(parts[0]) if has_splits and parts else ""
         ids = _ids(f"{folder}/" if folder else "", names, renamed)
         table.add_equal(ids, label, split, sizes, times)
+        levels.add(as_unicode(folder[len(top) :]).split("/")[has_splits:] if folder else (), len(names))
     if not len(table):
         raise _nothing(what, holder, beside, others, bool(folders), labels_optional)
     notes = []
@@ -109,7 +111,7 @@ def arrange(
     if not labels_optional:
         classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
         notes += _about_empty([as_unicode(names[-1]) for names in classes if names not in used])
-    return Arranged(table.table(), tuple(notes), renamed)
+    return Arranged(table.table().with_attributes(levels.columns()), tuple(notes), renamed)
 
 
 def _ids(prefix: str, names: Sequence[str], renamed: dict[str, str]) -> list[str]:

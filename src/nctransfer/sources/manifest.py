@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nctransfer.errors import DataError, counted, reason_of
-from nctransfer.escaping import unguarded
+from nctransfer.errors import DataError, counted
+from nctransfer.sources.attribute_columns import column_names
+from nctransfer.sources.attributes import RowAttributes
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import name_of_code
+from nctransfer.sources.manifest_rows import Row, line_error, manifest_rows
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
-from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
@@ -28,7 +28,14 @@ __all__ = ["MANIFEST", "SUFFIXES", "Manifest"]
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "class")
-Row = tuple[int, Mapping[str, Any]]  # the number of the line, and its value in each column
+
+
+class _Columns(NamedTuple):
+    """The columns of a manifest that are read: the paths, the labels, and the splits if there are any."""
+
+    image: str
+    labels: tuple[str, ...]
+    split: str | None
 
 
 class Manifest(ImageSource):
@@ -40,7 +47,8 @@ class Manifest(ImageSource):
     Args:
         path: The file.
         image_column: Column of the paths. Default: ``path``, ``image``, ``file``, ``filename`` or ``file_name``.
-        label_column: Column of the classes. Default: ``label`` or ``class``.
+        label_column: Column of the classes, or several that commas separate: of ``species,breed``, classes such as
+            ``cat/Siamese``. Default: ``label`` or ``class``. All other columns are attributes of the images.
         image_root: Folder that the paths are relative to; no path may lead out of it. Default: the manifest's folder.
         class_names: Names of the classes, if the column of classes holds the codes 0, 1, … instead of names.
         labels_optional: Whether there may be no column of classes, or no class in some lines.
@@ -75,8 +83,18 @@ class Manifest(ImageSource):
                 f"the folder {self._root!r} does not exist",
                 "give the folder that the paths are relative to: --image-root",
             )
-        lines = array("q")
-        every = ImageTable.of(self._listed(lines))
+        lines, rows = array("q"), manifest_rows(self._path)
+        if (first := next(rows, None)) is None:
+            raise DataError(
+                f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
+            )
+        columns = self._choose(first[1])
+        further = RowAttributes({columns.image, columns.split, *(columns.labels if len(columns.labels) == 1 else ())})
+        every = ImageTable.of(self._listed(itertools.chain([first], rows), columns, lines, further))
+        if attributes := further.columns():
+            every = every.with_attributes(
+                attributes | ({columns.labels[0]: every.labels} if len(columns.labels) == 1 else {})
+            )
         entries = _once(every, lines, self._agree)
         if not (entries.sizes.any() or entries.times.any()):
             raise DataError(
@@ -89,30 +107,39 @@ class Manifest(ImageSource):
         )
         return entries
 
-    def _listed(self, lines: array[int]) -> Iterator[ImageEntry]:
-        """What each line says; its number is added to ``lines``."""
-        rows = self._rows()
-        first = next(rows, None)
-        if first is None:
+    def _choose(self, row: Mapping[str, Any]) -> _Columns:
+        """The columns that are read, by those of the first row."""
+        image = self._column("image", row, IMAGE_COLUMNS, self._columns[0])
+        asked = self._columns[1]
+        if asked is not None:
+            labels = tuple(self._column("label", row, (), name) for name in column_names(asked, row))
+        elif self._labels_optional and not any(_find(name, row) for name in LABEL_COLUMNS):
+            labels = LABEL_COLUMNS[:1]
+        else:
+            labels = (self._column("label", row, LABEL_COLUMNS, None),)
+        if len(labels) > 1 and self._class_names is not None:
             raise DataError(
-                f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
+                f"the codes of {counted(len(labels), 'label column')} cannot share one list of names",
+                "leave out --class-names, or name one label column",
             )
-        image = self._column("image", first[1], IMAGE_COLUMNS, self._columns[0])
-        may_lack = self._labels_optional and self._columns[1] is None
-        is_there = not may_lack or any(_find(name, first[1]) for name in LABEL_COLUMNS)
-        label = self._column("label", first[1], LABEL_COLUMNS, self._columns[1]) if is_there else LABEL_COLUMNS[0]
-        split = _find("split", first[1])
-        for line, row in itertools.chain([first], rows):
+        return _Columns(image, labels, _find("split", row))
+
+    def _listed(
+        self, rows: Iterable[Row], columns: _Columns, lines: array[int], further: RowAttributes
+    ) -> Iterator[ImageEntry]:
+        """What each line says; its number is added to ``lines``, and its other columns to the attributes."""
+        for line, row in rows:
             lines.append(line)
-            yield self._entry(line, row, image, label, split)
+            yield self._entry(line, row, columns)
+            further.add(row)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""
         for entry in entries:
             yield functools.partial(read_file, f"{self._root}/{entry.id}")
 
-    def _entry(self, line: int, row: Mapping[str, Any], image: str, label: str, split: str | None) -> ImageEntry:
-        path = self._inside(line, self._value(line, row, image))
+    def _entry(self, line: int, row: Mapping[str, Any], columns: _Columns) -> ImageEntry:
+        path = self._inside(line, self._value(line, row, columns.image))
         try:
             found = Path(self._root, path).stat()
         except OSError:  # reading the image will say why
@@ -121,8 +148,9 @@ class Manifest(ImageSource):
             raise self._error(line, f"{path!r} is not a path: {error}") from error
         else:
             size, mtime_ns = found.st_size, found.st_mtime_ns
-        name = self._label(line, row, label)
-        return ImageEntry(path, name, str(row.get(split) or "") if split else "", size, mtime_ns)
+        names = [self._label(line, row, column) for column in columns.labels]
+        split = str(row.get(columns.split) or "") if columns.split else ""
+        return ImageEntry(path, "/".join(names) if all(names) else "", split, size, mtime_ns)
 
     def _label(self, line: int, row: Mapping[str, Any], column: str) -> str:
         """The name of the class in a line; "" if labels are optional and there is none."""
@@ -176,50 +204,6 @@ class Manifest(ImageSource):
             f"its columns are {', '.join(map(str, row))}; choose one with --{what}-column",
         )
 
-    def _rows(self) -> Iterator[Row]:
-        suffix = self._path.suffix.lower()
-        try:
-            with self._path.open(encoding="utf-8-sig", newline="") as file:
-                yield from (
-                    self._json(file) if suffix == ".jsonl" else self._table(file, "\t" if suffix == ".tsv" else ",")
-                )
-        except OSError as error:
-            raise DataError(f"the manifest {self.name!r} cannot be read: {reason_of(error)}") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"the manifest {self.name!r} is not UTF-8", "save it as UTF-8") from error
-
-    def _table(self, file: TextIO, delimiter: str) -> Iterator[Row]:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-        header: list[str] | None = None
-        try:
-            for values in reader:
-                if header is None:
-                    header = [value.strip() for value in values]
-                    if len(set(header)) < len(header):
-                        raise self._error(1, f"two columns have the same name: {', '.join(header)}")
-                elif values and len(values) != len(header):
-                    raise self._error(
-                        reader.line_num,
-                        f"expected {counted(len(header), 'value')}, one per column, got {len(values)}",
-                        'put a value that contains the separator in quotes: "a, b"',
-                    )
-                elif values:
-                    yield reader.line_num, dict(zip(header, map(unguarded, values), strict=True))
-        except csv.Error as error:
-            raise self._error(reader.line_num, str(error)) from error
-
-    def _json(self, file: TextIO) -> Iterator[Row]:
-        for line, content in enumerate(file, 1):
-            if not content.strip():
-                continue
-            try:
-                row = parse_json(content)
-            except ValueError as error:
-                raise self._error(line, f"this is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise self._error(line, "this is not a JSON object", 'expected {"path": …, "label": …}')
-            yield line, row
-
     def _agree(self, line: int, known: ImageEntry, entry: ImageEntry) -> None:
         for what, one, other in (("labels", known.label, entry.label), ("splits", known.split, entry.split)):
             if one != other:
@@ -229,7 +213,7 @@ class Manifest(ImageSource):
         return f"line {line} of {self.name!r}"
 
     def _error(self, line: int, message: str, hint: str = "") -> DataError:
-        return DataError(f"{self._where(line)}: {message}", hint)
+        return line_error(self._path, line, message, hint)
 
 
 def _once(images: ImageTable, lines: Sequence[int], agree: Callable[[int, ImageEntry, ImageEntry], None]) -> ImageTable:

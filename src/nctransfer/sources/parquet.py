@@ -6,13 +6,15 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import DataError, counted
 from nctransfer.sources.arrow_columns import (
     Columns,
+    LabelColumn,
     class_label,
     find_image_column,
     find_label_column,
@@ -23,10 +25,12 @@ from nctransfer.sources.arrow_columns import (
     no_column,
     stored_type,
 )
+from nctransfer.sources.attribute_columns import column_names
 from nctransfer.sources.folder import holds_parquet, walk
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.layout import as_unicode, splits_on_top
+from nctransfer.sources.parquet_attributes import ParquetAttributes
 from nctransfer.sources.row_groups import open_parquet, read_rows, unreadable
 from nctransfer.sources.source import ImageEntry, ListedSource, Listing, source_id
 from nctransfer.sources.source_kind import SourceKind
@@ -51,8 +55,9 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
     Args:
         path: A file, a folder that holds some at any depth, or a pattern such as ``data/train-*.parquet``.
         image_column: The column of the images, which are ``{bytes, path}`` or bytes. Default: the only such column.
-        label_column: The column of the labels. Default: ``label``, ``class``, ``fine_label``, or the only column
-            that the Hugging Face metadata describe as classes.
+        label_column: The column of the labels, or several that commas separate: of ``species,breed``, classes such as
+            ``cat/Siamese``. All further columns are attributes of the images. Default: ``label``, ``class``,
+            ``fine_label``, or the only column that the Hugging Face metadata describe as classes.
         class_names: Names of the classes whose labels are the codes 0, 1, … They replace those in the metadata.
         labels_optional: Whether there may be no column of labels, or no label in some rows.
     """
@@ -80,30 +85,28 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
         if not files:
             raise DataError(f"{self.name!r} has no Parquet files", "expected files named *.parquet")
         places: dict[str, tuple[Path, Columns]] = {}
-        rows = 0
+        left_out: dict[str, array[int]] = {}
 
         def listed() -> Iterator[ImageEntry]:
-            nonlocal rows
             for stem, path in files.items():
                 with open_parquet(path) as file:
                     columns = self._choose(path, file.schema_arrow)
-                    places[stem] = path, columns
-                    yield from _rows(stem, path, file, columns, self._labels_optional)
-                    rows += file.metadata.num_rows
+                    places[stem], left_out[stem] = (path, columns), array("q")
+                    yield from _rows(stem, path, file, columns, self._labels_optional, left_out[stem])
 
         entries = ImageTable.of(listed())
-        if len({columns.names is None for _, columns in places.values() if columns.label is not None}) > 1:
+        if len({tuple(one.names is None for one in columns.labels) for _, columns in places.values()} - {()}) > 1:
             raise DataError(
                 f"some Parquet files of {self.name!r} name their classes, and others do not",
                 "give the names of all classes with --class-names, or read the files separately",
             )
-        unlabelled = rows - len(entries)
+        unlabelled = sum(map(len, left_out.values()))
         if not entries:
             if self._labels_optional:
                 raise DataError(f"{self.name!r} has no images", "give Parquet files with rows")
             raise DataError(f"{self.name!r} has no labelled images ({counted(unlabelled, 'row')} without a label)")
         notes = (f"left out {counted(unlabelled, 'image')} without a label",) if unlabelled else ()
-        return Listing(entries, notes, places)
+        return Listing(_with_attributes(entries, places, left_out), notes, places)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`: the iterator reads a few images ahead."""
@@ -121,23 +124,22 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
         is_struct = is_image_struct(kind)
         if not (is_struct or is_binary_type(kind)):
             raise no_column(path, schema, f"values of type {kind} in the column {image!r}, not images", "image")
-        label: str | None = label_column
-        names: Sequence[str] | None = None
+        labels: tuple[LabelColumn, ...] = ()
         try:
-            label = label or find_label_column(path, schema, features)
-            names = self._names(path, schema, label, features)
+            asked = column_names(label_column, schema.names) if label_column else ()
+            found = asked or (find_label_column(path, schema, features),)
+            if len(found) > 1 and self._class_names is not None:
+                raise DataError(
+                    f"the codes of {counted(len(found), 'label column')} cannot share one list of names",
+                    "leave out --class-names, or name one label column",
+                )
+            labels = tuple(LabelColumn(name, self._names(path, schema, name, features)) for name in found)
         except DataError:
             if label_column is not None or not self._labels_optional:
                 raise
-            label = None
         split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
-        return Columns(
-            image=image,
-            is_struct=is_struct,
-            label=label,
-            names=names,
-            split=split if split not in (image, label) else None,
-        )
+        others = (image, *(one.column for one in labels))
+        return Columns(image=image, is_struct=is_struct, labels=labels, split=split if split not in others else None)
 
     def _names(self, path: Path, schema: pa.Schema, label: str, features: dict[str, Any]) -> Sequence[str] | None:
         """The names of the classes whose labels are codes; ``None`` if the labels are names, or nobody names the codes.
@@ -190,39 +192,70 @@ def _find_files(name: str) -> dict[str, Path]:
 
 
 def _rows(
-    stem: str, path: Path, file: parquet.ParquetFile, columns: Columns, labels_optional: bool
+    stem: str,
+    path: Path,
+    file: parquet.ParquetFile,
+    columns: Columns,
+    labels_optional: bool,
+    left_out: array[int],
 ) -> Iterator[ImageEntry]:
+    """The images of a file; the numbers of the rows without a label are added to ``left_out``."""
     import pyarrow as pa
 
     found = path.stat()
     split = _split_of(stem)
     row = 0
     try:
-        for codes, splits in _labels_and_splits(file, columns):
-            for code, part in zip(codes, splits or itertools.repeat(split), strict=False):
-                label = ""
-                if code is not None and code != "" and code != -1:
-                    where = f"row {row} of {str(path)!r}"
-                    label = code if isinstance(code, str) else name_of_code(code, columns.names, where)
+        for labels, splits in _labels_and_splits(file, columns):
+            for codes, part in zip(labels, splits or itertools.repeat(split), strict=False):
+                label = _label(codes, columns, row, path)
                 if label or labels_optional:
                     yield ImageEntry(f"{stem}/{row:07d}", label, part or "", found.st_size, found.st_mtime_ns)
+                else:
+                    left_out.append(row)
                 row += 1
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 
 
+def _label(codes: Sequence[str | int | None], columns: Columns, row: int, path: Path) -> str:
+    """The class of a row: the names in its columns of labels, joined by "/"; "" if one of them has none."""
+    names = []
+    for code, known in zip(codes, columns.labels, strict=True):
+        if code is None or code in ("", -1):
+            return ""
+        where = f"row {row} of {str(path)!r}"
+        names.append(code if isinstance(code, str) else name_of_code(code, known.names, where))
+    return "/".join(names) if all(names) else ""
+
+
 def _labels_and_splits(
     file: parquet.ParquetFile, columns: Columns
-) -> Iterator[tuple[Sequence[str | int | None], Sequence[str | None] | None]]:
-    """The label and the split of each row, in batches; ``None`` where a row has no label, or the file no splits."""
-    wanted = [name for name in (columns.label, columns.split) if name]
+) -> Iterator[tuple[Iterable[Sequence[str | int | None]], Sequence[str | None] | None]]:
+    """The labels and the split of each row, in batches; the splits are ``None`` if the file has none."""
+    names = [one.column for one in columns.labels]
+    wanted = [*names, *([columns.split] if columns.split else [])]
     if not wanted:
         for start in range(0, file.metadata.num_rows, LISTED_ROWS):
-            yield [None] * min(LISTED_ROWS, file.metadata.num_rows - start), None
+            yield [()] * min(LISTED_ROWS, file.metadata.num_rows - start), None
         return
     for batch in file.iter_batches(batch_size=LISTED_ROWS, columns=wanted):
-        labels, splits = (batch.column(name).to_pylist() if name else None for name in (columns.label, columns.split))
-        yield labels or [None] * len(batch), splits
+        splits = batch.column(columns.split).to_pylist() if columns.split else None
+        labels = [batch.column(name).to_pylist() for name in names]
+        yield zip(*labels, strict=True) if labels else [()] * len(batch), splits
+
+
+def _with_attributes(
+    entries: ImageTable, places: Mapping[str, tuple[Path, Columns]], left_out: Mapping[str, Sequence[int]]
+) -> ImageTable:
+    """The same images, with the further columns of their files."""
+    further, single = ParquetAttributes(), {one.labels[0].column for _, one in places.values() if len(one.labels) == 1}
+    for stem, (path, columns) in places.items():
+        further.add_file(path, {columns.image, columns.split or "", *single}, left_out[stem])
+    attributes = further.columns()
+    if attributes and len(single) == 1:
+        attributes[single.pop()] = entries.labels
+    return entries.with_attributes(attributes)
 
 
 def _split_of(stem: str) -> str:

@@ -23,8 +23,12 @@ BATCH_BYTES = 8 * 2**20  # size of the images in memory at once
 OUTSIDE = "the Parquet file holds only the path of the image, not the image"
 
 
-def open_parquet(path: Path) -> parquet.ParquetFile:
+def open_parquet(path: Path, coded: Sequence[str] = ()) -> parquet.ParquetFile:
     """Open a Parquet file.
+
+    Args:
+        path: The file.
+        coded: Columns of text in which equal values are read once.
 
     Raises:
         DataError: It cannot be read, or is not a Parquet file.
@@ -34,7 +38,7 @@ def open_parquet(path: Path) -> parquet.ParquetFile:
 
     try:
         # With a buffer, and without reading ahead, the file is not held in memory as a whole.
-        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
+        return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False, read_dictionary=list(coded))
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 

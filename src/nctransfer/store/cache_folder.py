@@ -277,6 +277,7 @@ def load_features(
     feature_column: str | None = None,
     class_names: Sequence[str] | None = None,
     partial: bool = False,
+    attributes: Iterable[str] = (),
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> FeatureSet:
     """Features by name: those of a stored set, or those in a file made elsewhere.
@@ -286,10 +287,14 @@ def load_features(
     Args:
         name: The id of a stored set, a beginning of an id that no other set has, or a path.
         selection: Which samples are wanted; by default all.
-        label_column: For a file: the column of class names or codes; by default ``class``, else ``label``.
+        label_column: For a file: the column of class names or codes; by default ``class``, else ``label``. For a stored
+            set: the attribute of the images that says their classes; by default those of the data. Several columns that
+            commas separate, such as ``species,breed``, make classes such as ``cat/Siamese``.
         feature_column: For a stored set: a layer such as ``layer_3``. For a file: the column of vectors.
         class_names: For a file: the names of labels 0, 1, …
         partial: For a stored set: whether some of the wanted samples are enough; a warning then says how many.
+        attributes: The names of attributes that the features shall come with: columns of Parquet, or what the data say
+            of each image of a stored set.
         cache_dir: The cache folder; by default ``$NCTRANSFER_CACHE``, else the platform's cache folder.
 
     Raises:
@@ -299,5 +304,6 @@ def load_features(
     """
     stored = FeatureStore(cache_dir).resolve(name)
     if stored is None:
-        return read_features(expanded(name), label_column, feature_column, selection, class_names)
-    return stored.read(selection, feature_column or FEATURE, partial=partial)
+        return read_features(expanded(name), label_column, feature_column, selection, class_names, attributes)
+    column = feature_column or FEATURE
+    return stored.read(selection, column, partial=partial, attributes=attributes, label_column=label_column)

@@ -20,7 +20,8 @@ from nctransfer.sources.arrow_arrays import (
     text_bytes,
     values_of,
 )
-from nctransfer.sources.image_table import CHUNK, ImageTable, TableBuilder
+from nctransfer.sources.attribute_columns import texts_at
+from nctransfer.sources.image_table import ATTRIBUTE, CHUNK, ImageTable, TableBuilder
 from nctransfer.store.atomic_files import file_lock, replace_file, writing_errors
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LAYOUT = "2"
+LAYOUT, LAYOUT_WITH_ATTRIBUTES = "2", "3"
 DIGESTED = 2**16  # rows at once
 
 
@@ -121,6 +122,21 @@ class Listing(Sequence[Listed]):
 
         return values_of(compute.binary_length(self.digests)) > 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the columns are those of a listing, which somebody else may have written."""
+        import pyarrow as pa
+
+        texts = pa.dictionary(pa.int32(), pa.string())
+        usual, found = list(Listing.of(()).images.columns.schema), self.images.columns
+        fields = list(found.schema)
+        return (
+            fields[: len(usual)] == usual
+            and len({field.name for field in fields}) == len(fields)
+            and all(field.name.startswith(ATTRIBUTE) and field.type == texts for field in fields[len(usual) :])
+            and not any(column.null_count for column in found.columns)
+        )
+
     def take(self, rows: NDArray[np.intp]) -> Listing:
         """The images at some positions."""
         if len(rows) == len(self) and bool((rows[1:] > rows[:-1]).all()):
@@ -171,14 +187,25 @@ class Listing(Sequence[Listed]):
         return self.with_digests(unknown, known.digests.take(integers(places)))
 
     def joined_with(self, other: Listing) -> Listing:
-        """This listing, with the images that only the other lists, and the digests that only the other knows."""
+        """This listing, with the images that only the other lists, and what only the other knows of the same images."""
         import numpy as np
         import pyarrow as pa
 
+        if not len(self):
+            return other
         known, more = self.with_known_digests(other), other.take(np.flatnonzero(places_in(other.ids, self.ids) < 0))
-        if not len(self) or not len(more):
-            return known if len(self) else other
-        images = pa.concat_tables([known.images.columns, more.images.columns]).unify_dictionaries().combine_chunks()
+        mine, theirs = known.images.attributes, other.images.attributes
+        if new := theirs.keys() - mine.keys():
+            places = places_in(self.ids, other.ids)
+            mine |= {name: texts_at(theirs[name], places) for name in new}
+            known = replace(known, images=known.images.with_attributes(mine))
+        if not len(more):
+            return known
+        nothing = np.full(len(more), -1)
+        theirs = more.images.attributes
+        theirs |= {name: texts_at(column, nothing) for name, column in mine.items() if name not in theirs}
+        tables = [known.images.columns, more.images.with_attributes(theirs).columns]
+        images = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         return Listing(ImageTable(images), pa.concat_arrays([known.digests, more.digests]))
 
 
@@ -237,6 +264,7 @@ def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:
     Raises:
         StoreError: It cannot be written.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
     with file_lock(path.with_suffix(".lock")):
@@ -251,7 +279,9 @@ def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:
                         table,
                         file,
                         compression="zstd",
-                        use_dictionary=["label", "split"],
+                        use_dictionary=[
+                            name for name in table.column_names if pa.types.is_dictionary(table[name].type)
+                        ],
                         write_page_checksum=True,
                     ),
                 )
@@ -264,8 +294,9 @@ def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:
 def _as_table(listing: Listing, source: str) -> pa.Table:
     """What the file holds; its metadata hold a digest of everything that is read from it."""
     table = _columns(listing)
+    layout = LAYOUT_WITH_ATTRIBUTES if listing.images.attributes else LAYOUT  # earlier versions read the plain one
     return table.replace_schema_metadata(
-        {"nctransfer.listing": LAYOUT, "nctransfer.source": source, "nctransfer.content": _content(table)}
+        {"nctransfer.listing": layout, "nctransfer.source": source, "nctransfer.content": _content(table)}
     )
 
 
@@ -288,7 +319,7 @@ def _read(path: Path) -> Listing | None:
     with file:
         table = file.read()
     said = table.schema.metadata or {}
-    if said.get(b"nctransfer.listing") != LAYOUT.encode():
+    if said.get(b"nctransfer.listing") not in (LAYOUT.encode(), LAYOUT_WITH_ATTRIBUTES.encode()):
         raise ValueError("another version of nctransfer wrote it")
     if said.get(b"nctransfer.source") != path.stem.encode():
         raise ValueError("it is that of another source")

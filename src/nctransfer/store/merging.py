@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nctransfer.errors import StoreError, counted, join_names
 from nctransfer.sources.arrow_arrays import places_in
 from nctransfer.store import heads
-from nctransfer.store.listings import Listing, change_listing, listing_damage, load_listing
+from nctransfer.store.listings import change_listing, listing_damage, load_listing
 from nctransfer.store.other_cache import OtherCache, OtherSet, RefusedError
 from nctransfer.store.repairing import clear_leftovers
 from nctransfer.store.taken_parts import new_rows, take_part
@@ -231,7 +231,7 @@ class _Merging:
         if reason := listing_damage(path):
             raise RefusedError(f"it is damaged: {reason}")
         there = load_listing(path)
-        if there.images.columns.schema != Listing.of(()).images.columns.schema:
+        if not there.is_plain:
             raise RefusedError("its columns are not those of a listing")
         here = self.store.listing(source)
         if not here.joined_with(there).equals(here):

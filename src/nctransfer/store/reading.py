@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
@@ -14,6 +14,7 @@ from nctransfer.features.feature_set import FeatureSet, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.arrow_arrays import are_in, codes_and_names, flat, integers, places_in, strings
+from nctransfer.sources.attribute_columns import attributes_of, has_text, relabelled, texts_of, unknown_attribute
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import digest_numbers
@@ -124,13 +125,21 @@ class Snapshot:
     manifest: Manifest
     listing: Listing
 
-    def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
+    def read(
+        self,
+        selection: Selection | None = None,
+        column: str = FEATURE,
+        *,
+        partial: bool = False,
+        attributes: Iterable[str] = (),
+        label_column: str | None = None,
+    ) -> FeatureSet:
         """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
         import numpy as np
         import torch
 
-        selection = selection or Selection()
-        found = self._locate(selection, {column}, partial)
+        selection, names = selection or Selection(), tuple(attributes)
+        found = self._labelled(label_column, names)._locate(selection, {column}, partial)
         matrix = np.empty((len(found.images), found.manifest.columns[column]), np.float32)
         order = np.argsort(found.positions, kind="stable")
         start = 0
@@ -140,7 +149,9 @@ class Snapshot:
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
         info = found.info(selection, column)
         digests = torch.from_numpy(found.image_digests)
-        return FeatureSet.from_arrays(matrix, labels, ids, info, images=digests, copy=False)
+        there = attributes_of(found.images.images) if names else {}
+        further = {name: texts_of(there[name]) for name in names}
+        return FeatureSet.from_arrays(matrix, labels, ids, info, images=digests, attributes=further, copy=False)
 
     def stream(
         self,
@@ -149,9 +160,10 @@ class Snapshot:
         beside: Iterable[str] = (),
         *,
         partial: bool = False,
+        label_column: str | None = None,
     ) -> FeatureStream:
         """The features of the wanted images, read in passes; see :meth:`StoredSet.stream`."""
-        return self.passes(selection, column, beside, partial=partial).stream()
+        return self.passes(selection, column, beside, partial=partial, label_column=label_column).stream()
 
     def passes(
         self,
@@ -160,12 +172,13 @@ class Snapshot:
         beside: Iterable[str] = (),
         *,
         partial: bool = False,
+        label_column: str | None = None,
     ) -> Passes:
         """What :meth:`stream` needs of the snapshot, which may then be forgotten."""
         import numpy as np
 
         selection = selection or Selection()
-        found = self._locate(selection, {column, *beside}, partial)
+        found = self._labelled(label_column)._locate(selection, {column, *beside}, partial)
         codes, classes = codes_and_names(found.images.images.labels)
         order = np.argsort(found.positions, kind="stable")
         return Passes(
@@ -188,6 +201,28 @@ class Snapshot:
         chosen = self.listing.take(chosen_rows(self.listing.images, selection or Selection()))
         parts = [(name, part.sha256) for name, part in self.manifest.parts.items()]
         return json_digest([asdict(self.manifest.key), parts, chosen.content()], 32)
+
+    def _labelled(self, label_column: str | None, attributes: Iterable[str] = ()) -> Snapshot:
+        """The same images in the classes that an attribute says, without those that have none in it.
+
+        Raises:
+            FeaturesError: The images have no such attribute.
+        """
+        import numpy as np
+
+        images, of = self.listing.images, self.manifest.id
+        there = attributes_of(images)
+        for name in attributes:
+            if name not in there:
+                raise unknown_attribute(name, there, of)
+        if label_column is None:
+            return self
+        is_labelled = has_text((images := relabelled(images, label_column, of)).labels)
+        if left_out := int((~is_labelled).sum()):
+            log.info("%s of %s left out, because %s is empty for them", counted(left_out, "image"), of, label_column)
+        if not is_labelled.any():
+            raise FeaturesError(f"no image of {of} has a class in {label_column!r}", "name another --label-column")
+        return replace(self, listing=replace(self.listing, images=images).take(np.flatnonzero(is_labelled)))
 
     def _locate(self, selection: Selection, columns: set[str], partial: bool) -> _Located:
         """The wanted images that are stored with these columns, and where the row of each is."""

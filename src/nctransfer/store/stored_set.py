@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from nctransfer.backbones.feature_key import FEATURE, format_of
 from nctransfer.errors import SetChangedError, StoreError
@@ -31,6 +31,14 @@ __all__ = ["StoredSet"]
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # how often a set is read that another process keeps changing
+
+
+class _How(TypedDict):
+    """How a set is read."""
+
+    partial: bool
+    attributes: tuple[str, ...]
+    label_column: str | None
 
 
 class StoredSet:
@@ -88,7 +96,15 @@ class StoredSet:
             )
         return Snapshot(manifest=manifest, listing=listing)
 
-    def read(self, selection: Selection | None = None, column: str = FEATURE, *, partial: bool = False) -> FeatureSet:
+    def read(
+        self,
+        selection: Selection | None = None,
+        column: str = FEATURE,
+        *,
+        partial: bool = False,
+        attributes: Iterable[str] = (),
+        label_column: str | None = None,
+    ) -> FeatureSet:
         """The features of the wanted images, with labels and ids as listed now.
 
         Images that gave no features when they were extracted are left out, and a note says so. If another process
@@ -98,18 +114,23 @@ class StoredSet:
             selection: Which images are wanted; by default all.
             column: ``feature``, or a layer such as ``layer_3``.
             partial: Whether some of the wanted images are enough; a warning then says how many.
+            attributes: The names of attributes that the features shall come with, such as ``site``.
+            label_column: The attribute that says the class of each image, or several that commas separate. Images
+                without one are left out, and a note says how many. By default the classes are those of the listing.
 
         Raises:
             IncompleteError: Some of the wanted images are not stored.
-            FeaturesError: None of the wanted images is stored, there is no such column, or a value is not finite.
+            FeaturesError: None of the wanted images is stored, there is no such column or attribute, or a value is not
+                finite.
             StoreError: A part is damaged (the message names it), or the set keeps changing.
         """
+        how: _How = {"partial": partial, "attributes": tuple(attributes), "label_column": label_column}
         for _ in range(ATTEMPTS - 1):
             try:
-                return self.snapshot().read(selection, column, partial=partial)
+                return self.snapshot().read(selection, column, **how)
             except SetChangedError as error:
                 log.info("%s; it is read again", error)
-        return self.snapshot().read(selection, column, partial=partial)
+        return self.snapshot().read(selection, column, **how)
 
     def stream(
         self,
@@ -118,6 +139,7 @@ class StoredSet:
         beside: Iterable[str] = (),
         *,
         partial: bool = False,
+        label_column: str | None = None,
     ) -> FeatureStream:
         """The same features as :meth:`read`, but never in memory as a whole: every pass reads them in batches.
 
@@ -126,13 +148,14 @@ class StoredSet:
             column: ``feature``, or a layer such as ``layer_3``.
             beside: The images have these columns too, so that layers are compared on the same images.
             partial: Whether some of the wanted images are enough; a warning then says how many.
+            label_column: See :meth:`read`.
 
         Raises:
             IncompleteError: Some of the wanted images are not stored with these columns.
-            FeaturesError: None of the wanted images is stored, or there is no such column.
+            FeaturesError: None of the wanted images is stored, or there is no such column or attribute.
             StoreError: A part is damaged, or has been replaced since; each pass may raise it too.
         """
-        passes = self.snapshot().passes(selection, column, beside, partial=partial)
+        passes = self.snapshot().passes(selection, column, beside, partial=partial, label_column=label_column)
         return passes.stream()
 
     @contextmanager
