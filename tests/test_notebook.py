@@ -83,6 +83,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "Predictions": predictions,
     "FitResult": lambda pets: nct.fit(features(), device="cpu"),
     "Ranking": lambda pets: nct.rank_features({"1": features(), NASTY: features("b", 1.0)}, 1, scores=True),
+    "OodResult": lambda pets: nct.detect_ood(features(), {NASTY: features("b", 1.0)}, device="cpu"),
     "AuditResult": lambda pets: nct.audit(features(), device="cpu"),
     "Trajectory": trajectory,
 }

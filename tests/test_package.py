@@ -192,7 +192,7 @@ GROUND = (
 )  # the files on which every wing stands
 WINGS = (  # a wing imports only wings above it
     *("sources", "backbones", "features", "store"),
-    *("neural_collapse", "episodes", "evaluation", "checkpoints", "rank", "heads", "label_audit"),
+    *("neural_collapse", "episodes", "evaluation", "checkpoints", "rank", "heads", "label_audit", "ood"),
     *("maps", "report", "figures", "page", "cli"),
 )
 ORDER = (*GROUND, *WINGS)

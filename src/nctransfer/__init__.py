@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.collapse_in_shards import ShardProgress, collapse_shard, merge_collapse
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
+    from nctransfer.ood.detecting import detect_ood
+    from nctransfer.ood.ood_result import OodResult
     from nctransfer.page.report_page import write_report
     from nctransfer.rank.images import rank_backbones
     from nctransfer.rank.ranking import Ranking
@@ -70,6 +72,7 @@ _HOMES = {
     "ImageMap": "maps.image_map",
     "LabelCounts": "evaluation.label_counts",
     "NCTransferError": "errors",
+    "OodResult": "ood.ood_result",
     "Ranking": "rank.ranking",
     "RayOptions": "store.ray_options",
     "ReadingOptions": "sources.source_kind",
@@ -82,6 +85,7 @@ _HOMES = {
     "compare_layers": "neural_collapse.comparisons",
     "compare_samples": "neural_collapse.comparisons",
     "compare_sets": "neural_collapse.comparisons",
+    "detect_ood": "ood.detecting",
     "expect": "evaluation.expected_accuracy",
     "explain": "evaluation.pair_explanation",
     "export_onnx": "heads.onnx_export",
@@ -120,6 +124,7 @@ __all__ = [
     "ImageMap",
     "LabelCounts",
     "NCTransferError",
+    "OodResult",
     "Ranking",
     "RayOptions",
     "ReadingOptions",
@@ -133,6 +138,7 @@ __all__ = [
     "compare_layers",
     "compare_samples",
     "compare_sets",
+    "detect_ood",
     "expect",
     "explain",
     "export_onnx",

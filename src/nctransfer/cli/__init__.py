@@ -27,7 +27,7 @@ PANELS = {  # the commands by the question that they answer; each is a function 
     "Get features": ("extract", "models", "data", "check"),
     "How good are they?": ("collapse", "fewshot", "expect", "bounds", "explain"),
     "Which labels look wrong?": ("audit",),
-    "Label new images": ("fit", "predict", "export"),
+    "Label new images": ("fit", "predict", "export", "ood"),
     "Follow training": ("trajectory",),
     "The cache": ("cache",),
 }

@@ -125,8 +125,12 @@ class ClassDistances:
         self._noise_of_one = self._mean_distance()
         self.noise = torch.where(self._counts > 0, self._noise_of_one / self._counts, -torch.inf)
 
-    def left_out(self) -> torch.Tensor:
-        """``min_k (distance to class k − noise_k) − distance to all images``, each image left out, ``(n,)`` float64."""
+    def left_out(self, is_relative: bool = True) -> torch.Tensor:
+        """``min_k (distance to class k − noise_k) − distance to all images``, each image left out, ``(n,)`` float64.
+
+        Args:
+            is_relative: Whether the distance to all images is subtracted.
+        """
         import torch
 
         classes = torch.arange(len(self._counts), device=self._device)
@@ -140,8 +144,11 @@ class ClassDistances:
             others = self._counts[labels] - 1
             own = share * leverage / (1 - leverage) * degrees - self._noise_of_one / others
             squared = torch.where(classes == labels[:, None], own.where(others > 0, torch.inf)[:, None], squared)
-            q = factor * self.total.whitened(rows).square().sum(dim=1)
-            found.append(squared.amin(dim=1) - factor * q / (1 - q) * max(self.total.degrees - 1, 1))
+            nearest = squared.amin(dim=1)
+            if is_relative:
+                q = factor * self.total.whitened(rows).square().sum(dim=1)
+                nearest = nearest - factor * q / (1 - q) * max(self.total.degrees - 1, 1)
+            found.append(nearest)
         return torch.cat(found)
 
     def _mean_distance(self) -> torch.Tensor:

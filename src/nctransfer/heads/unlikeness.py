@@ -16,6 +16,8 @@ The unlikeness of a training image is that of an image which was left out, exact
 the overall mean are those of the other images. Only λ and τ are those of all images. Images that are almost equal to
 another training image seem less unlike than new ones.
 
+Without its second term it is the Mahalanobis distance (Lee et al., NeurIPS 2018), which a head may have in its place.
+
 A head stores one quadratic function for all classes and a linear function for each. The quadratic one keeps the 512
 directions that matter most, in half precision; along the others its curvature is their mean.
 """
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["Unlikeness", "fit_unlikeness"]
+__all__ = ["Unlikeness", "check_tensor", "fit_mahalanobis", "fit_unlikeness", "unlikeness_from"]
 
 MOST_DIRECTIONS = 512
 TINY = 1e-300  # in place of the sum of nothing
@@ -108,14 +110,25 @@ class Unlikeness:
             "offset": (classes,),
         }
         for name, shape in shapes.items():
-            _check(name, tensors[name], shape)
+            check_tensor(name, tensors[name], shape, is_half=name == "directions")
         return cls(**{name: tensors[name].float() for name in names})
 
 
-def _check(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...], is_half: bool = False) -> None:
+    """Refuse a tensor of an unlikeness that a file may not hold.
+
+    Args:
+        name: Its name.
+        tensor: The tensor.
+        shape: The shape that it must have.
+        is_half: Whether it must be of float16, else of float32.
+
+    Raises:
+        ValueError: It has another shape or type, or holds NaN or infinite values.
+    """
     import torch
 
-    expected = torch.float16 if name == "directions" else torch.float32
+    expected = torch.float16 if is_half else torch.float32
     if tuple(tensor.shape) != shape:
         raise ValueError(f"the tensor {name} of the unlikeness has the shape {tuple(tensor.shape)}; expected {shape}")
     if tensor.dtype != expected:
@@ -144,16 +157,31 @@ def fit_unlikeness(features: FeatureSet, device: str = "auto") -> tuple[Unlikene
     True
     """
     distances = ClassDistances(features, with_float64(device))
-    return _function(distances), distances.left_out().float().cpu()
+    return unlikeness_from(distances), distances.left_out().float().cpu()
 
 
-def _function(distances: ClassDistances) -> Unlikeness:
-    """The unlikeness as a quadratic function and a linear one per class."""
+def fit_mahalanobis(features: FeatureSet, device: str = "auto") -> tuple[Unlikeness, torch.Tensor]:
+    """The same with the distance to the nearest class alone; see :func:`fit_unlikeness`."""
+    distances = ClassDistances(features, with_float64(device))
+    return unlikeness_from(distances, is_relative=False), distances.left_out(is_relative=False).float().cpu()
+
+
+def unlikeness_from(distances: ClassDistances, is_relative: bool = True) -> Unlikeness:
+    """The unlikeness as a quadratic function and a linear one per class.
+
+    Args:
+        distances: The metrics of the training images.
+        is_relative: Whether the distance to all images is subtracted from that to the nearest class.
+    """
     import torch
 
     within, total, basis, dim = distances.within, distances.total, distances.basis, len(distances.mean)
-    inverse, constant = within.inverse(), within.outside - total.outside
-    curved = inverse - total.inverse()
+    inverse, constant = within.inverse(), within.outside
+    curved = inverse
+    if is_relative:
+        constant -= total.outside
+        curved = inverse - total.inverse()
+    curved = curved.clone()
     curved.diagonal().sub_(constant)
     values, vectors = torch.linalg.eigh(curved)
     least = total.ridge / SHRINKAGE  # the mean variance of a coordinate, up to the factor of all variances here

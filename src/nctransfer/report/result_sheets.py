@@ -51,6 +51,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.neural_collapse.bound_table import BoundTable
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
+    from nctransfer.ood.ood_result import OodResult
     from nctransfer.rank.ranking import Ranking
     from nctransfer.report import (
         audit_sheets,
@@ -58,6 +59,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         fewshot_sheets,
         group_sheets,
         labels_sheets,
+        ood_sheets,
         rank_sheets,
         theory_sheets,
         trajectory_sheets,
@@ -76,6 +78,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         BoundTable: lambda result: [theory_sheets.bounds_sheet(result)],
         PairExplanation: lambda result: [theory_sheets.pair_sheet(result)],
         Ranking: rank_sheets.rank_sheets,
+        OodResult: ood_sheets.ood_sheets,
         AuditResult: audit_sheets.audit_sheets,
         Trajectory: trajectory_sheets.trajectory_sheets,
     }

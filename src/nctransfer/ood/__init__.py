@@ -1,0 +1,1 @@
+"""How well images of no known class are told from the others."""
