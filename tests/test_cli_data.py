@@ -788,7 +788,7 @@ def test_an_option_of_no_use_to_features(option: str, tmp_path: Path) -> None:
     refusal("collapse", npz(tmp_path / "f.npz"), option, "x").expect("FeaturesError", "f.npz", option, hint=option)
 
 
-@pytest.mark.parametrize("option", ["--label-column", "--class-names", "--image-root"])
+@pytest.mark.parametrize("option", ["--class-names", "--image-root", "--label-depth"])
 def test_an_option_of_no_use_to_a_stored_set(option: str, folder: Path, tmp_path: Path) -> None:
     stored = data_of("extract", *VIT, "--data", folder)["id"]
     error = refusal("collapse", stored, option, lines(tmp_path / "x", "x"))

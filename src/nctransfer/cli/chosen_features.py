@@ -202,7 +202,7 @@ class ChosenFeatures:
         if not name:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
         if (stored := store.resolve(name)) is None:
-            self._refuse(name, "image_column", "image_root", "data_dir")
+            self._refuse(name, "image_column", "image_root", "data_dir", "label_depth")
             return expanded(name)
         self._refuse_reading(name)
         selection = self.wanted.chosen.selection()
@@ -221,7 +221,9 @@ class ChosenFeatures:
         for option in useless:
             if getattr(self.wanted.reading, option) is not None:
                 flag = f"--{option.replace('_', '-')}"
-                raise FeaturesError(f"{flag} has no effect on the features {name!r}", f"leave out {flag}")
+                folders = "; of a stored set, --label-column folder-1,folder-2 makes classes of two folders"
+                hint = f"leave out {flag}{folders if option == 'label_depth' else ''}"
+                raise FeaturesError(f"{flag} has no effect on the features {name!r}", hint)
 
     def _extracted(self) -> Found:
         from nctransfer.errors import BrokenImagesError, SettingError

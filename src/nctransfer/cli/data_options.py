@@ -216,6 +216,17 @@ class ReadingFlags:
             show_default="the folder of the manifest",
         ),
     ] = None
+    label_depth: Annotated[
+        str | None,
+        panel_option(
+            "--label-depth",
+            panel=_DATA,
+            metavar="N|leaf",
+            help="How many of the folders that an image lies in make its class: of Fruit/Apple/Gala/1.jpg, 2 makes "
+            "Fruit/Apple, and leaf makes Fruit/Apple/Gala.",
+            show_default="1",
+        ),
+    ] = None
     class_names: Annotated[
         Path | None,
         panel_option(
@@ -248,9 +259,11 @@ class ReadingFlags:
 
     def reading(self, split: str | None, offline: bool) -> ReadingOptions:
         """The options that the library reads a data source with."""
+        from nctransfer.sources.label_depth import checked_depth
         from nctransfer.sources.source_kind import ReadingOptions
 
         return ReadingOptions(
+            label_depth=None if self.label_depth is None else checked_depth(self.label_depth),
             label_column=self.label_column,
             image_column=self.image_column,
             image_root=self.image_root,

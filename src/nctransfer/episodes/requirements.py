@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
+from nctransfer.sources.label_depth import MORE_CLASSES
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def check(features: FeatureSet, spec: EpisodeSpec, query_set: FeatureSet | None 
             f"{features.info.id} has {counted(int(usable.sum()), 'class', 'classes')} with "
             f"{counted(least, 'sample')} or more; episodes need at least two"
             + (f". Too small: {join_names(small)}" if small else ""),
-            "give data with more samples per class, or with more classes",
+            f"give data with more samples per class, or {MORE_CLASSES}",
         )
     if spec.ways > len(features.classes):
         raise EpisodeError(

@@ -12,6 +12,7 @@ from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.leaving_out import TENTHS
 from nctransfer.episodes.requirements import check, large_enough, same_classes
 from nctransfer.errors import EpisodeError, counted, join_names
+from nctransfer.sources.label_depth import MORE_CLASSES
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -76,7 +77,7 @@ def plan_episodes(task: FewShotTask, features: FeatureSet, query_set: FeatureSet
         which = f"one class, {features.classes[0]!r}"
         raise EpisodeError(
             f"only {which}, has enough images" if dropped else f"there is only {which}; a task needs two or more",
-            "give fewer shots, or data with more classes" if dropped else "give data with more classes",
+            "give fewer shots, or data with more classes" if dropped else f"give {MORE_CLASSES}",
         )
     sizes = sorted({count if ways == "all" else ways for ways in task.ways})
     specs = tuple(task.spec(size) for size in sizes)

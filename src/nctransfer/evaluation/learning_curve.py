@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
+from nctransfer.sources.label_depth import MORE_CLASSES
 
 if TYPE_CHECKING:
     from nctransfer.evaluation.all_ways import AllWaysResult, AllWaysTask
@@ -178,6 +179,6 @@ def _fewest_images(features: FeatureSet, shots: int, drop_small: bool) -> int:
             else f"{needed} and at least two classes; there is one class",
             "give more images of these classes" + (", or leave them out by --drop-small" if len(enough) > 1 else "")
             if small
-            else "give data with more classes",
+            else f"give {MORE_CLASSES}",
         )
     return min(enough)

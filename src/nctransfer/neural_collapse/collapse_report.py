@@ -20,6 +20,7 @@ from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
 from nctransfer.neural_collapse.pair_matrix import PairMatrix
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.notebook import ShownInNotebooks
+from nctransfer.sources.label_depth import MORE_CLASSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +185,7 @@ def usable_classes(features: Features) -> tuple[Features, list[str]]:
     if (count := len(usable.classes)) < 2:
         raise FeaturesError(
             f"{features.info.id} has {counted(count, 'class', 'classes')} of 2 samples or more; collapse needs two",
-            "collapse compares classes: give data with at least two classes of two samples each",
+            "collapse compares classes, of two samples each: give " + MORE_CLASSES,
         )
     return usable, notes
 

@@ -102,9 +102,7 @@ def _to_others(one: GroupAccuracy) -> str:
 
 def _reading(rows: Sequence[GroupRow | AcrossRow]) -> str:
     """What the table shows, in words."""
-    words = [
-        "Accuracy in %. To others: points above other groups on the same classes; * marks what is told from 0."
-    ]
+    words = ["Accuracy in %. To others: points above other groups on the same classes; * marks what is told from 0."]
     for row in rows:
         if row.worst is not None:
             words.append(_of_worst(row.classifier, row.worst))

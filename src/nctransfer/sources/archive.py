@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from nctransfer.sources.label_depth import LabelDepth
     from nctransfer.sources.source import ImageEntry
 
 __all__ = ["Archive", "Members", "Places", "is_readable_file", "is_zip", "not_whole"]
@@ -134,13 +135,17 @@ class Archive(ListedSource[Places]):
     Args:
         path: The archive.
         labels_optional: Whether images outside the class folders are listed too.
+        label_depth: How many folders make a class; see :mod:`nctransfer.sources.layout`. The id does not depend on it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, labels_optional: bool = False, label_depth: LabelDepth | None = None
+    ) -> None:
         self.name = os.fspath(path)
         self.id = source_id(path)
         self._path = Path(path)
         self._labels_optional = labels_optional
+        self._label_depth = label_depth
 
     def scan(self) -> Listing[Places]:
         """See :meth:`ListedSource.scan`; the images are in the order in which they lie in the archive."""
@@ -165,6 +170,7 @@ class Archive(ListedSource[Places]):
             top,
             "archive",
             labels_optional=self._labels_optional,
+            label_depth=self._label_depth,
         )
         found = arranged.entries
         times = np.full(len(found), mtime_ns, np.int64)

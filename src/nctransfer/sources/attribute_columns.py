@@ -63,11 +63,17 @@ def relabelled(images: ImageTable, label_column: str, of: str) -> ImageTable:
     for name in names:
         if name not in there:
             raise unknown_attribute(name, there, of)
-    return images.with_labels(joined_texts([there[name] for name in names]))
+    are_folders = all(name.startswith("folder-") for name in names)  # an image that lies less deep has some of them
+    return images.with_labels(joined_texts([there[name] for name in names], may_lack=are_folders))
 
 
-def joined_texts(columns: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
-    """The texts of several columns joined by "/", row by row; "" where one of them is empty."""
+def joined_texts(columns: Sequence[pa.DictionaryArray], *, may_lack: bool = False) -> pa.DictionaryArray:
+    """The texts of several columns joined by "/", row by row.
+
+    Args:
+        columns: The columns.
+        may_lack: Whether a text that is empty is passed over; otherwise "" stands where one of them is empty.
+    """
     import numpy as np
 
     if len(columns) == 1:
@@ -76,7 +82,7 @@ def joined_texts(columns: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
     rows = np.stack([values_of(column.indices) for column in columns], axis=1)
     groups, codes = np.unique(rows, axis=0, return_inverse=True)
     parts = ([known[number] for known, number in zip(texts, group, strict=True)] for group in groups.tolist())
-    names = ["/".join(texts) if all(texts) else "" for texts in parts]
+    names = ["/".join(filter(None, texts)) if may_lack or all(texts) else "" for texts in parts]
     code = {
         name: number for number, name in enumerate(dict.fromkeys(names))
     }  # "a/b" and "c" give what "a" and "b/c" do

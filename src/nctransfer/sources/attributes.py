@@ -16,6 +16,8 @@ from nctransfer.sources.arrow_arrays import coded, values_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from nctransfer.sources.label_depth import LabelDepth
+
 __all__ = ["RULE", "AttributeColumn", "FolderAttributes", "RowAttributes", "attribute_text"]
 
 MOST_VALUES = 10_000  # different texts of one attribute
@@ -129,6 +131,32 @@ class FolderAttributes:
                 if level.is_kept:
                     level.add(name)
             self._runs.append(images)
+
+    def classes(self) -> list[int]:
+        """How many classes the outermost folder makes, the outermost two, and so on, so far as their names are kept."""
+        import numpy as np
+
+        found: list[int] = []
+        groups = np.zeros(len(self._runs), np.int64)
+        for level in self._levels:
+            if not level.is_kept:
+                break
+            level.fill(len(self._runs))
+            codes = values_of(level.coded().indices)
+            groups = np.unique(groups * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].reshape(-1)
+            found.append(int(groups.max(initial=-1)) + 1)
+        return found
+
+    def shallower_than(self, depth: LabelDepth | None) -> int:
+        """How many images lie in fewer folders."""
+        import numpy as np
+
+        if not isinstance(depth, int) or not 1 <= depth <= len(self._levels):
+            return 0
+        level = self._levels[depth - 1]
+        level.fill(len(self._runs))
+        codes = values_of(level.coded().indices)
+        return int(np.frombuffer(self._runs, np.int64)[codes == 0].sum()) if level.is_kept else 0
 
     def columns(self) -> dict[str, pa.DictionaryArray]:
         """The attributes, by name; none if no image lies deeper than one folder, whose name is the class then."""

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import DataError, reason_of
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.image_table import CHUNK
-from nctransfer.sources.layout import FolderImages, arrange, is_hidden, is_image, splits_on_top
+from nctransfer.sources.layout import FolderImages, arrange, as_unicode, is_hidden, is_image, splits_on_top
 from nctransfer.sources.source import ListedSource, Listing, source_id
 from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
+    from nctransfer.sources.label_depth import LabelDepth
     from nctransfer.sources.source import ImageEntry
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["FLAT_FOLDER", "FOLDER", "ImageFolder", "holds_parquet", "walk"]
+
+
+MOST_OUTER = 20  # folders of which each holds only the next: more may be a link that leads round in a circle
 
 
 class ImageFolder(ListedSource[Mapping[str, str]]):
@@ -32,24 +36,36 @@ class ImageFolder(ListedSource[Mapping[str, str]]):
     Args:
         path: The folder.
         labels_optional: Whether images outside the class folders are listed too.
+        label_depth: How many folders make a class; see :mod:`nctransfer.sources.layout`. The id does not depend on it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, labels_optional: bool = False, label_depth: LabelDepth | None = None
+    ) -> None:
         self.kind = "folder of images" if labels_optional else "folder of class folders"
         self.name = os.fspath(path)
         self.id = source_id(path)
         self._labels_optional = labels_optional
+        self._label_depth = label_depth
 
     def scan(self) -> Listing[Mapping[str, str]]:
         """See :meth:`ListedSource.scan`."""
-        what, folders = f"the folder {self.name!r}", _upper_folders(self.name)
-        arranged = arrange(what, folders, _images(self.name), labels_optional=self._labels_optional)
+        top, folders = _upper_folders(self.name)
+        arranged = arrange(
+            f"the folder {self.name!r}",
+            folders,
+            _images(self.name),
+            top,
+            labels_optional=self._labels_optional,
+            label_depth=self._label_depth,
+        )
         entries = arranged.entries.sorted()
         if arranged.renamed and (twice := entries.repeated_id()) is not None:
             raise DataError(
                 f"two files have the name {twice!r} once bytes that are not UTF-8 are escaped", "rename one of them"
             )
-        return Listing(entries, arranged.notes, arranged.renamed)
+        about = f"all images lie in the folder {as_unicode(top[:-1])!r}, so the classes are the folders in it"
+        return Listing(entries, ((about,) if top else ()) + arranged.notes, arranged.renamed)
 
     def contents(self, entries: Sequence[ImageEntry]) -> Iterator[Callable[[], bytes]]:
         """See :meth:`ImageSource.contents`."""
@@ -105,13 +121,32 @@ def _images(root: str) -> Iterator[FolderImages]:
         yield FolderImages(prefix[:-1], [item.name for item in images], sizes, times, len(files) - len(images))
 
 
-def _upper_folders(root: str) -> list[str]:
-    """The folders that may be classes or splits: the top level and, if these are splits, the level below."""
-    tops = [item.name for items in _visible(root) for item in _folders(items)]
+def _upper_folders(root: str) -> tuple[str, list[str]]:
+    """The outer folders that say nothing about classes, and those below them that may be classes or splits.
+
+    Of the former, each is alone on its level and has not the name of a split; it holds folders, and no image beside
+    them. The latter are the next level and, if these are splits, the level below.
+    """
+    top, (tops, _) = "", _inside(root)
+    while len(tops) == 1 and not splits_on_top(tops) and top.count("/") < MOST_OUTER:
+        below, beside = _inside(f"{root}/{top}{tops[0]}")
+        if beside or not below:
+            break
+        top, tops = f"{top}{tops[0]}/", below
     if not splits_on_top(tops):
-        return tops
-    below = ((top, items) for top in tops for items in _visible(f"{root}/{top}"))
-    return tops + [f"{top}/{item.name}" for top, items in below for item in _folders(items)]
+        return top, tops
+    return top, tops + [f"{name}/{item}" for name in tops for item in _inside(f"{root}/{top}{name}")[0]]
+
+
+def _inside(path: str) -> tuple[list[str], bool]:
+    """The folders in a folder, and whether there are images beside them."""
+    names: list[str] = []
+    has_images = False
+    for items in _visible(path):
+        folders = frozenset(_folders(items))
+        names += [item.name for item in folders]
+        has_images = has_images or any(is_image(item.name) and item not in folders for item in items)
+    return names, has_images
 
 
 def _visible(path: str) -> Iterator[list[os.DirEntry[str]]]:
@@ -168,21 +203,24 @@ def _has_images_on_top(name: str) -> bool:
 
 
 def _open(name: str, options: ReadingOptions) -> ImageFolder:
-    return ImageFolder(name, labels_optional=options.labels_optional)
+    return ImageFolder(name, labels_optional=options.labels_optional, label_depth=options.label_depth)
 
 
 FOLDER = SourceKind(
     name="folder",
     recognises=lambda name: Path(name).is_dir() and not holds_parquet(name),
     open=_open,
+    takes=("label_depth",),
     examples=("pets/",),
     summary="a folder with one folder of images per class",
-    details="Splits may lie above the classes, as in `pets/train/cat/1.jpg`.",
+    details="Splits may lie above the classes, as in `pets/train/cat/1.jpg`, and finer folders below them: "
+    "`--label-depth` makes classes of these.",
 )
 FLAT_FOLDER = SourceKind(
     name="flat folder",
     recognises=_has_images_on_top,
     open=_open,
+    takes=("label_depth",),
     examples=("new_photos/",),
     summary="a folder of images, at any depth",
 )

@@ -1,7 +1,9 @@
 """Which files are images, and what their folders say about classes and splits.
 
 The layout is ``class/image.jpg``, or ``split/class/image.jpg`` if all folders on top have the names of splits. Images
-may lie in further folders below their class. Where labels are optional, images may also lie on top or directly in the
+may lie in further folders below their class, and a label depth can make classes of these: at depth 2, the image
+``Fruit/Apple/1.jpg`` is of the class ``Fruit/Apple``. If there is one outer folder with folders in it, and no image
+beside them, the classes are the folders in it. Where labels are optional, images may also lie on top or directly in the
 folder of a split; they have no label then.
 """
 
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from nctransfer.errors import DataError, counted, join_names
 from nctransfer.sources.attributes import FolderAttributes
 from nctransfer.sources.image_table import TableBuilder
+from nctransfer.sources.label_depth import class_of_folders, depth_notes
 
 if TYPE_CHECKING:
     from nctransfer.sources.image_table import ImageTable
+    from nctransfer.sources.label_depth import LabelDepth
 
 __all__ = ["Arranged", "FolderImages", "arrange", "as_unicode", "common_top", "is_hidden", "is_image", "splits_on_top"]
 
@@ -66,6 +70,7 @@ def arrange(
     holder: str = "folder",
     *,
     labels_optional: bool = False,
+    label_depth: LabelDepth | None = None,
 ) -> Arranged:
     """Files as labelled images, whose classes and splits are the names of their folders.
 
@@ -76,31 +81,32 @@ def arrange(
         top: A prefix of all paths that says nothing about classes, for example ``pets/``.
         holder: What the source is, for the hint: "folder" or "archive".
         labels_optional: Whether images outside the class folders are taken too, with the label "".
+        label_depth: How many folders below the split make a class; see
+            :func:`~nctransfer.sources.label_depth.class_of_folders`. Default: one; a note says which others there are.
 
     Raises:
         DataError: No file is an image, or none is in a class folder and labels are not optional.
     """
     has_splits = splits_on_top(folder.partition("/")[0] for folder in folders)
     has_splits = has_splits and (labels_optional or any("/" in name for name in folders))
-    depth = 2 if has_splits else 1
+    above = 1 if has_splits else 0
     table, levels, beside, others = TableBuilder(), FolderAttributes(), 0, 0
     renamed: dict[str, str] = {}
     used: set[tuple[str, ...]] = set()
     for folder, names, sizes, times, other_files in images:
-        parts = folder[len(top) :].split("/", depth) if len(folder) >= len(top) and folder else []
-        is_in_class = len(parts) >= depth
-        if is_in_class or labels_optional:
+        parts = folder[len(top) :].split("/") if len(folder) >= len(top) and folder else []
+        below = list(map(as_unicode, parts[above:]))
+        if below or labels_optional:
             others += other_files
         else:
             beside += len(names)
             continue
-        label = as_unicode(parts[depth - 1]) if is_in_class else ""
-        if is_in_class and names:
-            used.add(tuple(parts[:depth]))
+        if below and names:
+            used.add(tuple(parts[: above + 1]))
         split = as_unicode(parts[0]) if has_splits and parts else ""
         ids = _ids(f"{folder}/" if folder else "", names, renamed)
-        table.add_equal(ids, label, split, sizes, times)
-        levels.add(as_unicode(folder[len(top) :]).split("/")[has_splits:] if folder else (), len(names))
+        table.add_equal(ids, class_of_folders(below, label_depth), split, sizes, times)
+        levels.add(below, len(names))
     if not len(table):
         raise _nothing(what, holder, beside, others, bool(folders), labels_optional)
     notes = []
@@ -109,8 +115,9 @@ def arrange(
     if others:
         notes.append(f"left out {counted(others, 'file')} whose names do not end like those of images")
     if not labels_optional:
-        classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == depth)
+        classes = sorted(names for folder in folders if len(names := tuple(folder.split("/"))) == above + 1)
         notes += _about_empty([as_unicode(names[-1]) for names in classes if names not in used])
+        notes += depth_notes(levels.classes(), label_depth, levels.shallower_than(label_depth))
     return Arranged(table.table().with_attributes(levels.columns()), tuple(notes), renamed)
 
 

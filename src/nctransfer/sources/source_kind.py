@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nctransfer.sources.label_depth import checked_depth
+
 if TYPE_CHECKING:
+    from nctransfer.sources.label_depth import LabelDepth
     from nctransfer.sources.source import ImageSource
 
 __all__ = ["ReadingOptions", "SourceKind"]
@@ -25,6 +28,8 @@ class ReadingOptions:
         split: Split that timm opens. Other sources read all splits, and a selection chooses among them.
         labels_optional: Whether images without a label are listed too, with the label "". Otherwise they are left out,
             and a source that knows no labels at all is an error.
+        label_depth: How many of the folders that an image lies in make its class: of ``Fruit/Apple/Gala/1.jpg``, 2
+            makes ``Fruit/Apple``, and ``"leaf"`` makes ``Fruit/Apple/Gala``. Default: 1.
         data_dir: Folder where timm looks for data, and downloads data to.
         offline: Whether servers must not be asked.
     """
@@ -37,6 +42,11 @@ class ReadingOptions:
     data_dir: Path | None = None
     offline: bool = False
     labels_optional: bool = False
+    label_depth: LabelDepth | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_depth is not None:
+            checked_depth(self.label_depth)
 
 
 @dataclass(frozen=True, kw_only=True)

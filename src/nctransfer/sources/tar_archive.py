@@ -17,6 +17,7 @@ from nctransfer.sources.contents import check_size, raising, returning
 from nctransfer.sources.source_kind import SourceKind
 
 if TYPE_CHECKING:
+    from nctransfer.sources.label_depth import LabelDepth
     from nctransfer.sources.source import ImageEntry
     from nctransfer.sources.source_kind import ReadingOptions
 
@@ -34,8 +35,10 @@ MAX_HEADER = 2**20  # bytes; tarfile reads a header of these types into memory a
 class TarArchive(Archive):
     """A tar archive, compressed or not. The place of an image is the offset of its bytes before compression."""
 
-    def __init__(self, path: str | os.PathLike[str], *, labels_optional: bool = False) -> None:
-        super().__init__(path, labels_optional=labels_optional)
+    def __init__(
+        self, path: str | os.PathLike[str], *, labels_optional: bool = False, label_depth: LabelDepth | None = None
+    ) -> None:
+        super().__init__(path, labels_optional=labels_optional, label_depth=label_depth)
         self._is_compressed = _begins_with(self._path, COMPRESSED)
         self.kind = "compressed tar archive" if self._is_compressed else "tar archive"
 
@@ -153,13 +156,14 @@ def _open(name: str, options: ReadingOptions) -> TarArchive:
     path = Path(name)
     if not _is_tar(path):
         raise not_whole(path)
-    return TarArchive(path, labels_optional=options.labels_optional)
+    return TarArchive(path, labels_optional=options.labels_optional, label_depth=options.label_depth)
 
 
 TAR = SourceKind(
     name="tar",
     recognises=_recognises,
     open=_open,
+    takes=("label_depth",),
     examples=("pets.tar", "pets.tar.gz"),
     summary="a tar archive of class folders",
     details="It may be compressed (gzip, bzip2, xz). It is read without unpacking it to disk.",

@@ -79,13 +79,14 @@ def _open(name: str, options: ReadingOptions) -> ZipArchive:
     path = Path(name)
     if not is_zip(path):
         raise not_whole(path)
-    return ZipArchive(path, labels_optional=options.labels_optional)
+    return ZipArchive(path, labels_optional=options.labels_optional, label_depth=options.label_depth)
 
 
 ZIP = SourceKind(
     name="zip",
     recognises=_recognises,
     open=_open,
+    takes=("label_depth",),
     examples=("pets.zip",),
     summary="a zip archive of class folders",
     details="It is read without unpacking it to disk.",
