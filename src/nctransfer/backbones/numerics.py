@@ -9,17 +9,16 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.backbones.chosen_images import chosen_pixels
 from nctransfer.backbones.feature_key import FEATURE
-from nctransfer.errors import DataError, ModelError, counted, reason_of
+from nctransfer.errors import ModelError, counted, reason_of
 from nctransfer.notebook import ShownInNotebooks
-from nctransfer.sources.decoding import decode
-from nctransfer.sources.image_table import ImageTable
-from nctransfer.sources.selection import Selection
 
 if TYPE_CHECKING:
     import torch
 
     from nctransfer.backbones.backbone import Backbone
+    from nctransfer.sources.selection import Selection
     from nctransfer.sources.source import ImageSource
 
 __all__ = ["Difference", "NumericsReport", "check", "from_float32"]
@@ -101,7 +100,7 @@ def check(
 
     if images < 2:
         raise ModelError(f"expected at least 2 images to compare, got {images}", "give --images 2 or more")
-    pixels = _pixels(backbone, source, images, selection or Selection())
+    pixels = chosen_pixels(backbone, source, images, selection)
     plain = backbone.variant(torch.float32)
     features = plain(pixels)[FEATURE]
     finite = features.isfinite().all(dim=1)
@@ -193,25 +192,6 @@ def _compare(way: str, run: Callable[[], torch.Tensor], plain: torch.Tensor, fin
         return _difference(way, plain, run()[finite])
     except (ModelError, RuntimeError, NotImplementedError, TypeError) as error:  # the device may lack something
         return Difference(way, largest=None, reason=reason_of(error.__cause__ or error))
-
-
-def _pixels(backbone: Backbone, source: ImageSource, images: int, selection: Selection) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    entries = selection.choose(ImageTable.of(source.list()))
-    if len(entries) < 2:
-        raise DataError(f"{source.name} has fewer than 2 images to compare", "give --data with more images")
-    chosen = entries.take(np.unique(np.linspace(0, len(entries) - 1, images).astype(int)))
-    prepared = []
-    for entry, content in zip(chosen, source.contents(chosen), strict=True):
-        try:
-            prepared.append(backbone.preprocess(decode(content())))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the image {entry.id!r} cannot be used: {reason_of(error)}", "remove it, or give other --data"
-            ) from error
-    return torch.from_numpy(np.stack(prepared))
 
 
 def _difference(way: str, plain: torch.Tensor, other: torch.Tensor) -> Difference:
