@@ -16,6 +16,7 @@ import torch
 
 import nctransfer as nct
 from nctransfer.backbones.building import load
+from nctransfer.backbones.geometric_complexity import geometric_complexity
 from nctransfer.backbones.numerics import check
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.neural_collapse.bound_table import bound_table
@@ -69,6 +70,9 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "DataReport": lambda pets: nct.inspect(open_source(pets)),
     "LookAlikes": lambda pets: nct.look_alikes(open_source(pets), open_source(pets)),
     "NumericsReport": lambda pets: check(load(BackboneRequest("test_vit", random_init=True), "cpu"), Digits(), 4),
+    "GeometricComplexity": lambda pets: geometric_complexity(
+        load(BackboneRequest("test_vit", random_init=True), "cpu"), Digits(), 4
+    ),
     "CollapseReport": lambda pets: nct.collapse(features()),
     "CollapseComparison": lambda pets: nct.compare_sets({"1": features(), "2": features("b", 1.0)}),
     "FewShotResult": lambda pets: nct.fewshot(features(), **TASK),

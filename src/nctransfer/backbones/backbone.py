@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
     from nctransfer.backbones.weight_files import Weights
 
-__all__ = ["POOLS", "Backbone", "cannot_run", "set_pool"]
+__all__ = ["POOLS", "Backbone", "cannot_run", "features_of_values", "set_pool"]
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +236,30 @@ class Backbone:
             dim: The width d of the features.
         """
         return self._head if self._head and self._head["weight"].shape[1] == dim else None
+
+
+def features_of_values(backbone: Backbone, values: torch.Tensor) -> torch.Tensor:
+    """The features that a backbone gives in float32, through which gradients flow back to the values of the images.
+
+    Args:
+        backbone: The backbone, whose linear layers must not be packed: give a :meth:`Backbone.variant`.
+        values: ``(B, 3, height, width)`` float32, from 0 for black to 1, on the device of the backbone.
+
+    Returns:
+        ``(B, d)`` float32.
+
+    Raises:
+        ModelError: The model cannot run images of this size.
+    """
+    plain = backbone.in_float32()
+    plain.layers = ()
+    images = (values * 255 - plain._mean) / plain._std
+    try:
+        return plain._forward(images.contiguous(memory_format=plain.memory_format))[0]
+    except Exception as error:  # models raise all kinds of errors
+        if is_out_of_memory(error):
+            raise
+        raise cannot_run(backbone.key.model, values.shape[1:], error) from error
 
 
 def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Backbone:

@@ -86,9 +86,10 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
 
 def _of_images_and_backbones() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """The results that images, backbones and the store give."""
+    from nctransfer.backbones.geometric_complexity import GeometricComplexity
     from nctransfer.backbones.numerics import NumericsReport
     from nctransfer.features.feature_set import FeatureSet
-    from nctransfer.report import backbone_sheets, data_sheets, look_alike_sheets, store_sheets
+    from nctransfer.report import backbone_sheets, complexity_sheets, data_sheets, look_alike_sheets, store_sheets
     from nctransfer.sources.data_report import DataReport
     from nctransfer.sources.similar_images import LookAlikes
     from nctransfer.store.extraction_report import ExtractionReport
@@ -97,6 +98,7 @@ def _of_images_and_backbones() -> Mapping[type, Callable[[Any], Iterable[Sheet]]
         DataReport: data_sheets.data_sheets,
         LookAlikes: lambda result: [look_alike_sheets.look_alikes_sheet(result)],
         NumericsReport: lambda result: [backbone_sheets.numerics_sheet(result)],
+        GeometricComplexity: lambda result: [complexity_sheets.complexity_sheet(result)],
         ExtractionReport: lambda result: [store_sheets.extraction_sheet(result)],
         FeatureSet: lambda result: [store_sheets.features_sheet(result)],
     }
