@@ -294,7 +294,7 @@ def test_a_newer_format_names_its_version(tmp_path: Path) -> None:
     path = tmp_path / "new.head"
 
     def newer(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        record |= {"format": 2, "nctransfer": "7.5.0", "something": "new"}
+        record |= {"format": 3, "nctransfer": "7.5.0", "something": "new"}
         tensors["something.new"] = torch.zeros(1)
 
     path.write_bytes(forged(made_head(), newer))

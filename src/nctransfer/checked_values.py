@@ -77,6 +77,10 @@ class CheckedValues:
         value = self.take(name)
         return None if value is None else check_text(value, name)
 
+    def text_or(self, name: str, default: str) -> str:
+        """Text, or a default if the value is missing."""
+        return check_text(self._left.pop(name, default), name)
+
     def texts(self, name: str) -> dict[str, str]:
         """An object of which every value is text."""
         values = self.take(name)

@@ -17,6 +17,7 @@ from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import share
 from nctransfer.cli.terminal import Terminal
+from nctransfer.heads.unlikeness_kinds import RELATIVE, UNLIKENESSES, check_unlikeness
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -78,6 +79,16 @@ def fit(
             "more images of other things. predict --max-lost replaces it.",
         ),
     ] = "5%",
+    unlikeness: Annotated[
+        str,
+        typer.Option(
+            "--unlikeness",
+            metavar="NAME",
+            help="How predict finds images that are unlike every class: "
+            f"{', '.join(f'{name} ({kind.meaning})' for name, kind in UNLIKENESSES.items())}. nctransfer ood measures "
+            "which finds more.",
+        ),
+    ] = RELATIVE,
     drop_small: Annotated[
         bool,
         typer.Option(
@@ -113,6 +124,7 @@ def fit(
         from nctransfer.store.new_files import check_new_file
 
         fitting.check_classifier(classifier)
+        check_unlikeness(unlikeness)
         if output is not None:
             check_new_file(output, overwrite, "the head", HeadError)
 
@@ -129,6 +141,7 @@ def fit(
             classifier,
             max_error=allowed,
             max_lost=lost,
+            unlikeness=unlikeness,
             drop_small=drop_small,
             more_labels=more_labels,
             device=printing.device,

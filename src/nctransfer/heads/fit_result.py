@@ -178,6 +178,7 @@ class FitResult(ShownInNotebooks):
                 "temperature": self.head.linear.temperature,
                 "classes": len(self.head.classes),
                 "dim": self.head.linear.dim,
+                "unlikeness": self.head.unlikeness.name,
                 "images": promise.images,
                 "max_error": self.head.max_error,
                 "max_lost": self.head.max_lost,

@@ -17,10 +17,13 @@ from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS, LeftOut, check_co
 from nctransfer.heads.mistakes import class_accuracies, confusions
 from nctransfer.heads.more_labels import gain_of_more_labels
 from nctransfer.heads.promises import lead_over, promise_of
-from nctransfer.heads.unlikeness import fit_unlikeness
+from nctransfer.heads.unlikeness_kinds import RELATIVE, check_unlikeness
 
 if TYPE_CHECKING:
+    import torch
+
     from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.heads.unlikeness_kinds import AnyUnlikeness
 
 __all__ = ["AUTO", "MOST_WORK", "FitResult", "check_classifier", "enough_images", "fit"]
 
@@ -36,6 +39,7 @@ def fit(
     *,
     max_error: float | None = None,
     max_lost: float = 0.05,
+    unlikeness: str = RELATIVE,
     drop_small: bool = False,
     more_labels: bool = False,
     device: str = "auto",
@@ -52,6 +56,8 @@ def fit(
         max_error: The largest error among the answered images; ``None``: every image that is like some class is
             answered.
         max_lost: The share of good images that may be held back as unlike every class.
+        unlikeness: How images that are unlike every class are found: ``relative-mahalanobis``, ``mahalanobis``,
+            ``knn`` or ``neco``; see :mod:`nctransfer.heads.unlikeness_kinds`.
         drop_small: Leave out classes of one image; otherwise they are an error.
         more_labels: Also estimate what twice as many images would give, which takes longer than all the rest.
         device: Where to compute.
@@ -59,7 +65,7 @@ def fit(
 
     Raises:
         FeaturesError: There are too few classes or images, or they cannot show that the error is as small as asked.
-        SettingError: There is no such classifier, or a share is out of range.
+        SettingError: There is no such classifier or unlikeness, or a share is out of range.
 
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> line = FeatureSet.from_arrays([[0.0], [1.0], [2.0], [8.0], [9.0], [10.0]], "aaabbb")
@@ -68,12 +74,13 @@ def fit(
     (1.0, [0, 0, 0, 1, 1, 1])
     """
     check_classifier(classifier)
+    kind = check_unlikeness(unlikeness)
     chosen, dropped = enough_images(features, drop_small)
     names, untried = _to_try(chosen, classifier)
     best, candidates = _tried(chosen, names, device, progress)
     temperature = fitted_temperature(best.scores, chosen.labels)
     best = dataclasses.replace(best, linear=dataclasses.replace(best.linear, temperature=temperature))
-    head = _assembled(chosen, best, max_error, max_lost, device)
+    head = _assembled(chosen, best, kind.fit(chosen, device), max_error, max_lost)
     predicted = best.scores.argmax(dim=1)
     return FitResult(
         head=head,
@@ -162,8 +169,14 @@ def _tried(
     return best, tuple(candidates)
 
 
-def _assembled(features: FeatureSet, best: LeftOut, max_error: float | None, max_lost: float, device: str) -> Head:
-    unlikeness, left_out = fit_unlikeness(features, device)
+def _assembled(
+    features: FeatureSet,
+    best: LeftOut,
+    fitted: tuple[AnyUnlikeness, torch.Tensor],
+    max_error: float | None,
+    max_lost: float,
+) -> Head:
+    unlikeness, left_out = fitted
     top = (best.scores.double() / best.linear.temperature).softmax(dim=1).max(dim=1)
     held_out = HeldOut(
         probability=top.values.float(), right=top.indices == features.labels, unlikeness=left_out.float()

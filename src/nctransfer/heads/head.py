@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nctransfer.backbones.hub import Progress
     from nctransfer.heads.linear_classifier import LinearClassifier
     from nctransfer.heads.prediction import Predictions
-    from nctransfer.heads.unlikeness import Unlikeness
+    from nctransfer.heads.unlikeness_kinds import AnyUnlikeness
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["Head", "HeadOrigin", "HeldOut", "Promise"]
@@ -29,7 +29,8 @@ class HeldOut:
     Attributes:
         probability: The calibrated probability of the predicted class, ``(n,)`` float32.
         right: Whether the prediction is right, ``(n,)`` bool.
-        unlikeness: How unlike every class the image is, ``(n,)`` float32; see :mod:`nctransfer.heads.unlikeness`.
+        unlikeness: How unlike every class the image is, ``(n,)`` float32; see
+            :mod:`nctransfer.heads.unlikeness_kinds`.
     """
 
     probability: torch.Tensor
@@ -104,7 +105,7 @@ class Head:
     counts: tuple[int, ...]
     classifier: str
     penalty: float | None
-    unlikeness: Unlikeness
+    unlikeness: AnyUnlikeness
     held_out: HeldOut
     promise: Promise
     origin: HeadOrigin

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer import __version__
 from nctransfer.checked_values import CheckedValues, check_text
 from nctransfer.heads.head import Head, HeadOrigin, HeldOut, Promise
+from nctransfer.heads.unlikeness import RELATIVE
 from nctransfer.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "MOST_HEADER_BYTES", "NewerFormatError", "from_bytes", "header_bytes", "to_bytes"]
 
-FORMAT = 1
-"""The version of the format. A reader refuses newer ones."""
+FORMAT = 2
+"""The version of the format. A reader refuses newer ones. A head that an older reader knows is written as format 1."""
 METADATA = "nctransfer_head"
 MOST_HEADER_BYTES = 2**24
 """The largest header of a head that is read; 20,000 long class names take a tenth of it."""
@@ -151,9 +152,11 @@ def _tensors(head: Head) -> dict[str, torch.Tensor]:
 
 def _record(head: Head) -> dict[str, Any]:
     """Everything of a head that is not a tensor."""
-    linear = head.linear
+    linear, kind = head.linear, head.unlikeness.name
+    is_usual = kind == RELATIVE
     return {
-        "format": FORMAT,
+        "format": 1 if is_usual else FORMAT,
+        **({} if is_usual else {"unlikeness": kind}),
         "nctransfer": __version__,
         "classes": linear.classes,
         "counts": head.counts,
@@ -174,7 +177,7 @@ def _record(head: Head) -> dict[str, Any]:
 def _checked_head(given: CheckedValues, tensors: Mapping[str, torch.Tensor]) -> Head:
     """The head that JSON and tensors describe, if they agree with each other."""
     from nctransfer.heads.linear_classifier import LinearClassifier
-    from nctransfer.heads.unlikeness import Unlikeness
+    from nctransfer.heads.unlikeness_kinds import UNLIKENESSES
 
     given.whole("format", least=1)
     given.text("nctransfer")
@@ -182,6 +185,9 @@ def _checked_head(given: CheckedValues, tensors: Mapping[str, torch.Tensor]) -> 
     kind = given.text("classifier")
     if kind not in KINDS:
         raise ValueError(f"there is no classifier {kind[:100]!r}")
+    like = given.text_or("unlikeness", RELATIVE)
+    if like not in UNLIKENESSES:
+        raise ValueError(f"there is no unlikeness {like[:100]!r}")
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(UNLIKENESS)}
     of_unlikeness = {name.removeprefix(UNLIKENESS): tensors[name] for name in tensors.keys() - own.keys()}
     _check_tensors(own, len(classes), sum(counts))
@@ -197,7 +203,7 @@ def _checked_head(given: CheckedValues, tensors: Mapping[str, torch.Tensor]) -> 
         counts=counts,
         classifier=kind,
         penalty=given.number_or_none("penalty", least=0),
-        unlikeness=Unlikeness.from_tensors(of_unlikeness, own["weight"].shape[1], len(classes)),
+        unlikeness=UNLIKENESSES[like].from_tensors(of_unlikeness, own["weight"].shape[1], len(classes)),
         held_out=HeldOut(
             probability=own["held_out.probability"],
             right=own["held_out.right"],

@@ -43,6 +43,11 @@ class NeighbourDistance:
     rows: torch.Tensor
     neighbours: int
 
+    @property
+    def name(self) -> str:
+        """Its kind; see :mod:`nctransfer.heads.unlikeness_kinds`."""
+        return "knn"
+
     def of(self, features: torch.Tensor) -> torch.Tensor:
         """The unlikeness of some images.
 

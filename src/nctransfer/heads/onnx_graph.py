@@ -170,6 +170,7 @@ def _metadata(head: Head, backbone: Backbone) -> dict[str, str]:
             "max_lost": head.max_lost,
         },
         "classifier": head.classifier,
+        "unlikeness": head.unlikeness.name,
         "temperature": head.linear.temperature,
         "promise": asdict(head.promise),
         "backbone": key.model,

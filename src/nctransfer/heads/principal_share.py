@@ -42,6 +42,11 @@ class PrincipalShare:
     centre: torch.Tensor
     axes: torch.Tensor
 
+    @property
+    def name(self) -> str:
+        """Its kind; see :mod:`nctransfer.heads.unlikeness_kinds`."""
+        return "neco"
+
     def of(self, features: torch.Tensor) -> torch.Tensor:
         """The unlikeness of some images.
 

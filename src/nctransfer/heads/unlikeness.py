@@ -36,8 +36,17 @@ if TYPE_CHECKING:
 
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["Unlikeness", "check_tensor", "fit_mahalanobis", "fit_unlikeness", "unlikeness_from"]
+__all__ = [
+    "MAHALANOBIS",
+    "RELATIVE",
+    "Unlikeness",
+    "check_tensor",
+    "fit_mahalanobis",
+    "fit_unlikeness",
+    "unlikeness_from",
+]
 
+RELATIVE, MAHALANOBIS = "relative-mahalanobis", "mahalanobis"
 MOST_DIRECTIONS = 512
 TINY = 1e-300  # in place of the sum of nothing
 NEVER_NEAREST = 1e30  # the offset of a class without images
@@ -57,6 +66,7 @@ class Unlikeness:
         curvatures: ``(r,)`` float32.
         weight: ``(C, d)`` float32.
         offset: ``(C,)`` float32.
+        is_relative: Whether the distance to all images is subtracted from that to the nearest class.
     """
 
     centre: torch.Tensor
@@ -65,6 +75,12 @@ class Unlikeness:
     curvatures: torch.Tensor
     weight: torch.Tensor
     offset: torch.Tensor
+    is_relative: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its kind; see :mod:`nctransfer.heads.unlikeness_kinds`."""
+        return RELATIVE if self.is_relative else MAHALANOBIS
 
     def of(self, features: torch.Tensor) -> torch.Tensor:
         """The unlikeness of some images.
@@ -82,22 +98,25 @@ class Unlikeness:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a file of a head stores, by name; see :meth:`from_tensors`."""
-        found: dict[str, torch.Tensor] = {one.name: getattr(self, one.name) for one in fields(self)}
+        found: dict[str, torch.Tensor] = {name: getattr(self, name) for name in _tensor_names()}
         return {**found, "directions": self.directions.half()}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], dim: int, classes: int) -> Unlikeness:
+    def from_tensors(
+        cls, tensors: Mapping[str, torch.Tensor], dim: int, classes: int, *, is_relative: bool = True
+    ) -> Unlikeness:
         """The unlikeness from its tensors.
 
         Args:
             tensors: What :meth:`tensors` returned.
             dim: The width of the features, d.
             classes: The number of classes, C.
+            is_relative: Whether it is the relative distance.
 
         Raises:
             ValueError: A tensor is missing or unknown, has another shape or type, or holds NaN or infinite values.
         """
-        names = [one.name for one in fields(cls)]
+        names = _tensor_names()
         if set(tensors) != set(names):
             raise ValueError(f"the unlikeness has the tensors {sorted(tensors)}; expected {sorted(names)}")
         kept = len(tensors["curvatures"]) if tensors["curvatures"].ndim == 1 else 0
@@ -111,7 +130,11 @@ class Unlikeness:
         }
         for name, shape in shapes.items():
             check_tensor(name, tensors[name], shape, is_half=name == "directions")
-        return cls(**{name: tensors[name].float() for name in names})
+        return cls(**{name: tensors[name].float() for name in names}, is_relative=is_relative)
+
+
+def _tensor_names() -> list[str]:
+    return [one.name for one in fields(Unlikeness) if one.name != "is_relative"]
 
 
 def check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...], is_half: bool = False) -> None:
@@ -194,6 +217,7 @@ def unlikeness_from(distances: ClassDistances, is_relative: bool = True) -> Unli
     if basis is not None:
         directions, slopes = directions @ basis.T, slopes @ basis.T
     return Unlikeness(
+        is_relative=is_relative,
         centre=distances.mean.float().cpu(),
         constant=torch.tensor(constant + mean),
         directions=directions.half().float().cpu(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
+from nctransfer.heads.unlikeness import RELATIVE
 from nctransfer.report.labels_sheets import short_percent
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import about_features, in_points, percent
@@ -38,6 +39,8 @@ def _expected(found: FitResult, path: str | None) -> Sheet:
     head = found.head
     facts = about_features(found.features)
     facts["classifier"] = head.classifier + ("" if head.penalty is None else f", penalty {head.penalty:.3g}")
+    if head.unlikeness.name != RELATIVE:
+        facts["unlikeness"] = head.unlikeness.name
     if head.origin.licence:
         facts["licence"] = f"{head.origin.licence} (of the weights)"
     if path is not None:
