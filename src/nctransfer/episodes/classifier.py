@@ -102,6 +102,11 @@ class Classifier:
             supports of more samples than features have dimensions: from the centred support ``(E, N, d)`` and the
             number of ways to ``(E, d, w)``. It takes the same options as the function, and gives ``None`` for options
             that it cannot do.
+        left_out: The scores of the support itself, each sample by the classifier fitted without it and without the
+            sample of the same number of each other class, in closed form: from the inner products to ``(E, w, s, w)``.
+            It takes the same options as the function, and gives ``None`` for options that it cannot do. Without it,
+            the classifier is fitted as often as there are shots, see
+            :mod:`~nctransfer.episodes.leaving_one_out`.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Classifier:
     has_theory: bool = False
     by_centres: bool = False
     directions: Callable[..., torch.Tensor | None] | None = None
+    left_out: Callable[..., torch.Tensor | None] | None = None
 
     def scores(
         self, products: Products, settings: ClassifierSettings | None = None, report: Report | None = None

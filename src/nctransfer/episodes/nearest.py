@@ -44,6 +44,21 @@ def _centres(products: Products) -> tuple[torch.Tensor, torch.Tensor]:
     return products.cross.mT.reshape(-1, ways, shots, products.cross.shape[1]).mean(dim=2).mT, squares
 
 
+def _ncc_left_out(products: Products) -> torch.Tensor:
+    """The scores of the support by :func:`ncc` without sample number k of each class, for each k, ``(E, w, s, w)``.
+
+    The centre of a class without its sample x is ``(s m − x)/(s − 1)``.
+    """
+    ways, shots = products.ways, products.shots
+    inner = products.support.double().view(-1, ways, shots, ways, shots)
+    sums = inner.sum(dim=4)  # (E, w, s, w): of each sample with the sum of each class
+    own = sums.diagonal(dim1=1, dim2=3).mT  # (E, w, s): with the sum of its own class
+    lengths = inner.diagonal(dim1=1, dim2=3).diagonal(dim1=1, dim2=2)  # (E, w, s)
+    cross = (sums - inner.diagonal(dim1=2, dim2=4).permute(0, 1, 3, 2)) / (shots - 1)
+    squares = (own.sum(dim=2, keepdim=True) - 2 * own + lengths) / (shots - 1) ** 2  # of centre c without sample k
+    return cross - squares.permute(0, 2, 1)[:, None] / 2
+
+
 def cosine(products: Products) -> torch.Tensor:
     """Nearest class centre by cosine: ``⟨f, m_c⟩ / ‖m_c‖``, which ranks classes as the cosine of f and m_c does.
 
@@ -136,6 +151,7 @@ NCC = Classifier(
     expected=ExpectedForm(linear=_euclidean, from_products=_euclidean_from_products),
     has_theory=True,
     by_centres=True,
+    left_out=_ncc_left_out,
 )
 COSINE = Classifier(
     name="cosine",

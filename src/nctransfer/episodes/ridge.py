@@ -51,13 +51,7 @@ def ridge(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Ten
     kernel = products.centred_support[0].clone()
     if penalty == "loo":
         return products.weighted(_by_leave_one_out(kernel, targets, products.shots))
-    diagonal = kernel.diagonal(dim1=1, dim2=2)  # (E, N)
-    if penalty == "paper":
-        strength = torch.full_like(diagonal[:, 0], math.sqrt(len(targets)) * products.factor**2)
-    else:
-        strength = penalty * diagonal.mean(dim=1).clamp(min=0)
-    strength += _rounding(products)
-    diagonal.add_(strength.where(strength > 0, 1)[:, None])
+    kernel.diagonal(dim1=1, dim2=2).add_(_strength(products, penalty)[:, None])
     weights = torch.cholesky_solve(targets.expand(len(kernel), -1, -1), torch.linalg.cholesky(kernel))
     return products.weighted(weights)
 
@@ -85,6 +79,49 @@ def directions(centred: torch.Tensor, ways: int, penalty: RidgePenalty = RIDGE_L
     diagonal.add_(strength.where(strength > 0, 1)[:, None])
     by_class = centred.view(episodes, ways, -1, width).sum(dim=2).mT.double()  # XᵀY; centring Y changes nothing
     return torch.cholesky_solve(by_class, torch.linalg.cholesky(squares))
+
+
+def left_out(products: Products, penalty: RidgePenalty = RIDGE_LAMBDA) -> torch.Tensor | None:
+    """The scores of the support by :func:`ridge` without sample number k of each class, for each k.
+
+    With ``B = (K + λI)⁻¹`` and Y the centred one-hot labels, the residuals are ``r = λBY``, one minus the hat matrix is
+    ``λB − 11ᵀ/N``, and without the samples k the residuals are ``(λB − 11ᵀ/N)ₖₖ⁻¹ rₖ``. The penalty λ stays that of
+    the whole support.
+
+    Args:
+        products: The inner products of E episodes, s ≥ 2.
+        penalty: λ₀; ``None`` is returned for ``loo``.
+
+    Returns:
+        The scores less 1/w, ``(E, w, s, w)``, float64.
+    """
+    import torch
+
+    if penalty == "loo":
+        return None
+    ways, shots = products.ways, products.shots
+    targets = one_hot(products) - 1 / ways
+    kernel = products.centred_support[0].clone()
+    strength = _strength(products, penalty)[:, None, None]
+    kernel.diagonal(dim1=1, dim2=2).add_(strength[:, 0])
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel)).mul_(strength)  # λB
+    residuals = (inverse @ targets).view(-1, ways, shots, ways).transpose(1, 2)  # (E, s, w, w)
+    blocks = inverse.view(-1, ways, shots, ways, shots).diagonal(dim1=2, dim2=4).permute(0, 3, 1, 2)  # (E, s, w, w)
+    without: torch.Tensor = torch.linalg.solve(blocks - 1 / len(targets), residuals)
+    return (targets[::shots] - without).transpose(1, 2)
+
+
+def _strength(products: Products, penalty: RidgePenalty) -> torch.Tensor:
+    """The penalty λ of each episode, ``(E,)``; never 0."""
+    import torch
+
+    diagonal = products.centred_support[0].diagonal(dim1=1, dim2=2)  # (E, N)
+    if isinstance(penalty, str):
+        strength = torch.full_like(diagonal[:, 0], math.sqrt(diagonal.shape[1]) * products.factor**2)
+    else:
+        strength = penalty * diagonal.mean(dim=1).clamp(min=0)
+    strength = strength + _rounding(products)
+    return strength.where(strength > 0, 1)
 
 
 def _rounding(products: Products) -> torch.Tensor:
@@ -146,4 +183,5 @@ RIDGE = Classifier(
     meaning="ridge regression on one-hot labels",
     options=_ridge_options,
     directions=directions,
+    left_out=left_out,
 )
