@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
+from nctransfer.cli.chosen_layers import stream_layers
 from nctransfer.cli.collapse_options import HeadOptions, SamplesOptions, ShowOptions
 from nctransfer.cli.collapse_shards import IMAGES, StatisticsOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nctransfer.cli.chosen_features import Found
-    from nctransfer.features.feature_stream import Features
     from nctransfer.neural_collapse.collapse_report import CollapseReport
     from nctransfer.neural_collapse.comparisons import CollapseComparison
     from nctransfer.report.sheet import Sheet
@@ -209,50 +208,13 @@ def _comparison(
 
     settings: dict[str, Any] = {"pairs": pairs, "device": given.output.device}
     if given.wanted.backbone.layers is not None:
-        return compare_layers(_layers(names[0], given), **settings)
+        return compare_layers(stream_layers(names[0], given), **settings)
     sets = [given.stream(name) for name in names]
     if samples.is_given:
         rest = given.named_only()
         source = [rest.stream(name) for name in (samples.source_train, samples.source_test)]
         return compare_samples(sets[0], *source, **settings)
     return compare_sets(dict(zip(short_names(sets), sets, strict=True)), **settings)
-
-
-def _layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
-    """The layers that are asked for, as far as they are stored, and the pooled output last."""
-    from nctransfer.errors import FeaturesError, SettingError
-    from nctransfer.features.feature_stream import FeatureStream
-    from nctransfer.features.sample_content import without_duplicates
-
-    backbone = given.wanted.backbone
-    if given.column is not None:
-        raise SettingError("--layers and --feature-column were given at once", "give one of them")
-    asked = backbone.request(0).layers  # in a form that is known to be right
-    without = given.but(backbone=dataclasses.replace(backbone, layers=None))
-    found = (given if without.wanted.is_given else without).find(name)
-    if isinstance(found, Path):
-        raise FeaturesError(
-            f"--layers compares the layers of a stored set, and {name!r} is a file of features",
-            "run the command once for each --feature-column",
-        )
-    stored, selection = found
-    snapshot = stored.snapshot()  # all layers come from the same rows
-    there = sorted((name for name in snapshot.manifest.columns if name != "feature"), key=lambda name: int(name[6:]))
-    if asked and asked.startswith("last-"):
-        there = there[-int(asked.removeprefix("last-")) :]
-    elif asked and asked != "all":
-        there = [f"layer_{index}" for index in asked.split(",")]
-    if not there:
-        raise FeaturesError(f"{stored.id} has no layers", "add them by nctransfer extract --layers all")
-    streams = {
-        column: snapshot.stream(selection, column, there, partial=given.allows_partial, label_column=given.label_column)
-        for column in [*there, "feature"]
-    }
-    if not given.drop_duplicates:
-        return dict(streams)
-    kept = without_duplicates(streams["feature"])
-    assert isinstance(kept, FeatureStream)
-    return {name: dataclasses.replace(one, labels=kept.labels, classes=kept.classes) for name, one in streams.items()}
 
 
 def _head(found: Found, heads: HeadOptions, given: ChosenFeatures) -> Any:
