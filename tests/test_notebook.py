@@ -79,6 +79,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "FewShotComparison": lambda pets: nct.compare_fewshot({"1": features(), "2": features("b", 1.0)}, **TASK),
     "GroupResult": lambda pets: nct.fewshot_by_group(features(), "site", **TASK),
     "AcrossResult": lambda pets: nct.fewshot_across_groups(features(), "site", **TASK),
+    "FewShotLayers": lambda pets: nct.fewshot_layers({"layer_0": features(), "feature": features("b", 1.0)}, **TASK),
     "ExpectedAccuracies": lambda pets: nct.expect(features(), [2, 3], [1, 2]),
     "BoundTable": lambda pets: bound_table(ClassStatistics.of(features(), "cpu"), features().describe(), [2], [1, 10]),
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.group_episodes import fewshot_by_group
     from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.label_counts import LabelCounts, labels
+    from nctransfer.evaluation.layer_accuracy import fewshot_layers
+    from nctransfer.evaluation.layer_results import FewShotLayers
     from nctransfer.evaluation.linear_probe import probe
     from nctransfer.evaluation.pair_explanation import explain
     from nctransfer.features.feature_set import FeatureSet
@@ -65,6 +67,7 @@ _HOMES = {
     "CollapseReport": "neural_collapse.collapse_report",
     "FeatureSet": "features.feature_set",
     "FeatureStore": "store.cache_folder",
+    "FewShotLayers": "evaluation.layer_results",
     "FewShotResult": "evaluation.fewshot_results",
     "FitResult": "heads.fit_result",
     "GroupResult": "evaluation.group_results",
@@ -93,6 +96,7 @@ _HOMES = {
     "fewshot": "evaluation.fewshot_accuracy",
     "fewshot_across_groups": "evaluation.across_episodes",
     "fewshot_by_group": "evaluation.group_episodes",
+    "fewshot_layers": "evaluation.layer_accuracy",
     "fit": "heads.fitting",
     "inspect": "sources.inventory",
     "labels": "evaluation.label_counts",
@@ -117,6 +121,7 @@ __all__ = [
     "CollapseReport",
     "FeatureSet",
     "FeatureStore",
+    "FewShotLayers",
     "FewShotResult",
     "FitResult",
     "GroupResult",
@@ -146,6 +151,7 @@ __all__ = [
     "fewshot",
     "fewshot_across_groups",
     "fewshot_by_group",
+    "fewshot_layers",
     "fit",
     "inspect",
     "labels",

@@ -15,6 +15,7 @@ from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelect
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.fewshot_layers import LayerOptions, measure_layers
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
@@ -129,6 +130,7 @@ def fewshot(
     episode: EpisodeOptions,
     query: QueryOptions,
     detail: DetailOptions,
+    layered: LayerOptions,
     output: OutputOptions,
     features: FeaturesArguments = None,
     feature_column: FeatureColumn = None,
@@ -137,6 +139,7 @@ def fewshot(
     """Measure n-way k-shot accuracy over many random episodes.
 
     Several feature sets of the same samples are measured on the same episodes, and each is compared with the first.
+    With --layers, the layers of one stored set are, and a layer is chosen in each episode.
     """
     episode.check()
     most = detail.most
@@ -157,6 +160,9 @@ def fewshot(
             _probe(given, names[0], query)
             return
         task = episode.task(chosen.seed)
+        if layered.is_asked_for(backbone):
+            measure_layers(given, names, task, layered, query, detail)
+            return
         if not query.is_apart:
             given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
         running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}

@@ -74,6 +74,10 @@ class Pool:
         features: ``(n, d)``.
         device: Where to compute.
 
+    Attributes:
+        squares: The squared lengths of the features about their mean, ``(n,)``.
+        factor: What the features were multiplied by, 1 unless they are extremely large or small.
+
     Raises:
         FeaturesError: Features are far outside the range of float32, or one is so far from the others that their
             differences would be lost.
@@ -83,17 +87,17 @@ class Pool:
         import torch
 
         self.device = with_float64(device)
-        features, self._factor = rescaled(features)
+        features, self.factor = rescaled(features)
         mean = features.mean(dim=0, dtype=torch.float64).to(features.dtype)
         centred = features - mean
         lengths = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64)
         _check_outliers(features, lengths)
-        longest = float(lengths.max()) / self._factor
+        longest = float(lengths.max()) / self.factor
         rounding = longest**2 * torch.finfo(torch.float32).eps
         dtype = torch.float32 if rounding < 0.01 else torch.float64  # such a penalty is at least 1
         self._rows = centred.to(self.device, dtype)
         mean = mean.to(self.device, dtype)
-        self._squares = self._rows.square().sum(dim=1)
+        self.squares = self._rows.square().sum(dim=1)
         self._with_mean = self._rows @ mean
         self._mean_square = mean.double().square().sum()
         self._gram: torch.Tensor | None = None
@@ -155,13 +159,13 @@ class Pool:
             support=rows,
             cross=columns,
             ways=episodes.classes.shape[1],
-            squares=self._squares[queries],
+            squares=self.squares[queries],
             with_point=(
                 self._with_mean[support].view(len(support), -1, averaged).mean(dim=2),
                 self._with_mean[queries],
                 self._mean_square,
             ),
-            factor=self._factor,
+            factor=self.factor,
         )
 
     def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll | LookedUpAgainstAll:
@@ -176,7 +180,7 @@ class Pool:
         if not (by_centres and shots > 1) and self._is_looked_up(rows.shape, ways):
             assert self._gram is not None
             point = (self._with_mean[rows], self._with_mean.expand(every), self._mean_square)
-            return LookedUpAgainstAll(self._gram, rows, ways, self._squares.expand(every), point, self._factor)
+            return LookedUpAgainstAll(self._gram, rows, ways, self.squares.expand(every), point, self.factor)
         x = self._rows.index_select(0, rows.flatten()).view(*rows.shape, -1)
         with_mean = self._with_mean[rows]
         if by_centres and shots > 1:
@@ -189,9 +193,9 @@ class Pool:
             x=x,
             rows=self._rows,
             ways=ways,
-            squares=self._squares.expand(every),
+            squares=self.squares.expand(every),
             with_point=(with_mean, self._with_mean.expand(every), self._mean_square),
-            factor=self._factor,
+            factor=self.factor,
             looked_up=known,
         )
 

@@ -45,6 +45,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.label_counts import LabelCounts
+    from nctransfer.evaluation.layer_results import FewShotLayers
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
     from nctransfer.label_audit.flags import AuditResult
@@ -59,6 +60,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         fewshot_sheets,
         group_sheets,
         labels_sheets,
+        layer_sheets,
         ood_sheets,
         rank_sheets,
         theory_sheets,
@@ -72,6 +74,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
         GroupResult: group_sheets.group_sheets,
         AcrossResult: group_sheets.across_sheets,
+        FewShotLayers: layer_sheets.layer_sheets,
         ProbeResult: lambda result: [fewshot_sheets.probe_sheet(result)],
         LabelCounts: labels_sheets.labels_sheets,
         ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
