@@ -156,7 +156,7 @@ def fewshot(
         )
         _refuse_several(names, query)
         if query.probe:
-            _refuse_with_probe(episode, query, detail)
+            _refuse_with_probe(episode, query, detail, layered)
             _probe(given, names[0], query)
             return
         task = episode.task(chosen.seed)

@@ -34,18 +34,14 @@ def result_to_html(result: object) -> str:
 
 def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """Which function makes the sheets of which type of result. The types are imported only when one is shown."""
-    return {**_of_features(), **_of_images_and_backbones(), **_of_heads()}
+    return {**_of_features(), **_of_episodes(), **_of_images_and_backbones(), **_of_heads()}
 
 
 def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """The results that features give."""
     from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.evaluation.expected_accuracy import ExpectedAccuracies
-    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
-    from nctransfer.evaluation.fewshot_results import FewShotResult
-    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.label_counts import LabelCounts
-    from nctransfer.evaluation.layer_results import FewShotLayers
     from nctransfer.evaluation.linear_probe import ProbeResult
     from nctransfer.evaluation.pair_explanation import PairExplanation
     from nctransfer.label_audit.flags import AuditResult
@@ -58,9 +54,7 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         audit_sheets,
         collapse_sheets,
         fewshot_sheets,
-        group_sheets,
         labels_sheets,
-        layer_sheets,
         ood_sheets,
         rank_sheets,
         theory_sheets,
@@ -70,11 +64,6 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     return {
         CollapseReport: collapse_sheets.collapse_sheets,
         CollapseComparison: collapse_sheets.comparison_sheets,
-        FewShotResult: fewshot_sheets.fewshot_sheets,
-        FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
-        GroupResult: group_sheets.group_sheets,
-        AcrossResult: group_sheets.across_sheets,
-        FewShotLayers: layer_sheets.layer_sheets,
         ProbeResult: lambda result: [fewshot_sheets.probe_sheet(result)],
         LabelCounts: labels_sheets.labels_sheets,
         ExpectedAccuracies: lambda result: [theory_sheets.expected_sheet(result)],
@@ -84,6 +73,23 @@ def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
         OodResult: ood_sheets.ood_sheets,
         AuditResult: audit_sheets.audit_sheets,
         Trajectory: trajectory_sheets.trajectory_sheets,
+    }
+
+
+def _of_episodes() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """The results that few-shot episodes give."""
+    from nctransfer.evaluation.fewshot_comparison import FewShotComparison
+    from nctransfer.evaluation.fewshot_results import FewShotResult
+    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
+    from nctransfer.evaluation.layer_results import FewShotLayers
+    from nctransfer.report import fewshot_sheets, group_sheets, layer_sheets
+
+    return {
+        FewShotResult: fewshot_sheets.fewshot_sheets,
+        FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
+        GroupResult: group_sheets.group_sheets,
+        AcrossResult: group_sheets.across_sheets,
+        FewShotLayers: layer_sheets.layer_sheets,
     }
 
 
