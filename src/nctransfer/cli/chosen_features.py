@@ -202,7 +202,7 @@ class ChosenFeatures:
         if not name:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
         if (stored := store.resolve(name)) is None:
-            self._refuse(name, "image_column", "image_root", "data_dir", "label_depth")
+            self._refuse(name, "image_column", "split_column", "no_header", "image_root", "data_dir", "label_depth")
             return expanded(name)
         self._refuse_reading(name)
         selection = self.wanted.chosen.selection()
@@ -219,7 +219,7 @@ class ChosenFeatures:
         from nctransfer.errors import FeaturesError
 
         for option in useless:
-            if getattr(self.wanted.reading, option) is not None:
+            if getattr(self.wanted.reading, option) not in (None, False):
                 flag = f"--{option.replace('_', '-')}"
                 folders = "; of a stored set, --label-column folder-1,folder-2 makes classes of two folders"
                 hint = f"leave out {flag}{folders if option == 'label_depth' else ''}"

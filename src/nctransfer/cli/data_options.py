@@ -206,6 +206,26 @@ class ReadingFlags:
             show_default="path, image, or a similar name",
         ),
     ] = None
+    split_column: Annotated[
+        str | None,
+        panel_option(
+            "--split-column",
+            panel=_DATA,
+            metavar="NAME",
+            help="The column with the splits, in a table of images.",
+            show_default="split, if there is one",
+        ),
+    ] = None
+    no_header: Annotated[
+        bool,
+        panel_option(
+            "--no-header",
+            panel=_DATA,
+            help="The first line of a manifest is an image, and no line of column names. Its columns are then 1, 2, …: "
+            "the path first, and then the class, unless --image-column and --label-column give other numbers.",
+            show_default=False,
+        ),
+    ] = False
     image_root: Annotated[
         Path | None,
         panel_option(
@@ -266,6 +286,8 @@ class ReadingFlags:
             label_depth=None if self.label_depth is None else checked_depth(self.label_depth),
             label_column=self.label_column,
             image_column=self.image_column,
+            split_column=self.split_column,
+            no_header=self.no_header,
             image_root=self.image_root,
             class_names=self.names,
             split=split,

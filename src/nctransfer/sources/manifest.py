@@ -16,7 +16,7 @@ from nctransfer.sources.attributes import RowAttributes
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import name_of_code
-from nctransfer.sources.manifest_rows import Row, line_error, manifest_rows
+from nctransfer.sources.manifest_rows import PLAIN, Row, line_error, manifest_rows
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MANIFEST", "SUFFIXES", "Manifest"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl", PLAIN)
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "class")
 
@@ -39,7 +39,7 @@ class _Columns(NamedTuple):
 
 
 class Manifest(ImageSource):
-    """A ``.csv``, ``.tsv`` or ``.jsonl`` file with the path and the class of each image, and optionally its split.
+    """A ``.csv``, ``.tsv``, ``.jsonl`` or ``.txt`` file with the path and class of each image, and perhaps its split.
 
     Class names are kept as they are written: ``001`` and ``NA`` are names like any other. Only the apostrophe that
     guards a table against formulas, as in ``'=cat``, is taken off.
@@ -51,7 +51,14 @@ class Manifest(ImageSource):
             ``cat/Siamese``. Default: ``label`` or ``class``. All other columns are attributes of the images.
         image_root: Folder that the paths are relative to; no path may lead out of it. Default: the manifest's folder.
         class_names: Names of the classes, if the column of classes holds the codes 0, 1, … instead of names.
+        split_column: Column of the splits. Default: ``split``, if there is one.
+        no_header: Whether the first line is an image too. The columns are then called ``1``, ``2``, …; by default the
+            first is that of the paths, and the second that of the classes. In a table with column names, such numbers
+            stand for a column too.
         labels_optional: Whether there may be no column of classes, or no class in some lines.
+
+    Raises:
+        DataError: It is said of lines of JSON that they have no header.
     """
 
     kind = "manifest"
@@ -64,6 +71,8 @@ class Manifest(ImageSource):
         label_column: str | None = None,
         image_root: Path | None = None,
         class_names: Sequence[str] | None = None,
+        split_column: str | None = None,
+        no_header: bool = False,
         labels_optional: bool = False,
     ) -> None:
         self.name = os.fspath(path)
@@ -72,7 +81,10 @@ class Manifest(ImageSource):
         self.id = source_id(path, *choices, *([f"image={image_column}"] if image_column else []))
         self._path = Path(path)
         self._root = os.path.abspath(image_root or self._path.parent)  # noqa: PTH100 - resolve() would follow links
-        self._columns = (image_column, label_column)
+        self._columns = (image_column, label_column, split_column)
+        self._no_header = no_header
+        if no_header and self._path.suffix.lower() == ".jsonl":
+            raise DataError(f"{self.name!r} has lines of JSON, which name their columns", "leave out --no-header")
         self._class_names = class_names
         self._labels_optional = labels_optional
 
@@ -83,7 +95,7 @@ class Manifest(ImageSource):
                 f"the folder {self._root!r} does not exist",
                 "give the folder that the paths are relative to: --image-root",
             )
-        lines, rows = array("q"), manifest_rows(self._path)
+        lines, rows = array("q"), manifest_rows(self._path, no_header=self._no_header)
         if (first := next(rows, None)) is None:
             raise DataError(
                 f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
@@ -109,20 +121,22 @@ class Manifest(ImageSource):
 
     def _choose(self, row: Mapping[str, Any]) -> _Columns:
         """The columns that are read, by those of the first row."""
-        image = self._column("image", row, IMAGE_COLUMNS, self._columns[0])
-        asked = self._columns[1]
+        usual = (("1",), ("2",)) if self._no_header else (IMAGE_COLUMNS, LABEL_COLUMNS)
+        asked_image, asked, asked_split = self._columns
+        image = self._column("image", row, usual[0], asked_image)
         if asked is not None:
             labels = tuple(self._column("label", row, (), name) for name in column_names(asked, row))
-        elif self._labels_optional and not any(_find(name, row) for name in LABEL_COLUMNS):
-            labels = LABEL_COLUMNS[:1]
+        elif self._labels_optional and not any(_find(name, row) for name in usual[1]):
+            labels = usual[1][:1]
         else:
-            labels = (self._column("label", row, LABEL_COLUMNS, None),)
+            labels = (self._column("label", row, usual[1], None),)
         if len(labels) > 1 and self._class_names is not None:
             raise DataError(
                 f"the codes of {counted(len(labels), 'label column')} cannot share one list of names",
                 "leave out --class-names, or name one label column",
             )
-        return _Columns(image, labels, _find("split", row))
+        split = _find("split", row) if asked_split is None else self._column("split", row, (), asked_split)
+        return _Columns(image, labels, split)
 
     def _listed(
         self, rows: Iterable[Row], columns: _Columns, lines: array[int], further: RowAttributes
@@ -195,14 +209,23 @@ class Manifest(ImageSource):
     def _column(self, what: str, row: Mapping[str, Any], names: Sequence[str], asked: str | None) -> str:
         if asked is not None and asked in row:
             return asked
+        if asked is not None and asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= len(row):
+            return list(row)[int(asked[:9]) - 1]
         for name in names if asked is None else ():
             if found := _find(name, row):
                 return found
         missing = f"no column {asked!r}" if asked is not None else f"no {what} column ({' or '.join(names)})"
-        raise DataError(
-            f"the manifest {self.name!r} has {missing}",
-            f"its columns are {', '.join(map(str, row))}; choose one with --{what}-column",
-        )
+        hint = f"its columns are {', '.join(map(str, row))}; choose one with --{what}-column"
+        if not self._no_header and any(map(self._is_there, row)):
+            hint = "its first line is an image and no line of column names: give --no-header"
+        raise DataError(f"the manifest {self.name!r} has {missing}", hint)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether the name of a column is in truth the path of a file."""
+        try:
+            return "." in name and Path(self._root, name).is_file()
+        except (OSError, ValueError):
+            return False
 
     def _agree(self, line: int, known: ImageEntry, entry: ImageEntry) -> None:
         for what, one, other in (("labels", known.label, entry.label), ("splits", known.split, entry.split)):
@@ -244,12 +267,22 @@ def _find(name: str, columns: Iterable[str]) -> str | None:
 
 
 def _open(name: str, options: ReadingOptions) -> Manifest:
+    from nctransfer.sources.registry import describe_sources
+
+    if Path(name).suffix.lower() == PLAIN and not options.no_header:
+        raise DataError(
+            f"{name!r} is not a file that nctransfer can read images from",
+            "if each of its lines has the path of an image and a class, give --no-header; else give one of: "
+            + describe_sources(options.labels_optional),
+        )
     return Manifest(
         Path(name),
         image_column=options.image_column,
         label_column=options.label_column,
         image_root=options.image_root,
         class_names=options.class_names,
+        split_column=options.split_column,
+        no_header=options.no_header,
         labels_optional=options.labels_optional,
     )
 
@@ -258,9 +291,9 @@ MANIFEST = SourceKind(
     name="manifest",
     recognises=lambda name: Path(name).suffix.lower() in SUFFIXES and Path(name).is_file(),
     open=_open,
-    takes=("label_column", "image_column", "class_names", "image_root"),
+    takes=("label_column", "image_column", "split_column", "no_header", "class_names", "image_root"),
     examples=("pets.csv", "pets.tsv", "pets.jsonl"),
     summary="a manifest, which is a table with the path and the class of each image",
     details="Its columns are `path`, `label` and, if there are splits, `split`. Paths are relative to the manifest, "
-    "or to `--image-root`.",
+    "or to `--image-root`. A list without column names, which may also be `pets.txt`, needs `--no-header`.",
 )

@@ -63,8 +63,8 @@ def _can_be_a_path(name: str) -> bool:
 
 def _check_options(source: ImageSource, kind: SourceKind, options: ReadingOptions) -> None:
     """Refuse options that this kind of source does not use."""
-    for name in (field.name for field in fields(options)):
-        if name not in (*kind.takes, *FOR_EVERY_KIND) and getattr(options, name) is not None:
+    for name, usual in ((field.name, field.default) for field in fields(options)):
+        if name not in (*kind.takes, *FOR_EVERY_KIND) and getattr(options, name) != usual:
             flag = f"--{name.replace('_', '-')}"
             raise DataError(f"{flag} does not apply to {source.name!r} ({source.kind})", f"leave out {flag}")
 

@@ -59,6 +59,7 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
             ``cat/Siamese``. All further columns are attributes of the images. Default: ``label``, ``class``,
             ``fine_label``, or the only column that the Hugging Face metadata describe as classes.
         class_names: Names of the classes whose labels are the codes 0, 1, … They replace those in the metadata.
+        split_column: The column of the splits. Default: ``split``, if it holds text; else the name of the file says it.
         labels_optional: Whether there may be no column of labels, or no label in some rows.
     """
 
@@ -71,12 +72,14 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
         image_column: str | None = None,
         label_column: str | None = None,
         class_names: Sequence[str] | None = None,
+        split_column: str | None = None,
         labels_optional: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         self.id = source_id(path, *([f"image={image_column}"] if image_column else []))
         self._asked = (image_column, label_column)
         self._class_names = class_names
+        self._split_column = split_column
         self._labels_optional = labels_optional
 
     def scan(self) -> Listing[Mapping[str, tuple[Path, Columns]]]:
@@ -137,9 +140,13 @@ class ParquetFiles(ListedSource[Mapping[str, tuple[Path, Columns]]]):
         except DataError:
             if label_column is not None or not self._labels_optional:
                 raise
-        split = "split" if "split" in schema.names and is_text_type(stored_type(schema.field("split").type)) else None
+        split: str | None = self._split_column or "split"
+        if split not in schema.names or not is_text_type(stored_type(schema.field(split).type)):
+            if self._split_column:
+                raise no_column(path, schema, f"no column {split!r} of text", "split")
+            split = None
         others = (image, *(one.column for one in labels))
-        return Columns(image=image, is_struct=is_struct, labels=labels, split=split if split not in others else None)
+        return Columns(image=image, is_struct=is_struct, labels=labels, split=None if split in others else split)
 
     def _names(self, path: Path, schema: pa.Schema, label: str, features: dict[str, Any]) -> Sequence[str] | None:
         """The names of the classes whose labels are codes; ``None`` if the labels are names, or nobody names the codes.
@@ -282,6 +289,7 @@ def _open(name: str, options: ReadingOptions) -> ParquetFiles:
         image_column=options.image_column,
         label_column=options.label_column,
         class_names=options.class_names,
+        split_column=options.split_column,
         labels_optional=options.labels_optional,
     )
 
@@ -290,7 +298,7 @@ PARQUET = SourceKind(
     name="parquet",
     recognises=_recognises,
     open=_open,
-    takes=("label_column", "image_column", "class_names"),
+    takes=("label_column", "image_column", "split_column", "class_names"),
     examples=("pets.parquet", "parquet/", "'data/*.parquet'"),
     summary="Parquet files with encoded images and labels, as on the Hugging Face hub",
     details="Class names come from the metadata of the files or from `--class-names`.",

@@ -23,6 +23,8 @@ class ReadingOptions:
     Attributes:
         label_column: Column of the labels in a manifest, in Parquet files or in a Hugging Face data set.
         image_column: Column of the images in the same.
+        split_column: Column of the splits in a manifest or in Parquet files.
+        no_header: Whether the first line of a manifest is an image, and no line of column names.
         image_root: Folder that the paths in a manifest are relative to. Default: the folder of the manifest.
         class_names: Names of the classes whose labels are the codes 0, 1, …
         split: Split that timm opens. Other sources read all splits, and a selection chooses among them.
@@ -43,6 +45,8 @@ class ReadingOptions:
     offline: bool = False
     labels_optional: bool = False
     label_depth: LabelDepth | None = None
+    split_column: str | None = None
+    no_header: bool = False
 
     def __post_init__(self) -> None:
         if self.label_depth is not None:
