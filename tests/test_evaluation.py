@@ -75,7 +75,7 @@ def shares(x: np.ndarray, blocks) -> list[float]:
 
 
 def accuracies(result: FewShotResult) -> dict[tuple[int, int, str], float]:
-    return {(row.ways, row.shots, row.classifier): row.accuracy for row in result.rows}
+    return {row.key: row.accuracy for row in result.rows}
 
 
 def intervals(result: FewShotResult) -> list[tuple[float, float]]:
@@ -116,7 +116,7 @@ def test_collapsed_features_are_always_right(path: str, offset: float):
     x = np.repeat(oracles.simplex(8, 10), 20, axis=0) + offset
     features = FeatureSet.from_arrays(x.astype(np.float32 if offset == 0 else np.float64), np.repeat(range(8), 20))
     result = fewshot(features, (2, 5), (1, 5), episodes=30, classifiers="all")
-    assert intervals(result) == [(1.0, 0.0)] * 24
+    assert intervals(result) == [(1.0, 0.0)] * 4 * 8  # six inductive classifiers, and one with two query priors
     assert {row.lowest_decile for row in result.rows} == {1.0}
 
 
@@ -124,8 +124,10 @@ def test_collapsed_features_are_always_right(path: str, offset: float):
 def test_features_all_the_same_are_right_by_chance(path: str, value: float):
     features = FeatureSet.from_arrays(np.full((160, 10), value), np.repeat(range(8), 20))
     result = fewshot(features, (2, 5), (1, 5), episodes=30, classifiers="all")
-    assert [row.accuracy for row in result.rows] == pytest.approx([1 / row.ways for row in result.rows], abs=1e-12)
-    assert [row.ci95 for row in result.rows] == pytest.approx([0] * 24, abs=1e-12)
+    rows = [row for row in result.rows if row.query_prior == "balanced"]
+    assert len(rows) == 4 * 7
+    assert [row.accuracy for row in rows] == pytest.approx([1 / row.ways for row in rows], abs=1e-12)
+    assert [row.ci95 for row in rows] == pytest.approx([0] * len(rows), abs=1e-12)
 
 
 def test_classes_of_one_distribution_are_right_by_chance():
@@ -212,10 +214,12 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, path: str, limit
 def test_several_tasks_at_once_are_those_one_by_one(path: str, queries):
     features = gaussian()
     together = accuracies(fewshot(features, (2, 5), (1, 5), queries=queries, episodes=40, classifiers="all"))
-    assert len(together) == 24
-    for (ways, shots, name), accuracy in together.items():
-        alone = fewshot(features, ways, shots, queries=queries, episodes=40, classifiers=name)
-        assert accuracies(alone) == {(ways, shots, name): pytest.approx(accuracy, abs=1e-12)}
+    assert len(together) == 4 * (8 if queries == 10 else 6)  # of all samples, transductive classifiers are left out
+    for (ways, shots, label), accuracy in together.items():
+        name, _, prior = label.partition(" (")
+        alone = accuracies(fewshot(features, ways, shots, queries=queries, episodes=40, classifiers=name))
+        assert alone[ways, shots, label] == pytest.approx(accuracy, abs=1e-12)
+        assert len(alone) == (2 if prior else 1)
 
 
 def test_order_of_rows_in_the_file_does_not_matter():
@@ -545,6 +549,7 @@ def test_a_table_of_the_episodes():
             "ways": ways,
             "shots": shots,
             "classifier": name,
+            "query_prior": "balanced",
             "episode": episode,
             "classes": [result.classes[code] for code in result.drawn[ways][episode].tolist()],
             "accuracy": result.accuracies[ways, shots, name][episode].item(),

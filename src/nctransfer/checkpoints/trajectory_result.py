@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.errors import EpisodeError
+from nctransfer.evaluation.fewshot_task import Contender
 from nctransfer.evaluation.multiple_comparisons import compare_with_best
 from nctransfer.evaluation.spread import spread_of
 from nctransfer.neural_collapse.registry import correlated_measures
@@ -64,7 +66,7 @@ class Point:
             row |= {f"{prefix}samples": report.features.samples, f"{prefix}classes": report.features.classes}
             row |= {f"{prefix}{name}": value for name, value in report.metrics.items()}
         for one in self.fewshot.rows:
-            task = f"{one.classifier}_{one.ways}way_{one.shots}shot"
+            task = f"{one.label}_{one.ways}way_{one.shots}shot"
             row |= {task: one.accuracy, f"{task}_ci95": one.ci95}
             if one.expected_accuracy is not None:
                 row[f"{task}_expected"] = one.expected_accuracy
@@ -80,6 +82,7 @@ class Best:
         ways: Classes per episode.
         shots: Support samples per class.
         classifier: The name of the classifier.
+        query_prior: How queries are spread over the classes.
         checkpoint: The name of the checkpoint.
         accuracy: Its accuracy.
         population: What the possible bests and the verdict are about: ``samples``, other images of these classes, or
@@ -97,6 +100,7 @@ class Best:
     ways: int
     shots: int
     classifier: str
+    query_prior: str = BALANCED
     checkpoint: str
     accuracy: float
     population: Interval
@@ -106,6 +110,11 @@ class Best:
     interval: tuple[float, float] | None
     verdict: Verdict | None
     reason: str | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """The key of the rows that are compared: ways, shots and label."""
+        return (self.ways, self.shots, Contender(self.classifier, self.query_prior).label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +158,7 @@ class Trajectory(ShownInNotebooks):
         row = self.points[0].fewshot.rows[number]
         rows = [point.to_row() for point in self.distinct]
         columns = {name: [one[name] for one in rows] for name in rows[0]}
-        return _correlations(columns, f"{row.classifier}_{row.ways}way_{row.shots}shot", correlated_measures())
+        return _correlations(columns, f"{row.label}_{row.ways}way_{row.shots}shot", correlated_measures())
 
     def to_dict(self) -> dict[str, Any]:
         """The trajectory as a dictionary for JSON."""
@@ -197,9 +206,7 @@ def _best_of(points: Sequence[Point], key: RowKey) -> Best:
         found, reason = None, error.message
     last = found[-1] if found else None
     return Best(
-        ways=key[0],
-        shots=key[1],
-        classifier=key[2],
+        **results[0].about(key),
         checkpoint=points[order[0]].checkpoint,
         accuracy=means[order[0]],
         population=population,

@@ -13,7 +13,9 @@ from nctransfer.registry import Registry
 __all__ = ["choice_of", "listed"]
 
 
-def listed(registry: Registry[Any], condition: Callable[[Any], bool] | None = None) -> str:
+def listed(
+    registry: Registry[Any], condition: Callable[[Any], bool] | None = None, *, with_others: bool | None = None
+) -> str:
     """The entries of a registry for a help text: each name, with its meaning.
 
     Entries of other packages are listed by name alone, since more is known only once they are imported.
@@ -21,10 +23,12 @@ def listed(registry: Registry[Any], condition: Callable[[Any], bool] | None = No
     Args:
         registry: The registry; its entries have a ``meaning``.
         condition: Lists only entries of this package for which this is true.
+        with_others: Whether entries of other packages are listed; by default if there is no condition.
     """
     own = [f"{name} ({one.meaning})" for name, one in registry.own.items() if condition is None or condition(one)]
     try:
-        others = list(registry)[len(registry.own) :] if condition is None else []
+        is_asked = condition is None if with_others is None else with_others
+        others = list(registry)[len(registry.own) :] if is_asked else []
     except PluginError:  # it is reported when an option asks for an entry that this package does not have
         others = []
     return ", ".join([*own, *others])

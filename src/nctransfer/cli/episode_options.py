@@ -11,6 +11,7 @@ from nctransfer.cli.choices import listed
 from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers, numbers_or_all, ridge_penalty
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.intervals import INTERVALS
@@ -53,6 +54,17 @@ class EpisodeOptions:
             help="Images per class to classify; all for every image that is not a labelled example.",
         ),
     ] = "15"
+    query_prior: Annotated[
+        str,
+        panel_option(
+            "--query-prior",
+            panel=_EPISODES,
+            metavar="balanced|dirichlet:A|empirical",
+            help="How queries are spread over the classes of an episode: as many of each (balanced); in proportions "
+            "that are drawn anew for each episode, from very uneven for small A to even for large A, such as "
+            "dirichlet:2; or in proportion to the numbers of images (empirical).",
+        ),
+    ] = BALANCED
     episodes: Annotated[
         int,
         panel_option(
@@ -158,6 +170,7 @@ class EpisodeOptions:
             "ways": numbers_or_all(self.ways, "--ways"),
             "shots": numbers(self.shots, "--shots"),
             "queries": queries[0],
+            "query_prior": self.query_prior,
             "episodes": self.episodes,
             "precision": self.precision,
             "classifiers": self.classifier.split(","),

@@ -18,7 +18,7 @@ from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents, ridge_penalty
 from nctransfer.cli.terminal import Terminal
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
-from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.registry import CLASSIFIERS, is_inductive
 
 
 @examples(
@@ -44,7 +44,10 @@ def labels(
     classifier: Annotated[
         str,
         typer.Option(
-            "--classifier", "-c", metavar="NAME,…|all", help=f"The classifiers: {listed(CLASSIFIERS)}; or all."
+            "--classifier",
+            "-c",
+            metavar="NAME,…|all",
+            help=f"The classifiers: {listed(CLASSIFIERS, is_inductive, with_others=True)}; or all.",
         ),
     ] = "ridge",
     most_shots: Annotated[

@@ -19,7 +19,7 @@ from nctransfer.cli.backbone_options import (
 from nctransfer.cli.choices import listed
 from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
-from nctransfer.episodes.registry import CLASSIFIERS
+from nctransfer.episodes.registry import CLASSIFIERS, is_inductive
 from nctransfer.errors import counted
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ class RankTaskOptions:
     classifier: Annotated[
         str,
         typer.Option(
-            "--classifier", "-c", rich_help_panel=_TASK, metavar="NAME", help=f"The classifier: {listed(CLASSIFIERS)}."
+            "--classifier",
+            "-c",
+            rich_help_panel=_TASK,
+            metavar="NAME",
+            help=f"The classifier: {listed(CLASSIFIERS, is_inductive, with_others=True)}.",
         ),
     ] = "ridge"
     ridge_lambda: Annotated[

@@ -107,6 +107,8 @@ class Classifier:
             It takes the same options as the function, and gives ``None`` for options that it cannot do. Without it,
             the classifier is fitted as often as there are shots, see
             :mod:`~nctransfer.episodes.leaving_one_out`.
+        is_transductive: Whether the answer for a query depends on the other queries of its episode. Such a classifier
+            asks for :attr:`~nctransfer.episodes.inner_products.Products.queries`.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Classifier:
     by_centres: bool = False
     directions: Callable[..., torch.Tensor | None] | None = None
     left_out: Callable[..., torch.Tensor | None] | None = None
+    is_transductive: bool = False
 
     def scores(
         self, products: Products, settings: ClassifierSettings | None = None, report: Report | None = None

@@ -6,6 +6,7 @@ Shapes: n rows of width d in the pool; E episodes with w classes, N support samp
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ class Products:
         factor: What the features were multiplied by, 1 unless they are extremely large or small. A classifier that
             depends on the scale of features must take it into account: a penalty on squared weights is multiplied by
             ``factor²``.
+        is_query: Which of the queries count, ``(E, Q)``; ``None`` if all do.
+        between_queries: Computes the inner products of the queries with each other, ``(E, Q, Q)``, which only
+            transductive classifiers need, see :attr:`queries`; ``None`` if they cannot be had.
     """
 
     support: torch.Tensor
@@ -41,6 +45,8 @@ class Products:
     squares: torch.Tensor
     with_point: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     factor: float = 1.0
+    is_query: torch.Tensor | None = None
+    between_queries: Callable[[], torch.Tensor] | None = None
 
     @classmethod
     def of(cls, support: torch.Tensor, queries: torch.Tensor, ways: int) -> Products:
@@ -56,7 +62,14 @@ class Products:
             cross=queries @ support.mT,
             ways=ways,
             squares=queries.square().sum(dim=2),
+            between_queries=lambda: queries @ queries.mT,
         )
+
+    @functools.cached_property
+    def queries(self) -> torch.Tensor:
+        """The inner products of the queries with each other, ``(E, Q, Q)``; computed when they are first asked for."""
+        assert self.between_queries is not None, "these inner products are not of episodes"
+        return self.between_queries()
 
     @property
     def shots(self) -> int:
@@ -77,6 +90,8 @@ class Products:
             squares=self.squares,
             with_point=point and (point[0].reshape(-1, *split)[..., :shots].flatten(1), *point[1:]),
             factor=self.factor,
+            is_query=self.is_query,
+            between_queries=lambda: self.queries,
         )
 
     @functools.cached_property

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.episodes.uneven_queries import first_wanted
+
 if TYPE_CHECKING:
     import torch
 
@@ -63,20 +65,27 @@ def without(episodes: Episodes, is_out: torch.Tensor) -> Episodes:
     import torch
 
     assert episodes.spare is not None
-    nothing = replace(episodes, spare=None, spare_queries=None)
-    shots, count = episodes.support.shape[2], episodes.queries.shape[2]
+    nothing = replace(episodes, spare=None, spare_queries=None, wanted=None)
+    shots = episodes.support.shape[2]
     if episodes.is_query is not None:  # every sample that is not in the support is a query
         support, _ = _first([episodes.support, episodes.spare], is_out, shots)
         return replace(nothing, support=support, is_query=episodes.is_query & ~is_out[episodes.queries])
     if episodes.spare_queries is not None:
         support, _ = _first([episodes.support, episodes.spare], is_out, shots)
-        queries, is_query = _first([episodes.queries, episodes.spare_queries], is_out, count)
+        queries, is_query = _queries(torch.cat([episodes.queries, episodes.spare_queries], dim=2), is_out, episodes)
         return replace(nothing, support=support, queries=queries, is_query=is_query)
     support, _ = _first([episodes.support, episodes.spare, episodes.queries.flip(2)], is_out, shots)
     candidates = torch.cat([episodes.queries, episodes.spare], dim=2)
     is_support = (candidates[..., None] == support[:, :, None]).any(dim=3)
-    queries, is_query = _first([candidates.where(~is_support, -1)], is_out, count)
+    queries, is_query = _queries(candidates.where(~is_support, -1), is_out, episodes)
     return replace(nothing, support=support, queries=queries, is_query=is_query)
+
+
+def _queries(rows: torch.Tensor, is_out: torch.Tensor, episodes: Episodes) -> tuple[torch.Tensor, torch.Tensor]:
+    """The queries of each class, from its rows in random order, and which of them there are."""
+    if episodes.wanted is None:
+        return _first([rows], is_out, episodes.queries.shape[2])
+    return first_wanted(rows, (rows >= 0) & ~is_out[rows.clamp(min=0)], episodes.wanted)
 
 
 def _first(orders: Sequence[torch.Tensor], is_out: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -137,10 +137,17 @@ class Pool:
         if size * size * self._rows.itemsize <= GRAM_BYTES and size * size <= work:
             self._gram = _gram(self._rows)
 
-    def batch(self, spec: EpisodeSpec, queries: int) -> int:
-        """The number of episodes per batch, with this number of queries per class."""
-        support = spec.ways * spec.shots
-        return max(1, BATCH_BYTES // (self._rows.itemsize * support * (support + spec.ways * queries)))
+    def batch(self, spec: EpisodeSpec, queries: int, *, between_queries: bool = False) -> int:
+        """The number of episodes per batch, with this number of queries per class.
+
+        Args:
+            spec: The episodes.
+            queries: Queries per class.
+            between_queries: Whether inner products of the queries with each other are needed.
+        """
+        support, asked = spec.ways * spec.shots, spec.ways * queries
+        numbers = support * (support + asked) + (asked * asked if between_queries else 0)
+        return max(1, BATCH_BYTES // (self._rows.itemsize * numbers))
 
     def __call__(self, episodes: Episodes, *, by_centres: bool = False) -> Products:
         """The inner products of some episodes.
@@ -166,7 +173,15 @@ class Pool:
                 self._mean_square,
             ),
             factor=self.factor,
+            is_query=None if episodes.is_query is None else episodes.is_query.flatten(1).to(self.device),
+            between_queries=lambda: self._between(queries),
         )
+
+    def _between(self, queries: torch.Tensor) -> torch.Tensor:
+        """The inner products of the queries of each episode with each other, ``(E, Q, Q)``."""
+        if self._gram is None:
+            return self._gathered(queries, queries[:, :1], 1)[0]
+        return looked_up(self._gram, queries, queries)
 
     def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll | LookedUpAgainstAll:
         """The inner products of labelled examples with every row of the pool, as far as a classifier needs them.
@@ -188,7 +203,7 @@ class Pool:
             with_mean = with_mean.view(len(x), -1, shots).mean(dim=2)
         known = None
         if self._gram is not None and x.shape[1] == rows.shape[1]:
-            known, _ = self._looked_up_by_episode(self._gram, rows, rows[:, :0])
+            known, _ = _looked_up_by_episode(self._gram, rows, rows[:, :0])
         return AgainstAll(
             x=x,
             rows=self._rows,
@@ -220,24 +235,8 @@ class Pool:
     def _looked_up(self, support: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._gram is not None
         if self.device.type == "cpu" and support.shape[1] >= LARGE_SUPPORT:
-            return self._looked_up_by_episode(self._gram, support, queries)
+            return _looked_up_by_episode(self._gram, support, queries)
         return looked_up(self._gram, support, support), looked_up(self._gram, support, queries).mT
-
-    def _looked_up_by_episode(
-        self, gram: torch.Tensor, support: torch.Tensor, queries: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the matrix are copied first, some at a time, then their columns: faster where episodes are large."""
-        import torch
-
-        (episodes, size), count = support.shape, queries.shape[1]
-        rows, columns = gram.new_empty(episodes, size, size), gram.new_empty(episodes, size, count)
-        step = max(1, LOOKED_UP_BYTES // (gram.itemsize * len(gram)))
-        for e, start in itertools.product(range(episodes), range(0, size, step)):
-            here = slice(start, start + step)
-            some = gram.index_select(0, support[e, here])
-            for of, out in ((support, rows), (queries, columns)):
-                torch.gather(some, 1, of[e].expand(len(some), -1), out=out[e, here])
-        return rows, columns.mT
 
     def _gathered(
         self, support: torch.Tensor, queries: torch.Tensor, averaged: int
@@ -294,3 +293,20 @@ def _gram(rows: torch.Tensor, block: int = 1024) -> torch.Tensor:
         torch.mm(rows[here], rows[start:].T, out=gram[here, start:])
         gram[after, here] = gram[here, after].T
     return gram
+
+
+def _looked_up_by_episode(
+    gram: torch.Tensor, support: torch.Tensor, queries: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of the matrix are copied first, some at a time, then their columns: faster where episodes are large."""
+    import torch
+
+    (episodes, size), count = support.shape, queries.shape[1]
+    rows, columns = gram.new_empty(episodes, size, size), gram.new_empty(episodes, size, count)
+    step = max(1, LOOKED_UP_BYTES // (gram.itemsize * len(gram)))
+    for e, start in itertools.product(range(episodes), range(0, size, step)):
+        here = slice(start, start + step)
+        some = gram.index_select(0, support[e, here])
+        for of, out in ((support, rows), (queries, columns)):
+            torch.gather(some, 1, of[e].expand(len(some), -1), out=out[e, here])
+    return rows, columns.mT

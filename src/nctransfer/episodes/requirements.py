@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 from nctransfer.sources.label_depth import MORE_CLASSES
 
@@ -134,8 +135,13 @@ def check_disjoint(spec: EpisodeSpec) -> None:
     """Check that episodes can be drawn that share no sample.
 
     Raises:
-        SettingError: All samples are queries.
+        SettingError: All samples are queries, or there are not as many queries of each class.
     """
+    if spec.query_prior != BALANCED:
+        raise SettingError(
+            f"episodes that share no sample cannot have queries drawn by {spec.query_prior}",
+            "give --query-prior balanced, or another --interval",
+        )
     if spec.queries is None:
         raise SettingError(
             "episodes that share no sample cannot have all samples as queries", "give --queries a number, such as 15"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.episode import Episodes
+from nctransfer.episodes.query_prior import QueryPrior
 from nctransfer.episodes.requirements import check, check_disjoint
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["sample", "sample_disjoint"]
 
 BLOCK = 1024  # episodes that share their generators; another number would give other episodes
 CLASSES, SAMPLES, SUPPORT, DISJOINT = range(4)  # what a generator draws; SUPPORT only if there is a query set
+PRIOR = 6  # the numbers of queries; 4 and 5 are drawn elsewhere
 
 
 def sample(
@@ -37,7 +39,8 @@ def sample(
     """Draw random episodes, in batches.
 
     Episode number e depends on the seed and on e only: not on the number of episodes, the batch size, the device or the
-    number of threads.
+    number of threads. The classes, the support and the order of the queries of an episode are the same whatever the
+    query prior, which decides how many queries of each class there are: :meth:`Episodes.cut` takes them.
 
     Args:
         features: The feature set.
@@ -57,26 +60,31 @@ def sample(
     import torch
 
     check(features, spec, query_set)
+    prior = QueryPrior.parse(spec.query_prior)
     for block in range(first // BLOCK, -(-episodes // BLOCK)):
         kept = min(BLOCK, episodes - block * BLOCK)
-        of_classes, of_samples, of_support = (
+        of_classes, of_samples, of_support, of_prior = (
             np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(block, use)))
-            for use in (CLASSES, SAMPLES, SUPPORT)
+            for use in (CLASSES, SAMPLES, SUPPORT, PRIOR)
         )
         classes = _draw(of_classes, np.full(BLOCK, len(features.classes)), spec.ways).T  # (E, w)
         orders: dict[str, NDArray[np.int64]] = {"classes": classes}
+        own, further = spec.queries or 0, 0
+        if not prior.is_balanced:
+            sizes = (query_set or features).counts.numpy()[classes]
+            orders["wanted"] = prior.draw(of_prior, sizes, own)
+            further = max(0, int(orders["wanted"].max()) - own)
         if query_set is not None:
-            support, spare = _rows(of_support, features, classes, spec.shots, with_spare)
-            queries, others = _rows(of_samples, query_set, classes, spec.queries or 0, with_spare)
+            support, spare = _rows(of_support, features, classes, spec.shots, 0, with_spare)
+            queries, others = _rows(of_samples, query_set, classes, own, further, with_spare)
             offset = len(features)
             orders |= {"support": support, "queries": queries + offset}
             more = {"spare": spare, "spare_queries": np.where(others < 0, others, others + offset)}
         else:
-            own = spec.queries or 0
-            rows, spare = _rows(of_samples, features, classes, own + spec.shots, with_spare)
+            rows, spare = _rows(of_samples, features, classes, own + spec.shots, further, with_spare)
             orders |= {"queries": rows[:, :, :own], "support": rows[:, :, own:]}
             more = {"spare": spare}
-        orders |= more if with_spare else {}
+        orders |= more if with_spare or not prior.is_balanced else {}
         for some in _slices(block * BLOCK, max(first - block * BLOCK, 0), kept, most, ends):
             part = Episodes(**{name: torch.from_numpy(one[some]) for name, one in orders.items()})
             yield part if spec.queries else _with_all_queries(part, features, query_set)
@@ -110,7 +118,7 @@ def sample_disjoint(
 
     Raises:
         EpisodeError: There are too few classes or samples.
-        SettingError: All samples that are not in the support are queries.
+        SettingError: All samples that are not in the support are queries, or there are not as many of each class.
     """
     import numpy as np
     import torch
@@ -171,16 +179,22 @@ def _ranges(features: FeatureSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _rows(
-    generator: np.random.Generator, features: FeatureSet, classes: NDArray[np.int64], count: int, with_spare: bool
+    generator: np.random.Generator,
+    features: FeatureSet,
+    classes: NDArray[np.int64],
+    count: int,
+    further: int,
+    with_spare: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """``count`` random rows of each class, ``(E, w, count)``; and further rows, −1 where a class has no more.
 
-    There are enough further rows to replace a tenth of a class, but for chances of less than one in a million.
+    There are ``further`` of them. On request there are spare ones too, enough to replace a tenth of a class, but for
+    chances of less than one in a million.
     """
     import numpy as np
 
     sizes, starts = _ranges(features)
-    more = min(int(sizes.max()) - count, count // 4 + 10) if with_spare else 0
+    more = min(int(sizes.max()) - count, further + ((count + further) // 4 + 10 if with_spare else 0))
     of_class = sizes[classes][..., None]
     drawn = _draw(generator, of_class.reshape(-1), count + more).T.reshape(*classes.shape, count + more)
     rows = np.where(np.arange(count + more) < of_class, drawn + starts[classes][..., None], -1)

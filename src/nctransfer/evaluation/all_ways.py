@@ -17,7 +17,7 @@ from nctransfer.episodes.classifier import RIDGE_LAMBDA, RidgePenalty
 from nctransfer.episodes.draws import BLOCK, labelled, random_orders
 from nctransfer.episodes.inner_products import AgainstAll
 from nctransfer.episodes.pool import Pool, prepared
-from nctransfer.episodes.registry import CLASSIFIERS, only_centres
+from nctransfer.episodes.registry import CLASSIFIERS, ONE_BY_ONE, choose_classifiers, only_centres
 from nctransfer.errors import SettingError, counted, join_names
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask, OneOrSeveral
@@ -72,6 +72,7 @@ class AllWaysTask:
     def __post_init__(self) -> None:
         if self.draws < 2:
             raise SettingError(f"draws is {self.draws}; an interval needs at least 2", "give 2 draws or more")
+        object.__setattr__(self, "classifiers", choose_classifiers(self.classifiers, ONE_BY_ONE))
         normal = self.as_fewshot()
         for name in ("shots", "classifiers", "seed"):
             object.__setattr__(self, name, getattr(normal, name))

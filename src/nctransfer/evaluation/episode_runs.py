@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
 from nctransfer.episodes.registry import CLASSIFIERS, only_centres
-from nctransfer.episodes.sampling import sample, sample_disjoint
 from nctransfer.errors import EpisodeError, counted
+from nctransfer.evaluation.asked_queries import AskedQueries
+from nctransfer.evaluation.prior_draws import PriorDraws, has_transductive
 from nctransfer.evaluation.stopping import StoppingRule, inflation, sizes
-from nctransfer.evaluation.tally import Tally, is_right, share_right
+from nctransfer.evaluation.tally import is_right, share_right
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_plan import Plan
     from nctransfer.evaluation.fewshot_results import FewShotResult
     from nctransfer.evaluation.fewshot_task import FewShotTask
-    from nctransfer.evaluation.tally import Counts
+    from nctransfer.evaluation.tally import Counts, Tally
     from nctransfer.intervals import Interval
 
 __all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
 
-Key = tuple[int, str]  # shots, classifier
+Key = tuple[int, str]  # shots, label of the contender
 FEWEST, EPISODES_PER_IMAGE = 256, 16  # so that what images change is seen through the draw of episodes
 
 
@@ -87,10 +88,11 @@ class RunResult:
     Attributes:
         classes: The class codes of each episode, ``(E, ways)``; there may be fewer episodes for some numbers of shots,
             which are the first of these.
-        runs: By shots and classifier.
-        counts: Right answers and confusions, by shots and classifier.
+        runs: By shots and label of the contender, which is the name of the classifier, or for transductive classifiers
+            that and the query prior.
+        counts: Right answers and confusions, by shots and label.
         left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by shots and
-            classifier; empty if nobody needs it.
+            label; empty if nobody needs it.
     """
 
     classes: torch.Tensor
@@ -100,7 +102,7 @@ class RunResult:
 
     @functools.cached_property
     def accuracies(self) -> dict[Key, torch.Tensor]:
-        """The accuracy of each episode, ``(E,)``, by shots and classifier."""
+        """The accuracy of each episode, ``(E,)``, by shots and label."""
         return {key: run.tensor() for key, run in self.runs.items()}
 
     @classmethod
@@ -159,9 +161,10 @@ class EpisodeRuns:
         import torch
 
         task = self.plan.task
-        runs = {key: ClassifierRun() for key in itertools.product(task.shots, task.classifiers)}
+        keys = list(itertools.product(task.shots, task.contenders))
+        runs = {(shots, one.label): ClassifierRun() for shots, one in keys}
         runs = {key: before.runs[key].copy() for key in runs} if before else runs
-        tallies = {shots: Tally(len(self.plan.features.classes), task.classifiers) for shots in task.shots}
+        tallies = self.draws.tallies(spec)
         classes = [before.classes] if before else []
         self._extend(spec, runs, tallies, classes, at_least or {}, progress, is_continued=before is not None)
         progress(task.episodes)
@@ -171,7 +174,7 @@ class EpisodeRuns:
                 f"the samples are enough for {counted(done, 'episode')} that {'shares' if done == 1 else 'share'} none",
                 "an interval needs at least 2: give fewer --queries or --shots, or another --interval",
             )
-        counts = {(shots, name): tallies[shots].counts(name) for shots, name in runs}
+        counts = {(shots, one.label): tallies[shots, one.query_prior].counts(one.label) for shots, one in keys}
         if before:
             counts = {key: before.counts[key].plus(more) for key, more in counts.items()}
         left_out = before.left_out if before else self._left_out(spec)
@@ -181,7 +184,7 @@ class EpisodeRuns:
         self,
         spec: EpisodeSpec,
         runs: dict[Key, ClassifierRun],
-        tallies: dict[int, Tally],
+        tallies: Mapping[tuple[int, str], Tally],
         classes: list[torch.Tensor],
         at_least: Mapping[int, int],
         progress: Callable[[int], None],
@@ -193,17 +196,19 @@ class EpisodeRuns:
         Numbers of shots for which fewer episodes have been run come first, until they have caught up with the others.
         """
         task = self.plan.task
-        done = {shots: runs[shots, task.classifiers[0]].count for shots in task.shots}
+        done = {shots: runs[shots, task.contenders[0].label].count for shots in task.shots}
         left = [shots for shots in task.shots if not is_continued or done[shots] < at_least.get(shots, 0)]
         ends, start = _ends(self.plan.task), time.perf_counter()
         while left:
             position = min(done[shots] for shots in left)
             here = [shots for shots in left if done[shots] == position]
-            for batch in self._batches(replace(spec, shots=max(here)), position, ends):
-                products = None if self._by_centres else self.pool(batch)
-                drawing = time.perf_counter() - start
+            for drawn in self.draws.batches(replace(spec, shots=max(here)), position, ends):
+                products = {prior: self._shared_products(one) for prior, one in drawn.items()}
+                batch, drawing = next(iter(drawn.values())), time.perf_counter() - start
                 for shots in here:
-                    self._classify(products, batch, shots, runs, tallies[shots], drawing)
+                    for prior in drawn:
+                        tally = tallies[shots, prior]
+                        self._classify(products[prior], drawn[prior], shots, prior, runs, tally, drawing)
                     done[shots] += len(batch)
                 if position == sum(map(len, classes)):
                     classes.append(batch.classes)
@@ -221,11 +226,16 @@ class EpisodeRuns:
         self, spec: EpisodeSpec, runs: Mapping[Key, ClassifierRun], shots: int, at_least: Mapping[int, int]
     ) -> bool:
         """Whether there are enough episodes of one number of shots; never fewer than tenths are left out of."""
-        rows = [runs[shots, name] for name in self.plan.task.classifiers]
-        needed = self._left_out_episodes(spec) if shots in self._shots_to_leave_out(spec) else 0
+        rows = [runs[shots, one.label] for one in self.plan.task.contenders]
+        needed = _left_out_episodes(self.plan, spec) if shots in self._shots_to_leave_out(spec) else 0
         if rows[0].count < max(needed, at_least.get(shots, 0)):
             return False
         return _rule(self.plan, spec, self._population(spec)).is_met(row.tensor() for row in rows)
+
+    @functools.cached_property
+    def draws(self) -> PriorDraws:
+        """Where the episodes come from."""
+        return PriorDraws(plan=self.plan, pool=self.pool)
 
     @property
     def _by_centres(self) -> bool:
@@ -243,36 +253,26 @@ class EpisodeRuns:
             return []
         return [shots for shots in self.plan.task.shots if (spec.ways, shots, population) not in self.plan.impossible]
 
-    def _left_out_episodes(self, spec: EpisodeSpec) -> int:
-        """How many of the first episodes are repeated without each tenth of the images, E′.
-
-        The more images there are, and the fewer an episode draws, the more episodes it takes to see what a tenth of
-        the images changes.
-        """
-        features, query_set = self.plan.features, self.plan.query_set
-        images = len(features) + (len(query_set) if query_set is not None else 0)
-        return min(self.plan.task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways))
-
     def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
         """The accuracy of the first episodes without each tenth of the images, ``(10, E′)``."""
         import torch
 
         task, features, query_set = self.plan.task, self.plan.features, self.plan.query_set
         tenth = tenths(features, query_set, task.seed)
-        keys = itertools.product(self._shots_to_leave_out(spec), task.classifiers)
+        keys = itertools.product(self._shots_to_leave_out(spec), (one.label for one in task.contenders))
         found: dict[Key, list[list[torch.Tensor]]] = {key: [[] for _ in range(TENTHS)] for key in keys}
-        episodes, done = self._left_out_episodes(spec), 0
-        drawn = sample(features, spec, episodes, query_set, self._batch_size(spec), with_spare=True) if found else ()
-        for batch, number in itertools.product(drawn, range(TENTHS)):
-            for shots in dict.fromkeys(shots for shots, _ in found):
-                part = without(with_shots(batch, shots), tenth == number)
+        episodes, done = _left_out_episodes(self.plan, spec), 0
+        drawn = self.draws.with_spare(spec, episodes) if found else ()
+        for batches, number in itertools.product(drawn, range(TENTHS)):
+            for shots, prior in itertools.product(dict.fromkeys(shots for shots, _ in found), batches):
+                part = without(with_shots(batches[prior], shots), tenth == number)
                 if part.is_query is not None:
                     part = part.cut(shots)
-                products = self.pool(part, by_centres=self._by_centres)
-                for name in task.classifiers:
-                    chosen = CLASSIFIERS[name].scores(products, self.settings).max(dim=2).indices.cpu()
-                    found[shots, name][number].append(share_right(part, is_right(part, chosen)))
-            done += len(batch)
+                asked = AskedQueries.of(part, self.pool, prior, by_centres=self._by_centres)
+                for one in self.draws.contenders[prior]:
+                    chosen = asked.answers(one.classifier, self.settings)
+                    found[shots, one.label][number].append(share_right(part, is_right(part, chosen)))
+            done += len(next(iter(batches.values())))
             if self.progress is not None:
                 self.progress("leaving out images", done, TENTHS * episodes)
         return {key: torch.stack([torch.cat(parts) for parts in values]) for key, values in found.items()}
@@ -282,6 +282,7 @@ class EpisodeRuns:
         products: Products | None,
         batch: Episodes,
         shots: int,
+        prior: str,
         runs: dict[Key, ClassifierRun],
         tally: Tally,
         drawing: float,
@@ -289,38 +290,34 @@ class EpisodeRuns:
         """Classify the queries of a batch by every classifier with one number of shots.
 
         Args:
-            products: The inner products of the batch, for the largest number of shots; ``None`` if class centres are
-                multiplied, which differ between numbers of shots.
+            products: The inner products of the batch, for the largest number of shots; ``None`` if those of each number
+                of shots are computed by themselves.
             batch: The episodes.
             shots: The number of shots.
+            prior: The query prior.
             runs: What was found so far, to which this is added.
             tally: Right answers and confusions, to which these are added.
             drawing: The time that drawing the batch and its inner products took.
         """
         start = time.perf_counter()
         batch = batch.cut(shots)
-        products = self.pool(batch, by_centres=True) if products is None else products.cut(shots)
+        if products is None:
+            asked = AskedQueries.of(batch, self.pool, prior, by_centres=self._by_centres)
+        else:
+            asked = AskedQueries(batch, products.cut(shots))
         cutting = time.perf_counter() - start
         tally.ask(batch)
-        for name in self.plan.task.classifiers:
-            run = runs[shots, name]
+        for one in self.draws.contenders[prior]:
+            run = runs[shots, one.label]
             start = time.perf_counter()
-            classifier = CLASSIFIERS[name]
-            report = functools.partial(run.report, averaged=classifier.averaged)
-            chosen = classifier.scores(products, self.settings, report).max(dim=2).indices.cpu()
-            run.accuracies += tally.count(name, batch, chosen).tolist()
+            report = functools.partial(run.report, averaged=CLASSIFIERS[one.classifier].averaged)
+            chosen = asked.answers(one.classifier, self.settings, report)
+            run.accuracies += tally.count(one.label, batch, chosen).tolist()
             run.seconds += drawing + cutting + time.perf_counter() - start
 
-    def _batches(self, spec: EpisodeSpec, first: int, ends: Sequence[int]) -> Iterator[Episodes]:
-        features, query_set, task = self.plan.features, self.plan.query_set, self.plan.task
-        most = self._batch_size(spec)
-        if task.interval == "disjoint":
-            return sample_disjoint(features, spec, task.episodes, query_set, most)
-        return sample(features, spec, task.episodes, query_set, most, first=first, ends=ends)
-
-    def _batch_size(self, spec: EpisodeSpec) -> int:
-        most = int((self.plan.query_set or self.plan.features).counts.max())
-        return self.pool.batch(spec, spec.queries or most)
+    def _shared_products(self, batch: Episodes) -> Products | None:
+        """Inner products for all numbers of shots; ``None`` if each has other centres or other queries."""
+        return None if self._by_centres or batch.wanted is not None else self.pool(batch)
 
 
 def _ends(task: FewShotTask) -> tuple[int, ...]:
@@ -329,5 +326,21 @@ def _ends(task: FewShotTask) -> tuple[int, ...]:
 
 
 def _rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
+    """When to stop.
+
+    A support sample that spoils its class may cost all queries, as with 2 ways, if most of them may be of one class, or
+    if their answers depend on each other.
+    """
     times = inflation(spec.ways, len(plan.features.classes), population)
-    return StoppingRule(precision=plan.task.precision, inflation=times, ways=spec.ways)
+    may_lose_all = has_transductive(plan.task) or plan.task.query_prior == "empirical"
+    return StoppingRule(precision=plan.task.precision, inflation=times, ways=2 if may_lose_all else spec.ways)
+
+
+def _left_out_episodes(plan: Plan, spec: EpisodeSpec) -> int:
+    """How many of the first episodes are repeated without each tenth of the images, E′.
+
+    The more images there are, and the fewer an episode draws, the more episodes it takes to see what a tenth of the
+    images changes.
+    """
+    images = len(plan.features) + (len(plan.query_set) if plan.query_set is not None else 0)
+    return min(plan.task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.pool import Pool, prepared
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.episodes.registry import only_centres, reported_names
 from nctransfer.errors import EpisodeError, counted
 from nctransfer.evaluation.episode_runs import EpisodeRuns, RunResult
@@ -44,6 +46,7 @@ def fewshot(
     shots: int | Sequence[int] = 1,
     *,
     queries: Number = 15,
+    query_prior: str = BALANCED,
     episodes: int = 10_000,
     precision: float = PRECISION,
     classifiers: str | Sequence[str] = ("ridge", "ncc"),
@@ -64,7 +67,11 @@ def fewshot(
         features: The feature set.
         ways: Classes per episode; one number or several; ``all`` for every class.
         shots: Support samples per class; one number or several, on the same episodes.
-        queries: Query samples per class; ``all`` for every sample that is not in the support.
+        queries: Query samples per class, on average over the classes of an episode; ``all`` for every sample that is
+            not in the support.
+        query_prior: How queries are spread over the classes: ``balanced``, ``dirichlet:A`` or ``empirical``, see
+            :class:`~nctransfer.episodes.query_prior.QueryPrior`. Transductive classifiers are always measured twice:
+            with balanced queries, and with this prior, or with ``dirichlet:2`` if this is ``balanced``.
         episodes: Episodes per number of ways, at most.
         precision: No more episodes are drawn once the half-width of the 95% interval over episodes is below so many
             percentage points for every row of a number of ways and shots; 0 never stops early.
@@ -96,6 +103,7 @@ def fewshot(
         ways=ways,
         shots=shots,
         queries=queries,
+        query_prior=query_prior,
         episodes=episodes,
         precision=precision,
         classifiers=classifiers,
@@ -197,10 +205,11 @@ def _rows(result: FewShotResult, spec: EpisodeSpec, found: RunResult) -> list[Fe
     task = result.task
     nothing = dict.fromkeys(reported_names(task.classifiers))
     rows = []
-    for (shots, name), values in found.accuracies.items():
-        run = found.runs[shots, name]
+    for shots, one in itertools.product(task.shots, task.contenders):
+        key = (shots, one.label)
+        run, values = found.runs[key], found.accuracies[key]
         try:
-            half, reasons = float(spread_of([result], (spec.ways, shots, name), task.interval).half_widths()), {}
+            half, reasons = float(spread_of([result], (spec.ways, *key), task.interval).half_widths()), {}
         except EpisodeError as error:
             half, reasons = None, {"ci95": error.message}
         rows.append(
@@ -208,8 +217,10 @@ def _rows(result: FewShotResult, spec: EpisodeSpec, found: RunResult) -> list[Fe
                 ways=spec.ways,
                 shots=shots,
                 queries=task.queries,
+                query_prior=one.query_prior,
+                shortened=None if one.query_prior == BALANCED else found.counts[key].shortened / len(values),
                 episodes=len(values),
-                classifier=name,
+                classifier=one.classifier,
                 seed=task.seed,
                 accuracy=float(values.mean()),
                 ci95=half,

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.errors import EpisodeError, SettingError, counted
 from nctransfer.evaluation.equal_episodes import drawn_by_task, with_equal_episodes
 from nctransfer.evaluation.fewshot_accuracy import run_fewshot
-from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_task import Contender, FewShotTask
 from nctransfer.evaluation.multiple_comparisons import compare_with_best, compare_with_first
 from nctransfer.evaluation.spread import spread_of
 from nctransfer.notebook import ShownInNotebooks
@@ -51,6 +52,7 @@ class FewShotDifference:
         ways: Classes per episode.
         shots: Support samples per class.
         classifier: The name of the classifier.
+        query_prior: How queries are spread over the classes.
         difference: The mean over episodes of the accuracy minus that of the first.
         interval: The 95% interval of the difference over the population. The intervals of all sets hold together.
             ``None`` if there is none.
@@ -66,11 +68,17 @@ class FewShotDifference:
     ways: int
     shots: int
     classifier: str
+    query_prior: str = BALANCED
     difference: float
     interval: tuple[float, float] | None
     population: Interval
     verdict: Verdict | None
     reason: str | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """The key of the rows that are compared: ways, shots and label."""
+        return (self.ways, self.shots, Contender(self.classifier, self.query_prior).label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +89,7 @@ class PossibleBests:
         ways: Classes per episode.
         shots: Support samples per class.
         classifier: The name of the classifier.
+        query_prior: How queries are spread over the classes.
         population: What this is about: ``samples``, other images of these classes, or ``classes``, other classes of
             this kind.
         names: The sets, the most accurate first; ``None`` if nothing can be said.
@@ -90,9 +99,15 @@ class PossibleBests:
     ways: int
     shots: int
     classifier: str
+    query_prior: str = BALANCED
     population: Interval
     names: tuple[str, ...] | None
     reason: str | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """The key of the rows that are compared: ways, shots and label."""
+        return (self.ways, self.shots, Contender(self.classifier, self.query_prior).label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +227,12 @@ def differences_to_first(results: Mapping[str, FewShotResult], key: RowKey) -> t
 
     Args:
         results: Results on the same samples, drawn with the same seed, by name.
-        key: Ways, shots and classifier.
+        key: The key of a row: ways, shots and label.
     """
     population = next(iter(results.values())).populations[key[0]]
     means = [float(one.accuracies[key].mean()) for one in results.values()]
     first, *others = results
-    about: dict[str, Any] = {"first": first, "ways": key[0], "shots": key[1], "classifier": key[2]}
+    about: dict[str, Any] = {"first": first, **results[first].about(key)}
     found: Sequence[Difference | None]
     try:
         found, reason = compare_with_first(means, spread_of(list(results.values()), key, population)), None
@@ -242,10 +257,10 @@ def find_possible_bests(results: Mapping[str, FewShotResult], key: RowKey) -> Po
 
     Args:
         results: Results on the same samples, drawn with the same seed, by name.
-        key: Ways, shots and classifier.
+        key: The key of a row: ways, shots and label.
     """
     population = next(iter(results.values())).populations[key[0]]
-    about: dict[str, Any] = {"ways": key[0], "shots": key[1], "classifier": key[2], "population": population}
+    about: dict[str, Any] = {"population": population, **next(iter(results.values())).about(key)}
     means = {name: float(one.accuracies[key].mean()) for name, one in results.items()}
     try:
         found = compare_with_best(list(means.values()), spread_of(list(results.values()), key, population))

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.errors import EpisodeError
-from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_task import Contender, FewShotTask
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.intervals import wilson
 from nctransfer.notebook import ShownInNotebooks
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassAccuracy", "Confusion", "FewShotResult", "FewShotRow", "RowKey"]
 
-RowKey = tuple[int, int, str]  # ways, shots, classifier
+RowKey = tuple[int, int, str]  # ways, shots, and the label of the row: its classifier, and a query prior where needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,12 @@ class FewShotRow:
     Attributes:
         ways: Classes per episode.
         shots: Support samples per class.
-        queries: Query samples per class; ``all`` for every sample that is not in the support.
+        queries: Query samples per class, on average over the classes of an episode; ``all`` for every sample that is
+            not in the support.
+        query_prior: How queries are spread over the classes, see
+            :class:`~nctransfer.episodes.query_prior.QueryPrior`.
+        shortened: The share of episodes with fewer queries, because a class has fewer images than were drawn of it;
+            ``None`` for balanced queries, of which there are always as many.
         episodes: Episodes that were run.
         classifier: The name of the classifier.
         seed: The seed of the episodes.
@@ -55,6 +61,8 @@ class FewShotRow:
     ways: int
     shots: int
     queries: int | Literal["all"]
+    query_prior: str = BALANCED
+    shortened: float | None = None
     episodes: int
     classifier: str
     seed: int
@@ -70,9 +78,14 @@ class FewShotRow:
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def label(self) -> str:
+        """The classifier; a transductive one with the query prior, under two of which it is always shown."""
+        return Contender(self.classifier, self.query_prior).label
+
+    @property
     def key(self) -> RowKey:
-        """Ways, shots and classifier, which tell the rows of a result apart."""
-        return (self.ways, self.shots, self.classifier)
+        """Ways, shots and label, which tell the rows of a result apart."""
+        return (self.ways, self.shots, self.label)
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a dictionary for JSON. Numbers that the classifier reports are further keys."""
@@ -112,19 +125,21 @@ class FewShotResult(ShownInNotebooks):
 
     Attributes:
         features: What was measured.
-        rows: One row for each number of ways, number of shots and classifier.
+        rows: One row for each number of ways, number of shots and classifier; two, with different query priors, for
+            transductive classifiers.
         classes: The names of the classes that took part.
         task: What was asked for.
         query_set: Where the queries came from, if not from the features.
         center_on: The id of the set whose mean was subtracted first.
         dropped: The classes that were left out because they have too few samples.
         leaks: The samples that give answers away: duplicates, and queries that are among the labelled examples.
-        accuracies: The accuracy of each episode, ``(E,)``, by ways, shots and classifier.
+        accuracies: The accuracy of each episode, ``(E,)``, by the keys of the rows: ways, shots and label, which is the
+            classifier, or for transductive ones that and the query prior.
         drawn: The class codes of each episode, ``(E, ways)``, by ways. Where a number of shots has fewer episodes, they
             are the first of these.
-        counts: Right answers and confusions, by ways, shots and classifier.
+        counts: Right answers and confusions, by ways, shots and label.
         left_out: The accuracy of the first episodes without each tenth of the images, ``(10, E′)``, by ways, shots and
-            classifier, where an interval over other images was wanted.
+            label, where an interval over other images was wanted.
         populations: The population that verdicts are about, by ways.
         impossible: Why there can be no interval, by ways, shots and population.
     """
@@ -162,11 +177,20 @@ class FewShotResult(ShownInNotebooks):
         }
         return settings | ({"dropped": list(self.dropped)} if self.task.drop_small else {})
 
+    def about(self, key: RowKey) -> dict[str, Any]:
+        """Ways, shots, classifier and query prior of a row.
+
+        Args:
+            key: The key of the row.
+        """
+        one = next(one for one in self.task.contenders if one.label == key[2])
+        return {"ways": key[0], "shots": key[1], **one._asdict()}
+
     def class_accuracies(self, key: RowKey) -> tuple[ClassAccuracy, ...]:
         """How often the queries of each class were classified right.
 
         Args:
-            key: Ways, shots and classifier.
+            key: The key of a row: ways, shots and label.
         """
         counts = self.counts[key]
         pairs = zip(self.classes, counts.right.tolist(), counts.asked.tolist(), strict=True)
@@ -176,7 +200,7 @@ class FewShotResult(ShownInNotebooks):
         """The most confused pairs first: in the order of the lower end of the 95% (Wilson) interval of their rate.
 
         Args:
-            key: Ways, shots and classifier.
+            key: The key of a row: ways, shots and label.
             most: The largest number of pairs; ``None`` for all.
 
         Raises:
@@ -227,7 +251,8 @@ class FewShotResult(ShownInNotebooks):
 
         names = pa.array(self.classes, pa.string())
         tables = []
-        for (ways, shots, classifier), accuracies in self.accuracies.items():
+        for row in self.rows:
+            ways, accuracies = row.ways, self.accuracies[row.key]
             drawn = self.drawn[ways][: len(accuracies)].numpy()
             size = len(drawn)
             codes = pa.DictionaryArray.from_arrays(pa.array(drawn.reshape(-1).astype(np.int32)), names)
@@ -236,8 +261,9 @@ class FewShotResult(ShownInNotebooks):
                     {
                         "features": pa.repeat(self.features.id, size),
                         "ways": pa.repeat(ways, size),
-                        "shots": pa.repeat(shots, size),
-                        "classifier": pa.repeat(classifier, size),
+                        "shots": pa.repeat(row.shots, size),
+                        "classifier": pa.repeat(row.classifier, size),
+                        "query_prior": pa.repeat(row.query_prior, size),
                         "episode": np.arange(size),
                         "classes": pa.FixedSizeListArray.from_arrays(codes, ways).cast(pa.list_(codes.type)),
                         "accuracy": accuracies.numpy(),

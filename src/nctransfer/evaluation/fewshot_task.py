@@ -6,17 +6,18 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
 from nctransfer.episodes.episode import EpisodeSpec
+from nctransfer.episodes.query_prior import BALANCED, UNEVEN, QueryPrior
 from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
 from nctransfer.episodes.requirements import check_disjoint
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.intervals import INTERVALS, Interval
 
-__all__ = ["FewShotTask", "Number", "OneOrSeveral"]
+__all__ = ["Contender", "FewShotTask", "Number", "OneOrSeveral"]
 
 Number = int | Literal["all"]
 T = TypeVar("T")
@@ -51,6 +52,23 @@ class OneOrSeveral(Generic[T]):
         instance.__dict__[self._name] = several
 
 
+class Contender(NamedTuple):
+    """What a row of a result is about beside ways and shots: a classifier, and the prior of its queries."""
+
+    classifier: str
+    query_prior: str = BALANCED
+
+    @property
+    def label(self) -> str:
+        """The name of the row: that of the classifier; a transductive one is never named without its query prior.
+
+        >>> Contender("ncc", "dirichlet:2").label, Contender("soft-kmeans", "dirichlet:2").label
+        ('ncc', 'soft-kmeans (dirichlet:2)')
+        """
+        is_transductive = self.classifier in CLASSIFIERS and CLASSIFIERS[self.classifier].is_transductive
+        return f"{self.classifier} ({self.query_prior})" if is_transductive else self.classifier
+
+
 @dataclass(frozen=True, kw_only=True)
 class FewShotTask:
     """Few-shot tasks on one feature set: every number of ways with every number of shots and every classifier.
@@ -60,7 +78,11 @@ class FewShotTask:
     Attributes:
         ways: Classes per episode; ``all`` stands for every class.
         shots: Support samples per class, ascending. All numbers of shots use the same episodes.
-        queries: Query samples per class; ``all`` takes every sample that is not in the support.
+        queries: Query samples per class, on average over the classes of an episode; ``all`` takes every sample that is
+            not in the support.
+        query_prior: How queries are spread over the classes, see
+            :class:`~nctransfer.episodes.query_prior.QueryPrior`. Transductive classifiers are always measured twice:
+            with balanced queries, and with this prior, or with ``dirichlet:2`` if this is ``balanced``.
         episodes: Episodes per number of ways, at most.
         precision: In percentage points: no more episodes are drawn once the half-width of the 95% interval over
             episodes is below it for every row of a number of ways and shots, see
@@ -75,7 +97,7 @@ class FewShotTask:
         theory: Whether the expected accuracy and the error bounds are computed for the classifiers that have them.
 
     Raises:
-        SettingError: A number is too small, or a name is unknown.
+        SettingError: A number is too small, a name is unknown, or settings do not go together.
 
     >>> task = FewShotTask(ways=5, shots=(5, 1), classifiers="ncc")
     >>> task.ways, task.shots, task.classifiers
@@ -85,6 +107,7 @@ class FewShotTask:
     ways: OneOrSeveral[Number] = OneOrSeveral[Number](5)  # noqa: RUF009 - a descriptor, which tasks share
     shots: OneOrSeveral[int] = OneOrSeveral[int](1)  # noqa: RUF009
     queries: Number = 15
+    query_prior: str = BALANCED
     episodes: int = 10_000
     precision: float = PRECISION
     classifiers: OneOrSeveral[str] = OneOrSeveral[str]("ridge", "ncc")  # noqa: RUF009
@@ -129,13 +152,31 @@ class FewShotTask:
             "ways": (*numbers, *(["all"] if "all" in self.ways else [])),
             "shots": sorted({operator.index(number) for number in self.shots}),
             "queries": self.queries if self.queries == "all" else operator.index(self.queries),
-            "classifiers": choose_classifiers(self.classifiers),
+            "query_prior": str(QueryPrior.parse(self.query_prior)),
+            "classifiers": choose_classifiers(self.classifiers, self._why_only_inductive()),
             "episodes": operator.index(self.episodes),
             "precision": float(self.precision),
             "seed": operator.index(self.seed),
         }
         for name, value in normal.items():
             object.__setattr__(self, name, value)
+
+    def _why_only_inductive(self) -> str:
+        """Why transductive classifiers cannot be used; empty if they can be."""
+        needs = "it is always measured with uneven queries too, which needs"
+        if self.queries == "all":
+            return f"{needs} a number of queries"
+        return f"{needs} another interval than disjoint" if self.interval == "disjoint" else ""
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """What is measured with each number of ways and shots, in the order of the rows of a result."""
+        uneven = self.query_prior if self.query_prior != BALANCED else UNEVEN
+        return tuple(
+            Contender(name, prior)
+            for name in self.classifiers
+            for prior in ((BALANCED, uneven) if CLASSIFIERS[name].is_transductive else (self.query_prior,))
+        )
 
     @property
     def query_count(self) -> int | None:
@@ -144,7 +185,13 @@ class FewShotTask:
 
     def spec(self, ways: int) -> EpisodeSpec:
         """The episodes of one number of ways, with the largest number of shots."""
-        return EpisodeSpec(ways=ways, shots=max(self.shots), queries=self.query_count, seed=self.seed)
+        return EpisodeSpec(
+            ways=ways,
+            shots=max(self.shots),
+            queries=self.query_count,
+            seed=self.seed,
+            query_prior=self.query_prior,
+        )
 
     def classifier_settings(self, has_reference_mean: bool = False) -> ClassifierSettings:
         """What the classifiers may need to know of the task."""

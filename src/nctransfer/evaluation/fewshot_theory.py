@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.episodes.query_prior import QueryPrior
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.errors import FeaturesError
 from nctransfer.evaluation.expected_accuracy import expect
@@ -36,11 +37,13 @@ def with_theory(
         has_query_set: Whether the queries came from another set, for which theory has no value.
         device: Where to compute.
     """
-    names = dict.fromkeys(row.classifier for row in rows if CLASSIFIERS[row.classifier].has_theory)
+    described = [row for row in rows if CLASSIFIERS[row.classifier].has_theory]
+    names = dict.fromkeys(row.classifier for row in described)
     if not names:
         return tuple(rows)
-    stats, why = None, OTHER_SET
-    if not has_query_set:
+    why = why_none = OTHER_SET if has_query_set else _why_classes_weigh_unlike(described, features)
+    stats = None
+    if not why:
         try:
             stats = ClassStatistics.of(features, device)
         except FeaturesError as error:
@@ -49,7 +52,7 @@ def with_theory(
     reasons: dict[str, str] = {}
     for name in names:
         own = [row for row in rows if row.classifier == name]
-        if reason := OTHER_SET if has_query_set else _why_not(own, features):
+        if reason := why_none or _why_not(own, features):
             reasons[name] = reason
         else:
             expected |= _expected(name, own, features, device)
@@ -69,6 +72,23 @@ def with_theory(
             row = _with_bounds(row, value, reasons.get(row.classifier), bounds)
         new.append(row)
     return tuple(new)
+
+
+def _why_classes_weigh_unlike(rows: Sequence[FewShotRow], features: FeatureSet) -> str:
+    """Why classes have unlike shares of the queries, on average over episodes; empty if their shares are alike.
+
+    What a query is taken for does not depend on the other queries. So the mean accuracy depends on the mean share of
+    each class only, which is the same if classes are of one size, and also with proportions that are drawn, if no class
+    can have too few images.
+    """
+    name = rows[0].query_prior
+    prior, counts = QueryPrior.parse(name), features.counts
+    if prior.is_balanced or int(counts.min()) == int(counts.max()):
+        return ""
+    enough = max(row.ways * int(row.queries) + row.shots for row in rows)
+    if prior.kind == "dirichlet" and int(counts.min()) >= enough:
+        return ""
+    return f"queries are drawn by {name}, so that classes of other sizes have other shares of them"
 
 
 def _why_not(rows: Sequence[FewShotRow], features: FeatureSet) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
-from nctransfer.episodes.registry import CLASSIFIERS, choose_classifiers
+from nctransfer.episodes.registry import CLASSIFIERS, ONE_BY_ONE, choose_classifiers
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
 from nctransfer.sources.label_depth import MORE_CLASSES
 
@@ -122,7 +122,7 @@ def curve_task(
     """
     from nctransfer.evaluation.all_ways import AllWaysTask
 
-    chosen = choose_classifiers([classifiers] if isinstance(classifiers, str) else classifiers)
+    chosen = choose_classifiers([classifiers] if isinstance(classifiers, str) else classifiers, ONE_BY_ONE)
     least = _fewest_shots(chosen, ridge_lambda)
     if most_shots is not None and most_shots < least:
         raise SettingError(

@@ -67,7 +67,7 @@ def spread_of(results: Sequence[FewShotResult], key: RowKey, interval: Interval)
 
     Args:
         results: K results on the same images, drawn with the same seed.
-        key: Ways, shots and classifier.
+        key: The key of a row: ways, shots and label.
         interval: The population, see :data:`~nctransfer.intervals.INTERVALS`.
 
     Raises:

@@ -25,18 +25,26 @@ class Counts:
         right: Queries of each class that were classified right, ``(C,)``.
         together: Queries of class i in episodes that had class j too, ``(C, C)``; ``None`` for too many classes.
         taken: Queries of class i that were classified as class j, ``(C, C)``; ``None`` for too many classes.
+        shortened: Episodes with fewer queries than most, because a class has fewer images than were drawn of it.
     """
 
     asked: torch.Tensor
     right: torch.Tensor
     together: torch.Tensor | None
     taken: torch.Tensor | None
+    shortened: int = 0
 
     def plus(self, more: Counts) -> Counts:
         """The counts of these episodes and of more."""
         pairs = ((self.together, more.together), (self.taken, more.taken))
         together, taken = (None if one is None or other is None else one + other for one, other in pairs)
-        return Counts(asked=self.asked + more.asked, right=self.right + more.right, together=together, taken=taken)
+        return Counts(
+            asked=self.asked + more.asked,
+            right=self.right + more.right,
+            together=together,
+            taken=taken,
+            shortened=self.shortened + more.shortened,
+        )
 
 
 def is_right(episodes: Episodes, chosen: torch.Tensor) -> torch.Tensor:
@@ -66,12 +74,13 @@ class Tally:
     Args:
         classes: The number of classes, C.
         names: The classifiers.
+        usual: The number of queries of an episode that is not shortened; ``None`` if no episode can be.
     """
 
-    def __init__(self, classes: int, names: Iterable[str]) -> None:
+    def __init__(self, classes: int, names: Iterable[str], usual: int | None = None) -> None:
         import torch
 
-        self._classes = classes
+        self._classes, self._usual, self._shortened = classes, usual, 0
         self._asked = torch.zeros(classes, dtype=torch.int64)
         self._right = {name: torch.zeros_like(self._asked) for name in names}
         pairs = classes * classes if classes <= MOST_CONFUSED else 0
@@ -86,6 +95,8 @@ class Tally:
         count = episodes.queries.shape[2]
         asked = torch.full(classes.shape, count) if episodes.is_query is None else episodes.is_query.sum(dim=2)
         self._asked.index_add_(0, classes.flatten(), asked.flatten())
+        if self._usual is not None:
+            self._shortened += int((asked.sum(dim=1) < self._usual).sum())
         if len(self._together):
             pairs = classes[:, :, None] * self._classes + classes[:, None]  # (E, w, w)
             self._together.index_add_(0, pairs.flatten(), asked[:, :, None].expand(pairs.shape).flatten())
@@ -125,4 +136,5 @@ class Tally:
             right=self._right[name],
             together=self._together.view(shape) if has_pairs else None,
             taken=self._taken[name].view(shape) if has_pairs else None,
+            shortened=self._shortened,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from nctransfer.episodes.query_prior import BALANCED
 from nctransfer.figures.accuracy_panels import Curve, Floor, Panel, accuracy_figure
 from nctransfer.figures.style import caption_of
 
@@ -41,12 +42,12 @@ def fewshot_figure(found: FewShotResult) -> Figure:
         found: The accuracies.
     """
     along = _along(found.rows)
-    names = list(dict.fromkeys(row.classifier for row in found.rows))
+    names = list(dict.fromkeys(row.label for row in found.rows))
     groups = _groups(found.rows, along)
     panels = [
         Panel(
             title=f"{rows[0].ways}-way" if len(groups) > 1 else "",
-            curves=tuple(_curve(name, [row for row in rows if row.classifier == name], along) for name in names),
+            curves=tuple(_curve(name, [row for row in rows if row.label == name], along) for name in names),
             chance=_chance(rows, along),
             floors=tuple(_floors(rows, along)),
         )
@@ -67,10 +68,10 @@ def fewshot_comparison_figure(found: FewShotComparison) -> Figure:
     """
     first, *_ = found.results.values()
     along = _along(first.rows)
-    names = list(dict.fromkeys(row.classifier for row in first.rows))
+    names = list(dict.fromkeys(row.label for row in first.rows))
     groups = _groups(first.rows, along)
     panels = [
-        _panel_of_sets(found, name, [row for row in rows if row.classifier == name], along, len(groups), len(names))
+        _panel_of_sets(found, name, [row for row in rows if row.label == name], along, len(groups), len(names))
         for rows, name in itertools.product(groups, names)
     ]
     caption = (
@@ -159,6 +160,8 @@ def _about_features(found: FewShotResult) -> Iterator[str]:
         yield f"The mean of {found.center_on} is subtracted"
     if found.task.l2_normalise:
         yield "Features are scaled to unit length"
+    if found.task.query_prior != BALANCED:
+        yield f"Queries of an episode are spread over its classes by {found.task.query_prior}"
 
 
 def _about_intervals(rows: Sequence[FewShotRow]) -> Iterator[str]:
@@ -172,7 +175,7 @@ def _about_intervals(rows: Sequence[FewShotRow]) -> Iterator[str]:
 
 def _verdicts(differences: Sequence[FewShotDifference], keys: set[tuple[int, int, str]], along: Along) -> str:
     """How a set compares with the first, in words: ``better at 1 and 2, not told apart at 5 and 10 shots``."""
-    own = [one for one in differences if (one.ways, one.shots, one.classifier) in keys]
+    own = [one for one in differences if one.key in keys]
     places: dict[str, list[int]] = {}
     for one in own:
         places.setdefault(one.verdict or "no verdict", []).append(getattr(one, along))

@@ -65,7 +65,7 @@ def trajectory_figure(found: Trajectory, *, width: float = PAGE) -> Figure:
     for number, row in enumerate(found.points[0].fewshot.rows):
         rows = [point.fewshot.rows[number] for point in points]
         accuracies, colour = [one.accuracy for one in rows], COLOURS[number % len(COLOURS)]
-        label = f"{row.classifier}, {row.ways}-way {row.shots}-shot"
+        label = f"{row.label}, {row.ways}-way {row.shots}-shot"
         right.plot(places, accuracies, color=colour, marker="o", label=label)
         ends = zip(*((one.accuracy - (one.ci95 or 0), one.accuracy + (one.ci95 or 0)) for one in rows), strict=True)
         right.fill_between(places, *ends, color=colour, alpha=0.2, linewidth=0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
+from nctransfer.report.query_prior_notes import about_query_priors, query_prior_facts
 from nctransfer.report.sheet import Bar, Sheet
 from nctransfer.report.wording import (
     BOUNDS_NOTE,
@@ -42,7 +43,7 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         heads += [">expected"] if has_expected else []
         rows = [
             [
-                row.classifier,
+                row.label,
                 with_interval(row),
                 percent(row.std),
                 percent(row.lowest_decile),
@@ -51,8 +52,8 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
             for row in result.rows
         ]
     else:
-        names = list(dict.fromkeys(row.classifier for row in result.rows))
-        cells = {(row.ways, row.shots, row.classifier): with_interval(row) for row in result.rows}
+        names = list(dict.fromkeys(row.label for row in result.rows))
+        cells = {row.key: with_interval(row) for row in result.rows}
         drawn = {(row.ways, row.shots): f"{row.episodes:,}" for row in result.rows}
         differ = len(set(drawn.values())) > 1
         heads = [">ways", ">shots", *(f">{name} ± {first.interval}" for name in names), ">chance"]
@@ -67,7 +68,7 @@ def fewshot_sheets(result: FewShotResult, confusions: int | None = 0) -> list[Sh
         heads,
         rows,
         about_features(result.features) | task_facts(result),
-        f"Accuracy in %, higher is better. {_of_interval(result)}."
+        f"Accuracy in %, higher is better. {_of_interval(result)}.{about_query_priors(result.rows)}"
         + (
             f" Std and lowest tenth describe the spread over episodes.{_about_expected(result)}"
             if len(tasks) == 1
@@ -153,6 +154,7 @@ def task_facts(result: FewShotResult) -> dict[str, str]:
     facts = {
         "task": (f"{tasks[0][0]}-way {tasks[0][1]}-shot, chance {100 / tasks[0][0]:.2f} %, " if len(tasks) == 1 else "")
         + f"{drawn} episodes, {_queries(first)} per class, seed {first.seed}",
+        **query_prior_facts(result),
     }
     if result.task.interval != "disjoint" and any(row.episodes < result.task.episodes for row in result.rows):
         facts["stopped"] = (
@@ -190,10 +192,8 @@ def _curve(result: FewShotResult) -> tuple[Bar, ...]:
     """Accuracy over shots, where there are several."""
     if len({row.shots for row in result.rows}) == 1:
         return ()
-    by_curve = sorted(result.rows, key=lambda row: (row.ways, row.classifier))
-    return tuple(
-        Bar(f"{row.ways}-way {row.classifier}", f"{counted(row.shots, 'shot')}", row.accuracy) for row in by_curve
-    )
+    by_curve = sorted(result.rows, key=lambda row: (row.ways, row.label))
+    return tuple(Bar(f"{row.ways}-way {row.label}", f"{counted(row.shots, 'shot')}", row.accuracy) for row in by_curve)
 
 
 def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
@@ -201,15 +201,14 @@ def _confusion_sheets(result: FewShotResult, most: int | None) -> list[Sheet]:
     if most == 0:
         return []
     row = max((row for row in result.rows if row.ways == result.rows[0].ways), key=lambda row: row.shots)
-    task = (row.ways, row.shots, row.classifier)
-    asked = [one for one in result.class_accuracies(task) if one.accuracy is not None]
+    asked = [one for one in result.class_accuracies(row.key) if one.accuracy is not None]
     hardest = sorted(asked, key=lambda one: one.accuracy or 0)[:most]
-    title = f"{row.ways}-way {row.shots}-shot, {row.classifier}"
+    title = f"{row.ways}-way {row.shots}-shot, {row.label}"
     return [
         Sheet(
             f"Most confused pairs: {title}",
             ["class", "taken for", ">%"],
-            [[one.name, one.taken_for, percent(one.rate)] for one in result.confusions(task, most)],
+            [[one.name, one.taken_for, percent(one.rate)] for one in result.confusions(row.key, most)],
             {},
             "Share of the queries of the first class, in episodes with both classes. --format json shows all tasks.",
         ),
@@ -226,7 +225,7 @@ def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None =
     """One column per set; the paired differences to the first and what they show; and what was confused in each."""
     results = list(found.results.values())
     rows = [
-        [str(row.ways), str(row.shots), row.classifier, *(with_interval(one.rows[number]) for one in results)]
+        [str(row.ways), str(row.shots), row.label, *(with_interval(one.rows[number]) for one in results)]
         for number, row in enumerate(results[0].rows)
     ]
     samples = {
@@ -239,7 +238,7 @@ def fewshot_comparison_sheets(found: FewShotComparison, confusions: int | None =
             [">ways", ">shots", "classifier", *(f">{name}" for name in found.results)],
             rows,
             samples | task_facts(results[0]),
-            f"Accuracy in %, higher is better. {_of_interval(results[0])}.",
+            f"Accuracy in %, higher is better. {_of_interval(results[0])}.{about_query_priors(results[0].rows)}",
         ),
         _differences_sheet(found),
         *_bests_sheet(found),
@@ -258,9 +257,7 @@ def _differences_sheet(found: FewShotComparison) -> Sheet:
     """The differences to the first set, and their verdicts on other images or classes."""
     cells = [
         [
-            str(one.ways),
-            str(one.shots),
-            one.classifier,
+            *map(str, one.key),
             one.name,
             f"{one.difference * 100:+.2f}",
             in_points(one.interval),
@@ -302,7 +299,7 @@ def _sentence(one: FewShotDifference, several: int) -> str:
     """What a difference shows, in words."""
     if one.interval is None:
         return ""
-    task = f", {one.ways}-way {one.shots}-shot {one.classifier}" if several > 1 else ""
+    task = f", {one.ways}-way {one.shots}-shot {one.key[2]}" if several > 1 else ""
     where = f"On {POPULATIONS[one.population]}{task}, {one.name} "
     if one.verdict == "not told apart":
         if one.interval == (0.0, 0.0):
@@ -319,9 +316,7 @@ def _bests_sheet(found: FewShotComparison) -> list[Sheet]:
         return []
     cells = [
         [
-            str(one.ways),
-            str(one.shots),
-            one.classifier,
+            *map(str, one.key),
             one.population,
             ", ".join(one.names) if one.names else "–",
         ]

@@ -31,7 +31,7 @@ def trajectory_sheets(found: Trajectory) -> list[Sheet]:
     ]
     accuracies = [[percent(row.accuracy) for row in point.fewshot.rows] for point in found.points]
     several = len({row.ways for row in tasks}) > 1
-    heads = [f">{row.classifier} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
+    heads = [f">{row.label} {f'{row.ways}w' if several else ''}{row.shots}" for row in tasks]
     widths = [row.ci95 for point in found.points for row in point.fewshot.rows if row.ci95 is not None]
     lower = "CDNV: lower is more collapsed."
     about = (
@@ -96,7 +96,7 @@ def _best_sheet(found: Trajectory, names: Mapping[str, str]) -> Sheet:
     best = found.best()
     rows = [
         [
-            f"{one.ways}-way {one.shots}-shot {one.classifier}",
+            "{}-way {}-shot {}".format(*one.key),
             names[one.checkpoint],
             percent(one.accuracy),
             _first_names(one.possible_bests, names),
