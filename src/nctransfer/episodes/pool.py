@@ -179,9 +179,8 @@ class Pool:
 
     def _between(self, queries: torch.Tensor) -> torch.Tensor:
         """The inner products of the queries of each episode with each other, ``(E, Q, Q)``."""
-        if self._gram is None:
-            return self._gathered(queries, queries[:, :1], 1)[0]
-        return looked_up(self._gram, queries, queries)
+        gram = self._gram
+        return looked_up(gram, queries, queries) if gram is not None else self._gathered(queries, queries[:, :1], 1)[0]
 
     def against_all(self, support: torch.Tensor, *, by_centres: bool = False) -> AgainstAll | LookedUpAgainstAll:
         """The inner products of labelled examples with every row of the pool, as far as a classifier needs them.

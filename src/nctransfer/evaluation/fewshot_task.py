@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from nctransfer.episodes.classifier import RIDGE_LAMBDA, ClassifierSettings, RidgePenalty
@@ -17,7 +17,7 @@ from nctransfer.errors import SettingError
 from nctransfer.evaluation.stopping import PRECISION
 from nctransfer.intervals import INTERVALS, Interval
 
-__all__ = ["Contender", "FewShotTask", "Number", "OneOrSeveral"]
+__all__ = ["Contender", "FewShotTask", "Number", "OneOrSeveral", "only_balanced"]
 
 Number = int | Literal["all"]
 T = TypeVar("T")
@@ -198,3 +198,20 @@ class FewShotTask:
         return ClassifierSettings(
             shots=min(self.shots), ridge_lambda=self.ridge_lambda, has_reference_mean=has_reference_mean
         )
+
+
+def only_balanced(task: FewShotTask, what: str) -> FewShotTask:
+    """The task for a measurement that knows balanced queries and inductive classifiers only.
+
+    Args:
+        task: The task; where it has all classifiers, the transductive ones are left out.
+        what: The measurement, for messages.
+
+    Raises:
+        SettingError: The task has another query prior, or a transductive classifier was chosen.
+    """
+    if task.query_prior != BALANCED:
+        raise SettingError(f"{what} has balanced queries only, not {task.query_prior}", "leave out --query-prior")
+    chosen = ["all"] if set(task.classifiers) == set(CLASSIFIERS) else task.classifiers
+    names = choose_classifiers(chosen, f"{what} classifies each query by itself")
+    return task if names == task.classifiers else replace(task, classifiers=names)

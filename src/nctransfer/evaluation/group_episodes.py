@@ -17,7 +17,7 @@ from nctransfer.episodes.sampling import sample
 from nctransfer.errors import SettingError
 from nctransfer.evaluation.episode_runs import EPISODES_PER_IMAGE, FEWEST
 from nctransfer.evaluation.fewshot_plan import plan_episodes
-from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_task import FewShotTask, only_balanced
 from nctransfer.evaluation.group_counts import GroupTally, LeftOutCells
 from nctransfer.evaluation.group_results import GroupResult, GroupRow
 from nctransfer.evaluation.group_verdicts import find_groups
@@ -139,6 +139,7 @@ def run_by_group(
         raise SettingError(
             "episodes that share no image are too few for accuracies by group", "give --interval samples or classes"
         )
+    task = only_balanced(task, "accuracy by group")
     plan = plan_episodes(task, features, query_set)
     leaks = Leaks.of(plan.features, plan.query_set)
     for warning in leaks.warnings():

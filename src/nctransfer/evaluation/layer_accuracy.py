@@ -13,7 +13,7 @@ from nctransfer.errors import EpisodeError, SettingError
 from nctransfer.evaluation.fewshot_comparison import differences_to_first, find_possible_bests, same_samples
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
-from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_task import FewShotTask, only_balanced
 from nctransfer.evaluation.layer_candidates import JOINS, LayerCandidate, layer_candidates, without_copies
 from nctransfer.evaluation.layer_episodes import LayerRuns, can_choose
 from nctransfer.evaluation.layer_results import CHOSEN, FewShotLayers, Guide, LayerChoice
@@ -109,6 +109,7 @@ def run_layers(
         raise SettingError(
             "layers are not chosen in episodes that share no image", "give another --interval, or leave out --layers"
         )
+    task = only_balanced(task, "the choice of a layer")
     layer_candidates(list(layers), joins)  # refuses before anything is computed
     same = dict(zip(layers, same_samples(list(layers.values())), strict=True))
     own, copies = without_copies(same)
