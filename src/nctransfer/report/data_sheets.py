@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
+from nctransfer.report.label_sheets import label_sheets
 from nctransfer.report.look_alike_sheets import look_alikes_sheet
 from nctransfer.report.sheet import Sheet
 
@@ -23,7 +24,7 @@ def data_sheets(
     report: DataReport, overlap: Overlap | None = None, look_alikes: LookAlikes | None = None
 ) -> list[Sheet]:
     """The sheets of a data source: its contents, its problems, and the images that it shares with another source."""
-    sheets = [Sheet("Data", [], [], _data_facts(report), _data_in_words(report))]
+    sheets = [Sheet("Data", [], [], _data_facts(report), _data_in_words(report)), *label_sheets(report)]
     if report.broken:
         more = len(report.broken) - LISTED
         sheets.append(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nctransfer.errors import BrokenImage
+    from nctransfer.sources.attribute_counts import AttributeCount, LevelCount
     from nctransfer.sources.fingerprints import Fingerprint
     from nctransfer.sources.identical_images import Digests, Groups
     from nctransfer.sources.image_table import ImageTable
@@ -111,6 +112,8 @@ class DataReport(ShownInNotebooks):
         across_splits: Duplicates in more than one split; a model would be tested on images that it was trained on.
         entries: The images that were read.
         digests: The digest of each image; empty for a broken image.
+        levels: The classes that folders make at label depth 1, 2, …; none if there are no finer folders than classes.
+        attributes: The attributes of the images, and how many values each has.
         dimensions: The width and height of each image as stored, ``(n, 2)``; zeros for a broken image.
         fingerprints: The fingerprint of each image, ``None`` for a broken image; empty if none were asked for.
     """
@@ -135,6 +138,8 @@ class DataReport(ShownInNotebooks):
     digests: Digests = field(repr=False)
     dimensions: NDArray[np.int32] = field(repr=False)
     fingerprints: tuple[Fingerprint | None, ...] = field(default=(), repr=False)
+    levels: tuple[LevelCount, ...] = ()
+    attributes: tuple[AttributeCount, ...] = ()
 
     @property
     def classes(self) -> dict[str, int]:
@@ -191,6 +196,8 @@ class DataReport(ShownInNotebooks):
                 "across_classes": self.across_classes.to_dict(),
                 "across_splits": self.across_splits.to_dict(),
             },
+            "levels": [level._asdict() for level in self.levels],
+            "attributes": [attribute.to_dict() for attribute in self.attributes],
             "counts": self._rows(),
         }
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import BrokenImage, DataError, reason_of
+from nctransfer.sources.attribute_counts import count_attributes, count_levels
 from nctransfer.sources.data_report import ClassCount, DataReport, Sizes, find_duplicates
 from nctransfer.sources.decoding import decode, header
 from nctransfer.sources.fingerprints import Fingerprint, fingerprint
@@ -97,6 +98,8 @@ def inspect(
         digests=digests,
         dimensions=dimensions,
         fingerprints=tuple(tally.fingerprints),
+        levels=count_levels(images),
+        attributes=count_attributes(images),
     )
 
 
