@@ -80,6 +80,7 @@ RESULTS: Mapping[str, Callable[[Path], Any]] = {
     "GroupResult": lambda pets: nct.fewshot_by_group(features(), "site", **TASK),
     "AcrossResult": lambda pets: nct.fewshot_across_groups(features(), "site", **TASK),
     "FewShotLayers": lambda pets: nct.fewshot_layers({"layer_0": features(), "feature": features("b", 1.0)}, **TASK),
+    "FineStructure": lambda pets: nct.fine_structure(features(), "site", permutations=3),
     "ExpectedAccuracies": lambda pets: nct.expect(features(), [2, 3], [1, 2]),
     "BoundTable": lambda pets: bound_table(ClassStatistics.of(features(), "cpu"), features().describe(), [2], [1, 10]),
     "PairExplanation": lambda pets: nct.explain(features(), NASTY, "b", [1], episodes=20),

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.collapse_in_shards import ShardProgress, collapse_shard, merge_collapse
     from nctransfer.neural_collapse.collapse_report import CollapseReport, collapse
     from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
+    from nctransfer.neural_collapse.fine_results import FineStructure
+    from nctransfer.neural_collapse.inside_classes import fine_structure
     from nctransfer.ood.detecting import detect_ood
     from nctransfer.ood.ood_result import OodResult
     from nctransfer.page.report_page import write_report
@@ -69,6 +71,7 @@ _HOMES = {
     "FeatureStore": "store.cache_folder",
     "FewShotLayers": "evaluation.layer_results",
     "FewShotResult": "evaluation.fewshot_results",
+    "FineStructure": "neural_collapse.fine_results",
     "FitResult": "heads.fit_result",
     "GroupResult": "evaluation.group_results",
     "Head": "heads.head",
@@ -97,6 +100,7 @@ _HOMES = {
     "fewshot_across_groups": "evaluation.across_episodes",
     "fewshot_by_group": "evaluation.group_episodes",
     "fewshot_layers": "evaluation.layer_accuracy",
+    "fine_structure": "neural_collapse.inside_classes",
     "fit": "heads.fitting",
     "inspect": "sources.inventory",
     "labels": "evaluation.label_counts",
@@ -123,6 +127,7 @@ __all__ = [
     "FeatureStore",
     "FewShotLayers",
     "FewShotResult",
+    "FineStructure",
     "FitResult",
     "GroupResult",
     "Head",
@@ -152,6 +157,7 @@ __all__ = [
     "fewshot_across_groups",
     "fewshot_by_group",
     "fewshot_layers",
+    "fine_structure",
     "fit",
     "inspect",
     "labels",

@@ -42,13 +42,13 @@ def stream_layers(name: str | None, given: ChosenFeatures) -> dict[str, Features
     return {name: dataclasses.replace(one, labels=kept.labels, classes=kept.classes) for name, one in streams.items()}
 
 
-def read_layers(name: str | None, given: ChosenFeatures) -> dict[str, FeatureSet]:
-    """The layers in memory; see :func:`stream_layers`."""
+def read_layers(name: str | None, given: ChosenFeatures, *, attributes: Sequence[str] = ()) -> dict[str, FeatureSet]:
+    """The layers in memory, with these attributes of the samples; see :func:`stream_layers`."""
     from nctransfer.evaluation.fewshot_comparison import same_samples
     from nctransfer.features.sample_content import without_duplicates
 
     snapshot, selection, there, labels = _layers(name, given)
-    settings: dict[str, Any] = {"partial": given.allows_partial, "label_column": labels}
+    settings: dict[str, Any] = {"partial": given.allows_partial, "label_column": labels, "attributes": attributes}
     found = {column: snapshot.read(selection, column, **settings) for column in [*there, "feature"]}
     if not given.drop_duplicates:
         return found

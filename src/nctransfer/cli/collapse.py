@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
 from nctransfer.cli.chosen_layers import stream_layers
+from nctransfer.cli.collapse_fine import FineOptions, show_fine
 from nctransfer.cli.collapse_options import HeadOptions, SamplesOptions, ShowOptions
 from nctransfer.cli.collapse_shards import IMAGES, StatisticsOptions
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
@@ -45,6 +46,7 @@ def collapse(
     heads: HeadOptions,
     samples: SamplesOptions,
     statistics: StatisticsOptions,
+    fine: FineOptions,
     output: OutputOptions,
     features: FeaturesArguments = None,
     figure: FigureFile = None,
@@ -68,6 +70,10 @@ def collapse(
         _refuse_at_once(names, samples, backbone, heads)
         wanted = Wanted(backbone, images, reading, chosen)
         given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, usable_classes)
+        if fine.fine_column is not None:
+            fine.check(_beside_fine(names, statistics, show, heads, samples, figure))
+            show_fine(given, names[0], fine.fine_column)
+            return
         is_compared = len(names) > 1 or samples.is_given or backbone.layers is not None
         statistics.check(_others(given, statistics, show, heads, figure, is_compared, features is not None))
         if statistics.shard is not None:
@@ -140,6 +146,25 @@ def _others(
         "--figure": figure is not None,
         "--save-pairs": show.save_pairs is not None,
         "--all, --explain or --pairs": show != ShowOptions(),
+    }
+
+
+def _beside_fine(
+    names: list[str | None],
+    statistics: StatisticsOptions,
+    show: ShowOptions,
+    heads: HeadOptions,
+    samples: SamplesOptions,
+    figure: Path | None,
+) -> dict[str, bool]:
+    """The options that were given and have no effect on fine classes, by name."""
+    return {
+        "another set of features": len(names) > 1,
+        "--source-train or --source-test": samples.is_given,
+        "--head or --fit-head": heads.is_given,
+        "--shard, --save-statistics or --merge": statistics != StatisticsOptions(),
+        "--all, --explain, --pairs or --save-pairs": show != ShowOptions(),
+        "--figure": figure is not None,
     }
 
 

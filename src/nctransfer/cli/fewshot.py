@@ -15,6 +15,7 @@ from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelect
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
+from nctransfer.cli.fewshot_groups import GroupOptions, show_groups
 from nctransfer.cli.fewshot_layers import LayerOptions, measure_layers
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
@@ -129,6 +130,7 @@ def fewshot(
     chosen: StoredSelectionOptions,
     episode: EpisodeOptions,
     query: QueryOptions,
+    by_group: GroupOptions,
     detail: DetailOptions,
     layered: LayerOptions,
     output: OutputOptions,
@@ -154,6 +156,7 @@ def fewshot(
         given = ChosenFeatures(
             Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
         )
+        by_group.check(names, episode, query, detail, has_layers=layered.is_asked_for(backbone))
         _refuse_several(names, query)
         if query.probe:
             _refuse_with_probe(episode, query, detail, layered)
@@ -163,14 +166,17 @@ def fewshot(
         if layered.is_asked_for(backbone):
             measure_layers(given, names, task, layered, query, detail)
             return
-        if not query.is_apart:
+        if not query.is_apart and not by_group.across_groups:
             given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
+        if by_group.group is not None:
+            show_groups(given, names[0], task, by_group, query)
+            return
         running: dict[str, Any] = {"device": output.device, "progress": terminal.progress}
         sets = [given.read(name) for name in names]
         found: FewShotResult | FewShotComparison
         draw: Callable[[], Figure]
         if len(sets) == 1:
-            found = run_fewshot(sets[0], task, **_other_features(given, names[0], query, sets[0]), **running)
+            found = run_fewshot(sets[0], task, **other_features(given, names[0], query, sets[0]), **running)
             sheets, draw = fewshot_sheets(found, most), functools.partial(fewshot_figure, found)
         else:
             found = run_comparison(dict(zip(short_names(sets), sets, strict=True)), task, **running)
@@ -190,14 +196,14 @@ def _queries(given: ChosenFeatures, name: str | None, query: QueryOptions) -> tu
     return source, name if query.query_set is None else query.query_set
 
 
-def _other_features(
-    given: ChosenFeatures, name: str | None, query: QueryOptions, features: FeatureSet
+def other_features(
+    given: ChosenFeatures, name: str | None, query: QueryOptions, features: FeatureSet, attributes: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The features of the queries and of the reference mean, if they are others."""
+    """The features of the queries, with these attributes, and of the reference mean, if they are others."""
     found = {}
     if query.is_apart:
         source, query_name = _queries(given, name, query)
-        found["query_set"] = source.read(query_name, features)
+        found["query_set"] = source.read(query_name, features, attributes=attributes)
     if query.center_on is not None:
         found["center_on"] = given.named_only().read(query.center_on)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import EpisodeError, FeaturesError, counted, did_you_mean, join_names
+from nctransfer.errors import EpisodeError, counted
 
 if TYPE_CHECKING:
     import torch
@@ -51,15 +51,7 @@ class Groups:
         """
         import torch
 
-        if column not in features.attributes:
-            there = sorted(features.attributes)
-            raise FeaturesError(
-                f"{features.info.id} has no column {column!r}",
-                f"{did_you_mean(column, there)} it has {join_names(there, 20)}".strip()
-                if there
-                else "read the features with this attribute, such as load_features(…, attributes=(NAME,))",
-            )
-        values = features.attributes[column]
+        values = features.attribute(column)
         names = tuple(sorted(set(values) - {""}))
         if not 2 <= len(names) <= MOST:
             one = f": {names[0]!r}" if len(names) == 1 else ""

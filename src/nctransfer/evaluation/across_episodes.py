@@ -16,7 +16,7 @@ from nctransfer.episodes.groups import Groups
 from nctransfer.episodes.pool import Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.errors import EpisodeError, SettingError, counted, join_names
-from nctransfer.evaluation.fewshot_task import FewShotTask
+from nctransfer.evaluation.fewshot_task import FewShotTask, only_balanced
 from nctransfer.evaluation.group_counts import GroupCounts, GroupTally, class_jackknife
 from nctransfer.evaluation.group_jackknife import GroupJackknife
 from nctransfer.evaluation.group_results import AcrossResult, AcrossRow, Shift
@@ -140,6 +140,7 @@ def run_across_groups(
             f"accuracies across groups have no interval over {task.interval}",
             "give --interval episodes or classes; the interval over other groups stands beside it",
         )
+    task = only_balanced(task, "accuracy across groups")
     given, groups = _grouped(features, column)
     given, groups, dropped = _fitting(given, groups, task)
     leaks = Leaks.of(given)
@@ -366,6 +367,6 @@ def _shifts(
         if not math.isfinite(half):
             found[rule] = Shift(value, None, None, None)
             continue
-        one = Difference(value, value - half, value + half)
+        one = Difference(value, max(-1.0, value - half), min(1.0, value + half))
         found[rule] = Shift(value, (one.low, one.high), one.verdict, "groups" if population == "groups" else "classes")
     return found

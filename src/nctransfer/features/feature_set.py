@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError, counted
+from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.arrow_arrays import as_flags, integers, strings_of, text_bytes, values_of
@@ -129,6 +129,21 @@ class FeatureSet(ShownInNotebooks):
         import torch
 
         return torch.arange(len(self))
+
+    def attribute(self, name: str) -> tuple[str, ...]:
+        """What one attribute says of each sample, n texts.
+
+        Raises:
+            FeaturesError: There is no such attribute.
+        """
+        if name in self.attributes:
+            return self.attributes[name]
+        there = sorted(self.attributes)
+        has = f"{did_you_mean(name, there)} it has {join_names(list(map(repr, there)), 20)}".strip()
+        raise FeaturesError(
+            f"{self.info.id} has no attribute {name!r}",
+            has if there else f"read them with the features: load_features(…, attributes=({name!r},))",
+        )
 
     def batches(self, rows: int = 1024) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Features and labels in batches of up to ``rows``; 1024 rows mostly stay in the cache of a core."""

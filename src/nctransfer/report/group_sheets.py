@@ -157,6 +157,8 @@ def across_sheets(result: AcrossResult) -> list[Sheet]:
 def _across_rows(row: AcrossRow) -> list[list[str]]:
     start = [str(row.ways), str(row.shots), row.classifier]
     own = percent(row.accuracy) + ("" if row.ci95 is None else f" ± {percent(row.ci95)}")
+    if row.over_groups is not None:
+        own += f" [{percent(row.over_groups[0])}, {percent(row.over_groups[1])}]"
     lines = [[*start, SUPPORTS["across"], own, "–", "–", "–", "–"]]
     lines += [
         [*start, SUPPORTS[name], percent(accuracy), *_shift_cells(row.shifts[name])]
@@ -178,13 +180,8 @@ def _about_across(result: AcrossResult) -> str:
     words = ["Accuracy in %, higher is better. All queries of an episode are of one group."]
     if any(row.shifts for row in result.rows):
         words.append("Shift: the accuracy with a support from other groups less this one, in points, on these queries.")
-    for row in result.rows:
-        if row.over_groups is not None:
-            low, high = (percent(end) for end in row.over_groups)
-            words.append(
-                f"On a new {result.column} of this kind, {row.classifier} is right in {low} to {high} % on average "
-                f"({row.ways}-way {row.shots}-shot; 95%, delete-one-group jackknife)."
-            )
+    if any(row.over_groups is not None for row in result.rows):
+        words.append("In brackets: the 95% interval of the mean over other groups of this kind (jackknife).")
     for name in ("over_groups", "references"):
         words += [f"{reason[0].upper()}{reason[1:]}." for reason in _reasons(result.rows, name)]
     return " ".join(words)

@@ -34,7 +34,7 @@ def result_to_html(result: object) -> str:
 
 def _makers() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """Which function makes the sheets of which type of result. The types are imported only when one is shown."""
-    return {**_of_features(), **_of_episodes(), **_of_images_and_backbones(), **_of_heads()}
+    return {**_of_features(), **_of_groups(), **_of_episodes(), **_of_images_and_backbones(), **_of_heads()}
 
 
 def _of_features() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
@@ -80,16 +80,26 @@ def _of_episodes() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
     """The results that few-shot episodes give."""
     from nctransfer.evaluation.fewshot_comparison import FewShotComparison
     from nctransfer.evaluation.fewshot_results import FewShotResult
-    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.evaluation.layer_results import FewShotLayers
-    from nctransfer.report import fewshot_sheets, group_sheets, layer_sheets
+    from nctransfer.report import fewshot_sheets, layer_sheets
 
     return {
         FewShotResult: fewshot_sheets.fewshot_sheets,
         FewShotComparison: fewshot_sheets.fewshot_comparison_sheets,
+        FewShotLayers: layer_sheets.layer_sheets,
+    }
+
+
+def _of_groups() -> Mapping[type, Callable[[Any], Iterable[Sheet]]]:
+    """The results that further columns of the images give."""
+    from nctransfer.evaluation.group_results import AcrossResult, GroupResult
+    from nctransfer.neural_collapse.fine_results import FineStructure
+    from nctransfer.report import fine_sheets, group_sheets
+
+    return {
         GroupResult: group_sheets.group_sheets,
         AcrossResult: group_sheets.across_sheets,
-        FewShotLayers: layer_sheets.layer_sheets,
+        FineStructure: fine_sheets.fine_sheets,
     }
 
 
