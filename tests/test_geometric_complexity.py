@@ -106,13 +106,13 @@ def test_features_are_those_that_are_stored() -> None:
 
 def test_many_probes_give_the_exact_jacobian() -> None:
     backbone = backbone_of(smooth())
-    found = geometric_complexity(backbone, Digits(), 6, probes=150, target=0, seed=3)
-    exact = jacobians(backbone, used_pixels(backbone, 6, seed=3)).double()
+    found = geometric_complexity(backbone, Digits(), 3, probes=100, target=0, seed=3)
+    exact = jacobians(backbone, used_pixels(backbone, 3, seed=3)).double()
     squares = exact.square().sum(dim=(1, 2))
     assert abs(found.jacobian.value - float(squares.mean())) < 4 * found.jacobian.probe_error
-    assert found.jacobian.probe_error < 0.1 * found.jacobian.value
+    assert found.jacobian.probe_error < 0.15 * found.jacobian.value
     assert found.complexity.value == pytest.approx(found.jacobian.value * 3 * SIZE * SIZE)
-    assert (found.images, found.size, found.width, found.probes) == (6, (SIZE, SIZE), 5, 150)
+    assert (found.images, found.size, found.width, found.probes) == (3, (SIZE, SIZE), 5, 100)
 
 
 def test_a_single_feature_needs_no_average_over_probes() -> None:
@@ -342,6 +342,10 @@ def test_check_measures_complexity_beside_the_numerics() -> None:
     assert (complexity["images"], complexity["probes"], complexity["data"]) == (6, 3, "digits")
     low, high = complexity["interval"]
     assert 0 < low < complexity["complexity"]["value"] < high
+    by_name = nct.complexity(
+        "test_resnet", images=6, probes=3, target=0, max_per_class=2, random_init=True, img_size=32
+    )
+    assert json.loads(json.dumps(by_name.to_dict())) == complexity
     assert "complexity" not in data_of(*command, "--images", 2)
 
 

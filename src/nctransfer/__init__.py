@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from nctransfer.notebook import show_with
 
 if TYPE_CHECKING:
+    from nctransfer.backbones.complexity_of_data import complexity
+    from nctransfer.backbones.geometric_complexity import GeometricComplexity
     from nctransfer.checkpoints.following import trajectory
     from nctransfer.checkpoints.trajectory_result import Trajectory
     from nctransfer.errors import NCTransferError
@@ -73,6 +75,7 @@ _HOMES = {
     "FewShotResult": "evaluation.fewshot_results",
     "FineStructure": "neural_collapse.fine_results",
     "FitResult": "heads.fit_result",
+    "GeometricComplexity": "backbones.geometric_complexity",
     "GroupResult": "evaluation.group_results",
     "Head": "heads.head",
     "ImageMap": "maps.image_map",
@@ -91,6 +94,7 @@ _HOMES = {
     "compare_layers": "neural_collapse.comparisons",
     "compare_samples": "neural_collapse.comparisons",
     "compare_sets": "neural_collapse.comparisons",
+    "complexity": "backbones.complexity_of_data",
     "detect_ood": "ood.detecting",
     "expect": "evaluation.expected_accuracy",
     "explain": "evaluation.pair_explanation",
@@ -129,6 +133,7 @@ __all__ = [
     "FewShotResult",
     "FineStructure",
     "FitResult",
+    "GeometricComplexity",
     "GroupResult",
     "Head",
     "ImageMap",
@@ -148,6 +153,7 @@ __all__ = [
     "compare_layers",
     "compare_samples",
     "compare_sets",
+    "complexity",
     "detect_ood",
     "expect",
     "explain",
