@@ -78,6 +78,57 @@ def test_what_was_saved_comes_back(key: Any, with_images: bool, tmp_path: Path) 
     assert found.unlikeness.of(features).equal(head.unlikeness.of(features))
 
 
+def several_rows(head: Head, *counts: int) -> Head:
+    """A head whose classes have several rows each."""
+    drawn = torch.Generator().manual_seed(1)
+    linear = replace(
+        head.linear,
+        weight=torch.randn(sum(counts), head.linear.dim, generator=drawn),
+        intercept=torch.randn(sum(counts), generator=drawn),
+        owners=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
+    )
+    return replace(head, linear=linear, classifier="proxies", penalty=None)
+
+
+def test_several_rows_per_class_come_back(tmp_path: Path) -> None:
+    head = several_rows(made_head(key=some_key()), 3, 1, 2)
+    head.save(tmp_path / "pets.head")
+    found = nct.load_head(tmp_path / "pets.head")
+    assert same(found, head)
+    features = torch.randn(5, 8)
+    assert found.linear.probabilities(features).equal(head.linear.probabilities(features))
+    assert plain(found)["format"] == head_content.FORMAT
+    assert plain(made_head())["format"] == 1  # older versions read a head with one row per class
+
+
+@pytest.mark.parametrize(
+    ("owners", "named"),
+    [
+        (None, "weight"),
+        (torch.tensor([0, 0, 0, 1, 2, 3]), "owners"),
+        (torch.tensor([-1, 0, 0, 1, 2, 2]), "owners"),
+        (torch.tensor([0, 0, 0, 2, 2, 2]), "owners"),
+        (torch.tensor([0, 0, 0, 1, 1, 1]), "owners"),
+        (torch.tensor([0, 1, 0, 1, 2, 2]), "owners"),
+        (torch.tensor([0, 0, 1, 1, 2]), "weight"),
+        (torch.tensor([0.0, 0, 0, 1, 2, 2]), "owners"),
+        (torch.tensor([[0, 0, 0], [1, 2, 2]]), "owners"),
+        (torch.zeros(0, dtype=torch.int64), "owners"),
+        (torch.tensor([0] * 40 + [1, 2]), "more than 32 rows"),
+    ],
+)
+def test_forged_owners_are_refused(owners: torch.Tensor | None, named: str, tmp_path: Path) -> None:
+    def change(_: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["owners"]
+        if owners is not None:
+            tensors["owners"] = owners
+
+    path = tmp_path / "evil.head"
+    path.write_bytes(forged(several_rows(made_head(key=some_key()), 3, 1, 2), change))
+    with raises(HeadError, path, named, hint="nctransfer fit"):
+        nct.load_head(path)
+
+
 def test_the_same_head_gives_the_same_bytes() -> None:
     assert len({to_bytes(made_head(key=some_key())) for _ in range(5)}) == 1
 
@@ -294,7 +345,7 @@ def test_a_newer_format_names_its_version(tmp_path: Path) -> None:
     path = tmp_path / "new.head"
 
     def newer(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        record |= {"format": 3, "nctransfer": "7.5.0", "something": "new"}
+        record |= {"format": head_content.FORMAT + 1, "nctransfer": "7.5.0", "something": "new"}
         tensors["something.new"] = torch.zeros(1)
 
     path.write_bytes(forged(made_head(), newer))

@@ -135,6 +135,22 @@ def test_other_models_layers_and_poolings(model: str, column: str, options: Any,
 
 
 @needs_onnx
+@pytest.mark.parametrize("exporter", ["tracing", pytest.param("dynamo", marks=pytest.mark.slow)])
+def test_several_rows_per_class(backbone: Backbone, head: Head, exporter: str) -> None:
+    drawn = torch.Generator().manual_seed(1)
+    linear = replace(
+        head.linear,
+        weight=torch.randn(6, head.linear.dim, generator=drawn),
+        intercept=torch.randn(6, generator=drawn),
+        owners=torch.tensor([0, 0, 0, 1, 2, 2]),
+    )
+    several = replace(head, linear=linear, classifier="proxies")
+    pixels = tiny.pixels(backbone, 3)
+    probabilities = answers(graph_of(several, backbone, 17, exporter), pixels)[0]
+    np.testing.assert_allclose(probabilities, linear.probabilities(backbone(pixels)[FEATURE]), atol=1e-6)
+
+
+@needs_onnx
 def test_what_makes_a_backbone_fast_is_not_in_the_graph(head: Head, backbone: Backbone) -> None:
     fast = backbone_of()
     fast.fold()

@@ -56,8 +56,8 @@ def fit(
             "--classifier",
             "-c",
             metavar="NAME",
-            help="The classifier: ridge, ncc (nearest class centre), cosine, logistic, or auto for the one that is "
-            "most accurate by leave-one-out.",
+            help="The classifier: ridge, ncc (nearest class centre), cosine, logistic, proxies (nearest of several "
+            "means per class), or auto for the one of the first four that is most accurate by leave-one-out.",
         ),
     ] = "auto",
     max_error: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["STEPS", "first_points", "half_spread", "means_of"]
+__all__ = ["STEPS", "first_of", "first_points", "half_spread", "means_of"]
 
 TIE = 1e-5  # what is closer to the best than this is as good: two neighbours often lower the sum by the same
 STEPS = 20  # of Lloyd's algorithm at most; few points need fewer than ten
@@ -46,6 +46,31 @@ def first_points(distances: torch.Tensor, most: int) -> torch.Tensor:
         gains = (nearest[:, None] - distances).clamp_(min=0).sum(dim=2)
         found.append((gains >= (1 - TIE) * gains.amax(dim=1, keepdim=True)).int().argmax(dim=1))
         nearest = torch.minimum(nearest, distances.gather(1, found[-1][:, None, None].expand(-1, 1, size))[:, 0])
+    return torch.stack(found, dim=1)
+
+
+def first_of(distances: torch.Tensor, included: torch.Tensor, most: int) -> torch.Tensor:
+    """Where k-means starts if only some of the points take part.
+
+    Args:
+        distances: The squared distances of the points, ``(B, s, s)``.
+        included: Which points take part, ``(G, s)`` bool.
+        most: The number of starts.
+
+    Returns:
+        The places of the points, ``(B, G, most)``.
+
+    >>> import torch
+    >>> x = torch.tensor([0.0, 1.0, 2.0, 10.0, 11.0])
+    >>> first_of((x[:, None] - x)[None].square(), x[None] != 2, 2).tolist()
+    [[[1, 3]]]
+    """
+    import torch
+
+    found = []
+    for is_in in included:
+        places = is_in.nonzero()[:, 0]
+        found.append(places[first_points(distances[:, places][:, :, places], most)])
     return torch.stack(found, dim=1)
 
 

@@ -3,7 +3,7 @@
 Source: Westerhoff et al. (2025), as we remember them. The choice of the number of proxies is ours.
 
 Shapes: E episodes with w classes, N support samples, s per class (class by class), and Q queries; B = E · w classes of
-all episodes; G folds; K numbers of proxies that are tried.
+all episodes; G folds; k proxies per class.
 """
 
 from __future__ import annotations
@@ -14,32 +14,16 @@ from typing import TYPE_CHECKING
 
 from nctransfer.episodes.classifier import Classifier, Report
 from nctransfer.episodes.inner_products import Products
-from nctransfer.episodes.kernel_means import first_points, half_spread, means_of
+from nctransfer.episodes.kernel_means import first_of, first_points, half_spread, means_of
 from nctransfer.episodes.nearest import ncc
+from nctransfer.episodes.proxy_numbers import FOLDS, chosen_numbers, numbers_tried
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FOLDS", "PROXIES", "PROXIES_PER_CLASS", "fewest_within_error", "losses", "numbers_tried", "proxies"]
+__all__ = ["PROXIES", "PROXIES_PER_CLASS", "proxies"]
 
-NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-FOLDS = 10  # with more shots, a tenth of them is left out at a time
-TEMPERATURES = tuple(2.0**exponent for exponent in range(-4, 2))  # times the mean size of a margin of one proxy
-PATIENCE = 2  # numbers of proxies in a row that are worse than the best so far; then larger ones are not tried
-ROUNDING = 1e-6  # a smaller difference of logarithmic losses says nothing
 PROXIES_PER_CLASS = "proxies_per_class"
-
-
-def numbers_tried(shots: int) -> tuple[int, ...]:
-    """The numbers of proxies per class that leaving out can compare, ascending.
-
-    They are at most the shots that remain. With one or two shots only one proxy remains.
-
-    >>> numbers_tried(2), numbers_tried(5), numbers_tried(20)
-    ((1,), (1, 2, 3, 4), (1, 2, 3, 4, 6, 8, 12, 16))
-    """
-    left = shots - -(-shots // min(shots, FOLDS))
-    return tuple(number for number in NUMBERS if number <= max(left, 1))
 
 
 def proxies(products: Products, number: int | None = None, report: Report | None = None) -> torch.Tensor:
@@ -70,7 +54,7 @@ def proxies(products: Products, number: int | None = None, report: Report | None
     classes = _Classes.of(products)
     numbers = numbers_tried(products.shots) if number is None else (number,)
     if len(numbers) > 1:
-        chosen = _chosen(classes, numbers)
+        chosen = chosen_numbers(_LeftOut(classes, max(numbers)), numbers)
     else:
         chosen = torch.full((len(products.support),), numbers[0], device=products.support.device)
     if report:
@@ -163,7 +147,7 @@ class _LeftOut:
         folds = min(shots, FOLDS)
         fold = torch.arange(shots, device=classes.support.device) % folds
         self._included = fold != torch.arange(folds, device=fold.device)[:, None]  # (G, s)
-        self._starts = torch.stack([_starts(classes.distances, one, most) for one in self._included], dim=1)
+        self._starts = first_of(classes.distances, self._included, most)
         self._classes = classes
 
     def only(self, episodes: torch.Tensor) -> _LeftOut:
@@ -190,80 +174,6 @@ class _LeftOut:
             truth = torch.arange(ways, device=held.device).repeat_interleave(len(held))[:, None]
             margins.append(scores - scores.gather(2, truth.expand(len(scores), -1, 1)))
         return torch.cat(margins, dim=1)
-
-
-def _starts(distances: torch.Tensor, is_in: torch.Tensor, most: int) -> torch.Tensor:
-    """Where k-means starts among some of the samples, ``(B, most)``."""
-    places = is_in.nonzero()[:, 0]
-    return places[first_points(distances[:, places][:, :, places], most)]
-
-
-def _chosen(classes: _Classes, numbers: tuple[int, ...]) -> torch.Tensor:
-    """The number of proxies that each episode chooses, ``(E,)``.
-
-    The search ends for an episode where two successive numbers have a larger loss than the best so far.
-    """
-    import torch
-
-    left_out = _LeftOut(classes, max(numbers))
-    margins = left_out.margins(numbers[0])
-    scale = margins.abs().mean(dim=(1, 2))
-    values = losses(margins, scale)[:, None].expand(-1, len(numbers), -1).clone()
-    values[:, 1:] = torch.inf
-    active = torch.arange(len(values), device=values.device)
-    for place, number in enumerate(numbers[1:], 1):
-        if not len(active):
-            break
-        values[active, place] = losses(left_out.margins(number), scale[active])
-        means = values[active, : place + 1].mean(dim=2)
-        goes_on = place - means.argmin(dim=1) < PATIENCE
-        if not bool(goes_on.all()):
-            active, left_out = active[goes_on], left_out.only(goes_on.nonzero()[:, 0])
-    return torch.tensor(numbers, device=values.device)[fewest_within_error(values)]
-
-
-def losses(margins: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The logarithmic loss of each sample, ``log Σ_c exp(margin_c / T)``, at the T of the smallest mean loss.
-
-    Args:
-        margins: The score of each class minus that of the right class, ``(E, n, w)``.
-        scale: What the six temperatures T are multiplied by, ``(E,)``.
-
-    Returns:
-        ``(E, n)``.
-    """
-    import torch
-
-    relative = margins / scale.where(scale > 0, 1)[:, None, None]
-    found = torch.full_like(margins[..., 0], torch.inf)
-    for temperature in TEMPERATURES:
-        here = (relative / temperature).logsumexp(dim=2)
-        is_better = here.mean(dim=1, keepdim=True) < found.mean(dim=1, keepdim=True)
-        found = here.where(is_better, found)
-    return found
-
-
-def fewest_within_error(values: torch.Tensor) -> torch.Tensor:
-    """The first classifier whose mean loss is within one standard error of the smallest.
-
-    The standard error is that of the difference from the one with the smallest mean loss, over the same samples. This
-    is the one-standard-error rule (Breiman et al. 1984): more proxies are taken only if that clearly pays.
-
-    Args:
-        values: The loss of each sample, ``(E, K, n)``, for K classifiers from simple to complex.
-
-    Returns:
-        Its place, ``(E,)``.
-
-    >>> import torch
-    >>> fewest_within_error(torch.tensor([[[1.0, 1.1, 0.9], [0.5, 0.6, 0.4]], [[1.0, 1.1, 0.9], [1.3, 0.6, 0.9]]]))
-    tensor([1, 0])
-    """
-    best = values.mean(dim=2).argmin(dim=1)
-    differences = values - values.gather(1, best[:, None, None].expand(-1, 1, values.shape[2]))
-    errors = differences.std(dim=2) / values.shape[2] ** 0.5
-    place: torch.Tensor = (differences.mean(dim=2) <= errors + ROUNDING).int().argmax(dim=1)
-    return place
 
 
 PROXIES = Classifier(

@@ -33,7 +33,7 @@ class Candidate:
     """A classifier that was tried.
 
     Attributes:
-        name: ``ridge``, ``ncc``, ``cosine`` or ``logistic``.
+        name: ``ridge``, ``ncc``, ``cosine``, ``logistic`` or ``proxies``.
         accuracy: What to expect of it on other images of the same classes.
         measured: The share of training images that it classifies right, each left out with one of each other class.
             The expected accuracy is that of a classifier that has seen all images.
@@ -175,6 +175,7 @@ class FitResult(ShownInNotebooks):
             "head": {
                 "classifier": self.head.classifier,
                 "penalty": self.head.penalty,
+                "proxies_per_class": self.head.linear.rows_per_class if self.head.linear.owners is not None else None,
                 "temperature": self.head.linear.temperature,
                 "classes": len(self.head.classes),
                 "dim": self.head.linear.dim,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "MOST_WORK", "FitResult", "check_classifier", "enough_images", "fit"]
 
 AUTO = "auto"
+ONLY_BY_NAME = "proxies"  # against ridge and logistic regression it wins too rarely: docs/proxies.md
 MOST_WORK = 3e8  # images × features × classes of logistic regression in the choice: about half a minute on one core
 
 Progress = Callable[[str, int, int], None]
@@ -51,8 +52,8 @@ def fit(
 
     Args:
         features: At least 2 classes with at least 2 images each.
-        classifier: ``ridge``, ``ncc``, ``cosine`` or ``logistic``; ``auto`` takes the one with the highest
-            leave-one-out accuracy, and leaves ``logistic`` out where it would take long.
+        classifier: ``ridge``, ``ncc``, ``cosine``, ``logistic`` or ``proxies``; ``auto`` takes the one of the first
+            four with the highest leave-one-out accuracy, and leaves ``logistic`` out where it would take long.
         max_error: The largest error among the answered images; ``None``: every image that is like some class is
             answered.
         max_lost: The share of good images that may be held back as unlike every class.
@@ -133,11 +134,12 @@ def _to_try(features: FeatureSet, classifier: str) -> tuple[tuple[str, ...], dic
     """The classifiers to try, and why others are left out."""
     if classifier != AUTO:
         return (classifier,), {}
+    names = tuple(name for name in HEAD_CLASSIFIERS if name != ONLY_BY_NAME)
     work = len(features) * min(len(features), features.dim) * len(features.classes)
     if work <= MOST_WORK:
-        return HEAD_CLASSIFIERS, {}
+        return names, {}
     reason = "with so many images and classes it takes long; --classifier logistic fits it"
-    return tuple(name for name in HEAD_CLASSIFIERS if name != "logistic"), {"logistic": reason}
+    return tuple(name for name in names if name != "logistic"), {"logistic": reason}
 
 
 def _tried(

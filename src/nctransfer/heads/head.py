@@ -89,7 +89,7 @@ class Head:
     Attributes:
         linear: The classifier with its calibrated temperature.
         counts: The number of training images per class.
-        classifier: Its kind: ``ridge``, ``ncc``, ``cosine`` or ``logistic``.
+        classifier: Its kind: ``ridge``, ``ncc``, ``cosine``, ``logistic`` or ``proxies``.
         penalty: The penalty of ridge or logistic regression; ``None`` for the others.
         unlikeness: Finds images that are unlike every class.
         held_out: What leave-one-out says of the training images; thresholds are made of it.

@@ -31,7 +31,8 @@ METADATA = "nctransfer_head"
 MOST_HEADER_BYTES = 2**24
 """The largest header of a head that is read; 20,000 long class names take a tenth of it."""
 SMALLEST_TEMPERATURE = 1e-30  # scores of ncc are squared distances, so features of the size 1e-6 give 1e-12
-KINDS = ("ridge", "ncc", "cosine", "logistic")
+KINDS = ("ridge", "ncc", "cosine", "logistic", "proxies")
+MOST_ROWS = 32  # of a class
 UNLIKENESS = "unlikeness."  # begins the names of the tensors that find images unlike every class
 
 
@@ -140,6 +141,7 @@ def _tensors(head: Head) -> dict[str, torch.Tensor]:
         "weight": linear.weight,
         "intercept": linear.intercept,
         "centre": linear.centre,
+        **({} if linear.owners is None else {"owners": linear.owners}),
         "held_out.probability": held_out.probability,
         "held_out.right": held_out.right,
         "held_out.unlikeness": held_out.unlikeness,
@@ -155,7 +157,7 @@ def _record(head: Head) -> dict[str, Any]:
     linear, kind = head.linear, head.unlikeness.name
     is_usual = kind == RELATIVE
     return {
-        "format": 1 if is_usual else FORMAT,
+        "format": 1 if is_usual and linear.owners is None else FORMAT,
         **({} if is_usual else {"unlikeness": kind}),
         "nctransfer": __version__,
         "classes": linear.classes,
@@ -199,6 +201,7 @@ def _checked_head(given: CheckedValues, tensors: Mapping[str, torch.Tensor]) -> 
             centre=own["centre"],
             unit_length=given.flag("unit_length"),
             temperature=given.number("temperature", least=SMALLEST_TEMPERATURE),
+            owners=own.get("owners"),
         ),
         counts=counts,
         classifier=kind,
@@ -237,9 +240,11 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], classes: int, images: in
 
     weight = tensors.get("weight")
     dim = weight.shape[-1] if weight is not None and weight.ndim else 0
+    rows = _rows(tensors.get("owners"), classes)
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-        "weight": (torch.float32, (classes, dim)),
-        "intercept": (torch.float32, (classes,)),
+        "weight": (torch.float32, (rows, dim)),
+        "intercept": (torch.float32, (rows,)),
+        "owners": (torch.int64, (rows,)),
         "centre": (torch.float32, (dim,)),
         "held_out.probability": (torch.float32, (images,)),
         "held_out.right": (torch.bool, (images,)),
@@ -248,7 +253,7 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], classes: int, images: in
     }
     for name, (dtype, shape) in expected.items():
         tensor = tensors.get(name)
-        if tensor is None and name == "images":
+        if tensor is None and name in {"images", "owners"}:
             continue
         if tensor is None or tensor.dtype != dtype or tensor.shape != shape or not tensor.numel():
             found = "missing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
@@ -260,6 +265,24 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], classes: int, images: in
     probability = tensors["held_out.probability"]
     if bool(((probability < 0) | (probability > 1)).any()):
         raise ValueError("the tensor held_out.probability holds values that are not probabilities")
+
+
+def _rows(owners: torch.Tensor | None, classes: int) -> int:
+    """The number of rows of the classifier, from the class of each row if there is one."""
+    import torch
+
+    if owners is None:
+        return classes
+    if owners.dtype != torch.int64 or owners.ndim != 1 or not len(owners):
+        raise ValueError(f"the tensor owners is {owners.dtype} of shape {tuple(owners.shape)}; expected whole numbers")
+    steps = owners.diff()
+    if int(owners[0]) != 0 or int(owners[-1]) != classes - 1 or bool(((steps < 0) | (steps > 1)).any()):
+        raise ValueError(
+            f"the tensor owners does not name the classes 0 to {classes - 1:,} in order, each at least once"
+        )
+    if int(owners.bincount().max()) > MOST_ROWS:
+        raise ValueError(f"a class has more than {MOST_ROWS} rows in the tensor owners")
+    return len(owners)
 
 
 def _promise(given: CheckedValues) -> Promise:

@@ -3,8 +3,8 @@
 Shapes: n images of C classes, ``n_c`` of class c.
 
 Images are left out in groups of about one image of each class, see :mod:`~nctransfer.heads.left_out_groups`. Ridge
-regression and class centres without a group are exact and in closed form. Logistic regression is fitted again without
-each group, so its groups are a tenth of the images.
+regression and class centres without a group are exact and in closed form. Logistic regression and proxies are fitted
+again without each group, so their groups are a tenth of the images.
 
 A head that has seen all images is a little more accurate than one that has seen fewer. Its error falls about as
 ``1/m`` with m images per class, so the accuracy is measured with one and with two groups left out, and the line through
@@ -13,6 +13,7 @@ both in ``1/m`` is followed to the images that there are.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD_CLASSIFIERS", "LeftOut", "check_counts", "left_out_scores"]
 
-HEAD_CLASSIFIERS = ("ridge", "ncc", "cosine", "logistic")
+HEAD_CLASSIFIERS = ("ridge", "ncc", "cosine", "logistic", "proxies")
 PARTITIONS = 4  # over whose groups the answers are averaged
 ENOUGH = 20_000  # images; of so many, one partition says as much
-FOLDS = 10  # of logistic regression
+FOLDS = 10  # of logistic regression, and of proxies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +43,7 @@ class LeftOut:
     """A classifier, and what it says of each training image when that image is left out.
 
     Attributes:
-        classifier: ``ridge``, ``ncc``, ``cosine`` or ``logistic``.
+        classifier: One of :data:`HEAD_CLASSIFIERS`.
         linear: The classifier that is fitted to all images, without a temperature.
         scores: The scores of each image when it is left out, ``(n, C)`` float32.
         right: How often each image is then classified right, over several partitions into groups, ``(n,)`` float32.
@@ -75,7 +76,8 @@ def left_out_scores(features: FeatureSet, classifier: str, device: str = "auto")
     Args:
         features: At least 2 classes with at least 2 images each.
         classifier: ``ridge``, with the penalty that has the smallest squared leave-one-out error; ``ncc`` or
-            ``cosine``, nearest class centre; or ``logistic``, with the penalty that has the smallest logarithmic loss.
+            ``cosine``, nearest class centre; ``logistic``, with the penalty that has the smallest logarithmic loss; or
+            ``proxies``, nearest of several means per class.
         device: Where to compute.
 
     Raises:
@@ -95,6 +97,8 @@ def left_out_scores(features: FeatureSet, classifier: str, device: str = "auto")
         return _of_ridge(features, device)
     if classifier == "logistic":
         return _of_logistic(features, device)
+    if classifier == "proxies":
+        return _of_proxies(features, device)
     return _of_centres(features, classifier, device)
 
 
@@ -155,6 +159,26 @@ def _of_logistic(features: FeatureSet, device: str) -> LeftOut:
         step=_step(labels, tenths, halves),
         penalty=PENALTIES[best],
         is_at_end=best in (0, len(PENALTIES) - 1),
+    )
+
+
+def _of_proxies(features: FeatureSet, device: str) -> LeftOut:
+    """K-means is run again without each group; the number of proxies is that of all images."""
+    from nctransfer.heads.class_proxies import ClassProxies
+
+    fits, labels = ClassProxies(features, with_float64(device)), features.labels
+    number = fits.best_number()
+    linear, owners = fits.linear_map(number)
+    halves, tenths = left_out_groups(labels, 2, FOLDS // 2), left_out_groups(labels, 1, FOLDS)
+    of_fewer = _scores(features, halves, fits.scores_without_groups(halves, number))
+    scores = _scores(features, tenths, fits.scores_without_groups(tenths, number))
+    return LeftOut(
+        classifier="proxies",
+        linear=dataclasses.replace(_linear(features, linear), owners=owners),
+        scores=scores,
+        right=(scores.argmax(dim=1) == labels).float(),
+        right_of_fewer=(of_fewer.argmax(dim=1) == labels).float(),
+        step=_step(labels, tenths, halves),
     )
 
 

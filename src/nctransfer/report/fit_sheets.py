@@ -39,6 +39,8 @@ def _expected(found: FitResult, path: str | None) -> Sheet:
     head = found.head
     facts = about_features(found.features)
     facts["classifier"] = head.classifier + ("" if head.penalty is None else f", penalty {head.penalty:.3g}")
+    if head.linear.owners is not None:
+        facts["classifier"] += f", {counted(head.linear.rows_per_class, 'proxy', 'proxies')} per class"
     if head.unlikeness.name != RELATIVE:
         facts["unlikeness"] = head.unlikeness.name
     if head.origin.licence:
