@@ -227,8 +227,12 @@ class _Deciding:
     measures: Mapping[str, Mapping[str, float | None]]
 
     @property
+    def _single(self) -> list[str]:
+        return [one.name for one in self.candidates if not one.is_join]
+
+    @property
     def default(self) -> str:
-        return [one.name for one in self.candidates if not one.is_join][-1]
+        return self._single[-1]
 
     def choice(self, key: RowKey) -> LayerChoice:
         """What choosing gives on one task.
@@ -243,6 +247,7 @@ class _Deciding:
         gain = self._difference(CHOSEN, self.default, key)
         gap = self._difference(best, CHOSEN, key)
         possible = find_possible_bests(own, key)
+        possible_layers = find_possible_bests({name: self.results[name] for name in self._single}, key).names
         bias = None
         try:
             bias = self._bias(own, key)
@@ -270,7 +275,8 @@ class _Deciding:
             bias=bias.value if bias else None,
             bias_interval=(bias.low, bias.high) if bias else None,
             possible_bests=possible.names,
-            guides=tuple(self._guides(key, means)),
+            possible_layers=possible_layers,
+            guides=tuple(self._guides(key, means, possible_layers)),
             undefined=undefined,
         )
 
@@ -302,10 +308,9 @@ class _Deciding:
         means = torch.stack([one.accuracies[key].mean() for one in own.values()])
         return selection_bias(parts_of(means, spread, count))
 
-    def _guides(self, key: RowKey, means: Mapping[str, float]) -> list[Guide]:
+    def _guides(self, key: RowKey, means: Mapping[str, float], possible: tuple[str, ...] | None) -> list[Guide]:
         """The layers that NC1 and others name, among single layers."""
-        single = [one.name for one in self.candidates if not one.is_join]
-        possible = find_possible_bests({name: self.results[name] for name in single}, key).names
+        single = self._single
         values = {measure: {name: self.measures[name][measure] for name in single} for measure in GUIDES}
         named = {measure: _smallest(of_layers) for measure, of_layers in values.items()}
         explained = self.found[key[0]].explained.get(key[1:])

@@ -72,6 +72,7 @@ class LayerChoice:
             on which it was not picked, see :func:`~nctransfer.evaluation.selection_bias.selection_bias`.
         bias_interval: Its 95% interval.
         possible_bests: The candidates that may be the best, the most accurate first; ``None`` if that is not known.
+        possible_layers: The same among single layers only.
         guides: The layers that NC1 and other numbers name.
         undefined: Why a value is missing, by name.
     """
@@ -94,6 +95,7 @@ class LayerChoice:
     bias: float | None
     bias_interval: Span | None
     possible_bests: tuple[str, ...] | None
+    possible_layers: tuple[str, ...] | None
     guides: tuple[Guide, ...]
     undefined: Mapping[str, str] = field(default_factory=dict)
 
