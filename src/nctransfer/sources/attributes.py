@@ -45,9 +45,10 @@ class AttributeColumn:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, text: str | None) -> None:
-        """The text of the next image; ``None`` for a value that no attribute has."""
-        self._rows.append(self._code(text))
+    def add(self, value: object) -> None:
+        """The value of the next image; see :func:`attribute_text`."""
+        code = self._codes.get(value) if type(value) is str else None
+        self._rows.append(self._code(attribute_text(value)) if code is None else code)
 
     def add_many(self, texts: Sequence[str | None], numbers: Iterable[int]) -> None:
         """The texts of the next images: for each, the number of its text."""
@@ -98,7 +99,7 @@ class RowAttributes:
                 column = self._columns[name] = AttributeColumn()
             if len(column) < self._rows:
                 column.fill(self._rows)
-            column.add(attribute_text(value))
+            column.add(value)
             if not column.is_kept:
                 del self._columns[name]
                 self._useless.add(name)
