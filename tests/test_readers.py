@@ -16,6 +16,7 @@ from PIL import Image
 from messages import only, says
 from nctransfer.errors import DataError
 from nctransfer.sources import timm_reader
+from nctransfer.sources.attribute_columns import texts_of
 from nctransfer.sources.decoding import decode
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source import ImageSource
@@ -196,6 +197,11 @@ def test_parquet_by_way_of_hugging_face(tmp_path: Path) -> None:
     assert [label for _, label, _ in labelled(source)] == ["dog", "cat"]
     assert contents(source) == [png(0, 0, 0), png(2, 0, 0)]
     only(notes(source), 1)
+    attributes = source.list().attributes
+    assert {name: texts_of(column) for name, column in attributes.items()} == {
+        "fine": ("dog", "cat"),
+        "note": ("a", "c"),
+    }
     texts = opened(name, split="train", image_column="img", label_column="note")
     assert [label for _, label, _ in labelled(texts)] == ["a", "b", "c"]
     with pytest.raises(DataError) as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyarrow import parquet
 
-__all__ = ["ParquetAttributes"]
+__all__ = ["BATCH_ROWS", "ParquetAttributes"]
 
 BATCH_ROWS = 2**16
 
@@ -47,14 +47,14 @@ class ParquetAttributes:
         skipped = np.array(left_out, np.int64)
         with open_parquet(path) as file:
             schema, start = file.schema_arrow, 0
-            names = self._names(schema, without)
+            names = self.begin(schema, without)
             described = hub_features(schema)
             known = {name: found for name in names if (found := class_label(described.get(name))) is not None}
         with open_parquet(path, [name for name in names if is_text_type(schema.field(name).type)]) as file:
             try:
                 for batch, rows in self._batches(file, names):
                     inside = skipped[slice(*np.searchsorted(skipped, (start, start + rows)))]
-                    self._add(batch, np.delete(np.arange(rows), inside - start), known)
+                    self.add(batch, np.delete(np.arange(rows), inside - start), known)
                     start += rows
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, error) from error
@@ -65,8 +65,8 @@ class ParquetAttributes:
             column.fill(self._rows)
         return {name: column.coded() for name, column in self._columns.items()}
 
-    def _names(self, schema: pa.Schema, without: Collection[str]) -> list[str]:
-        """The columns of a file that may be attributes."""
+    def begin(self, schema: pa.Schema, without: Collection[str]) -> list[str]:
+        """The columns of a table that may be attributes, of which :meth:`add` takes the rows then."""
         fitting = [
             field.name
             for field in schema
@@ -92,9 +92,19 @@ class ParquetAttributes:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=here):
                 yield {name: batch.column(name) for name in here if name in self._columns}, len(batch)
 
-    def _add(self, batch: Mapping[str, pa.Array], rows: Any, known: Mapping[str, Sequence[str]]) -> None:
+    def add(
+        self, batch: Mapping[str, pa.Array], rows: NDArray[np.integer[Any]], known: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Take the columns of the next rows.
+
+        Args:
+            batch: The columns by name.
+            rows: The numbers of the rows that are images of the source, in ascending order.
+            known: The names of codes, for columns that hold codes.
+        """
         for name, values in batch.items():
-            column = self._columns[name]
+            if (column := self._columns.get(name)) is None:
+                continue
             column.fill(self._rows)
             texts, codes = _coded(values)
             names = known.get(name)

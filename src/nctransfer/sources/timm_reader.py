@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 from abc import abstractmethod
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,8 @@ from nctransfer.sources.label_codes import distinct_names, name_of_code
 from nctransfer.sources.source import ImageEntry, ImageSource, safe_name
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["PREFIXES", "Listed", "TimmReader", "content_stamp", "names_of", "ppm", "prefix_of", "stamp_of"]
@@ -72,15 +75,29 @@ class TimmReader(ImageSource):
     def list(self) -> ImageTable:
         """See :meth:`ImageSource.list`; the images are in the order of the reader."""
         self.notes = self._about_split
+        left_out = array("q")
         with self._timm():
-            entries = ImageTable.of(self._labelled())
+            entries = ImageTable.of(self._labelled(left_out))
+            entries = entries.with_attributes(self._attributes(entries, left_out))
         if not entries:
             labelled = "" if self._labels_optional else "labelled "
             raise DataError(f"{self.name!r} has no {labelled}images in its split {self.split!r}")
         return entries
 
-    def _labelled(self) -> Iterator[ImageEntry]:
-        """The images with the names of their classes; a note says how many have no label and were left out."""
+    def _attributes(self, entries: ImageTable, left_out: Sequence[int]) -> dict[str, pa.DictionaryArray]:  # noqa: ARG002
+        """What the reader knows of the images beside their classes.
+
+        Args:
+            entries: The images.
+            left_out: The numbers of the reader's images that are not among them.
+        """
+        return {}
+
+    def _labelled(self, left_out: array[int]) -> Iterator[ImageEntry]:
+        """The images with the names of their classes.
+
+        The numbers of those that have no label and were left out are added to ``left_out``, and a note counts them.
+        """
         names: Sequence[str] | None = None
         unlabelled = 0
         for number, (id_, label, size, stamp) in enumerate(self._images()):
@@ -89,6 +106,7 @@ class TimmReader(ImageSource):
             if label is None or label == -1:
                 unlabelled += 1
                 if not self._labels_optional:
+                    left_out.append(number)
                     continue
                 label = ""
             elif isinstance(label, str) and self._class_names is not None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.errors import DataError, counted, reason_of
+from nctransfer.sources.arrow_arrays import flat
 from nctransfer.sources.contents import check_size, raising, read_file, returning
 from nctransfer.sources.decoding import to_ppm
 from nctransfer.sources.label_codes import distinct_names
 from nctransfer.sources.layout import as_unicode
+from nctransfer.sources.parquet_attributes import BATCH_ROWS, ParquetAttributes
 from nctransfer.sources.source_kind import SourceKind
 from nctransfer.sources.timm_reader import (
     PREFIXES,
@@ -27,6 +29,9 @@ from nctransfer.sources.timm_reader import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from nctransfer.sources.image_table import ImageTable
     from nctransfer.sources.source import ImageEntry
     from nctransfer.sources.source_kind import ReadingOptions
 
@@ -119,6 +124,23 @@ class _Hub(TimmReader):
 
     def _names(self) -> Sequence[str] | None:
         return names_of(self._reader)
+
+    def _attributes(self, entries: ImageTable, left_out: Sequence[int]) -> dict[str, pa.DictionaryArray]:
+        import numpy as np
+
+        dataset, further = self._reader.dataset, ParquetAttributes()
+        schema = dataset.features.arrow_schema
+        names = further.begin(schema, {self._reader.image_key, self._reader.label_key})
+        known = {name: given for name in names if (given := getattr(dataset.features[name], "names", None))}
+        skipped, start = np.array(left_out, np.int64), 0
+        table = dataset.select_columns(names).with_format("arrow")
+        for batch in table.iter(BATCH_ROWS) if names else ():
+            inside = skipped[slice(*np.searchsorted(skipped, (start, start + len(batch))))]
+            columns = {name: flat(batch[name]) for name in names}
+            further.add(columns, np.delete(np.arange(len(batch)), inside - start), known)
+            start += len(batch)
+        found = further.columns()
+        return found | {self._reader.label_key: entries.labels} if found else {}
 
     @functools.cached_property
     def _reader(self) -> Any:
