@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import nctransfer as nct
+from nctransfer.backbones.request import BackboneRequest
 from nctransfer.episodes.classifier import ClassifierSettings
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import Products
@@ -20,7 +21,7 @@ from nctransfer.episodes.leaving_one_out import left_out_scores, squared_residua
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample
 from nctransfer.errors import SettingError
-from nctransfer.evaluation.layer_candidates import MEAN_OF_ALL, join_features, layer_candidates
+from nctransfer.evaluation.layer_candidates import MEAN_OF_ALL, join_features, layer_candidates, layer_sets
 from nctransfer.evaluation.layer_episodes import choose
 from nctransfer.evaluation.layer_results import CHOSEN, FewShotLayers
 from nctransfer.evaluation.selection_bias import SPLITS, parts_of, selection_bias
@@ -61,7 +62,7 @@ def supports(ways: int, shots: int, width: int = 12) -> torch.Tensor:
     return x.flatten(1, 2).double()
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", [name for name, one in CLASSIFIERS.items() if not one.is_transductive])
 @pytest.mark.parametrize(("ways", "shots"), [(2, 2), (5, 3), (3, 6)])
 def test_left_out_scores_are_those_of_a_fit_to_the_other_examples(name: str, ways: int, shots: int) -> None:
     x = supports(ways, shots)
@@ -382,3 +383,60 @@ def test_joins_without_layers_and_several_sets_are_wrong(stored: str) -> None:
     assert "--layers" in refusal("fewshot", stored, *FEW, "--concat", "2").message
     assert "--layers" in refusal("fewshot", stored, stored, *FEW, "--layers", "all").message
     assert shows(misused("fewshot", stored, *FEW, "--layers", "all", "--concat", "1"), "--concat")
+
+
+# In a ranking
+
+
+def test_layers_and_joins_of_stored_sets_are_ranked(stored: str) -> None:
+    data = data_of("rank", stored, "--layers", "all", "--concat", "2", "--shots", "2")
+    names = ["test_vit", "test_vit last 2", "test_vit layer 0", "test_vit layer 1", "test_vit mean of all"]
+    assert sorted(one["name"] for one in data["candidates"]) == names
+    sets = layer_sets({name: nct.FeatureStore().find(stored).read(column=name) for name in COLUMNS}, [2])
+    alone = nct.rank_features(sets, 2)
+    expected = {_shown(one.name): one for one in alone.candidates}
+    for one in data["candidates"]:
+        assert one["accuracy"] == expected[one["name"]].to_dict()["accuracy"]
+        assert one["is_possible_best"] == expected[one["name"]].is_possible_best
+    widths = {one["name"]: one["width"] for one in data["candidates"]}
+    assert widths["test_vit last 2"] == widths["test_vit layer 1"] + widths["test_vit"]
+
+
+COLUMNS = ("layer_0", "layer_1", "feature")
+
+
+def _shown(layer: str) -> str:
+    return "test_vit" if layer == "feature" else f"test_vit {layer.replace('_', ' ')}"
+
+
+def test_backbones_that_run_have_joins_as_candidates(pets: Path, cache: Path) -> None:
+    request = BackboneRequest("test_vit", random_init=True, layers="0,1", img_size=32)
+    found = nct.rank_backbones(pets, request, joins=[2], shots=2, racing=False, device="cpu", offline=True)
+    rows = {one.name: one for one in found.candidates if one.status != "control"}
+    assert len(rows) == 5
+    features = {name: nct.FeatureStore().resolve(one.features) for name, one in rows.items() if one.features}
+    stored = features["test_vit --random-init"]
+    assert stored is not None
+    sets = layer_sets({name: stored.read(column=name) for name in COLUMNS}, [2])
+    for layer in ("last 2", MEAN_OF_ALL):
+        alone = nct.rank_features({layer: sets[layer]}, 2).best
+        row = rows[f"test_vit {layer} --random-init"]
+        assert alone is not None
+        assert row.place is not None
+        assert alone.place is not None
+        assert row.place.interval == alone.place.interval
+        assert row.facts.width == sets[layer].dim
+
+
+def test_layers_of_the_whole_command_are_those_of_each_candidate(pets: Path, cache: Path) -> None:
+    listed = data_of("rank", "--data", pets, "--model", "test_vit --random-init", "--layers", "last-1", "--list")
+    names = [one["column"] for one in listed["candidates"] if not one["is_control"]]
+    assert names == ["layer_5", "feature", MEAN_OF_ALL]
+    without = data_of("rank", "--data", pets, "--model", "test_vit --random-init --layers last-1", "--list")
+    assert [one["column"] for one in without["candidates"] if not one["is_control"]] == ["layer_5", "feature"]
+
+
+def test_joins_of_a_ranking_need_layers(pets: Path, stored: str) -> None:
+    for command in (("rank", stored), ("rank", "--data", pets, "--model", "test_vit --random-init")):
+        error = refusal(*command, "--concat", "2")
+        assert (error.type, "--layers" in error.hint) == ("SettingError", True)

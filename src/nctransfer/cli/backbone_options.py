@@ -13,7 +13,7 @@ from nctransfer.cli.parsing import decimals, key_values
 if TYPE_CHECKING:
     from nctransfer.backbones.request import BackboneRequest
 
-__all__ = ["BackboneOptions", "DtypeOption", "ImgSizeOption", "PluginOption", "StoreDtypeOption"]
+__all__ = ["BackboneOptions", "DtypeOption", "ImgSizeOption", "LayersOption", "PluginOption", "StoreDtypeOption"]
 
 _BACKBONE, _RUN = "Backbone", "How to run"
 _OWN = "the model's own"
@@ -27,6 +27,15 @@ ImgSizeOption = Annotated[
         min=1,
         help="Height and width of the images that the model sees, for example 224.",
         show_default=_OWN,
+    ),
+]
+LayersOption = Annotated[
+    str | None,
+    panel_option(
+        "--layers",
+        panel=_BACKBONE,
+        help="Inner layers (blocks or stages, counted from 0) whose features are wanted too: all, last-4 for the "
+        "last four, or a list such as 0,3,11.",
     ),
 ]
 PluginOption = Annotated[
@@ -104,15 +113,7 @@ class BackboneOptions:
             show_default=_OWN,
         ),
     ] = None
-    layers: Annotated[
-        str | None,
-        panel_option(
-            "--layers",
-            panel=_BACKBONE,
-            help="Inner layers (blocks or stages, counted from 0) whose features are wanted too: all, last-4 for the "
-            "last four, or a list such as 0,3,11.",
-        ),
-    ] = None
+    layers: LayersOption = None
     img_size: ImgSizeOption = None
     mean: Annotated[
         str | None,

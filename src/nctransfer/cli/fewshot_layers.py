@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nctransfer.cli.chosen_features import ChosenFeatures
     from nctransfer.evaluation.fewshot_task import FewShotTask
 
-__all__ = ["ConcatOption", "LayerOptions", "measure_layers"]
+__all__ = ["ConcatOption", "LayerOptions", "joins_of", "measure_layers"]
 
 ConcatOption = Annotated[
     str | None,
@@ -49,18 +49,18 @@ class LayerOptions:
             raise SettingError("--concat joins layers, and has an effect only with --layers", "give --layers all too")
         return backbone.layers is not None
 
-    @property
-    def joins(self) -> tuple[int, ...] | None:
-        """The numbers of last layers that are joined; ``None`` for no join at all.
 
-        Raises:
-            typer.BadParameter: They are not whole numbers of 2 or more.
-        """
-        from nctransfer.evaluation.layer_candidates import JOINS
+def joins_of(concat: str | None) -> tuple[int, ...] | None:
+    """The numbers of last layers that ``--concat`` joins; ``None`` for no join at all.
 
-        if self.concat is None:
-            return JOINS
-        return None if self.concat == "none" else tuple(numbers(self.concat, "--concat", least=2))
+    Raises:
+        typer.BadParameter: They are not whole numbers of 2 or more.
+    """
+    from nctransfer.evaluation.layer_candidates import JOINS
+
+    if concat is None:
+        return JOINS
+    return None if concat == "none" else tuple(numbers(concat, "--concat", least=2))
 
 
 def measure_layers(
@@ -90,7 +90,7 @@ def measure_layers(
     from nctransfer.report.layer_sheets import layer_sheets
 
     _refuse(names, query, detail)
-    joins = layered.joins
+    joins = joins_of(layered.concat)
     given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
     layers = again_if_changed(lambda: read_layers(names[0], given))
     found = run_layers(layers, task, joins=joins, device=given.output.device, progress=given.terminal.progress)

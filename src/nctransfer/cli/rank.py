@@ -23,10 +23,12 @@ from nctransfer.paths import expanded, is_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nctransfer.backbones.request import BackboneRequest
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.rank.candidates import Candidate
     from nctransfer.rank.ranking import Ranking
     from nctransfer.rank.running import Wishes
+    from nctransfer.store.measured_speed import Speed
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ def rank(
     A random network and the pixels of a small image run as controls, which every backbone should beat.
     """
     asked.check()
+    candidates.joins  # noqa: B018 - wrong numbers are refused before anything is loaded
     seconds = race.seconds
     with Terminal(output, {"--figure": figure, "--html": html}, (backbones, store)) as terminal:
         from nctransfer.figures.rank_figure import rank_figure
@@ -133,7 +136,16 @@ def _candidates(candidates: CandidateOptions, seed: int) -> Sequence[Candidate]:
     from nctransfer.rank.default_candidates import default_candidates
 
     named = candidates.requests(seed) or default_candidates(candidates.defaults().request(seed))
-    return candidates_of([*named, *controls(seed)])
+    if candidates.concat is not None and not any(map(_names_layers, named)):
+        raise SettingError("--concat joins layers, and no candidate has --layers", "give --layers all too")
+    return candidates_of([*named, *controls(seed)], candidates.joins)
+
+
+def _names_layers(one: BackboneRequest | Candidate) -> bool:
+    """Whether a candidate names layers."""
+    from nctransfer.backbones.request import BackboneRequest
+
+    return bool((one if isinstance(one, BackboneRequest) else one.request).layers)
 
 
 def _refuse_for_images(feature_column: str | None, drop_duplicates: bool) -> None:
@@ -196,6 +208,27 @@ def _read(given: ChosenFeatures, name: str) -> FeatureSet:
         raise FeaturesError(error.message, how) from error
 
 
+def _sets(names: Sequence[str], given: ChosenFeatures, joins: Sequence[int] | None) -> list[dict[str, FeatureSet]]:
+    """The candidates of each stored set, by their names: the set itself, or each of its layers and joins."""
+    if given.wanted.backbone.layers is None:
+        sets = [_read(given, name) for name in names]
+        return [{shown: one} for shown, one in zip(plain_names(sets), sets, strict=True)]
+    from nctransfer.cli.chosen_layers import read_layers
+    from nctransfer.evaluation.layer_candidates import layer_sets
+
+    layers = [read_layers(name, given) for name in names]
+    shown = plain_names([one["feature"] for one in layers])
+    return [
+        {_of_layer(model, layer): one for layer, one in layer_sets(of_set, joins).items()}
+        for model, of_set in zip(shown, layers, strict=True)
+    ]
+
+
+def _of_layer(model: str, layer: str) -> str:
+    """The name of a layer as a candidate, as candidates that run have it."""
+    return model if layer == "feature" else f"{model} {layer.replace('_', ' ')}"
+
+
 def _rank_sets(
     names: Sequence[str],
     given: ChosenFeatures,
@@ -217,17 +250,19 @@ def _rank_sets(
     ):
         if value:
             raise SettingError(f"{option} has no effect on features that are there already", f"leave out {option}")
-    sets = [_read(given, name) for name in names]
-    found = [given.find(name) for name in names]
+    if candidates.concat is not None and candidates.layers is None:
+        raise SettingError("--concat joins layers, and has an effect only with --layers", "give --layers all too")
     runtime = given.wanted.images.runtime(given.output.device)
-    named = plain_names(sets)
-    speeds = {
-        name: None if isinstance(one, Path) else measured_speed(one[0], runtime)
-        for name, one in zip(named, found, strict=True)
-    }
-    smallest = min(min(one.counts.tolist()) for one in sets)
+    sets: dict[str, FeatureSet] = {}
+    speeds: dict[str, Speed | None] = {}
+    for name, of_set in zip(names, _sets(names, given, candidates.joins), strict=True):
+        found = given.but(backbone=dataclasses.replace(given.wanted.backbone, layers=None)).find(name)
+        speed = None if isinstance(found, Path) else measured_speed(found[0], runtime)
+        sets |= of_set
+        speeds |= dict.fromkeys(of_set, speed)
+    smallest = min(min(one.counts.tolist()) for one in sets.values())
     return rank_sets(
-        dict(zip(named, sets, strict=True)),
+        sets,
         asked.task(smallest, given.wanted.chosen.seed),
         wishes,
         controls=_controls(given, images) if images.data is not None else {},

@@ -13,10 +13,12 @@ from nctransfer.cli.backbone_options import (
     BackboneOptions,
     DtypeOption,
     ImgSizeOption,
+    LayersOption,
     PluginOption,
     StoreDtypeOption,
 )
 from nctransfer.cli.choices import listed
+from nctransfer.cli.fewshot_layers import ConcatOption, joins_of
 from nctransfer.cli.parsing import duration, numbers, percents, ridge_penalty
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.registry import CLASSIFIERS, is_inductive
@@ -69,6 +71,8 @@ class CandidateOptions:
             show_default=False,
         ),
     ] = False
+    layers: LayersOption = None
+    concat: ConcatOption = None
     img_size: ImgSizeOption = None
     plugin: PluginOption = None
     dtype: DtypeOption = "float32"
@@ -77,8 +81,20 @@ class CandidateOptions:
     def defaults(self) -> BackboneOptions:
         """The options of all candidates that do not set them themselves."""
         return BackboneOptions(
-            img_size=self.img_size, plugin=self.plugin, dtype=self.dtype, store_dtype=self.store_dtype
+            layers=self.layers,
+            img_size=self.img_size,
+            plugin=self.plugin,
+            dtype=self.dtype,
+            store_dtype=self.store_dtype,
         )
+
+    @property
+    def joins(self) -> tuple[int, ...] | None:
+        """The numbers of last layers that are joined to further candidates; ``None`` if nothing is.
+
+        Layers of one backbone that ``--model`` names are joined only if ``--concat`` says so.
+        """
+        return joins_of(self.concat) if self.layers is not None or self.concat is not None else None
 
     def requests(self, seed: int) -> list[BackboneRequest]:
         """The candidates that are named; none if none is.

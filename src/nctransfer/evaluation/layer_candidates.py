@@ -21,7 +21,15 @@ from nctransfer.errors import SettingError, join_names
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["JOINS", "MEAN_OF_ALL", "LayerCandidate", "join_features", "layer_candidates", "without_copies"]
+__all__ = [
+    "JOINS",
+    "MEAN_OF_ALL",
+    "LayerCandidate",
+    "join_features",
+    "layer_candidates",
+    "layer_sets",
+    "without_copies",
+]
 
 JOINS = (2, 3)  # the last so many layers are joined
 MEAN_OF_ALL = "mean of all"
@@ -99,6 +107,23 @@ def without_copies(layers: Mapping[str, FeatureSet]) -> tuple[dict[str, FeatureS
         if name != last and one.dim == output.dim and torch.equal(one.features, output.features)
     }
     return {name: one for name, one in layers.items() if name not in copies}, copies
+
+
+def layer_sets(layers: Mapping[str, FeatureSet], joins: Sequence[int] | None = JOINS) -> dict[str, FeatureSet]:
+    """The features of every candidate by name: of each layer that is no copy of the last one, and of the joins.
+
+    Args:
+        layers: The features of each layer, from the first to the last.
+        joins: See :func:`layer_candidates`.
+
+    Raises:
+        SettingError: There are fewer than two layers that differ.
+    """
+    own, _ = without_copies(layers)
+    return {
+        one.name: join_features({name: own[name] for name in one.layers}, one.name) if one.is_join else own[one.name]
+        for one in layer_candidates(list(own), joins)
+    }
 
 
 def join_features(layers: Mapping[str, FeatureSet], name: str = MEAN_OF_ALL) -> FeatureSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nctransfer.rank.candidates import Candidate
     from nctransfer.store.cache_folder import FeatureStore
 
-__all__ = ["ListedCandidate", "kept_facts", "listed"]
+__all__ = ["ListedCandidate", "candidate_facts", "kept_facts", "listed"]
 
 FORMAT = 1  # of the facts that are kept
 
@@ -48,6 +48,20 @@ class ListedCandidate:
         }
 
 
+def candidate_facts(candidate: Candidate, *, offline: bool = False) -> BackboneFacts:
+    """What is known about a candidate: the facts of its backbone, with the width of all layers that are joined.
+
+    Args:
+        candidate: The candidate.
+        offline: Whether the hub must not be asked for the description of a model on it.
+    """
+    if not candidate.parts:
+        return facts_of(candidate.request, candidate.column, offline=offline)
+    parts = [facts_of(candidate.request, column, offline=offline) for column in candidate.parts]
+    widths = [one.width for one in parts if one.width is not None]
+    return replace(parts[-1], width=sum(widths) if len(widths) == len(parts) else None)
+
+
 def kept_facts(candidate: Candidate, store: FeatureStore, offline: bool = False) -> BackboneFacts:
     """The facts of a candidate, from the cache if they were found out before.
 
@@ -62,7 +76,7 @@ def kept_facts(candidate: Candidate, store: FeatureStore, offline: bool = False)
         "facts": FORMAT,
         **asdict(request),
         "checkpoint": request.checkpoint and request.checkpoint.name,
-        "column": candidate.column,
+        "columns": candidate.parts or candidate.column,
         "versions": [version("timm"), version("torch")],
     }
     if not own_code and (answer := store.recall(question)):
@@ -70,7 +84,7 @@ def kept_facts(candidate: Candidate, store: FeatureStore, offline: bool = False)
             return BackboneFacts(**answer)
         except TypeError:  # another version wrote it
             pass
-    facts = facts_of(request, candidate.column, offline=offline)
+    facts = candidate_facts(candidate, offline=offline)
     if not own_code:
         with contextlib.suppress(StoreError):  # without a cache it takes a little longer
             store.remember(question, asdict(facts))

@@ -15,6 +15,7 @@ from nctransfer.backbones.layers import layer_name
 from nctransfer.backbones.names import PIXELS, of_timm
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.backbones.request import BackboneRequest
+from nctransfer.evaluation.layer_candidates import layer_candidates
 from nctransfer.paths import expanded
 
 __all__ = ["Candidate", "candidates_of"]
@@ -34,7 +35,9 @@ class Candidate:
     Attributes:
         name: What tables show, unlike that of any other candidate: "resnet50", "resnet50 --img-size 128".
         request: The backbone that runs.
-        column: Which of its outputs is the feature: ``feature`` of the last layer, or ``layer_3`` and so on.
+        column: Which of its outputs is the feature: ``feature`` of the last layer, ``layer_3`` and so on, or what
+            several of them are called that are joined.
+        parts: The outputs that are joined; empty if there is one.
         is_control: Whether it is there to be beaten.
         why: Why it competes, in one sentence; may be empty.
     """
@@ -42,6 +45,7 @@ class Candidate:
     name: str
     request: BackboneRequest
     column: str = FEATURE
+    parts: tuple[str, ...] = ()
     is_control: bool = False
     why: str = ""
 
@@ -61,7 +65,9 @@ class Candidate:
         return _full_name(request.model), self.column, *(str(getattr(same, one.name)) for one in fields(same)[1:])
 
 
-def candidates_of(requests: Iterable[BackboneRequest | Candidate]) -> tuple[Candidate, ...]:
+def candidates_of(
+    requests: Iterable[BackboneRequest | Candidate], joins: Sequence[int] | None = None
+) -> tuple[Candidate, ...]:
     """One candidate for each backbone, and one more for each of the layers that it names.
 
     A backbone that is given twice is one candidate, and a warning says so. Names show the options in which candidates
@@ -69,6 +75,8 @@ def candidates_of(requests: Iterable[BackboneRequest | Candidate]) -> tuple[Cand
 
     Args:
         requests: Backbones; or candidates, which keep their reasons, and their names if they are controls.
+        joins: The numbers of last layers that are joined to further candidates of each backbone that names layers; then
+            the mean of all of its layers is one too. ``None`` if nothing is joined.
 
     Raises:
         ModelError: There is no such model, or it has no such layers.
@@ -78,7 +86,7 @@ def candidates_of(requests: Iterable[BackboneRequest | Candidate]) -> tuple[Cand
     ['resnet18', 'resnet18 --img-size 128']
     """
     given = [one if isinstance(one, Candidate) else Candidate(name="", request=one) for one in requests]
-    every = [candidate for one in given for candidate in _by_layer(one)]
+    every = [candidate for one in given for candidate in _by_layer(one, joins)]
     once: dict[Hashable, Candidate] = {}
     for candidate in sorted(every, key=lambda one: not one.is_control):
         first = once.setdefault(candidate.identity, candidate)
@@ -88,15 +96,20 @@ def candidates_of(requests: Iterable[BackboneRequest | Candidate]) -> tuple[Cand
     return _named(sorted(once.values(), key=lambda one: one.is_control))
 
 
-def _by_layer(candidate: Candidate) -> list[Candidate]:
-    """A candidate for each layer that the request names, and the last one. All of them run in one pass."""
+def _by_layer(candidate: Candidate, joins: Sequence[int] | None) -> list[Candidate]:
+    """A candidate for each layer that the request names, the last one, and joins. All of them run in one pass."""
     request = candidate.request
     if request.plugin:
         import_plugin(request.plugin)
     if ":" not in request.model:
         of_timm(request.model)  # there must be such a model
-    columns = map(layer_name, layers_of(request)) if request.layers else ()
-    return [replace(candidate, column=column) for column in (*columns, FEATURE)]
+    if not request.layers:
+        return [candidate]
+    columns = (*map(layer_name, layers_of(request)), FEATURE)
+    return [
+        replace(candidate, column=one.name, parts=one.layers if one.is_join else ())
+        for one in layer_candidates(columns, joins)
+    ]
 
 
 def _full_name(model: str) -> str:

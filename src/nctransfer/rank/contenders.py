@@ -22,6 +22,8 @@ from nctransfer.errors import (
     join_names,
     reason_of,
 )
+from nctransfer.evaluation.layer_candidates import join_features
+from nctransfer.rank.candidate_facts import candidate_facts
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.measured_speed import Speed, measured_speed, speed_of
 
@@ -246,13 +248,20 @@ class RunBackbone:
         if (speed := speed_of(report, place.runtime)) is not None:
             before = place.speeds.get(report.stored.id, speed)
             place.speeds[report.stored.id] = max(before, speed, key=lambda one: (not one.has_first_batch, one.images))
-        features = report.stored.read(selection, self.candidate.column)
+        features = self._read(report.stored, selection)
         place.check(features, images)
         return features
 
+    def _read(self, stored: StoredSet, selection: Selection) -> FeatureSet:
+        """The output of the backbone that competes, or several of its layers joined."""
+        candidate = self.candidate
+        if not candidate.parts:
+            return stored.read(selection, candidate.column)
+        return join_features({name: stored.read(selection, name) for name in candidate.parts}, candidate.column)
+
     def facts(self) -> BackboneFacts:
         """What is known about the backbone."""
-        return facts_of(self.candidate.request, self.candidate.column, offline=self.place.runtime.offline)
+        return candidate_facts(self.candidate, offline=self.place.runtime.offline)
 
     def speed(self) -> Speed | None:
         """How fast it ran in this run, or the last time."""

@@ -48,6 +48,7 @@ def rank_backbones(
     data: str | os.PathLike[str] = "digits",
     models: str | BackboneRequest | Iterable[str | BackboneRequest] = (),
     *,
+    joins: Sequence[int] | None = None,
     split: str | None = None,
     classes: Sequence[str] | None = None,
     exclude_classes: Sequence[str] = (),
@@ -79,6 +80,8 @@ def rank_backbones(
         data: The labelled images.
         models: The candidates: one or several names of models, or requests with further settings. By default all
             models whose weights are on this machine, and a curated list.
+        joins: The numbers of last layers that are joined to further candidates, for models of which layers are named;
+            with numbers, or an empty sequence, the mean of all layers is one too.
         split: Use only this split.
         classes: Use only these classes.
         exclude_classes: Leave out these classes.
@@ -107,7 +110,8 @@ def rank_backbones(
     """
     given = [models] if isinstance(models, str | BackboneRequest) else models
     requests = [BackboneRequest(one, seed=seed) if isinstance(one, str) else one for one in given]
-    candidates = candidates_of([*(requests or default_candidates(BackboneRequest(seed=seed))), *controls(seed)])
+    every = [*(requests or default_candidates(BackboneRequest(seed=seed))), *controls(seed)]
+    candidates = candidates_of(every, joins)
     able, not_run = with_weights(candidates, offline)
     task = AllWaysTask(
         shots=shots,
