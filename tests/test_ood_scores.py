@@ -173,10 +173,15 @@ def test_one_model_in_parts_is_one_model() -> None:
 
 
 def test_perfect_scores_have_an_interval() -> None:
-    found = detection([Part(torch.zeros(50), torch.ones(40))])
+    found = detection([Part(torch.zeros(100), torch.ones(40))])
     assert (found.auroc, found.fpr) == (1.0, 0.0)
-    assert found.auroc_interval == pytest.approx((40 / (40 + 1.96**2), 1.0))
+    assert found.auroc_interval == pytest.approx((40 / (40 + 2.02269**2), 1.0), abs=1e-5)  # t with 39 degrees
     assert found.fpr_interval == pytest.approx((0.0, 1.96**2 / (40 + 1.96**2)))
+
+
+def test_few_known_images_say_little_of_fpr95() -> None:
+    assert detection([Part(torch.zeros(72), torch.ones(40))]).fpr_interval[1] == 1.0
+    assert detection([Part(torch.zeros(73), torch.ones(40))]).fpr_interval[1] < 0.1
 
 
 def test_wilson_of_is_wilson() -> None:

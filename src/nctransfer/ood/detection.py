@@ -4,12 +4,16 @@ Shapes: n known images, m others, K scores. Every score is larger for images tha
 
 **AUROC** is the probability that another image scores higher than a known one, ties counting half. With ``V_i`` the
 share of the others above known image i, and ``W_j`` the share of the known below other image j, it is the mean of
-either, and its variance is ``Var(V)/n + Var(W)/m`` (DeLong et al., Biometrics 1988). The interval is Wilson's for a
-proportion of as many trials as have that variance, ``A(1 − A)/se²``; for a perfect AUROC, ``min(n, m)``.
+either, and its variance is ``Var(V)/n + Var(W)/m`` (DeLong et al., Biometrics 1988). If few pairs are in the wrong
+order, that is far too small by chance, so the interval takes the variance of Hanley and McNeil (Radiology 1982) if it
+is larger, ``A(1 − A)/(nm) · (1 + N(1 − A)/(2 − A) + N A/(1 + A))`` with ``N = (n + m)/2 − 1`` as in Newcombe (2006). It
+is Wilson's for a proportion of as many trials as have that variance, ``A(1 − A)/se²``, with the quantile of t with
+``min(n, m) − 1`` degrees of freedom; for a perfect AUROC, of ``min(n, m)`` trials.
 
 **FPR95** is the share of the others that score at most t, where t is the smallest value that 95% of the known do not
 exceed. Its interval has two parts, which are added as squares (MOVER; Zou and Donner 2008): Wilson's interval of that
-share, and how far it moves when t moves through the 95% interval of its rank, ``0.95 n ± 1.96 √(0.95 · 0.05 n)``.
+share, and how far it moves when t moves through the 95% interval of its rank, ``0.95 n ± 1.96 √(0.95 · 0.05 n)``. With
+fewer than 73 known images that rank may lie above n, so that nothing is known of the upper end.
 
 Known images may be scored in parts, each by a model that has not seen it. Then each is compared with the others as the
 same model scores them.
@@ -21,7 +25,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.intervals import Z
+from nctransfer.intervals import Z, t_quantile
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +79,7 @@ def detection(parts: Sequence[Part]) -> Detection:
     >>> round(found.auroc, 3), round(found.fpr, 2)
     (0.875, 0.45)
     >>> [round(end, 3) for end in (*found.auroc_interval, *found.fpr_interval)]
-    [0.823, 0.913, 0.348, 0.56]
+    [0.816, 0.917, 0.348, 0.56]
     """
     import torch
 
@@ -85,10 +89,19 @@ def detection(parts: Sequence[Part]) -> Detection:
     w = torch.stack([below * (len(above) / total) for above, below in each]).sum(dim=0)
     auroc = float(v.mean())
     vector = torch.cat([_contributions(v), -_contributions(w)])
-    error = float(vector.square().sum().sqrt())
-    trials = auroc * (1 - auroc) / error**2 if error > 0 else float(min(total, len(w)))
+    smaller = min(total, len(w))
+    variance = max(float(vector.square().sum()), _hanley_and_mcneil(auroc, total, len(w)))
+    trials = auroc * (1 - auroc) / variance if variance > 0 else float(smaller)
     fpr, fpr_interval = _false_positives(parts)
-    return Detection(auroc, wilson_of(auroc, trials), fpr, fpr_interval, vector)
+    interval = wilson_of(auroc, trials, t_quantile(max(smaller - 1, 1)))
+    return Detection(auroc, interval, fpr, fpr_interval, vector)
+
+
+def _hanley_and_mcneil(auroc: float, known: int, other: int) -> float:
+    """The variance of an AUROC if scores are exponential."""
+    size = (known + other) / 2 - 1
+    factor = 1 + size * (1 - auroc) / (2 - auroc) + size * auroc / (1 + auroc)
+    return auroc * (1 - auroc) / (known * other) * factor
 
 
 def placements(known: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,8 +157,10 @@ def _false_positives(parts: Sequence[Part]) -> tuple[float, tuple[float, float]]
     n, m = len(known), len(parts[0].other)
 
     def share(rank: float) -> float:
-        """The share of the others that score at most as high as the known image of this rank."""
-        threshold = known[min(max(math.ceil(rank - 1e-9), 1), n) - 1]
+        """The share of the others that score at most as high as the known image of this rank; 1 above all of them."""
+        if rank > n:
+            return 1.0
+        threshold = known[max(math.ceil(rank - 1e-9), 1) - 1]
         of_parts = [len(part.known) / n * float((part.other.double() <= threshold).double().mean()) for part in parts]
         return min(sum(of_parts), 1.0)
 
