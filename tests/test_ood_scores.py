@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from clusters import normal_classes, set_of
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.heads.unlikeness_kinds import UNLIKENESSES
 from nctransfer.ood.detection import Part, detection, placements, wilson_of
 from nctransfer.ood.held_out_classes import ClassRound, class_detection
 from nctransfer.ood.orthogonality import nc5, nc5_by_chance
@@ -97,10 +98,12 @@ def test_neco_and_epa_are_their_formulas(known: FeatureSet) -> None:
     assert scored("epa", known, new)[1] == pytest.approx(expected, rel=1e-2)
 
 
-def test_relative_mahalanobis_is_that_of_heads() -> None:
-    from nctransfer.heads.unlikeness import fit_unlikeness
-
-    assert scored("relative-mahalanobis")[1] == pytest.approx(fit_unlikeness(KNOWN, "cpu")[0].of(NEW).numpy())
+@pytest.mark.parametrize("known", [KNOWN, WIDE], ids=["more images than features", "fewer"])
+@pytest.mark.parametrize("name", ["relative-mahalanobis", "mahalanobis"])
+def test_distances_are_those_of_heads(known: FeatureSet, name: str) -> None:
+    new = torch.randn(30, known.dim, generator=torch.manual_seed(1)) + 1
+    expected = UNLIKENESSES[name].fit(known, "cpu")[0].of(new).numpy()
+    assert scored(name, known, new)[1] == pytest.approx(expected, rel=2e-3, abs=2e-3 * float(np.ptp(expected)))
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -125,6 +125,28 @@ class ClassDistances:
         self._noise_of_one = self._mean_distance()
         self.noise = torch.where(self._counts > 0, self._noise_of_one / self._counts, -torch.inf)
 
+    def of(self, features: torch.Tensor, is_relative: bool = True) -> torch.Tensor:
+        """``min_k (distance to class k − noise_k) − distance to all images`` of new images.
+
+        Args:
+            features: ``(b, d)``.
+            is_relative: Whether the distance to all images is subtracted.
+
+        Returns:
+            ``(b,)`` float64.
+        """
+        moved = unit_length(features.to(self._device).double()) - self.mean
+        rows = moved if self.basis is None else moved @ self.basis
+        beyond = (moved.square().sum(dim=1) - rows.square().sum(dim=1)).clamp(min=0)  # what no image spans
+        white = self.within.whitened(rows)
+        squared = white.square().sum(dim=1, keepdim=True) - 2 * white @ self._centres.T
+        squared = (squared + self._centres.square().sum(dim=1)) * self.within.degrees - self.noise
+        found: torch.Tensor = squared.amin(dim=1) + beyond * self.within.outside
+        if is_relative:
+            found = found - self.total.whitened(rows).square().sum(dim=1) * self.total.degrees
+            found = found - beyond * self.total.outside
+        return found
+
     def left_out(self, is_relative: bool = True) -> torch.Tensor:
         """``min_k (distance to class k − noise_k) − distance to all images``, each image left out, ``(n,)`` float64.
 

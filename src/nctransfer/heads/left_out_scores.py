@@ -70,7 +70,9 @@ class LeftOut:
         return right + self.step * (right - self.right_of_fewer.double())
 
 
-def left_out_scores(features: FeatureSet, classifier: str, device: str = "auto") -> LeftOut:
+def left_out_scores(
+    features: FeatureSet, classifier: str, device: str = "auto", *, partitions: int = PARTITIONS
+) -> LeftOut:
     """Fit a classifier, and find the scores of each image when it is left out.
 
     Args:
@@ -79,6 +81,8 @@ def left_out_scores(features: FeatureSet, classifier: str, device: str = "auto")
             ``cosine``, nearest class centre; ``logistic``, with the penalty that has the smallest logarithmic loss; or
             ``proxies``, nearest of several means per class.
         device: Where to compute.
+        partitions: Over the groups of how many partitions the answers of ridge and class centres are averaged, at
+            most. The scores are those of the first.
 
     Raises:
         SettingError: There is no such classifier.
@@ -94,15 +98,15 @@ def left_out_scores(features: FeatureSet, classifier: str, device: str = "auto")
         raise SettingError(f"there is no classifier {classifier!r} for a head", f"choose {', '.join(HEAD_CLASSIFIERS)}")
     check_counts(features)
     if classifier == "ridge":
-        return _of_ridge(features, device)
+        return _of_ridge(features, device, partitions)
     if classifier == "logistic":
         return _of_logistic(features, device)
     if classifier == "proxies":
         return _of_proxies(features, device)
-    return _of_centres(features, classifier, device)
+    return _of_centres(features, classifier, device, partitions)
 
 
-def _of_ridge(features: FeatureSet, device: str) -> LeftOut:
+def _of_ridge(features: FeatureSet, device: str, partitions: int) -> LeftOut:
     from nctransfer.evaluation.ridge_regression import RidgeRegressions
     from nctransfer.neural_collapse.class_statistics import ClassStatistics
 
@@ -117,11 +121,11 @@ def _of_ridge(features: FeatureSet, device: str) -> LeftOut:
         linear=_linear(features, fits.linear_map(best)),
         penalty=fits.penalties[best],
         is_at_end=best in (0, len(fits.penalties) - 1),
-        **_answers(features, scores),
+        **_answers(features, scores, partitions),
     )
 
 
-def _of_centres(features: FeatureSet, classifier: str, device: str) -> LeftOut:
+def _of_centres(features: FeatureSet, classifier: str, device: str, partitions: int) -> LeftOut:
     from nctransfer.evaluation.ridge_regression import LinearMap
     from nctransfer.heads.centre_classifiers import ClassCentres
 
@@ -130,7 +134,7 @@ def _of_centres(features: FeatureSet, classifier: str, device: str) -> LeftOut:
     return LeftOut(
         classifier=classifier,
         linear=_linear(features, linear, unit_length=centres.by_cosine),
-        **_answers(features, centres.scores_without_groups),
+        **_answers(features, centres.scores_without_groups, partitions),
     )
 
 
@@ -203,13 +207,13 @@ def check_counts(features: FeatureSet) -> None:
 
 
 def _answers(
-    features: FeatureSet, scores: Callable[[Iterable[torch.Tensor]], Iterator[torch.Tensor]]
+    features: FeatureSet, scores: Callable[[Iterable[torch.Tensor]], Iterator[torch.Tensor]], most: int
 ) -> dict[str, Any]:
     """The fields of :class:`LeftOut` that come from leaving groups out."""
     import torch
 
     labels = features.labels
-    partitions = max(1, min(PARTITIONS, ENOUGH // len(labels)))
+    partitions = max(1, min(most, ENOUGH // len(labels)))
     ones = [left_out_groups(labels, 1, MOST_GROUPS, seed) for seed in range(partitions)]
     twos = [left_out_groups(labels, 2, MOST_GROUPS // 2, partitions + seed) for seed in range(partitions)]
     found = scores(itertools.chain(*ones, *twos))  # in one call, so that what they share is computed once

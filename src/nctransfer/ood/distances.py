@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from nctransfer.heads.neighbour_distance import fit_neighbour_distance
-from nctransfer.heads.unlikeness import unlikeness_from
 from nctransfer.ood.score import OodScore, Reference
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ __all__ = ["KNN", "MAHALANOBIS", "RELATIVE_MAHALANOBIS"]
 
 
 def _relative_mahalanobis(reference: Reference) -> Scoring:
-    """See :mod:`nctransfer.heads.unlikeness`."""
-    return unlikeness_from(reference.distances).of
+    """See :mod:`nctransfer.heads.unlikeness`; a head keeps the directions that matter most of it."""
+    return reference.distances.of
 
 
 def _mahalanobis(reference: Reference) -> Scoring:
     """The first term of the relative Mahalanobis distance, with the same penalty; see there."""
-    return unlikeness_from(reference.distances, is_relative=False).of
+    return functools.partial(reference.distances.of, is_relative=False)
 
 
 def _knn(reference: Reference) -> Scoring:

@@ -83,7 +83,7 @@ class Reference:
         from nctransfer.heads.calibration import fitted_temperature
         from nctransfer.heads.left_out_scores import left_out_scores
 
-        found = left_out_scores(self.features, self._classifier, self.device)
+        found = left_out_scores(self.features, self._classifier, self.device, partitions=1)
         temperature = fitted_temperature(found.scores, self.features.labels)
         return replace(found.linear, temperature=temperature), found.scores / temperature
 
