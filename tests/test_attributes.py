@@ -175,6 +175,29 @@ def test_folder_attributes_are_those_of_each_image(runs: list[tuple[list[str], i
     assert given == (expected if deepest > 1 else {})
 
 
+def test_names_that_nobody_would_give(tmp_path: Path):
+    names = ["x" * 1000, "[red]", "a\x1b[31m\nb", "\ud800", "a,b", " ", "日本"]
+    rows = [{"path": f"{number}.png", "label": "a"} | dict.fromkeys(names, f"v{number}") for number in range(4)]
+    source = manifest(tmp_path, "x.jsonl", "\n".join(map(json.dumps, rows)))
+    assert found(source).keys() == {"label", *names[1:3], "\\ud800", *names[4:]}
+    shown = done("data", tmp_path / "x.jsonl", "--fast").stdout
+    assert "[red]" in shown
+    assert "\x1b" not in shown
+    stored = nct.extract("test_resnet", tmp_path / "x.jsonl", random_init=True).info.id
+    assert nct.load_features(stored, label_column="a,b").classes == ("v0", "v1", "v2", "v3")
+    assert nct.load_features(stored, attributes=["日本"]).attributes["日本"] == ("v0", "v1", "v2", "v3")
+    wrong = refused("collapse", stored, "--label-column", "[bold]a\x1b")
+    assert "[bold]a" in wrong
+    assert "\x1b" not in wrong
+
+
+def test_the_first_64_columns_count(tmp_path: Path):
+    rows = RowAttributes([])
+    rows.add({f"c{number}": "x" for number in range(70)})
+    rows.add({"late": "x"})
+    assert sorted(rows.columns()) == sorted(f"c{number}" for number in range(64))
+
+
 # Columns
 
 
@@ -318,6 +341,20 @@ def test_attributes_of_shards_come_with_a_merge(photos: Path, tmp_path: Path):
     done("cache", "merge", *roots)
     features = nct.load_features(FeatureStore().sets()[0].id, attributes=["site"])
     assert sorted(features.attributes["site"]) == ["Kent"] * 9 + ["Oslo"] * 9
+
+
+def test_a_listing_of_another_cache_is_not_believed(photos: Path, tmp_path: Path):
+    nct.extract("test_resnet", photos, random_init=True, cache_dir=tmp_path / "worker")
+    [path] = (tmp_path / "worker" / "sources").glob("*.parquet")
+    listing = load_listing(path)
+    columns = listing.images.columns
+    assert listing.is_plain
+    for name, values in (("attribute:x", [1] * 18), ("other", ["a"] * 18), ("attribute:n", [None, *"a" * 17])):
+        texts = pa.array(values)
+        added = texts if name == "attribute:x" else texts.cast(pa.string()).dictionary_encode()
+        assert not Listing(ImageTable(columns.append_column(name, added)), listing.digests).is_plain
+    many = {f"{number}": columns["attribute:site"].combine_chunks() for number in range(200)}
+    assert not Listing(listing.images.with_attributes(many), listing.digests).is_plain
 
 
 def test_splits_are_an_attribute(tmp_path: Path):

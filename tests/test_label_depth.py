@@ -15,6 +15,7 @@ import nctransfer as nct
 from conftest import write_digits
 from messages import only, raises, those
 from nctransfer.errors import DataError, SettingError
+from nctransfer.page.image_finder import find_images
 from nctransfer.sources.folder import ImageFolder
 from nctransfer.sources.label_depth import LabelDepth
 from nctransfer.sources.layout import FolderImages, arrange
@@ -184,6 +185,15 @@ def test_one_class_is_an_error_that_names_the_depth(tmp_path: Path):
         assert "--label-depth" in refusal(*command, *backbone).hint
     done("fewshot", *backbone, "--label-depth", "leaf", "--drop-small", *FEW)
     assert "--label-depth 2 makes 2 classes" in cli("data", tmp_path / "all", "--fast").stdout.replace("\n", " ")
+
+
+def test_images_are_found_however_their_classes_were_made(tmp_path: Path):
+    for top, label in (("a", 0), ("b", 1)):
+        write_digits(tmp_path / "all" / top, {"x": label}, 3)
+    stored = nct.extract("test_resnet", tmp_path / "all", random_init=True).info.id
+    features = nct.load_features(stored, label_column="folder-1,folder-2")
+    for options in (ReadingOptions(label_column="folder-1,folder-2"), ReadingOptions(label_depth=2), None):
+        assert len(find_images(features, options=options).entries) == 6
 
 
 def test_hostile_names_are_escaped(tmp_path: Path):

@@ -157,18 +157,20 @@ def _listed(place: str | os.PathLike[str] | ImageSource, options: ReadingOptions
     """The source and its images: as extraction lists them, or else without labels, which the features have."""
     if isinstance(place, ImageSource):
         return place, place.list()
-    try:
-        source = open_source(place, options)
-        return source, source.list()
-    except DataError:
-        if os.fspath(place) == STDIN:
-            raise
+    plain = replace(
+        options, label_column=None, label_depth=None
+    )  # classes may be attributes that a folder does not take
+    ways = [options, plain, replace(plain, labels_optional=True)]
+    if os.fspath(place) == STDIN:
+        del ways[1:]
+    errors: list[DataError] = []
+    for way in ways:
         try:
-            source = open_source(place, replace(options, labels_optional=True))
+            source = open_source(place, way)
             return source, source.list()
-        except DataError:
-            pass
-        raise
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _matched(features: FeatureSet, source: ImageSource, entries: Sequence[ImageEntry]) -> FoundImages:

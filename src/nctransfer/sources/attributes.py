@@ -18,12 +18,24 @@ if TYPE_CHECKING:
 
     from nctransfer.sources.label_depth import LabelDepth
 
-__all__ = ["RULE", "AttributeColumn", "FolderAttributes", "RowAttributes", "attribute_text"]
+__all__ = [
+    "MOST_ATTRIBUTES",
+    "MOST_COLUMNS",
+    "MOST_LETTERS",
+    "MOST_NAME",
+    "RULE",
+    "AttributeColumn",
+    "FolderAttributes",
+    "RowAttributes",
+    "attribute_text",
+]
 
 MOST_VALUES = 10_000  # different texts of one attribute
 MOST_LETTERS = 1_000  # of one text
+MOST_NAME = 200  # letters of the name of an attribute
 MOST_COLUMNS = 64  # attributes of one source
 MOST_LEVELS = 9  # folders within each other
+MOST_ATTRIBUTES = MOST_COLUMNS + MOST_LEVELS  # with the columns of labels
 RULE = (
     f"attributes are up to {MOST_COLUMNS} columns of text, whole numbers or booleans with at most {MOST_VALUES:,} "
     f"different values of at most {MOST_LETTERS:,} characters"
@@ -94,7 +106,7 @@ class RowAttributes:
         for name, value in row.items():
             column = self._columns.get(name)
             if column is None:
-                if name in self._useless or len(self._columns) == MOST_COLUMNS:
+                if name in self._useless or len(self._columns) == MOST_COLUMNS or len(name) > MOST_NAME:
                     continue
                 column = self._columns[name] = AttributeColumn()
             if len(column) < self._rows:

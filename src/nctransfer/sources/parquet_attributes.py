@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.sources.arrow_arrays import values_of
 from nctransfer.sources.arrow_columns import class_label, hub_features, is_text_type, stored_type
-from nctransfer.sources.attributes import MOST_COLUMNS, MOST_LETTERS, AttributeColumn, attribute_text
+from nctransfer.sources.attributes import MOST_COLUMNS, MOST_LETTERS, MOST_NAME, AttributeColumn, attribute_text
 from nctransfer.sources.row_groups import open_parquet, unreadable
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class ParquetAttributes:
             for field in schema
             if field.name not in without and schema.names.count(field.name) == 1 and _may_be_attribute(field.type)
         ]
-        new = [name for name in fitting if name and name not in self._columns.keys() | self._useless]
+        known = self._columns.keys() | self._useless
+        new = [name for name in fitting if 0 < len(name) <= MOST_NAME and name not in known]
         for name in new[: MOST_COLUMNS - len(self._columns)]:
             self._columns[name] = AttributeColumn()
         return [name for name in fitting if name in self._columns]

@@ -21,6 +21,7 @@ from nctransfer.sources.arrow_arrays import (
     values_of,
 )
 from nctransfer.sources.attribute_columns import texts_at
+from nctransfer.sources.attributes import MOST_ATTRIBUTES
 from nctransfer.sources.image_table import ATTRIBUTE, CHUNK, ImageTable, TableBuilder
 from nctransfer.store.atomic_files import file_lock, replace_file, writing_errors
 
@@ -132,7 +133,7 @@ class Listing(Sequence[Listed]):
         fields = list(found.schema)
         return (
             fields[: len(usual)] == usual
-            and len({field.name for field in fields}) == len(fields)
+            and len({field.name for field in fields}) == len(fields) <= len(usual) + 2 * MOST_ATTRIBUTES
             and all(field.name.startswith(ATTRIBUTE) and field.type == texts for field in fields[len(usual) :])
             and not any(column.null_count for column in found.columns)
         )
