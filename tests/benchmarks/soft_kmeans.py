@@ -66,23 +66,27 @@ def told_balanced(products: Products, dimensions: float = DIMENSIONS, rounds: in
     return shares
 
 
+def packed_products(batch: Episodes, pool: Pool) -> tuple[Products, torch.Tensor, torch.Tensor]:
+    """The inner products of episodes, and of each query its class and whether it counts, ``(E, Q)``."""
+    if batch.is_query is None:
+        truth = torch.arange(batch.queries.shape[1]).repeat_interleave(batch.queries.shape[2]).expand(len(batch), -1)
+        return pool(batch), truth, torch.ones_like(truth, dtype=torch.bool)
+    packed = PackedQueries.of(batch)
+    return pool(packed.episodes), packed.places // batch.queries.shape[2], packed.episodes.is_query[:, 0]
+
+
+def share_right(scores: torch.Tensor, truth: torch.Tensor, counts: torch.Tensor) -> float:
+    """The mean accuracy over episodes, in percent."""
+    right = (scores.argmax(dim=2) == truth) & counts
+    return 100 * float((right.sum(dim=1) / counts.sum(dim=1)).mean())
+
+
 def accuracies(batch: Episodes, pool: Pool) -> dict[str, float]:
     """The mean accuracy of every rule on some episodes, in percent."""
-    if batch.is_query is None:
-        products, truth = pool(batch), torch.arange(batch.queries.shape[1]).repeat_interleave(batch.queries.shape[2])
-        counts = torch.ones(len(batch), len(truth), dtype=torch.bool)
-    else:
-        packed = PackedQueries.of(batch)
-        products, truth = pool(packed.episodes), packed.places // batch.queries.shape[2]
-        counts = packed.episodes.is_query[:, 0]
-
-    def accuracy(scores: torch.Tensor) -> float:
-        right = (scores.argmax(dim=2) == truth) & counts
-        return 100 * float((right.sum(dim=1) / counts.sum(dim=1)).mean())
-
-    found = {"ncc": accuracy(ncc(products)), "ridge": accuracy(ridge(products))}
-    found["told balanced"] = accuracy(told_balanced(products))
-    return found | {str(one): accuracy(soft_kmeans(products, *one)) for one in GRID}
+    products, *about = packed_products(batch, pool)
+    rules = {"ncc": ncc, "ridge": ridge, "told balanced": told_balanced}
+    found = {name: share_right(rule(products), *about) for name, rule in rules.items()}
+    return found | {str(one): share_right(soft_kmeans(products, *one), *about) for one in GRID}
 
 
 def measure(name: str, ways: int, shots: list[int], episodes: int) -> dict[Cell, dict[str, float]]:
