@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nctransfer.cli.abstention_options import AbstentionOptions
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
@@ -15,9 +16,7 @@ from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArgument
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import PrintOptions
-from nctransfer.cli.parsing import share
 from nctransfer.cli.terminal import Terminal
-from nctransfer.heads.unlikeness_kinds import RELATIVE, UNLIKENESSES, check_unlikeness
 
 if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
@@ -35,6 +34,7 @@ def fit(
     reading: ReadingFlags,
     chosen: StoredSelectionOptions,
     printing: PrintOptions,
+    abstention: AbstentionOptions,
     features: FeaturesArgument = None,
     output: Annotated[
         Path | None,
@@ -60,35 +60,6 @@ def fit(
             "means per class), or auto for the one of the first four that is most accurate by leave-one-out.",
         ),
     ] = "auto",
-    max_error: Annotated[
-        str | None,
-        typer.Option(
-            "--max-error",
-            metavar="PERCENT",
-            help="The largest share of wrong answers among the images that predict answers: it holds back images "
-            "that lie between two classes. predict --max-error replaces it.",
-            show_default="answer them all",
-        ),
-    ] = None,
-    max_lost: Annotated[
-        str,
-        typer.Option(
-            "--max-lost",
-            metavar="PERCENT",
-            help="The share of images of these classes that predict may hold back as unlike every class. More finds "
-            "more images of other things. predict --max-lost replaces it.",
-        ),
-    ] = "5%",
-    unlikeness: Annotated[
-        str,
-        typer.Option(
-            "--unlikeness",
-            metavar="NAME",
-            help="How predict finds images that are unlike every class: "
-            f"{', '.join(f'{name} ({kind.meaning})' for name, kind in UNLIKENESSES.items())}. nctransfer ood measures "
-            "which finds more.",
-        ),
-    ] = RELATIVE,
     drop_small: Annotated[
         bool,
         typer.Option(
@@ -113,8 +84,7 @@ def fit(
     The file of --output holds the classifier, how its answers are judged, and the name of its backbone. It holds no
     image and no code.
     """
-    allowed = None if max_error is None else share(max_error, "--max-error")
-    lost = share(max_lost, "--max-lost", may_be_zero=True)
+    limits = abstention.limits()
     with Terminal(printing, {"--output": output, "--figure": figure}) as terminal:
         from nctransfer.errors import HeadError
         from nctransfer.figures.fit_figure import fit_figure
@@ -124,7 +94,7 @@ def fit(
         from nctransfer.store.new_files import check_new_file
 
         fitting.check_classifier(classifier)
-        check_unlikeness(unlikeness)
+        abstention.check()
         if output is not None:
             check_new_file(output, overwrite, "the head", HeadError)
 
@@ -139,9 +109,7 @@ def fit(
         found = fitting.fit(
             chooser.read(features),
             classifier,
-            max_error=allowed,
-            max_lost=lost,
-            unlikeness=unlikeness,
+            **limits,
             drop_small=drop_small,
             more_labels=more_labels,
             device=printing.device,
