@@ -10,7 +10,7 @@ from nctransfer.features.feature_set import FeatureSet
 from page_tables import markdown
 
 TITLE = "Groups: coverage of 95% intervals"
-STUDIES = 200
+STUDIES = 100
 CLASSES, WIDTH = 8, 16
 GROUPS = (3, 5, 10, 20)
 SHIFTS = (0.3, 1.0)  # the standard deviation of what a site adds to all of its images

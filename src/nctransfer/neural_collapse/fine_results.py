@@ -57,9 +57,10 @@ class FineLayer:
         explained_interval: Its interval.
         cdnv_inside: The CDNV of pairs of fine classes of one coarse class.
         cdnv_inside_interval: Its interval.
-        cdnv_across: The CDNV of pairs of fine classes of two coarse classes.
+        cdnv_across: The CDNV of pairs of fine classes of two coarse classes; ``None`` if there is one coarse class.
         cdnv_across_interval: Its interval.
-        coarse_accuracy: Leave-one-out accuracy of the nearest coarse-class centre, coarse classes weighted equally.
+        coarse_accuracy: Leave-one-out accuracy of the nearest coarse-class centre, coarse classes weighted equally;
+            ``None`` if there is one coarse class.
         classes: Each coarse class.
     """
 
@@ -72,9 +73,9 @@ class FineLayer:
     explained_interval: Range | None
     cdnv_inside: float
     cdnv_inside_interval: Range | None
-    cdnv_across: float
+    cdnv_across: float | None
     cdnv_across_interval: Range | None
-    coarse_accuracy: float
+    coarse_accuracy: float | None
     classes: tuple[FineClass, ...]
 
     def to_row(self) -> dict[str, Any]:

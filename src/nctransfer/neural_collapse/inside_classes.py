@@ -254,7 +254,7 @@ def _averaged(
     inside, inside_interval = _mean([one.cdnv for one in classes], is_positive=True)
     several = len(classes) > 1
     off = cdnv.clone().fill_diagonal_(0)
-    across = float(off.sum()) / (len(classes) * (len(classes) - 1)) if several else math.nan
+    across = float(off.sum()) / (len(classes) * (len(classes) - 1)) if several else None
     reached = sum(one >= accuracy for one in permuted)
     centred = features - features.mean(dim=0)
     return FineLayer(
@@ -269,7 +269,7 @@ def _averaged(
         cdnv_inside_interval=inside_interval,
         cdnv_across=across,
         cdnv_across_interval=jackknife(off, is_positive=True) if len(classes) >= FEWEST else None,
-        coarse_accuracy=left_out_accuracy(centred, coarse) if several else 1.0,
+        coarse_accuracy=left_out_accuracy(centred, coarse) if several else None,
         classes=classes,
     )
 

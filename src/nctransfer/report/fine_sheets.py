@@ -47,7 +47,7 @@ def _row(layer: FineLayer) -> list[str]:
         percent(layer.explained),
         format_number(layer.cdnv_inside),
         format_number(layer.cdnv_across),
-        percent(layer.coarse_accuracy),
+        "–" if layer.coarse_accuracy is None else percent(layer.coarse_accuracy),
     ]
 
 
