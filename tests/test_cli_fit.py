@@ -64,6 +64,18 @@ def test_a_file_that_exists_is_replaced_only_if_that_is_asked_for(file: Path, tm
     assert nct.load_head(head).classifier == "ncc"
 
 
+def test_a_head_of_proxies_says_how_many_there_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    means = 4 * rng.normal(size=(3, 2, 1, 8))
+    rows = (means + rng.normal(size=(3, 2, 12, 8))).reshape(72, 8)
+    np.savez(tmp_path / "parts.npz", features=rows, labels=np.repeat(["cat", "dog", "owl"], 24))
+    head = tmp_path / "parts.head"
+    result = done("fit", tmp_path / "parts.npz", "-c", "proxies", "-o", head, "--no-more-labels")
+    number = nct.load_head(head).linear.rows_per_class
+    assert number >= 2
+    assert f"proxies, {number} proxies per class" in result.stdout
+
+
 @pytest.mark.parametrize(("option", "value"), [("--max-error", "2"), ("--max-error", "0"), ("--max-lost", "100%")])
 def test_a_share_that_is_none_is_wrong_usage(file: Path, option: str, value: str) -> None:
     assert shows(misused("fit", file, option, value), option, value)
