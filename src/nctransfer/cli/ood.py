@@ -157,7 +157,7 @@ def _sets(
         test = elsewhere.read(options.test_set, known)
     if options.unknown_classes is not None:
         known, unknown = _without_unknown(known, options.unknown_classes)
-        found = {"the unknown classes": unknown, **found}
+        found = {"unknown classes": unknown, **found}
         if test is not None:
             test, _ = _without_unknown(test, options.unknown_classes, some_are_enough=True)
     return known, found, test

@@ -29,19 +29,13 @@ def _sheet(found: OodResult, other: OtherSet) -> Sheet:
     columns = ["score", ">AUROC", ">95% interval", ">FPR95", ">its 95% interval", "verdict"]
     kept = len(columns) if len(rows) > 1 else -1
     return Sheet(
-        _title(found, other),
+        f"Told from the known classes: {other.name}",
         columns[:kept],
         [_cells(row)[:kept] for row in rows],
         _facts(found, other),
         " ".join(_reading(found, rows)),
         tuple(Bar("AUROC", row.score, row.auroc) for row in rows),
     )
-
-
-def _title(found: OodResult, other: OtherSet) -> str:
-    if found.population == "classes":
-        return "How well images of classes that are held out are told from the others"
-    return f"How well {other.name} is told from the known classes"
 
 
 def _cells(row: OodRow) -> list[str]:
