@@ -140,8 +140,22 @@ def test_each_layer_is_measured_with_the_same_permutations() -> None:
     found = nct.fine_structure({"layer_0": features, "feature": features}, "kind", permutations=4)
     first, last = found.layers
     assert (first.name, last.name) == ("layer_0", "feature")
-    assert first.to_row() | {"layer": ""} == last.to_row() | {"layer": ""}
+    same = {"layer": "", "to_last": None}
+    assert first.to_row() | same == last.to_row() | same
+    assert (first.to_last, first.to_last_interval, last.to_last) == (0, (0, 0), None)
     assert found.to_frame()["layer"].tolist() == ["layer_0", "feature"]
+
+
+def test_layers_are_compared_with_the_last_by_coarse_class() -> None:
+    features = nested(fine=1.5)
+    labels = [features.classes[code] for code in features.labels.tolist()]
+    noisy = features.features + 2 * torch.randn(features.features.shape, generator=torch.Generator().manual_seed(0))
+    other = nct.FeatureSet.from_arrays(noisy, labels, attributes=features.attributes)
+    first, _, last = nct.fine_structure({"a": other, "b": other, "c": features}, "kind", permutations=1).layers
+    gaps = np.array([one.accuracy - two.accuracy for one, two in zip(first.classes, last.classes, strict=True)])
+    half = t.ppf(1 - 0.025 / 2, 3) * gaps.std(ddof=1) / 2
+    assert first.to_last == pytest.approx(gaps.mean())
+    assert first.to_last_interval == pytest.approx((gaps.mean() - half, gaps.mean() + half))
 
 
 def test_what_cannot_be_measured_is_left_out_and_counted() -> None:

@@ -219,6 +219,7 @@ def fine_row(data: str, model: str, layer: FineLayer) -> None:
             f"{layer.cdnv_inside:.2f}",
             f"{layer.cdnv_across or 0:.2f}",
             f"{100 * (layer.coarse_accuracy or 0):.1f}",
+            "–" if layer.to_last is None else f"{100 * layer.to_last:+.1f} ({of_interval(layer.to_last_interval)})",
         ]
     )
 

@@ -62,6 +62,8 @@ class FineLayer:
         coarse_accuracy: Leave-one-out accuracy of the nearest coarse-class centre, coarse classes weighted equally;
             ``None`` if there is one coarse class.
         classes: Each coarse class.
+        to_last: ``accuracy`` less that of the last layer; ``None`` in the last.
+        to_last_interval: Its interval, paired by coarse class; those of all layers hold together (Bonferroni).
     """
 
     name: str
@@ -77,6 +79,8 @@ class FineLayer:
     cdnv_across_interval: Range | None
     coarse_accuracy: float | None
     classes: tuple[FineClass, ...]
+    to_last: float | None = None
+    to_last_interval: Range | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The layer as a row of a table."""
@@ -85,6 +89,7 @@ class FineLayer:
             low, high = getattr(self, f"{name}_interval") or (None, None)
             row |= {name: getattr(self, name), f"{name}_low": low, f"{name}_high": high}
         return row | {
+            "to_last": self.to_last,
             "permuted": self.permuted,
             "p_value": self.p_value,
             "coarse_accuracy": self.coarse_accuracy,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import FeaturesError, SettingError
@@ -87,7 +87,7 @@ def fine_structure(
     return FineStructure(
         features=last.describe(),
         column=column,
-        layers=tuple(found),
+        layers=tuple(_to_last(layer, found) for layer in found),
         permutations=permutations,
         chance=sum(1 / len(plan.fine_of(code)) for code in plan.coarse) / len(plan.coarse),
         fine_classes=sum(len(plan.fine_of(code)) for code in plan.coarse),
@@ -274,6 +274,15 @@ def _averaged(
     )
 
 
+def _to_last(layer: FineLayer, layers: Sequence[FineLayer]) -> FineLayer:
+    """The layer with its difference to the last, paired by coarse class."""
+    if layer is layers[-1]:
+        return layer
+    pairs = zip(layer.classes, layers[-1].classes, strict=True)
+    value, interval = _mean([one.accuracy - other.accuracy for one, other in pairs], of=len(layers) - 1)
+    return replace(layer, to_last=value, to_last_interval=interval)
+
+
 def _shorter(features: torch.Tensor) -> torch.Tensor:
     """Features with the same distances in at most as many dimensions as there are samples."""
     import torch
@@ -301,10 +310,17 @@ def _cdnv_by_coarse(means: Sequence[torch.Tensor], variances: Sequence[torch.Ten
     return sums / (count[:, None] * count - count.diag())
 
 
-def _mean(values: Sequence[float], *, is_positive: bool = False) -> tuple[float, tuple[float, float] | None]:
+def _mean(
+    values: Sequence[float], *, is_positive: bool = False, of: int = 1
+) -> tuple[float, tuple[float, float] | None]:
     """The mean over coarse classes, and its 95% interval by the delete-one-class jackknife.
 
     The jackknife of a mean is ``± t_{K−1} s/√K``. That of the logarithm, for positive values, is not closed.
+
+    Args:
+        values: One of each coarse class.
+        is_positive: Whether the interval is taken on the logarithmic scale.
+        of: How many intervals hold together, by Bonferroni's inequality.
     """
     import torch
 
@@ -317,5 +333,5 @@ def _mean(values: Sequence[float], *, is_positive: bool = False) -> tuple[float,
         spread = math.sqrt((count - 1) / count * float((without - without.mean()).square().sum()))
         factor = math.exp(t_quantile(count - 1) * spread)
         return mean, (mean / factor, mean * factor)
-    half = t_quantile(count - 1) * float(numbers.std()) / math.sqrt(count)
+    half = t_quantile(count - 1, 1 - 0.025 / of) * float(numbers.std()) / math.sqrt(count)
     return mean, (mean - half, mean + half)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Bar, Sheet
-from nctransfer.report.wording import about_features, format_number, percent
+from nctransfer.report.wording import about_features, format_number, in_points, percent
 
 if TYPE_CHECKING:
     from nctransfer.neural_collapse.fine_results import FineLayer, FineStructure
@@ -64,8 +64,9 @@ def _reading(found: FineStructure) -> str:
         f"In {last.name}, fine classes are {told} inside their class (p = {last.p_value:.2g}).",
     ]
     best = max(found.layers, key=lambda layer: layer.accuracy)
-    if best is not last:
-        words.append(f"They are told apart best in {best.name}.")
+    if best.to_last is not None:
+        ends = "" if best.to_last_interval is None else f" {in_points(best.to_last_interval)}"
+        words.append(f"They are told apart best in {best.name}: {best.to_last * 100:+.2f} points{ends} to {last.name}.")
     words += [f"No {name}: {reason}." for name, reason in found.undefined.items()]
     return " ".join(words)
 
