@@ -159,3 +159,11 @@ def test_two_images_per_class_and_constant_features_have_scores(name):
         assert found.scores.isfinite().all()
         assert found.linear.weight.isfinite().all()
     assert left_out_scores(few, name, "cpu").step == 0
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_fewer_partitions_leave_the_scores_as_they_are(name):
+    data = gaussian()
+    one, many = (left_out_scores(data, name, "cpu", partitions=number) for number in (1, 4))
+    assert one.scores.numpy() == pytest.approx(many.scores.numpy(), rel=1e-5, abs=1e-5)
+    assert set(one.right.tolist()) <= {0.0, 1.0}
