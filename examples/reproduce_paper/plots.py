@@ -60,10 +60,10 @@ def accuracy(results: pd.DataFrame, ways: int, shots: Sequence[int]) -> Figure:
 def measures(results: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Accuracy against each measure over all checkpoints, with the rank correlation."""
     figure = Figure(figsize=(12, 3 * len(names)), layout="constrained")
-    shown = correlated_measures()
+    shown = [one for one in correlated_measures() if MEASURES[one].direction]  # those of collapse
     all_axes = figure.subplots(len(names), len(shown), sharey="row", squeeze=False)
     for line, name in zip(all_axes, names, strict=True):
-        ranks = rank_correlations(results, name)
+        ranks = rank_correlations(results, name, shown)
         for axes, measure in zip(line, shown, strict=True):
             for colour, (number, run) in zip(_colours(results), results.groupby("l"), strict=True):
                 axes.scatter(run[measure], run[name], s=16, color=colour, label=f"l = {number}")

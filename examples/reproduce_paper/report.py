@@ -74,15 +74,15 @@ def _final(results: pd.DataFrame, accuracies: Sequence[str]) -> Sheet:
 
 def _ranks(results: pd.DataFrame, accuracies: Sequence[str]) -> Sheet:
     """Which measure goes with accuracy; the untrained networks make it look easy, so once without them."""
-    rows = []
+    rows, shown = [], [one for one in correlated_measures() if MEASURES[one].direction]  # those of collapse
     for name in accuracies:
         for words, part in (("all", results), ("trained", results[results["step"] > 0])):
-            ranks = rank_correlations(part, name)
+            ranks = rank_correlations(part, name, shown)
             cells = ("–" if rank is None else f"{rank:+.3f}" for rank in ranks.values())
             rows.append([_short(name), f"{len(part)} {words}", *cells])
     return Sheet(
         "Rank correlation of accuracy with collapse on the target",
-        ["accuracy", "checkpoints", *(f">{MEASURES[name].label}" for name in correlated_measures())],
+        ["accuracy", "checkpoints", *(f">{MEASURES[name].label}" for name in shown)],
         rows,
         {},
         "Spearman, over the checkpoints of all runs. −1: the more collapsed, the more accurate.",
