@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,12 @@ def test_the_figure_has_a_line_for_each_score(known: Path, other: Path, tmp_path
 def test_json_is_whole(known: Path, other: Path) -> None:
     found = nct.detect_ood(nct.load_features(known), {"o": nct.load_features(other)}, "neco", device="cpu")
     assert json.loads(json.dumps(found.to_dict()))["rows"][0]["score"] == "neco"
+
+
+def test_images_are_extracted_if_there_are_enough_classes(pets: Path) -> None:
+    options = ("ood", "--model", "test_vit", "--random-init", "--data", pets, "--device", "cpu", "--score", "knn")
+    refusal(*options).expect("FeaturesError", "3 classes")  # before any image runs
+    assert not list((Path(os.environ["NCTRANSFER_CACHE"])).rglob("*.parquet"))
+    (pets.parent / "unknown.txt").write_text(f"{sorted(path.name for path in pets.iterdir())[0]}\n")
+    found = data_of(*options, "--unknown-classes", pets.parent / "unknown.txt")
+    assert (found["features"]["classes"], len(found["rows"])) == (2, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +83,16 @@ class ScoreOptions:
             raise SettingError("--test-set and --test-split were both given", "give one or the other")
         return names
 
+    def rehearsal(self, has_others: bool) -> Callable[[FeatureSet], object] | None:
+        """What is tried on the labels of SET before its images run."""
+        from nctransfer.ood.trials import FEWEST, check_classes
+
+        if (file := self.unknown_classes) is not None:
+            return lambda labels: _without_unknown(labels, file)
+        if self.test_set is not None or self.test_split is not None:
+            return None
+        return lambda labels: check_classes(labels, 2 if has_others else 4, FEWEST)
+
 
 @examples("nctransfer ood", "nctransfer ood --score knn,msp --format csv")
 def ood(
@@ -114,9 +124,10 @@ def ood(
 
         names = options.check()
         wanted = Wanted(backbone, images, reading, chosen)
-        given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates)
         arguments = [*(features or [])]
         first = None if wanted.is_given or not arguments else arguments.pop(0)
+        rehearse = options.rehearsal(bool(arguments))
+        given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, rehearse)
         known, others, test = _sets(given, first, arguments, options)
         found = detecting.detect_ood(
             known,
