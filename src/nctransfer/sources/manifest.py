@@ -98,7 +98,8 @@ class Manifest(ImageSource):
         lines, rows = array("q"), manifest_rows(self._path, no_header=self._no_header)
         if (first := next(rows, None)) is None:
             raise DataError(
-                f"the manifest {self.name!r} has no rows", "expected a line of column names, and one line per image"
+                f"the manifest {self.name!r} has no rows",
+                "expected a line of column names, and one line per image; without column names, give --no-header",
             )
         columns = self._choose(first[1])
         further = RowAttributes({columns.image, columns.split, *(columns.labels if len(columns.labels) == 1 else ())})

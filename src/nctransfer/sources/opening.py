@@ -66,7 +66,10 @@ def _check_options(source: ImageSource, kind: SourceKind, options: ReadingOption
     for name, usual in ((field.name, field.default) for field in fields(options)):
         if name not in (*kind.takes, *FOR_EVERY_KIND) and getattr(options, name) != usual:
             flag = f"--{name.replace('_', '-')}"
-            raise DataError(f"{flag} does not apply to {source.name!r} ({source.kind})", f"leave out {flag}")
+            instead = "; --label-depth makes classes of folders" * (
+                name == "label_column" and "label_depth" in kind.takes
+            )
+            raise DataError(f"{flag} does not apply to {source.name!r} ({source.kind})", f"leave out {flag}{instead}")
 
 
 def _why_not_recognised(path: Path) -> str:
