@@ -30,7 +30,7 @@ from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listing, change_listing, load_listing
 from pictures import png
-from terminal import done, refused
+from terminal import done, refused, shows_line
 
 Attributes = dict[str, list[str]]
 
@@ -312,7 +312,8 @@ def test_the_command_line_takes_an_attribute_as_the_class(photos: Path):
     nct.extract("test_resnet", photos, random_init=True)
     name = FeatureStore().sets()[0].id
     said = json.loads(done("collapse", name, "--label-column", "site", "--format", "json").stdout)
-    assert said["features"]["classes"] == 2
+    assert (said["features"]["classes"], said["features"]["label_column"]) == (2, "site")
+    assert shows_line(done("collapse", name, "--label-column", "site").stdout, "label column", "site")
     assert "no attribute 'town'" in refused("collapse", name, "--label-column", "town")
     assert "--class-names has no effect" in refused("collapse", name, "--class-names", photos)
 

@@ -174,6 +174,7 @@ def test_features_are_found_by_any_name(
         "data": features["data"],
         "split": None,
         "layer": "feature",
+        "label_column": None,
         "path": str(here / "rows"),
         "samples": 18,
         "classes": 3,

@@ -206,7 +206,15 @@ def test_a_set_and_a_stream_are_described_with_their_sizes_in_one_order() -> Non
     known = {"id": "x", "model": "vit", "weights": None, "data": None, "split": "test", "layer": "feature"}
     for features, samples in ((found, 4), (stream, 3)):
         assert features.describe() == replace(info, samples=samples, classes=2, dim=3)
-        wanted = known | {"path": None, "samples": samples, "classes": 2, "dim": 3, "missing": 0, "key": None}
+        wanted = known | {
+            "label_column": None,
+            "path": None,
+            "samples": samples,
+            "classes": 2,
+            "dim": 3,
+            "missing": 0,
+            "key": None,
+        }
         assert json.dumps(features.to_dict()) == json.dumps(wanted)
 
 

@@ -24,6 +24,7 @@ class FeatureInfo:
         data: The name of the data set.
         split: The split that was selected.
         layer: The column of the features: ``feature``, or a layer such as ``layer_3``.
+        label_column: The attributes of a stored set that its classes were made of; ``None`` for those of the data.
         path: The Parquet folder or the file that the features were read from.
         samples: The number of samples, n.
         classes: The number of classes, C.
@@ -41,6 +42,7 @@ class FeatureInfo:
     data: str | None = None
     split: str | None = None
     layer: str = "feature"
+    label_column: str | None = None
     path: str | None = None
     samples: int | None = None
     classes: int | None = None

@@ -39,6 +39,7 @@ def about_features(features: FeatureInfo) -> dict[str, str]:
         "weights": features.weights,
         "layer": layer,
         "data": f"{data}{split}: {size}",
+        "label column": features.label_column,
         "missing": _missing(features),
     }
     return {name: value for name, value in facts.items() if value}

@@ -147,7 +147,7 @@ class Snapshot:
             matrix[order[start : start + len(rows)]] = rows
             start += len(rows)
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
-        info = found.info(selection, column)
+        info = replace(found.info(selection, column), label_column=label_column)
         digests = torch.from_numpy(found.image_digests)
         there = attributes_of(found.images.images) if names else {}
         further = {name: texts_of(there[name]) for name in names}
@@ -188,7 +188,7 @@ class Snapshot:
             column=column,
             labels=codes[order],
             classes=classes,
-            info=found.info(selection, column),
+            info=replace(found.info(selection, column), label_column=label_column),
             images=found.image_digests[order],
             places=id_ranks(found.images.ids)[order],
         )
