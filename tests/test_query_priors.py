@@ -19,6 +19,7 @@ from nctransfer.evaluation.fewshot_accuracy import fewshot
 from nctransfer.evaluation.fewshot_comparison import compare_fewshot
 from nctransfer.evaluation.fewshot_task import FewShotTask
 from nctransfer.features.feature_set import FeatureSet
+from nctransfer.report.fewshot_sheets import fewshot_sheets
 
 UNEVEN = ["dirichlet:2", "dirichlet:0.3", "empirical"]
 
@@ -256,6 +257,18 @@ def test_a_comparison_is_paired() -> None:
     for one in found.differences:
         assert one.query_prior == "dirichlet:2"
         assert (one.difference == 0) == (one.name == "c")
+
+
+def test_the_table_says_how_queries_were_drawn_and_how_often_there_were_fewer() -> None:
+    features = of_sizes(14, 16, 40, 40)
+    settings = {"ways": 3, "queries": 8, "episodes": 60, "classifiers": "ncc", "theory": False}
+    found = fewshot(features, query_prior="dirichlet:2", **settings)
+    [sheet] = fewshot_sheets(found)
+    assert sheet.facts["query prior"].startswith("dirichlet:2")
+    assert f"{found.rows[0].shortened:.0%} of the episodes" in sheet.reading
+    [usual] = fewshot_sheets(fewshot(features, **settings))
+    assert "query prior" not in usual.facts
+    assert "of the episodes" not in usual.reading
 
 
 # what is refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from clusters import normal_classes, set_of
 from messages import raises
+from nctransfer.checkpoints.stored_checkpoints import trajectory_of_sets
 from nctransfer.cli import app
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.inner_products import Products
@@ -32,6 +34,7 @@ from nctransfer.features.feature_set import FeatureSet
 from nctransfer.figures.fewshot_figure import fewshot_figure
 from nctransfer.heads.fitting import fit
 from nctransfer.report.fewshot_sheets import fewshot_comparison_sheets, fewshot_sheets
+from nctransfer.report.trajectory_sheets import trajectory_sheets
 
 BOTH = ["soft-kmeans (balanced)", "soft-kmeans (dirichlet:2)"]
 
@@ -211,6 +214,29 @@ def test_comparisons_have_a_verdict_for_both(features: FeatureSet) -> None:
     sheets = fewshot_comparison_sheets(found)
     for sheet in sheets[:3]:
         assert [row[2] for row in sheet.rows if row[2] in BOTH]
+
+
+def test_a_trajectory_follows_both(features: FeatureSet) -> None:
+    more = torch.randn(features.features.shape, generator=torch.Generator().manual_seed(1))
+    sets = [
+        replace(
+            features, features=features.features + scale * more, info=replace(features.info, weights=f"epoch-{step}")
+        )
+        for step, scale in ((1, 3.0), (2, 1.0))
+    ]
+    task = FewShotTask(ways=3, queries=6, episodes=200, classifiers=("ncc", "soft-kmeans"), theory=False)
+    found = trajectory_of_sets(sets, task)
+    assert [one.key[2] for one in found.best()] == ["ncc", *BOTH]
+    assert [(one.classifier, one.query_prior) for one in found.best()][1:] == [
+        ("soft-kmeans", "balanced"),
+        ("soft-kmeans", "dirichlet:2"),
+    ]
+    columns = [f"{name}_3way_1shot" for name in BOTH]
+    frame = found.to_frame()
+    for number, column in enumerate(columns, start=1):
+        assert list(frame[column]) == [point.fewshot.rows[number].accuracy for point in found.points]
+    sheets = trajectory_sheets(found)
+    assert all(any(name in cell for sheet in sheets for row in sheet.rows for cell in row) for name in BOTH)
 
 
 @pytest.mark.parametrize("interval", ["samples", "classes"])
