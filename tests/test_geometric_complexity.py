@@ -228,6 +228,13 @@ def test_coarse_energy_is_that_of_the_means_over_cells(height: int, width: int, 
     assert bool((found <= 3 * height * width * gradients.square().sum(dim=(1, 2, 3)) * (1 + 1e-12)).all())
 
 
+def test_the_pixels_themselves_are_as_complex_as_their_number() -> None:
+    found = nct.complexity("pixels", images=4, probes=2, target=0)  # f = (x − 0.5)/0.5, so that J is twice the identity
+    assert found.jacobian.value == pytest.approx(4 * 768)
+    assert found.jacobian.error == pytest.approx(0, abs=1e-6)
+    assert found.complexity.value == pytest.approx(4 * 768**2)
+
+
 # Images
 
 

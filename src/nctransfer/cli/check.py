@@ -28,7 +28,12 @@ def check(
     output: OutputOptions,
     complexity: ComplexityOptions,
     data: DataOption = None,
-    images: Annotated[int, typer.Option("--images", "-n", metavar="N", min=2, help="Number of images to run.")] = 32,
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images", "-n", metavar="N", min=2, help="Number of images to run; with --complexity, the most it takes."
+        ),
+    ] = 32,
     offline: OfflineOption = False,
 ) -> None:
     """Check whether features depend on the batch size, the number type or the memory format.
