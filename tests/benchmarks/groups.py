@@ -1,20 +1,27 @@
 """Groups and fine classes on real features: drawers of Omniglot, alphabets of Omniglot, superclasses of CIFAR-100.
 
-    python tests/benchmarks/groups.py [drawers] [same] [fine]
+    python tests/benchmarks/groups.py [drawers] [same] [fine] [cameras --caltech ARCHIVE]
 
 Takes the stored sets of the cache ($NCTRANSFER_CACHE) whose data are named omniglot… or test.parquet (CIFAR-100; the 20
 test classes of CIFAR-FS), with their layers. Prints Markdown tables: *drawers*, the accuracy by drawer of the query,
 the worst drawer, the gap, and the accuracy on a new drawer; *same*, how much a labelled example of the same drawer
-in the other classes disturbs; *fine*, how well fine classes are told apart inside coarse ones, by layer.
+in the other classes disturbs; *fine*, how well fine classes are told apart inside coarse ones, by layer; *cameras*,
+Caltech with a third of the images of each class saved as JPEG of quality 5, and a third turned grey.
 """
 
 import argparse
 import dataclasses
+import io
 import logging
+import tarfile
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 import nctransfer as nct
 from nctransfer.episodes.classifier import ClassifierSettings
@@ -224,17 +231,67 @@ def fine_row(data: str, model: str, layer: FineLayer) -> None:
     )
 
 
+def simulated(archive: Path, folder: Path) -> Path:
+    """A manifest of the images of a tar archive, as three cameras take them."""
+    lines, seen = ["path,label,camera"], Counter[str]()
+    with tarfile.open(archive) as source:
+        for member in sorted((one for one in source if one.isfile()), key=lambda one: one.name):
+            name = Path(member.name).parent.name
+            content = source.extractfile(member)
+            assert content is not None
+            image = Image.open(io.BytesIO(content.read())).convert("RGB")
+            camera = ("original", "JPEG 5", "grey")[seen[name] % 3]
+            if camera == "JPEG 5":
+                saved = io.BytesIO()
+                image.save(saved, "JPEG", quality=5)
+                image = Image.open(saved)
+            elif camera == "grey":
+                image = image.convert("L").convert("RGB")
+            path = folder / f"{name}_{seen[name]:03d}.png"
+            image.save(path, compress_level=1)
+            lines.append(f"{path.name},{name},{camera}")
+            seen[name] += 1
+    manifest = folder / "images.csv"
+    manifest.write_text("\n".join(lines))
+    return manifest
+
+
+def cameras(archive: Path) -> None:
+    """Accuracy by camera, and on a new one, with efficientnet_lite0."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = simulated(archive, Path(folder))
+        nct.extract("tf_efficientnet_lite0", manifest, cache_dir=folder)
+        features = next(iter(FeatureStore(Path(folder)).sets())).read(attributes=("camera",))
+    task: dict[str, Any] = {"queries": 4, "classifiers": "ridge", "episodes": 4000, "device": "cpu"}
+    by_group = nct.fewshot_by_group(features, "camera", 5, (1, 5), **task).rows
+    across = nct.fewshot_across_groups(features, "camera", 5, (1, 5), **task).rows
+    head(["shots", "camera", "accuracy", "to others", "interval", "on a new camera", "shift to the same", "interval"])
+    for one, new in zip(by_group, across, strict=True):
+        for group, alone in zip(one.groups, new.groups, strict=True):
+            cells = [f"{100 * (value or 0):.1f}" for value in (group.accuracy, group.difference)]
+            cells += [of_interval(group.difference_interval), f"{100 * (alone.accuracy or 0):.1f}", "", ""]
+            row([str(one.shots), group.name, *cells])
+        shift = new.shifts["same"]
+        cells = [f"{100 * one.accuracy:.1f}", "", "", f"{100 * new.accuracy:.1f} ({of_interval(new.over_groups)})"]
+        row([str(one.shots), "all", *cells, f"{100 * shift.value:+.1f}", of_interval(shift.interval)])
+
+
 TABLES = {"drawers": drawers, "same": same, "fine": fine}
 
 
 def main() -> None:
     """Print the tables that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("tables", nargs="*", help=f"from {', '.join(TABLES)}; by default all")
+    parser.add_argument("tables", nargs="*", help=f"from {', '.join(TABLES)}; by default all of these; or cameras")
+    parser.add_argument("--caltech", type=Path, help="for cameras: a tar archive with a folder for each class")
+    given = parser.parse_args()
     logging.getLogger("nctransfer").setLevel(logging.ERROR)
-    for name in parser.parse_args().tables or TABLES:
+    for name in given.tables or TABLES:
         print(f"\n{name}\n")
-        TABLES[name]()
+        if name == "cameras":
+            cameras(given.caltech)
+        else:
+            TABLES[name]()
 
 
 if __name__ == "__main__":

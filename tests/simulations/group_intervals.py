@@ -101,4 +101,4 @@ def table(studies: int) -> str:
         for count in (3, 10):
             rows.append(worst_of(count, spread, max(20, studies // 2)))
             print(rows[-1], flush=True)
-    return first + "\n" + markdown((*heads, "worst in set", "size of set"), rows)
+    return first + "\n\n" + markdown((*heads, "worst in set", "size of set"), rows)

@@ -357,16 +357,24 @@ def _shifts(
     rules: Sequence[str], values: Sequence[float], over_groups: Spread | None, over_classes: Spread | None
 ) -> dict[str, Shift]:
     """The accuracy across groups less that of each other rule: over other groups, or else over other classes."""
-    spread, population = (over_groups, "groups") if over_groups is not None else (over_classes, "classes")
     found = {}
     for place, rule in enumerate(rules[1:], start=1):
         value = values[0] - values[place]
-        half = math.inf
-        if spread is not None:
-            half = t_quantile(spread.degrees) * float(spread.errors_of_differences()[0, place])
-        if not math.isfinite(half):
-            found[rule] = Shift(value, None, None, None)
-            continue
-        one = Difference(value, max(-1.0, value - half), min(1.0, value + half))
-        found[rule] = Shift(value, (one.low, one.high), one.verdict, "groups" if population == "groups" else "classes")
+        groups, classes = (_difference(value, spread, place) for spread in (over_groups, over_classes))
+        one = groups or classes
+        found[rule] = Shift(
+            value=value,
+            interval=None if one is None else (one.low, one.high),
+            verdict=None if one is None else one.verdict,
+            population=None if one is None else "classes" if groups is None else "groups",
+            over_classes=None if classes is None else (classes.low, classes.high),
+        )
     return found
+
+
+def _difference(value: float, spread: Spread | None, place: int) -> Difference | None:
+    """The first accuracy less another, with its interval."""
+    if spread is None:
+        return None
+    half = t_quantile(spread.degrees) * float(spread.errors_of_differences()[0, place])
+    return Difference(value, max(-1.0, value - half), min(1.0, value + half)) if math.isfinite(half) else None

@@ -165,12 +165,14 @@ class Shift(NamedTuple):
         interval: Its 95% interval; ``None`` if there is none.
         verdict: Whether new groups are better or worse.
         population: What the interval refers to.
+        over_classes: The 95% interval over other classes, for these groups; ``None`` if there is none.
     """
 
     value: float
     interval: Range | None
     verdict: Verdict | None
     population: Literal["groups", "classes"] | None
+    over_classes: Range | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,7 +141,7 @@ def across_sheets(result: AcrossResult) -> list[Sheet]:
     sheets = [
         Sheet(
             f"Accuracy on a new {result.column}",
-            [*start, f">accuracy ± {interval}", ">shift", ">95% interval", "verdict", "on"],
+            [*start, f">accuracy ± {interval}", ">shift", ">on other groups", ">on other classes"],
             rows,
             facts,
             _about_across(result),
@@ -159,7 +159,7 @@ def _across_rows(row: AcrossRow) -> list[list[str]]:
     own = percent(row.accuracy) + ("" if row.ci95 is None else f" ± {percent(row.ci95)}")
     if row.over_groups is not None:
         own += f" [{percent(row.over_groups[0])}, {percent(row.over_groups[1])}]"
-    lines = [[*start, SUPPORTS["across"], own, "–", "–", "–", "–"]]
+    lines = [[*start, SUPPORTS["across"], own, "–", "–", "–"]]
     lines += [
         [*start, SUPPORTS[name], percent(accuracy), *_shift_cells(row.shifts[name])]
         for name, accuracy in row.references.items()
@@ -168,20 +168,17 @@ def _across_rows(row: AcrossRow) -> list[list[str]]:
 
 
 def _shift_cells(shift: Shift) -> list[str]:
-    return [
-        f"{shift.value * 100:+.2f}",
-        in_points(shift.interval),
-        shift.verdict or "–",
-        "–" if shift.population is None else f"other {shift.population}",
-    ]
+    on_groups = shift.interval if shift.population == "groups" else None
+    return [f"{shift.value * 100:+.2f}", in_points(on_groups), in_points(shift.over_classes)]
 
 
 def _about_across(result: AcrossResult) -> str:
     words = ["Accuracy in %, higher is better. All queries of an episode are of one group."]
     if any(row.shifts for row in result.rows):
-        words.append("Shift: the accuracy with a support from other groups less this one, in points, on these queries.")
+        words.append("Shift: the accuracy with a support from other groups less this one, in points, on these queries;")
+        words.append("its 95% intervals are on other groups of this kind, and on other classes with these groups.")
     if any(row.over_groups is not None for row in result.rows):
-        words.append("In brackets: the 95% interval of the mean over other groups of this kind (jackknife).")
+        words.append("In brackets: the 95% interval of the accuracy on other groups of this kind (jackknife).")
     for name in ("over_groups", "references"):
         words += [f"{reason[0].upper()}{reason[1:]}." for reason in _reasons(result.rows, name)]
     return " ".join(words)
