@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,18 @@ def test_the_number_is_that_of_the_episodes_rule(each: int, apart: float) -> Non
             own = rows[y[rows] == code]
             order[code * 20 + place + 10 * np.arange(len(own))] = own
     assert found == number_of_proxies(x[order], y[order], (1, 2, 3, 4, 6, 8, 12, 16))
+
+
+@pytest.mark.parametrize(("each", "taken"), [(1, 1), (2, 2)])
+def test_more_proxies_are_taken_only_if_they_are_as_accurate(
+    monkeypatch: pytest.MonkeyPatch, each: int, taken: int
+) -> None:
+    def two(left_out: Any, numbers: Any) -> torch.Tensor:  # whatever the losses are
+        return torch.tensor([one for one in numbers if left_out.margins(one) is not None and one == 2])
+
+    monkeypatch.setattr(class_proxies, "chosen_numbers", two)
+    data = parts((30,) * 4, each, 2.5 if each == 2 else 1.0)
+    assert ClassProxies(data, CPU).best_number() == taken
 
 
 def test_classes_of_two_parts_get_two_proxies_and_a_better_head(tmp_path: Path) -> None:

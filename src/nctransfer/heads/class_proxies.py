@@ -47,10 +47,13 @@ class ClassProxies:
         """The number of proxies per class: the fewest whose loss on images left out is within one standard error.
 
         It is chosen as in episodes, see :func:`~nctransfer.episodes.proxies.proxies`, by tenths of the images that are
-        left out in turn.
+        left out in turn. If it is less accurate on these images than one proxy, one is taken: with many classes, the
+        loss can fall while accuracy does.
         """
         numbers = numbers_tried(int(self._labels.bincount().max()))
-        return int(chosen_numbers(_LeftOut(self, self._labels), numbers))
+        left_out = _LeftOut(self, self._labels)
+        number = int(chosen_numbers(left_out, numbers))
+        return number if left_out.right[number] >= left_out.right[1] else 1
 
     def linear_map(self, number: int) -> tuple[LinearMap, torch.Tensor]:
         """The scores of all proxies as a linear map of features, and the class of each proxy, ``(P,)`` ascending.
@@ -140,10 +143,14 @@ class _LeftOut:
     Args:
         classes: The classes.
         labels: The class codes of the images, ``(n,)``.
+
+    Attributes:
+        right: How many images are classified right, by the number of proxies, as far as it was asked for.
     """
 
     def __init__(self, classes: ClassProxies, labels: torch.Tensor) -> None:
         self._classes, self._labels = classes, labels
+        self.right: dict[int, int] = {}
         self._groups = left_out_groups(labels, 1, FOLDS, CHOICE)
 
     def margins(self, number: int) -> torch.Tensor:
@@ -151,7 +158,9 @@ class _LeftOut:
         import torch
 
         found = zip(self._groups, self._classes.scores_without_groups(self._groups, number), strict=True)
-        return torch.cat([scores - scores.gather(1, self._labels[group, None]) for group, scores in found])[None]
+        margins = torch.cat([scores - scores.gather(1, self._labels[group, None]) for group, scores in found])
+        self.right[number] = int((margins.amax(dim=1) <= 0).sum())
+        return margins[None]
 
     def only(self, episodes: torch.Tensor) -> _LeftOut:  # noqa: ARG002 - there is one only
         """The same."""
