@@ -153,10 +153,19 @@ def _pool(plan: Plan, device: str) -> Pool:
 
 def _measures(features: FeatureSet, device: str) -> dict[str, float | None]:
     """The numbers of a layer that take no episode."""
-    from nctransfer.neural_collapse.collapse_report import collapse
+    from nctransfer.neural_collapse.class_statistics import ClassStatistics
+    from nctransfer.neural_collapse.collapse_report import usable_classes
+    from nctransfer.neural_collapse.measure import Undefined
+    from nctransfer.neural_collapse.registry import MEASURES
 
-    metrics = collapse(features, pairs=0, device=device).metrics
-    return {name: metrics[name] for name in GUIDES}
+    stats = ClassStatistics.of(usable_classes(features)[0], device)
+    found: dict[str, float | None] = {}
+    for name in GUIDES:
+        try:
+            found[name] = float(MEASURES[name].function(stats))
+        except Undefined:
+            found[name] = None
+    return found
 
 
 def _results(
