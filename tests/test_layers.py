@@ -372,6 +372,9 @@ def test_files_are_written(stored: str, tmp_path: Path) -> None:
         (("--center-on", "x"), "--center-on"),
         (("--confusions", "3"), "--confusions"),
         (("--interval", "disjoint"), "--interval"),
+        (("--no-theory",), "--no-theory"),
+        (("--probe",), "--probe"),
+        (("--query-prior", "dirichlet:2"), "--query-prior"),
     ],
 )
 def test_options_that_do_not_go_with_layers_are_wrong(options: tuple[str, ...], option: str, stored: str) -> None:

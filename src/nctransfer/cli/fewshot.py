@@ -156,7 +156,7 @@ def fewshot(
         given = ChosenFeatures(
             Wanted(backbone, images, reading, chosen), feature_column, output, terminal, drop_duplicates
         )
-        by_group.check(names, episode, query, detail, has_layers=layered.is_asked_for(backbone))
+        by_group.check(names, episode, query, detail, has_layers=layered.is_asked_for(backbone, query.probe))
         _refuse_several(names, query)
         if query.probe:
             _refuse_with_probe(episode, query, detail, layered)

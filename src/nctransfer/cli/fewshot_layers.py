@@ -37,13 +37,22 @@ class LayerOptions:
 
     concat: ConcatOption = None
 
-    def is_asked_for(self, backbone: BackboneOptions) -> bool:
+    def is_asked_for(self, backbone: BackboneOptions, probe: bool = False) -> bool:
         """Whether layers are wanted.
 
+        Args:
+            backbone: The options that name layers.
+            probe: Whether a probe is wanted in place of episodes.
+
         Raises:
-            SettingError: Layers are to be joined, and none are wanted.
+            SettingError: Layers are to be joined, and none are wanted; or they are wanted of a probe.
         """
         from nctransfer.errors import SettingError
+
+        if probe and backbone.layers is not None:
+            raise SettingError(
+                "--layers has no effect with --probe", "probe one layer by --feature-column layer_3 and a stored set"
+            )
 
         if self.concat is not None and backbone.layers is None:
             raise SettingError("--concat joins layers, and has an effect only with --layers", "give --layers all too")
@@ -89,7 +98,7 @@ def measure_layers(
     from nctransfer.figures.choice_figure import choice_figure
     from nctransfer.report.layer_sheets import layer_sheets
 
-    _refuse(names, query, detail)
+    _refuse(names, task, query, detail)
     joins = joins_of(layered.concat)
     given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
     layers = again_if_changed(lambda: read_layers(names[0], given))
@@ -99,7 +108,7 @@ def measure_layers(
     given.terminal.show(layer_sheets(found), found.to_dict(), found.to_frame, given.wanted.chosen.seed)
 
 
-def _refuse(names: list[str | None], query: Any, detail: Any) -> None:
+def _refuse(names: list[str | None], task: FewShotTask, query: Any, detail: Any) -> None:
     """Refuse what does not go with layers."""
     from nctransfer.errors import SettingError
 
@@ -114,6 +123,7 @@ def _refuse(names: list[str | None], query: Any, detail: Any) -> None:
         ("--query-split", query.query_split),
         ("--center-on", query.center_on),
         ("--confusions", detail.confusions),
+        ("--no-theory", None if task.theory else True),
     ):
         if value is not None:
             raise SettingError(f"{option} does not go with --layers", f"leave out {option}, or --layers")
