@@ -166,6 +166,7 @@ OTHERS: dict[str, Any] = {
     "ways": 3,
     "shots": 1,
     "queries": 2,
+    "query_prior": "dirichlet:2",
     "episodes": 31,
     "precision": 0.5,
     "classifiers": "ncc",
