@@ -911,6 +911,8 @@ def test_by_default_the_measures_of_the_paper(followed: Trajectory) -> None:
     found = rank_correlations(joined, "ncc_2way_1shot")
     assert tuple(found) == correlated_measures()
     assert found["cdnv"] == pytest.approx(spearmanr(joined["cdnv"], joined["ncc_2way_1shot"]).statistic)
+    fewer = rank_correlations(joined.drop(columns="rankme"), "ncc_2way_1shot")
+    assert fewer == {name: value for name, value in found.items() if name != "rankme"}
 
 
 # In the library's own types

@@ -227,13 +227,15 @@ def rank_correlations(
     Args:
         frame: A table of :meth:`Trajectory.to_frame`, or several of them joined.
         accuracy: The column of the accuracy.
-        measures: The columns of the measures; by default those that their registry entries name for it.
+        measures: The columns of the measures; by default those that their registry entries name for it, as far as the
+            table has them: one that an earlier version wrote has fewer.
 
     >>> import pandas as pd
     >>> rank_correlations(pd.DataFrame({"cdnv": [3.0, 2.0, 1.0], "acc": [0.2, 0.3, 0.5]}), "acc", ["cdnv"])
     {'cdnv': -1.0}
     """
-    return _correlations(frame, accuracy, correlated_measures() if measures is None else measures)
+    there = [name for name in correlated_measures() if name in frame] if measures is None else measures
+    return _correlations(frame, accuracy, there)
 
 
 def _correlations(
