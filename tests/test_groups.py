@@ -356,14 +356,14 @@ def test_sites_that_do_not_differ_are_not_told_apart() -> None:
 
 def test_the_jackknife_leaves_out_each_group_in_both_of_its_roles() -> None:
     features, spec = sited(each=32, sites=4), EpisodeSpec(3, 2, 3)
-    [row] = nct.fewshot_across_groups(features, "site", 3, 2, queries=3, **FEW).rows
-    [draws] = draw_across(features, plan_of(features, spec), spec, 60)
+    [row] = nct.fewshot_across_groups(features, "site", 3, 2, queries=3, **FEW | {"episodes": 24}).rows
+    [draws] = draw_across(features, plan_of(features, spec), spec, 24)
 
     def by_episode(allowed: torch.Tensor) -> np.ndarray:
         of_episode = defaultdict(list)
         for episode, _, right in answers(features, draws.episodes(allowed, 2)):
             of_episode[episode].append(right)
-        return np.array([np.mean(of_episode[episode]) for episode in range(60)])
+        return np.array([np.mean(of_episode[episode]) for episode in range(24)])
 
     across = draws.of_rule("across")
     before, group = by_episode(across), draws.group.numpy()
