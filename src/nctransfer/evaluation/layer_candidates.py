@@ -140,7 +140,7 @@ def join_features(layers: Mapping[str, FeatureSet], name: str = MEAN_OF_ALL) -> 
     >>> from nctransfer.features.feature_set import FeatureSet
     >>> one = FeatureSet.from_arrays(np.array([[0.0], [2.0]]), "ab")
     >>> other = FeatureSet.from_arrays(np.array([[0.0, 0.0], [0.0, 20.0]]), "ab")
-    >>> (join_features({"layer_0": one, "feature": other}).features ** 2).tolist()
+    >>> (join_features({"layer_0": one, "feature": other}).features ** 2).round().tolist()
     [[0.0, 0.0, 0.0], [200.0, 0.0, 200.0]]
     """
     import torch
