@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from clusters import normal_classes, set_of
 from nctransfer.features.feature_set import FeatureSet
 from nctransfer.heads.unlikeness_kinds import UNLIKENESSES
+from nctransfer.ood.detecting import detect_ood
 from nctransfer.ood.detection import Part, detection, placements, wilson_of
 from nctransfer.ood.held_out_classes import ClassRound, class_detection
 from nctransfer.ood.orthogonality import nc5, nc5_by_chance
@@ -270,6 +272,24 @@ def test_held_out_classes_are_in_no_reference() -> None:
         assert {KNOWN.classes[code] for code in KNOWN.labels[trial.known].tolist()} == set(trial.reference.classes)
         times[KNOWN.labels[trial.other].unique()] += 1
     assert times.tolist() == [5] * 4
+
+
+@pytest.mark.parametrize("counts", [[3] * 4, [3] * 5, [3, 4, 30, 3, 4], [4] * 4, [20] * 4])
+def test_every_known_class_is_scored_in_every_round(counts: list[int]) -> None:
+    known = set_of(normal_classes(counts, 6, apart=2.0), np.float32)
+    for trial in held_out_trials(known, 0):
+        scored = Counter(known.classes[code] for code in known.labels[trial.known].tolist())
+        assert set(scored) == set(trial.reference.classes)
+        assert all(
+            scored[name] in (size // 5, -(-size // 5))
+            for name, size in zip(known.classes, counts, strict=True)
+            if name in scored
+        )
+        assert not {known.ids[row] for row in trial.known.tolist()} & set(trial.reference.ids)
+        assert int(trial.reference.counts.min()) >= 2
+    row = detect_ood(known, None, ["knn", "neco"], device="cpu").rows[0]
+    low, high = row.auroc_interval
+    assert 0 <= low <= row.auroc <= high <= 1
 
 
 # NC5

@@ -1,7 +1,7 @@
 """How well a score tells images of classes that are held out: half of the classes are known, the others are not.
 
-Shapes: C classes, K scores. In each round a random half of the classes is known, and a fifth of its images is scored by
-a model of the others; all images of the other half are scored by it too.
+Shapes: C classes, K scores. In each round a random half of the classes is known, and a fifth of the images of each, at
+least one, is scored by a model of the others; all images of the other half are scored by it too.
 
 The AUROC is that over all pairs of a known and another image of all rounds. Without class c, its pairs are left out on
 either side, and the 95% interval over other classes of this kind comes from these C estimates (delete-one-class

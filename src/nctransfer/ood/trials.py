@@ -99,7 +99,8 @@ def held_out_trials(known: FeatureSet, seed: int) -> Iterator[Trial]:
     """Rounds in which half of the classes are held out; every class is known in half of the rounds.
 
     Both halves take turns, with another halving for every two rounds, and another fifth of the images is left out in
-    each round.
+    each round. A class without an image in this fold leaves out that of the next fold that has one, so that every known
+    class is scored in every round.
     """
     import torch
 
@@ -111,7 +112,9 @@ def held_out_trials(known: FeatureSet, seed: int) -> Iterator[Trial]:
             order = torch.randperm(classes, generator=generator)
         half = (order[: classes // 2] if number % 2 == 0 else order[classes // 2 :]).sort().values
         is_known = torch.isin(known.labels, half)
-        is_left_out = folds == number // 2
+        distance = (folds - number // 2) % FOLDS
+        nearest = torch.full((classes,), FOLDS).scatter_reduce(0, known.labels, distance, "amin")
+        is_left_out = distance == nearest[known.labels]
         reference = known.only_rows((is_known & ~is_left_out).nonzero()[:, 0])
         yield Trial(
             reference.only_classes(half),
