@@ -318,7 +318,13 @@ def test_the_command_line_takes_an_attribute_as_the_class(photos: Path):
     assert "--class-names has no effect" in refused("collapse", name, "--class-names", photos)
 
 
-def test_an_earlier_listing_gets_attributes_without_running_an_image(photos: Path, ran: Callable[[], int]):
+@pytest.mark.parametrize(("split", "said"), [("", "nor any other"), ("test", "nor any other but their split")])
+def test_an_earlier_listing_gets_attributes_without_running_an_image(
+    photos: Path, ran: Callable[[], int], split: str, said: str
+):
+    if split:
+        first, *rows = photos.read_text().splitlines()
+        photos.write_text("\n".join([f"{first},split", *(f"{row},{split}" for row in rows)]))
     plain = nct.extract("test_resnet", photos, random_init=True)
     assert ran() == 18
     store = FeatureStore()
@@ -327,7 +333,7 @@ def test_an_earlier_listing_gets_attributes_without_running_an_image(photos: Pat
     path.unlink()
     change_listing(path, lambda _: Listing(bare.images.with_attributes({}), bare.digests))
     assert len(nct.load_features(plain.info.id)) == 18  # an earlier listing is as good as before
-    with raises(FeaturesError, "no attribute 'site', nor any other"):
+    with raises(FeaturesError, f"no attribute 'site', {said}", hint="run the same nctransfer extract again"):
         nct.load_features(plain.info.id, attributes=["site"])
     nct.extract("test_resnet", photos, random_init=True)
     assert ran() == 0

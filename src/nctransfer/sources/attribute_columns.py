@@ -27,12 +27,14 @@ __all__ = [
     "unknown_attribute",
 ]
 
+SPLIT = "split"
+
 
 def attributes_of(images: ImageTable) -> dict[str, pa.DictionaryArray]:
     """The attributes of images, by name. The split is one of them if there are splits."""
     found = images.attributes
-    if "split" not in found and any((splits := images.splits).dictionary.to_pylist()):
-        found["split"] = splits
+    if SPLIT not in found and any((splits := images.splits).dictionary.to_pylist()):
+        found[SPLIT] = splits
     return found
 
 
@@ -95,9 +97,9 @@ def joined_texts(columns: Sequence[pa.DictionaryArray], *, may_lack: bool = Fals
 def unknown_attribute(name: str, there: Iterable[str], of: str) -> FeaturesError:
     """The error for an attribute that images do not have."""
     names = sorted(there)
-    if not names:
+    if names in ([], [SPLIT]):  # as in a listing by a version that kept no attributes
         return FeaturesError(
-            f"the images of {of} have no attribute {name!r}, nor any other",
+            f"the images of {of} have no attribute {name!r}, nor any other" + (" but their split" if names else ""),
             f"{RULE}; if an earlier version listed the images, run the same nctransfer extract again: it adds their "
             "attributes, and runs no image anew",
         )
