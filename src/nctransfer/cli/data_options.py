@@ -191,8 +191,8 @@ class ReadingFlags:
             "--label-column",
             panel=_DATA,
             metavar="NAME",
-            help="The column with the class names or codes, in a table of images or of features; for a stored set, an "
-            "attribute of its images. Of species,breed, a class is cat/Siamese.",
+            help="The column with the class names or codes, in a table of images or of features, or an attribute of a "
+            "stored set. Several are joined: species,breed makes classes such as cat/Siamese.",
             show_default="label, or a similar name",
         ),
     ] = None
@@ -221,8 +221,8 @@ class ReadingFlags:
         panel_option(
             "--no-header",
             panel=_DATA,
-            help="The first line of a manifest is an image, and no line of column names. Its columns are then 1, 2, …: "
-            "the path first, and then the class, unless --image-column and --label-column give other numbers.",
+            help="The manifest has no line of column names; its columns are numbered from 1. The path is in the first "
+            "and the class in the second, unless --image-column and --label-column give other numbers.",
             show_default=False,
         ),
     ] = False
@@ -242,7 +242,7 @@ class ReadingFlags:
             "--label-depth",
             panel=_DATA,
             metavar="N|leaf",
-            help="How many of the folders that an image lies in make its class: of Fruit/Apple/Gala/1.jpg, 2 makes "
+            help="How many nested folders make the class. For Fruit/Apple/Gala/1.jpg, 1 makes the class Fruit, 2 makes "
             "Fruit/Apple, and leaf makes Fruit/Apple/Gala.",
             show_default="1",
         ),
