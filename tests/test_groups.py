@@ -398,6 +398,41 @@ def test_two_groups_have_no_interval_over_groups() -> None:
     assert {shift.population for shift in row.shifts.values()} == {"classes"}
 
 
+def sparse(few: int) -> nct.FeatureSet:
+    """4 classes with 8 images at each of 3 sites and few at a fourth, and classes with 2 images at each of 3 sites."""
+    sites = [*SITES[:3]] * 8 + ["west"] * 2, [*SITES[:3]] * 2
+    labels = [f"c{code}" for code in range(4 + few) for _ in sites[code >= 4]]
+    site = [name for code in range(4 + few) for name in sites[code >= 4]]
+    drawn = [np.random.default_rng([code, 3]).normal(size=(27, 8)) for code in range(4 + few)]
+    x = np.concatenate([own[0] + own[1 : 1 + len(sites[code >= 4])] for code, own in enumerate(drawn)])
+    return nct.FeatureSet.from_arrays(x, labels, attributes={"site": site})
+
+
+def test_classes_that_are_never_asked_tell_nothing_of_other_classes(caplog: pytest.LogCaptureFixture) -> None:
+    features, spec = sparse(26), EpisodeSpec(2, 3, 4)
+    found = nct.fewshot_across_groups(features, "site", 2, 3, queries=4, interval="classes", **FEW)
+    assert found.asked_classes == {2: 4}
+    said = "26 of 30 classes", "1 of 4 groups"
+    assert [[words in one for words in said] for one in found.warnings] == [[True, False], [False, True]]
+    assert all(one in caplog.text for one in found.warnings)
+    [row], [draws] = found.rows, draw_across(features, plan_of(features, spec), spec, 60)
+    assert [(one.name, one.classes, one.images) for one in row.groups[:2]] == [("east", 4, 32), ("north", 4, 32)]
+    of_episode = defaultdict(list)
+    for episode, _, right in answers(features, draws.episodes(draws.of_rule("across"), 3)):
+        of_episode[episode].append(right)
+    accuracies = np.array([np.mean(of_episode[episode]) for episode in range(60)])
+    asked = draws.classes.unique().tolist()
+    without = np.array([accuracies[~(draws.classes == code).any(dim=1).numpy()].mean() for code in asked])
+    error = math.sqrt(3 / 4 * ((without - without.mean()) ** 2).sum())
+    assert row.ci95 == pytest.approx(t.ppf(0.975, 3) * error)
+
+
+def test_the_classes_that_are_asked_are_enough_for_an_interval() -> None:
+    [row] = nct.fewshot_across_groups(sparse(9), "site", 3, 3, queries=4, interval="classes", **FEW).rows
+    assert row.interval == "episodes"
+    assert "4 classes are asked" in row.undefined["ci95"]
+
+
 def test_single_images_of_a_class_and_group_have_no_reference() -> None:
     """As in Omniglot: each drawer draws each character once."""
     features = sited(classes=5, each=4, sites=4)

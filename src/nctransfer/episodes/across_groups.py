@@ -93,6 +93,45 @@ class AcrossPlan:
             f"give --ways {most} or less" if most >= 2 else "give data in which groups share classes",
         )
 
+    @property
+    def asked(self) -> torch.Tensor:
+        """The number of images of each class and group that is asked, ``(C, G)``; 0 where queries are never drawn."""
+        return self.cells * self.is_usable * self.groups_asked
+
+    @property
+    def groups_asked(self) -> torch.Tensor:
+        """Whether queries are drawn from each group, ``(G,)`` bool."""
+        import torch
+
+        return torch.isin(torch.arange(len(self.groups)), self.query_groups)
+
+    @property
+    def classes_asked(self) -> torch.Tensor:
+        """Whether each class takes part in episodes, ``(C,)`` bool."""
+        return (self.asked > 0).any(dim=1)
+
+    def never_asked(self, features: FeatureSet, spec: EpisodeSpec) -> Iterator[str]:
+        """Which classes and groups have no queries and why, in words."""
+        enough = counted(spec.shots + 1 if self.is_paired else 1, "image")
+        kinds = {
+            ("class", "classes"): (
+                features.classes,
+                self.classes_asked,
+                f"no group that is asked has {enough} of them",
+            ),
+            ("group", "groups"): (
+                self.groups.names,
+                self.groups_asked,
+                f"they have {enough} of fewer than {counted(spec.ways, 'class', 'classes')}",
+            ),
+        }
+        for noun, (names, is_asked, reason) in kinds.items():
+            if unasked := [repr(name) for name, asked in zip(names, is_asked.tolist(), strict=True) if not asked]:
+                yield (
+                    f"with {spec.ways} ways, {len(unasked)} of {counted(len(names), *noun)} get no queries, because "
+                    f"{reason} beside {counted(spec.shots, 'shot')} of other groups: {join_names(unasked)}"
+                )
+
 
 def _check_classes(features: FeatureSet, groups: Groups, cells: torch.Tensor, shots: int) -> None:
     unfit = unfit_classes(cells, shots).nonzero()[:, 0].tolist()

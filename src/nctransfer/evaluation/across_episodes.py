@@ -143,13 +143,14 @@ def run_across_groups(
     task = only_balanced(task, "accuracy across groups")
     given, groups = _grouped(features, column)
     given, groups, dropped = _fitting(given, groups, task)
-    leaks = Leaks.of(given)
-    for warning in leaks.warnings():
-        log.warning("%s", warning)
     count = len(given.classes)
     specs = [task.spec(size) for size in sorted({count if ways == "all" else ways for ways in task.ways})]
     pool = Pool(prepared(given, None, center_on, task.l2_normalise), device)
     plans = [AcrossPlan.of(given, groups, spec) for spec in specs]
+    unasked = (words for spec, plan in zip(specs, plans, strict=True) for words in plan.never_asked(given, spec))
+    warnings = (*Leaks.of(given).warnings(), *unasked)
+    for warning in warnings:
+        log.warning("%s", warning)
     pool.prepare(specs, (1 + len(REFERENCES)) * task.episodes, int(given.counts.max()))
     rows: list[AcrossRow] = []
     for spec, plan in zip(specs, plans, strict=True):
@@ -174,7 +175,8 @@ def run_across_groups(
             spec.ways: tuple(groups.names[place] for place in plan.query_groups.tolist())
             for spec, plan in zip(specs, plans, strict=True)
         },
-        warnings=leaks.warnings(),
+        asked_classes={spec.ways: int(plan.classes_asked.sum()) for spec, plan in zip(specs, plans, strict=True)},
+        warnings=warnings,
     )
 
 
@@ -232,6 +234,11 @@ class _Runs:
     progress: Progress | None = None
 
     @property
+    def classes_asked(self) -> int:
+        """The number of classes that take part in episodes."""
+        return int(self.plan.classes_asked.sum())
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """From where the support is drawn; the first is the one that is asked about."""
         return (ACROSS, *REFERENCES) if self.plan.is_paired else (ACROSS,)
@@ -281,7 +288,7 @@ class _Runs:
         keys = list(itertools.product(self.task.shots, self.task.classifiers))
         classes = len(self.features.classes)
         tallies = {rule: {key: GroupTally(classes, self.plan.groups) for key in keys} for rule in self.rules}
-        times = inflation(self.spec.ways, classes, self.task.interval)
+        times = inflation(self.spec.ways, self.classes_asked, self.task.interval)
         rule = StoppingRule(precision=self.task.precision, inflation=times, ways=self.spec.ways)
         ends = [-(-size // BLOCK) * BLOCK for size in sizes(self.task.episodes) if self.task.precision]
         of_group: list[torch.Tensor] = []
@@ -302,9 +309,9 @@ class _Runs:
     def _row(
         self, key: Key, counts: Mapping[str, GroupCounts], over_groups: Spread | None, reason: str | None
     ) -> AcrossRow:
-        count, ways, task = len(self.features.classes), self.spec.ways, self.task
-        no_classes = f"an interval over other classes needs two classes more than ways, and there are {count} classes"
-        over_classes = _over_classes(counts, count) if ways <= count - 2 else None
+        count, ways, task = self.classes_asked, self.spec.ways, self.task
+        no_classes = f"an interval over other classes needs two classes more than ways, and {count} classes are asked"
+        over_classes = _over_classes(counts, self.plan.classes_asked) if ways <= count - 2 else None
         values = [float(one.accuracies.mean()) for one in counts.values()]
         undefined = {"over_groups": reason} if reason else {}
         interval = task.interval
@@ -320,7 +327,7 @@ class _Runs:
             )
         groups = self.plan.groups
         about = no_classes if over_classes is None else "classes"
-        found = find_groups(counts[ACROSS], groups.names, self.plan.cells, interval, about)
+        found = find_groups(counts[ACROSS], groups.names, self.plan.asked, interval, about)
         return AcrossRow(
             ways=ways,
             shots=key[0],
@@ -340,13 +347,14 @@ class _Runs:
         )
 
 
-def _over_classes(counts: Mapping[str, GroupCounts], count: int) -> Spread:
+def _over_classes(counts: Mapping[str, GroupCounts], is_asked: torch.Tensor) -> Spread:
     """How the accuracies of all rules vary together over other classes."""
     import torch
 
     values = torch.stack([one.accuracies for one in counts.values()], dim=1)  # (E, K)
     classes = next(iter(counts.values())).classes
-    return Spread(vectors=class_jackknife(values, torch.ones_like(values), classes, count), degrees=count - 1)
+    vectors = class_jackknife(values, torch.ones_like(values), classes, is_asked)
+    return Spread(vectors=vectors, degrees=len(vectors) - 1)
 
 
 def _clipped(value: float, half: float) -> tuple[float, float]:

@@ -166,7 +166,7 @@ def spread_of_groups(
     accuracies, size = counts.group_accuracies, images.double() + 2 * PSEUDO
     pseudo = (PSEUDO * ((1 - accuracies) ** 2 + accuracies**2)).sqrt() / size
     if interval == "classes":
-        changes = class_jackknife(counts.right, counts.asked, counts.classes, len(counts.cells_asked))
+        changes = class_jackknife(counts.right, counts.asked, counts.classes, counts.cells_asked.any(dim=1))
         vectors = torch.cat([changes, pseudo.diag()])
         return Spread(vectors=vectors, degrees=_fewest(counts.asked_classes))
     assert left_out is not None
@@ -187,8 +187,10 @@ def _over_episodes(counts: GroupCounts) -> torch.Tensor:
     return residuals / counts.asked.sum(dim=0) * math.sqrt(episodes / (episodes - 1))
 
 
-def class_jackknife(right: torch.Tensor, asked: torch.Tensor, classes: torch.Tensor, count: int) -> torch.Tensor:
-    """The delete-one-class jackknife of ratios ``Σ_e R_ek / Σ_e N_ek``: scaled changes without each class, ``(C, K)``.
+def class_jackknife(
+    right: torch.Tensor, asked: torch.Tensor, classes: torch.Tensor, is_asked: torch.Tensor
+) -> torch.Tensor:
+    """The delete-one-class jackknife of ratios ``Σ_e R_ek / Σ_e N_ek``: scaled changes without each class, ``(A, K)``.
 
     A ratio that only one class contributes to is NaN.
 
@@ -196,15 +198,15 @@ def class_jackknife(right: torch.Tensor, asked: torch.Tensor, classes: torch.Ten
         right: Numerators of each episode, ``(E, K)``.
         asked: Denominators of each episode, ``(E, K)``.
         classes: The class codes of each episode, ``(E, w)``.
-        count: The number of classes, C.
+        is_asked: Which classes can be drawn, ``(C,)`` bool, A of them. The others tell nothing of a draw of classes.
     """
     without = []
     for values in (right, asked):
-        with_class = values.new_zeros(count, values.shape[1])
+        with_class = values.new_zeros(len(is_asked), values.shape[1])
         with_class.index_add_(0, classes.flatten(), values.repeat_interleave(classes.shape[1], dim=0))
-        without.append(values.sum(dim=0) - with_class)
+        without.append(values.sum(dim=0) - with_class[is_asked])
     means = without[0] / without[1]
-    return (means - means.mean(dim=0)) * math.sqrt((count - 1) / count)
+    return (means - means.mean(dim=0)) * math.sqrt((len(means) - 1) / len(means))
 
 
 def to_others(right: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:

@@ -27,8 +27,8 @@ class GroupAccuracy:
 
     Attributes:
         name: The name of the group.
-        images: Images of the group in the classes that took part.
-        classes: Classes of which the group has images.
+        images: Images of the group in these classes.
+        classes: Classes that the group is asked about.
         queries: Queries of the group over all episodes.
         accuracy: The share of them that were classified right; ``None`` if there were none.
         ci95: Half the width of its 95% interval; ``None`` if there is none over this population.
@@ -242,6 +242,8 @@ class AcrossResult(ShownInNotebooks):
         without_group: The share of the images without a group.
         dropped: The classes that were left out because their groups have too few samples.
         query_groups: The groups that queries were drawn from, by ways: those with enough images of enough classes.
+        asked_classes: The number of classes that took part in episodes, by ways: those of which one of these groups has
+            enough images.
         warnings: What weakens a conclusion from the accuracies.
     """
 
@@ -252,12 +254,14 @@ class AcrossResult(ShownInNotebooks):
     without_group: float
     dropped: tuple[str, ...] = ()
     query_groups: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    asked_classes: Mapping[int, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
         return _about(self) | {
             "query_groups": {str(ways): list(names) for ways, names in self.query_groups.items()},
+            "asked_classes": {str(ways): count for ways, count in self.asked_classes.items()},
             "warnings": list(self.warnings),
             "results": [row.to_dict() for row in self.rows],
         }
