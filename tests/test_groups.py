@@ -143,7 +143,7 @@ def test_over_episodes_the_variance_is_that_of_a_ratio() -> None:
     errors = np.sqrt(40 / 39 * (residuals**2).sum(0)) / asked.sum(0)
     found = spread_of_groups(counts, "episodes", torch.tensor([9, 9]))
     assert found.errors().tolist() == pytest.approx(errors.tolist())
-    assert math.isinf(found.degrees)
+    assert found.degrees.tolist() == [math.inf, math.inf]
 
 
 def test_over_classes_it_is_the_jackknife_and_pseudo_images() -> None:
@@ -154,7 +154,7 @@ def test_over_classes_it_is_the_jackknife_and_pseudo_images() -> None:
     variance = 5 / 6 * ((means - means.mean(0)) ** 2).sum(0) + 2 * ((1 - ratio) ** 2 + ratio**2) / (images + 4) ** 2
     found = spread_of_groups(counts, "classes", torch.from_numpy(images))
     assert found.errors().tolist() == pytest.approx(np.sqrt(variance).tolist())
-    assert found.degrees == 5
+    assert found.degrees.tolist() == [5, 5]
 
 
 def test_a_group_whose_few_images_are_all_right_has_an_interval() -> None:
@@ -209,6 +209,27 @@ def test_a_group_that_is_never_asked_has_no_accuracy() -> None:
     far = next(one for one in row.groups if one.name == "far")
     assert (far.images, far.queries, far.accuracy, far.simultaneous) == (1, 0, None, None)
     assert missing(row.undefined["groups"], ["'far'"]) == []
+
+
+def test_a_rare_group_leaves_the_intervals_of_others_as_they_are() -> None:
+    plain = sited(classes=12, each=20, sites=2)
+    sites = ["rare" if place < 26 and place % 3 == 0 else site for place, site in enumerate(plain.attributes["site"])]
+    names = [plain.classes[code] for code in plain.labels.tolist()]
+    with_rare = nct.FeatureSet.from_arrays(plain.features, names, attributes={"site": sites})
+    settings: dict[str, Any] = FEW | {"episodes": 400, "interval": "classes"}
+    [before], [after] = (
+        nct.fewshot_by_group(one, "site", 5, queries=10, **settings).rows for one in (plain, with_rare)
+    )
+    rare = next(one for one in after.groups if one.name == "rare")
+    assert (rare.classes, rare.ci95, rare.simultaneous, rare.difference_interval) == (2, 1, None, None)
+    assert "'rare'" in after.undefined["groups"]
+    for one, other in zip(before.groups, [one for one in after.groups if one is not rare], strict=True):
+        assert other.ci95 == pytest.approx(one.ci95, rel=0.2)
+        for name in ("simultaneous", "difference_interval"):
+            width, as_before = (end[1] - end[0] for end in (getattr(other, name), getattr(one, name)))
+            assert width == pytest.approx(as_before, rel=0.3)
+    assert after.worst is not None
+    assert after.worst.gap_interval[1] < 0.3
 
 
 def test_over_samples_each_tenth_is_left_out() -> None:

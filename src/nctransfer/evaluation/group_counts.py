@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nctransfer.episodes.leaving_out import TENTHS
-from nctransfer.evaluation.spread import Spread
+from nctransfer.evaluation.group_spread import GroupSpread
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ class LeftOutCells:
 
 def spread_of_groups(
     counts: GroupCounts, interval: Interval, images: torch.Tensor, left_out: LeftOutCells | None = None
-) -> Spread:
+) -> GroupSpread:
     """How the accuracies of G groups vary together over a population.
 
     The accuracy of a group is a ratio, of its right answers to its queries.
@@ -161,24 +161,20 @@ def spread_of_groups(
     """
     import torch
 
+    accuracies = counts.group_accuracies
     if interval == "episodes":
-        return Spread(vectors=_over_episodes(counts), degrees=math.inf)
-    accuracies, size = counts.group_accuracies, images.double() + 2 * PSEUDO
+        return GroupSpread(vectors=_over_episodes(counts), degrees=torch.full_like(accuracies, math.inf))
+    size = images.double() + 2 * PSEUDO
     pseudo = (PSEUDO * ((1 - accuracies) ** 2 + accuracies**2)).sqrt() / size
     if interval == "classes":
         changes = class_jackknife(counts.right, counts.asked, counts.classes, counts.cells_asked.any(dim=1))
         vectors = torch.cat([changes, pseudo.diag()])
-        return Spread(vectors=vectors, degrees=_fewest(counts.asked_classes))
+        return GroupSpread(vectors=vectors, degrees=counts.asked_classes.double() - 1)
     assert left_out is not None
     means = left_out.right.sum(dim=1) / left_out.asked.sum(dim=1)  # (10, G)
     changes = (means - means.mean(dim=0)) * math.sqrt((TENTHS - 1) / TENTHS)
-    return Spread(vectors=torch.cat([changes, _over_episodes(counts), pseudo.diag()]), degrees=TENTHS - 1)
-
-
-def _fewest(classes: torch.Tensor) -> float:
-    """The degrees of freedom of the group with the fewest classes; a group with one class has no interval."""
-    several = classes[classes > 1]
-    return float(several.min()) - 1 if len(several) else 1.0
+    vectors = torch.cat([changes, _over_episodes(counts), pseudo.diag()])
+    return GroupSpread(vectors=vectors, degrees=torch.full_like(accuracies, TENTHS - 1))
 
 
 def _over_episodes(counts: GroupCounts) -> torch.Tensor:
@@ -237,7 +233,7 @@ def _gaps(right: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch
     return gaps, weights / weights.sum(dim=-2, keepdim=True)
 
 
-def spread_to_others(counts: GroupCounts, interval: Interval, left_out: LeftOutCells | None = None) -> Spread:
+def spread_to_others(counts: GroupCounts, interval: Interval, left_out: LeftOutCells | None = None) -> GroupSpread:
     """How the differences of :func:`to_others` vary together over other classes, or over other images.
 
     Over classes, each class gives one difference, and they are independent: a paired t-test by class. Over samples, see
@@ -251,11 +247,11 @@ def spread_to_others(counts: GroupCounts, interval: Interval, left_out: LeftOutC
         residuals = weights * (gaps - (gaps * weights).sum(dim=0))
         vectors = residuals * (classes / (classes - 1).clamp(min=1)).sqrt()
         vectors[:, classes < 2] = torch.nan
-        return Spread(vectors=vectors, degrees=_fewest(classes))
+        return GroupSpread(vectors=vectors, degrees=classes - 1)
     assert left_out is not None
     found = to_others(left_out.right, left_out.asked)
     changes = (found - found.mean(dim=0)) * math.sqrt((TENTHS - 1) / TENTHS)
     others = counts.right.sum(dim=1, keepdim=True) - counts.right, counts.asked.sum(dim=1, keepdim=True) - counts.asked
     mean = others[0].sum(dim=0) / others[1].sum(dim=0)
     drawn = _over_episodes(counts) - (others[0] - mean * others[1]) / others[1].sum(dim=0)
-    return Spread(vectors=torch.cat([changes, drawn]), degrees=TENTHS - 1)
+    return GroupSpread(vectors=torch.cat([changes, drawn]), degrees=torch.full_like(mean, TENTHS - 1))

@@ -33,7 +33,7 @@ class GroupAccuracy:
         accuracy: The share of them that were classified right; ``None`` if there were none.
         ci95: Half the width of its 95% interval; ``None`` if there is none over this population.
         simultaneous: The 95% interval that holds together with those of all other groups, over the population of the
-            verdicts; ``None`` if there is none.
+            verdicts; ``None`` if there is none, as for a group of fewer than five classes beside groups of more.
         difference: How much more accurate the group is than the other groups on the same classes, see
             :func:`~nctransfer.evaluation.group_counts.to_others`; ``None`` if no other group has its classes.
         difference_interval: Its 95% interval, together with those of all groups.

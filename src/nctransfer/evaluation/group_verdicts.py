@@ -11,7 +11,6 @@ from nctransfer.evaluation.group_counts import GroupCounts, LeftOutCells, spread
 from nctransfer.evaluation.group_results import GroupAccuracy, WorstGroup
 from nctransfer.evaluation.multiple_comparisons import Difference, band_factor, compare_with_best, range_factor
 from nctransfer.evaluation.spread import Spread
-from nctransfer.intervals import Z, t_quantile
 
 if TYPE_CHECKING:
     import torch
@@ -67,27 +66,22 @@ def find_groups(
     )
     undefined: dict[str, str] = {}
     if interval != "samples" or left_out is not None:
-        groups = _with_own(groups, spread_of_groups(counts, interval, images, left_out))
+        halves = spread_of_groups(counts, interval, images, left_out).half_widths()
+        groups = tuple(replace(one, ci95=half) for one, half in zip(groups, halves, strict=True))
     if population not in ("classes", "samples"):
         return GroupFindings(groups=groups, worst=None, undefined={"worst": population})
     about: Interval = "classes" if population == "classes" else "samples"
     spread = spread_of_groups(counts, about, images, left_out)
-    known = spread.errors().isfinite().nonzero()[:, 0]
-    if missing := [repr(one.name) for place, one in enumerate(groups) if place not in known.tolist()]:
-        undefined["groups"] = f"no interval over {about} for {join_names(missing)}: it has too few classes or queries"
+    known = spread.comparable()
+    if missing := [repr(one.name) for place, one in enumerate(groups) if place not in known]:
+        undefined["groups"] = f"not compared over {about}, for too few classes or queries: {join_names(missing)}"
     if len(known) < 2:
         return GroupFindings(groups=groups, worst=None, undefined=undefined | {"worst": "fewer than two groups remain"})
-    own = Spread(vectors=spread.vectors[:, known], degrees=spread.degrees)
-    groups = _with_band(groups, known.tolist(), own)
+    own = spread.of(known)
+    groups = _with_band(groups, known, own)
     groups = _with_others(groups, counts, about, left_out)
-    worst = worst_group([names[i] for i in known.tolist()], accuracies[known].tolist(), own, about)
+    worst = worst_group([names[i] for i in known], accuracies[known].tolist(), own, about)
     return GroupFindings(groups=groups, worst=worst, undefined=undefined)
-
-
-def _with_own(groups: tuple[GroupAccuracy, ...], spread: Spread) -> tuple[GroupAccuracy, ...]:
-    factor = Z if math.isinf(spread.degrees) else t_quantile(spread.degrees)
-    halves = [factor * error if math.isfinite(error) else None for error in spread.errors().tolist()]
-    return tuple(replace(one, ci95=half) for one, half in zip(groups, halves, strict=True))
 
 
 def _with_band(groups: tuple[GroupAccuracy, ...], places: list[int], spread: Spread) -> tuple[GroupAccuracy, ...]:
@@ -106,10 +100,10 @@ def _with_others(
     """The groups with their differences to the others on the same classes; the intervals hold together."""
     spread, values = spread_to_others(counts, population, left_out), to_others(counts.cells_right, counts.cells_asked)
     found = [replace(one, difference=None if v.isnan() else float(v)) for one, v in zip(groups, values, strict=True)]
-    known = (spread.errors().isfinite() & values.isfinite()).nonzero()[:, 0].tolist()
+    known = [place for place in spread.comparable() if math.isfinite(values[place])]
     if not known:
         return tuple(found)
-    some = Spread(vectors=spread.vectors[:, known], degrees=spread.degrees)
+    some = spread.of(known)
     halves = (band_factor(some) * some.errors()).tolist()
     for place, half in zip(known, halves, strict=True):
         value = float(values[place])

@@ -110,6 +110,7 @@ def _reading(rows: Sequence[GroupRow | AcrossRow]) -> str:
         words.append("These intervals account for the worst having been picked.")
     reasons = dict.fromkeys(row.undefined["worst"] for row in rows if "worst" in row.undefined)
     words += [f"No verdict on the worst group: {reason}." for reason in reasons]
+    words += [f"{reason[0].upper()}{reason[1:]}." for reason in _reasons(rows, "groups")]
     words += [f"No ±: {reason}." for reason in dict.fromkeys(row.undefined.get("ci95") for row in rows) if reason]
     if (count := len(rows[0].groups)) > MOST:
         words.append(f"The {MOST} least accurate of {count:,} groups are shown; --format json has all.")
@@ -184,5 +185,5 @@ def _about_across(result: AcrossResult) -> str:
     return " ".join(words)
 
 
-def _reasons(rows: Sequence[AcrossRow], name: str) -> list[str]:
+def _reasons(rows: Sequence[GroupRow | AcrossRow], name: str) -> list[str]:
     return list(dict.fromkeys(row.undefined[name] for row in rows if name in row.undefined))
