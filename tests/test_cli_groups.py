@@ -96,6 +96,14 @@ def test_what_does_not_go_with_groups_is_refused(npz: Path, arguments: tuple[str
     assert (error.type, option in error.hint) == ("SettingError", True)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--interval", "disjoint"), ("--across-groups", "--interval", "samples"), ("--query-prior", "empirical")],
+)
+def test_wrong_tasks_are_refused_before_anything_is_read(options: tuple[str, ...]) -> None:
+    assert refusal("fewshot", "no-such-set", *TASK, "--group", "site", *options).type == "SettingError"
+
+
 def test_several_sets_by_group_are_refused(npz: Path) -> None:
     assert refusal("fewshot", npz, npz, *TASK, "--group", "site").type == "SettingError"
 

@@ -298,6 +298,7 @@ def test_one_layer_is_no_choice() -> None:
 
 def test_json_table_and_figure_hold_the_result(found: FewShotLayers) -> None:
     data = json.loads(json.dumps(found.to_dict()))
+    assert data["leaks"] == found.leaks.to_dict()
     assert [one["name"] for one in data["candidates"]] == [one.name for one in found.candidates]
     assert len(data["results"]) == (len(found.candidates) + 1) * 6
     assert len(data["choices"]) == 6
@@ -386,6 +387,20 @@ def test_joins_without_layers_and_several_sets_are_wrong(stored: str) -> None:
     assert "--layers" in refusal("fewshot", stored, *FEW, "--concat", "2").message
     assert "--layers" in refusal("fewshot", stored, stored, *FEW, "--layers", "all").message
     assert shows(misused("fewshot", stored, *FEW, "--layers", "all", "--concat", "1"), "--concat")
+    error = refusal("fewshot", stored, *FEW, "--layers", "all", "--concat", "2,99")
+    assert (error.type, missing(error.message, 99, 3)) == ("SettingError", [])
+
+
+@pytest.mark.parametrize("options", [("--interval", "disjoint"), ("--query-prior", "empirical")])
+def test_wrong_tasks_are_refused_before_anything_is_read(options: tuple[str, ...]) -> None:
+    assert refusal("fewshot", "no-such-set", "--layers", "all", *FEW, *options).type == "SettingError"
+
+
+def test_what_is_missing_is_said_once(pets: Path, cache: Path) -> None:
+    stored = data_of("extract", *VIT, "--data", pets, "--layers", "0,1", "--shard", "1/2", "--batch-size", "1")["id"]
+    task = ("--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "9", "--classifier", "ncc")
+    result = done("fewshot", stored, "--layers", "all", *task, "--partial")
+    assert result.stderr.count("wanted images are stored") == 1
 
 
 # In a ranking

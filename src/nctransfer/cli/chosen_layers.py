@@ -49,7 +49,7 @@ def read_layers(name: str | None, given: ChosenFeatures, *, attributes: Sequence
 
     snapshot, selection, there, labels = _layers(name, given)
     settings: dict[str, Any] = {"partial": given.allows_partial, "label_column": labels, "attributes": attributes}
-    found = {column: snapshot.read(selection, column, **settings) for column in [*there, "feature"]}
+    found = snapshot.read_columns(selection, [*there, "feature"], **settings)
     if not given.drop_duplicates:
         return found
     kept = without_duplicates(found["feature"])

@@ -93,12 +93,13 @@ def show_groups(
 ) -> None:
     """Measure by group, and print."""
     from nctransfer.cli.fewshot import other_features
-    from nctransfer.evaluation.across_episodes import run_across_groups
-    from nctransfer.evaluation.group_episodes import run_by_group
+    from nctransfer.evaluation.across_episodes import across_groups_task, run_across_groups
+    from nctransfer.evaluation.group_episodes import by_group_task, run_by_group
     from nctransfer.evaluation.group_results import AcrossResult, GroupResult
     from nctransfer.report.group_sheets import across_sheets, group_sheets
 
     assert options.group is not None
+    task = across_groups_task(task) if options.across_groups else by_group_task(task)
     column = (options.group,)
     features: FeatureSet = given.read(name, attributes=() if query.is_apart else column)
     running: dict[str, Any] = {"device": given.output.device, "progress": given.terminal.progress}

@@ -12,6 +12,8 @@ from nctransfer.cli.expanding import panel_option
 from nctransfer.cli.parsing import numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nctransfer.cli.backbone_options import BackboneOptions
     from nctransfer.cli.chosen_features import ChosenFeatures
     from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -94,18 +96,32 @@ def measure_layers(
         SettingError: An option has no effect on layers.
     """
     from nctransfer.evaluation.fewshot_plan import plan_episodes
-    from nctransfer.evaluation.layer_accuracy import run_layers
+    from nctransfer.evaluation.layer_accuracy import layer_task, run_layers
     from nctransfer.figures.choice_figure import choice_figure
     from nctransfer.report.layer_sheets import layer_sheets
 
     _refuse(names, task, query, detail)
+    task = layer_task(task)
     joins = joins_of(layered.concat)
     given = dataclasses.replace(given, rehearse=functools.partial(plan_episodes, task))
     layers = again_if_changed(lambda: read_layers(names[0], given))
+    if layered.concat is not None:
+        _check_joins(joins or (), len(layers))
     found = run_layers(layers, task, joins=joins, device=given.output.device, progress=given.terminal.progress)
     given.terminal.files.parquet("--save-episodes", found.episodes_table)
     given.terminal.files.figure("--figure", lambda: choice_figure(found))
     given.terminal.show(layer_sheets(found), found.to_dict(), found.to_frame, given.wanted.chosen.seed)
+
+
+def _check_joins(joins: Sequence[int], layers: int) -> None:
+    """Refuse joins of more layers than there are."""
+    from nctransfer.errors import SettingError
+
+    if too_many := [number for number in joins if number > layers]:
+        raise SettingError(
+            f"the last {too_many[0]} layers cannot be joined: with the pooled output there are {layers}",
+            f"give --concat numbers up to {layers}",
+        )
 
 
 def _refuse(names: list[str | None], task: FewShotTask, query: Any, detail: Any) -> None:

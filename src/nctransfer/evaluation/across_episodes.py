@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.fewshot_task import Number
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["fewshot_across_groups", "run_across_groups"]
+__all__ = ["across_groups_task", "fewshot_across_groups", "run_across_groups"]
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,20 @@ def fewshot_across_groups(
     return run_across_groups(features, column, task, center_on=center_on, device=device, progress=progress)
 
 
+def across_groups_task(task: FewShotTask) -> FewShotTask:
+    """The task with the classifiers that go with new groups.
+
+    Raises:
+        SettingError: There is no accuracy on new groups of this task.
+    """
+    if task.interval not in ("episodes", "classes"):
+        raise SettingError(
+            f"accuracies across groups have no interval over {task.interval}",
+            "give --interval episodes or classes; the interval over other groups stands beside it",
+        )
+    return only_balanced(task, "accuracy across groups")
+
+
 def run_across_groups(
     features: FeatureSet,
     column: str,
@@ -135,12 +149,7 @@ def run_across_groups(
     progress: Progress | None = None,
 ) -> AcrossResult:
     """:func:`fewshot_across_groups` with a task that was made before; see there for arguments and errors."""
-    if task.interval not in ("episodes", "classes"):
-        raise SettingError(
-            f"accuracies across groups have no interval over {task.interval}",
-            "give --interval episodes or classes; the interval over other groups stands beside it",
-        )
-    task = only_balanced(task, "accuracy across groups")
+    task = across_groups_task(task)
     given, groups = _grouped(features, column)
     given, groups, dropped = _fitting(given, groups, task)
     count = len(given.classes)

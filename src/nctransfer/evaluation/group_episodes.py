@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["fewshot_by_group", "run_by_group", "stopping_rule"]
+__all__ = ["by_group_task", "fewshot_by_group", "run_by_group", "stopping_rule"]
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,19 @@ def fewshot_by_group(
     )
 
 
+def by_group_task(task: FewShotTask) -> FewShotTask:
+    """The task with the classifiers that go with groups.
+
+    Raises:
+        SettingError: There are no accuracies by group of this task.
+    """
+    if task.interval == "disjoint":
+        raise SettingError(
+            "episodes that share no image are too few for accuracies by group", "give --interval samples or classes"
+        )
+    return only_balanced(task, "accuracy by group")
+
+
 def run_by_group(
     features: FeatureSet,
     column: str,
@@ -135,11 +148,7 @@ def run_by_group(
     progress: Progress | None = None,
 ) -> GroupResult:
     """:func:`fewshot_by_group` with a task that was made before; see there for arguments and errors."""
-    if task.interval == "disjoint":
-        raise SettingError(
-            "episodes that share no image are too few for accuracies by group", "give --interval samples or classes"
-        )
-    task = only_balanced(task, "accuracy by group")
+    task = by_group_task(task)
     plan = plan_episodes(task, features, query_set)
     leaks = Leaks.of(plan.features, plan.query_set)
     for warning in leaks.warnings():

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupSpread"]
 
-FEWEST = (
-    4.0  # degrees of freedom: with fewer, the intervals of all groups together would be as wide as those of this one
-)
+FEWEST = 4.0  # degrees of freedom; a group with fewer would widen the intervals of all groups together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.layer_episodes import LayerEpisodes
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["GUIDES", "fewshot_layers", "run_layers"]
+__all__ = ["GUIDES", "fewshot_layers", "layer_task", "run_layers"]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,19 @@ def fewshot_layers(
     )
 
 
+def layer_task(task: FewShotTask) -> FewShotTask:
+    """The task with the classifiers that go with the choice of a layer.
+
+    Raises:
+        SettingError: No layer is chosen in this task.
+    """
+    if task.interval == "disjoint":
+        raise SettingError(
+            "layers are not chosen in episodes that share no image", "give another --interval, or leave out --layers"
+        )
+    return only_balanced(task, "the choice of a layer")
+
+
 def run_layers(
     layers: Mapping[str, FeatureSet],
     task: FewShotTask,
@@ -105,11 +118,7 @@ def run_layers(
         EpisodeError: The layers have too few classes or samples for the task.
         SettingError: There are fewer than two layers that differ, or episodes are to share no image.
     """
-    if task.interval == "disjoint":
-        raise SettingError(
-            "layers are not chosen in episodes that share no image", "give another --interval, or leave out --layers"
-        )
-    task = only_balanced(task, "the choice of a layer")
+    task = layer_task(task)
     layer_candidates(list(layers), joins)  # refuses before anything is computed
     same = dict(zip(layers, same_samples(list(layers.values())), strict=True))
     own, copies = without_copies(same)
@@ -141,7 +150,7 @@ def run_layers(
         choices=tuple(deciding.choice(row.key) for row in results[CHOSEN].rows),
         measures=measures,
         copies=copies,
-        warnings=leaks.warnings(),
+        leaks=leaks,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nctransfer.evaluation.leaks import Leaks
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class FewShotLayers(ShownInNotebooks):
         choices: One for each number of ways, number of shots and classifier.
         measures: Numbers of each layer that take no episode, by layer and name.
         copies: Layers that are the same as another, which is there in their place.
-        warnings: What weakens a conclusion.
+        leaks: The samples that give answers away.
     """
 
     features: FeatureInfo
@@ -131,7 +132,12 @@ class FewShotLayers(ShownInNotebooks):
     choices: tuple[LayerChoice, ...]
     measures: Mapping[str, Mapping[str, float | None]]
     copies: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    leaks: Leaks = field(default_factory=Leaks)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens a conclusion."""
+        return self.leaks.warnings()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""
@@ -144,6 +150,7 @@ class FewShotLayers(ShownInNotebooks):
                 for one in self.candidates
             ],
             "copies": dict(self.copies),
+            "leaks": self.leaks.to_dict(),
             "results": [
                 {"candidate": name, **row.to_dict()} for name, result in self.results.items() for row in result.rows
             ],

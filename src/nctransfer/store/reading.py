@@ -55,6 +55,18 @@ class _Located:
         """The description of the features."""
         return self.manifest.info(selection, column, self.missing)
 
+    def matrix(self, column: str) -> NDArray[np.float32]:
+        """The features of a column, ``(n, d)``."""
+        import numpy as np
+
+        matrix = np.empty((len(self.images), self.manifest.columns[column]), np.float32)
+        order = np.argsort(self.positions, kind="stable")
+        start = 0
+        for rows in _rows_at(self.manifest, self.parts, self.positions[order], column):
+            matrix[order[start : start + len(rows)]] = rows
+            start += len(rows)
+        return matrix
+
     @property
     def image_digests(self) -> NDArray[np.int64]:
         """The digest of each image, in 64 bits, ``(n,)`` int64."""
@@ -135,23 +147,39 @@ class Snapshot:
         label_column: str | None = None,
     ) -> FeatureSet:
         """The features of the wanted images, in memory; see :meth:`StoredSet.read`."""
-        import numpy as np
+        settings: dict[str, Any] = {"partial": partial, "attributes": attributes, "label_column": label_column}
+        return self.read_columns(selection, (column,), **settings)[column]
+
+    def read_columns(
+        self,
+        selection: Selection | None,
+        columns: Sequence[str],
+        *,
+        partial: bool = False,
+        attributes: Iterable[str] = (),
+        label_column: str | None = None,
+    ) -> dict[str, FeatureSet]:
+        """The features of several columns, of the wanted images that have all of them; see :meth:`StoredSet.read`."""
         import torch
 
         selection, names = selection or Selection(), tuple(attributes)
-        found = self._labelled(label_column, names)._locate(selection, {column}, partial)
-        matrix = np.empty((len(found.images), found.manifest.columns[column]), np.float32)
-        order = np.argsort(found.positions, kind="stable")
-        start = 0
-        for rows in _rows_at(found.manifest, found.parts, found.positions[order], column):
-            matrix[order[start : start + len(rows)]] = rows
-            start += len(rows)
+        found = self._labelled(label_column, names)._locate(selection, set(columns), partial)
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
-        info = replace(found.info(selection, column), label_column=label_column)
         digests = torch.from_numpy(found.image_digests)
         there = attributes_of(found.images.images) if names else {}
         further = {name: texts_of(there[name]) for name in names}
-        return FeatureSet.from_arrays(matrix, labels, ids, info, images=digests, attributes=further, copy=False)
+        return {
+            column: FeatureSet.from_arrays(
+                found.matrix(column),
+                labels,
+                ids,
+                replace(found.info(selection, column), label_column=label_column),
+                images=digests,
+                attributes=further,
+                copy=False,
+            )
+            for column in columns
+        }
 
     def stream(
         self,
