@@ -67,6 +67,17 @@ def test_names_are_short_and_unlike_each_other(texts: list[str], expected: list[
     assert expected is None or found == expected
 
 
+def test_joins_of_different_layers_are_different_candidates() -> None:
+    found = candidates_of([replace(VIT, layers="0,1,2"), replace(VIT, layers="0,1")], (2,))
+    assert {one.name: one.parts for one in found if one.parts} == {
+        "test_vit last 2 --layers 0,1,2": ("layer_2", "feature"),
+        "test_vit mean of all --layers 0,1,2": ("layer_0", "layer_1", "layer_2", "feature"),
+        "test_vit last 2 --layers 0,1": ("layer_1", "feature"),
+        "test_vit mean of all --layers 0,1": ("layer_0", "layer_1", "feature"),
+    }
+    assert [one.column for one in found if not one.parts] == ["layer_0", "layer_1", "layer_2", "feature"]
+
+
 def test_each_layer_is_a_candidate_and_the_last_one_too() -> None:
     found = candidates_of([replace(VIT, layers="last-2", random_init=True)])
     assert [one.column for one in found] == ["layer_4", "layer_5", "feature"]

@@ -62,7 +62,11 @@ class Candidate:
             seed=request.seed if drawn else 0,
             checkpoint=request.checkpoint and expanded(request.checkpoint).resolve(),
         )
-        return _full_name(request.model), self.column, *(str(getattr(same, one.name)) for one in fields(same)[1:])
+        return (
+            _full_name(request.model),
+            self.parts or self.column,
+            *(str(getattr(same, one.name)) for one in fields(same)[1:]),
+        )
 
 
 def candidates_of(
@@ -128,7 +132,7 @@ def _named(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     requests = [one.request for one in candidates if not one.is_control]
     shown = [option for option in USUALLY_SHOWN if _is_shown(option, requests)]
     options = [list(shown) for _ in candidates]
-    for further in _options():
+    for further in (*_options(), "layers"):  # joins of different layers can have one name
         alike: dict[str, list[int]] = {}
         for number, candidate in enumerate(candidates):
             alike.setdefault(_described(candidate, options[number]), []).append(number)
