@@ -58,6 +58,10 @@ def test_rankme_counts_no_more_singular_values_than_samples() -> None:
     assert found * math.exp(added) - found > 1e-3
 
 
+def test_rankme_of_one_feature_is_one() -> None:
+    assert collapse(FeatureSet.from_arrays(np.arange(1.0, 9.0)[:, None], np.repeat(["a", "b"], 4))).rankme == 1
+
+
 def test_rankme_falls_with_the_mean_and_the_entropy_of_the_covariance_does_not() -> None:
     x, labels = np.random.default_rng(0).normal(size=(100, 20)), np.repeat(range(5), 20)
     near, far = (collapse(FeatureSet.from_arrays(x + offset, labels)) for offset in (0, 20))

@@ -74,7 +74,7 @@ def rankme(stats: ClassStatistics) -> float:
     number = min(int(stats.counts.sum()), stats.covariance.shape[0])
     singular = torch.cat([found, found.new_zeros(max(0, number - len(found)))])
     added = singular / singular.sum() + EPSILON
-    return math.exp(-float((added * added.log()).sum()))
+    return max(1.0, math.exp(-float((added * added.log()).sum())))  # the added 1e-7 may make it less
 
 
 def mutual_information_ratio(stats: ClassStatistics) -> float:
