@@ -17,7 +17,7 @@ from pyarrow import parquet
 import nctransfer as nct
 from conftest import write_digits
 from messages import raises
-from nctransfer.errors import DataError, FeaturesError
+from nctransfer.errors import DataError, FeaturesError, StoreError
 from nctransfer.sources import attributes
 from nctransfer.sources.attribute_columns import joined_texts, texts_at, texts_of
 from nctransfer.sources.attributes import FolderAttributes, RowAttributes
@@ -348,6 +348,23 @@ def test_attributes_of_shards_come_with_a_merge(photos: Path, tmp_path: Path):
     done("cache", "merge", *roots)
     features = nct.load_features(FeatureStore().sets()[0].id, attributes=["site"])
     assert sorted(features.attributes["site"]) == ["Kent"] * 9 + ["Oslo"] * 9
+
+
+def test_a_listing_with_odd_columns_is_made_anew(photos: Path, caplog: pytest.LogCaptureFixture):
+    plain = nct.extract("test_resnet", photos, random_init=True)
+    store = FeatureStore()
+    path = store.listing_file(store.find(plain.info.id).path.name)
+    listing = load_listing(path)
+    for name, values in (("attribute:x", pa.array([1] * 18)), ("other", pa.array(["a"] * 18).dictionary_encode())):
+        odd = Listing(ImageTable(listing.images.columns.append_column(name, values)), listing.digests)
+        change_listing(path, lambda _, odd=odd: odd)
+        assert len(load_listing(path)) == 0
+        assert "not those of a listing" in caplog.text
+        with raises(StoreError, plain.info.id, hint="nctransfer extract"):
+            nct.load_features(plain.info.id)
+        nct.extract("test_resnet", photos, random_init=True)
+        assert load_listing(path).equals(listing)
+        caplog.clear()
 
 
 def test_a_listing_of_another_cache_is_not_believed(photos: Path, tmp_path: Path):

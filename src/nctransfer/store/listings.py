@@ -330,6 +330,8 @@ def _read(path: Path) -> Listing | None:
     listing = Listing(ImageTable(table.drop_columns("digest")), flat(table["digest"]))
     if not pa.types.is_string(listing.digests.type):
         raise ValueError("its digests are no texts")
+    if not listing.is_plain:
+        raise ValueError("its columns are not those of a listing")
     return listing
 
 
