@@ -135,6 +135,8 @@ def test_other_backbones_are_refused(known: Path, root: Path) -> None:
 def test_too_few_images_are_refused(root: Path, other: Path) -> None:
     refusal("ood", npz(root / "two.npz", "ab", each=2), other, *FEW).expect("FeaturesError", "'a'")
     refusal("ood", npz(root / "three.npz", "abc"), *FEW).expect("FeaturesError", "three.npz")
+    single = npz(root / "single.npz", "ab", each=1)
+    refusal("ood", single, other, "--test-set", other, *FEW).expect("FeaturesError", "'a'", hint="--exclude-classes")
 
 
 def test_shared_images_and_classes_are_warned_of(known: Path, root: Path) -> None:

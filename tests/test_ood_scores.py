@@ -243,6 +243,23 @@ def test_held_out_classes_by_loops() -> None:
     assert found.fpr_interval == pytest.approx(expected)
 
 
+def test_of_perfect_scores_little_is_known_with_few_classes() -> None:
+    labels = torch.arange(4).repeat_interleave(3)
+    halves = labels < 2, labels >= 2
+    rounds = [ClassRound(0 * labels[one], labels[one], 1 + 0 * labels[~one], labels[~one]) for one in halves]
+    found = class_detection(rounds, 4)
+    assert (found.auroc, found.fpr) == (1, 0)
+    squared = 3.1824463**2  # the 97.5% point of t with 3 degrees
+    assert found.fpr_interval == pytest.approx((0, squared / (2 + squared)))
+
+
+def test_differences_of_aurocs_lie_between_minus_one_and_one() -> None:
+    other = FeatureSet.from_arrays(KNOWN.features[:3] + 0.5, "???")
+    for row in detect_ood(KNOWN, {"other": other}, "all", device="cpu").rows:
+        assert row.behind is not None
+        assert -1 <= row.behind[0] <= 0 <= row.behind[1] <= 1
+
+
 # Who is left out
 
 
@@ -288,8 +305,9 @@ def test_every_known_class_is_scored_in_every_round(counts: list[int]) -> None:
         assert not {known.ids[row] for row in trial.known.tolist()} & set(trial.reference.ids)
         assert int(trial.reference.counts.min()) >= 2
     row = detect_ood(known, None, ["knn", "neco"], device="cpu").rows[0]
-    low, high = row.auroc_interval
-    assert 0 <= low <= row.auroc <= high <= 1
+    for value, (low, high) in ((row.auroc, row.auroc_interval), (row.fpr95, row.fpr95_interval)):
+        assert 0 <= low <= value <= high <= 1
+        assert low < high
 
 
 # NC5

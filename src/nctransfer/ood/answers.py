@@ -44,7 +44,7 @@ def _energy(reference: Reference) -> Scoring:
 
 MSP = OodScore(
     name="msp",
-    meaning="probability of the predicted class",
+    meaning="one minus the probability of the predicted class",
     function=_msp,
     formula="1 − max_k p_k",
     source="Hendrycks and Gimpel 2017",

@@ -10,7 +10,7 @@ from nctransfer.evaluation.leaks import Leaks
 from nctransfer.evaluation.multiple_comparisons import compare_with_best
 from nctransfer.evaluation.spread import Spread
 from nctransfer.features.sample_content import SampleContent
-from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS, check_counts
+from nctransfer.heads.left_out_scores import HEAD_CLASSIFIERS
 from nctransfer.ood.detection import Detection, Part, detection
 from nctransfer.ood.held_out_classes import ClassRound, class_detection
 from nctransfer.ood.ood_result import HELD_OUT, OodResult, OodRow, OtherSet
@@ -163,7 +163,7 @@ def _on_sets(
         check_classes(known, 2, FEWEST)
         trials, count = image_trials(known, seed), FOLDS
     else:
-        check_counts(known)
+        check_classes(known, 2, 2)
         if strange := sorted(set(test.classes) - set(known.classes)):
             raise FeaturesError(
                 f"the test set has classes that the known images lack, such as {strange[0]!r}",
@@ -257,7 +257,7 @@ def _rows(other: str, names: Sequence[str], scored: Sequence[Scored], degrees: f
             fpr95_interval=one.fpr_interval,
             is_possible_best=with_best is None or with_best.is_possible,
             verdict=None if with_best is None else with_best.verdict,
-            behind=None if with_best is None else (with_best.low, with_best.high),
+            behind=None if with_best is None else (max(with_best.low, -1.0), min(with_best.high, 1.0)),
         )
 
 

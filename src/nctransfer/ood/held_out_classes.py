@@ -6,7 +6,8 @@ least one, is scored by a model of the others; all images of the other half are 
 The AUROC is that over all pairs of a known and another image of all rounds. Without class c, its pairs are left out on
 either side, and the 95% interval over other classes of this kind comes from these C estimates (delete-one-class
 jackknife, ``(C−1)/C Σ(θ₍₋c₎ − θ̄)²``). The models are not fitted again, so that the interval does not hold what a class
-does to the reference of others. FPR95 is the mean over rounds, with the same jackknife.
+does to the reference of others. FPR95 is the mean over rounds, with the same jackknife. Where no class
+changes an estimate, the interval is Wilson's of C/2 trials.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def class_detection(rounds: Sequence[ClassRound], classes: int) -> Detection:
     fpr = _false_positives(rounds)
     fprs = torch.tensor([_false_positives(rounds, code) for code in range(classes)], dtype=torch.float64)
     half = t * math.sqrt((classes - 1) / classes * float((fprs - fprs.mean()).square().sum()))
-    return Detection(auroc, wilson_of(auroc, trials, t), fpr, (max(fpr - half, 0.0), min(fpr + half, 1.0)), vector)
+    around = (max(fpr - half, 0.0), min(fpr + half, 1.0)) if half > 0 else wilson_of(fpr, classes / 2, t)
+    return Detection(auroc, wilson_of(auroc, trials, t), fpr, around, vector)
 
 
 def _without_each(pairs: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,7 @@ EPA = OodScore(
 )
 VIM = OodScore(
     name="vim",
-    meaning="residual outside many principal axes minus energy",
+    meaning="residual outside many principal axes plus energy",
     function=_vim,
     formula="α ‖v − P_D v‖ − log Σ_k exp ℓ_k",
     source="Wang et al. 2022",
