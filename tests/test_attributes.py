@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from safetensors.numpy import save_file
 
 import nctransfer as nct
 from conftest import write_digits
@@ -426,3 +427,46 @@ def test_arrays_made_elsewhere_come_with_vectors(tmp_path: Path):
     assert features.attributes == {"site": ("q", "p", "r"), "wet": ("false", "true", "true")}
     with raises(FeaturesError, "has no vector named 'city'"):
         nct.load_features(tmp_path / "x.npz", label_column="y", attributes=["city"])
+
+
+# Of features in memory and in files made elsewhere
+
+
+def test_values_of_attributes_become_texts():
+    values = {
+        "site": ["x", None, float("nan"), np.str_("y")],
+        "ward": np.array([1, 2, 2, 1]),
+        "new": [True, False, 1, 0],
+    }
+    found = nct.FeatureSet.from_arrays(np.eye(4), "aabb", attributes=values).attributes
+    assert found == {
+        "site": ("x", "", "", "y"),
+        "ward": ("1", "2", "2", "1"),
+        "new": ("true", "false", "1", "0"),
+    }
+    assert {type(text) for texts in found.values() for text in texts} == {str}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [(["x"] * 3, 3), (["x"] * 8, 8), ([0.5, *"xyz"], "0.5"), ([[1], *"xyz"], "1")]
+)
+def test_other_values_are_no_attribute(values: list[object], said: object):
+    with raises(FeaturesError, "site", said):
+        nct.FeatureSet.from_arrays(np.eye(4), "aabb", attributes={"site": values})
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_several_columns_of_a_file_make_classes(tmp_path: Path, suffix: str):
+    path, rows = tmp_path / f"features{suffix}", np.arange(8.0).reshape(4, 2).astype(np.float32)
+    kinds, breeds = [0, 0, 1, 1], [0, 1, 0, 1]
+    if suffix == ".npz":
+        np.savez(path, feature=rows, kind=kinds, breed=breeds)
+    elif suffix == ".safetensors":
+        save_file({"feature": rows, "kind": np.array(kinds), "breed": np.array(breeds)}, path)
+    else:
+        parquet.write_table(pa.table({"feature": rows.tolist(), "kind": kinds, "breed": breeds}), path)
+    found = nct.load_features(str(path), label_column="kind,breed", attributes=["breed"])
+    assert found.classes == ("0/0", "0/1", "1/0", "1/1")
+    assert found.attributes["breed"] == ("0", "1", "0", "1")
+    with raises(FeaturesError, "'breeds'", "'breed'"):
+        nct.load_features(str(path), label_column="kind", attributes=["breeds"])

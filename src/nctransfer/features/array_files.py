@@ -21,6 +21,7 @@ from nctransfer.features.file_contents import (
     pickled_error,
     reading_errors,
 )
+from nctransfer.sources.attribute_columns import column_names
 from nctransfer.sources.attributes import attribute_text
 from nctransfer.strict_json import parse_json
 
@@ -200,15 +201,17 @@ def _contents(
     find = _Finder(path, arrays)
     feature = find.features(feature_column)
     rows = arrays[feature].shape[0]
-    label = find.labels(label_column, rows, feature)
-    are_codes = arrays[label].kind in "iu"
+    wanted = column_names(label_column, arrays) if label_column else (None,)
+    labels = [find.labels(name, rows, feature) for name in wanted]
+    words = [_words(arrays[label], label) for label in labels]
+    are_codes = len(labels) == 1 and arrays[labels[0]].kind in "iu"
     names = find.class_names() if are_codes else None
     ids, split = find.one_per_row(IDS, rows), find.one_per_row(SPLITS, rows)
     return Contents(
         feature=feature,
-        label=label,
+        label=",".join(labels),
         matrix=arrays[feature].read(),
-        labels=_words(arrays[label], label),
+        labels=words[0] if len(words) == 1 else ["/".join(parts) for parts in zip(*words, strict=True)],
         are_codes=are_codes,
         class_names=_words(arrays[names], names) if names else None,
         ids=_words(arrays[ids], ids) if ids else None,

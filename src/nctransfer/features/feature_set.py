@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.arrow_arrays import as_flags, integers, strings_of, text_bytes, values_of
+from nctransfer.sources.attributes import attribute_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +60,7 @@ class FeatureSet(ShownInNotebooks):
         info: FeatureInfo | None = None,
         *,
         images: torch.Tensor | None = None,
-        attributes: Mapping[str, Sequence[str]] | None = None,
+        attributes: Mapping[str, Iterable[object]] | None = None,
         copy: bool = True,
     ) -> FeatureSet:
         """A feature set from arrays.
@@ -69,11 +71,13 @@ class FeatureSet(ShownInNotebooks):
             ids: n distinct sample names; by default the numbers of the rows.
             info: Where the features came from.
             images: A digest of each image, ``(n,)`` int64, if they are known.
-            attributes: What else is known of the samples: n texts for each name.
+            attributes: What else is known of the samples: n texts for each name. Whole numbers and booleans become
+                text, None and NaN become "".
             copy: If false, an array whose rows are in order already is not copied, and must not be changed later.
 
         Raises:
-            FeaturesError: The shapes do not fit together, there is no row, or a value is NaN or infinite.
+            FeaturesError: The shapes do not fit together, there is no row, a value is NaN or infinite, or an attribute
+                holds something else.
         """
         import numpy as np
         import torch
@@ -102,7 +106,10 @@ class FeatureSet(ShownInNotebooks):
             ids=ordered,
             info=info or FeatureInfo("arrays"),
             images=None if images is None else images[torch.from_numpy(order)],
-            attributes={name: tuple(values[i] for i in order.tolist()) for name, values in (attributes or {}).items()},
+            attributes={
+                name: tuple(map(_texts(name, values, len(names)).__getitem__, order.tolist()))
+                for name, values in (attributes or {}).items()
+            },
         )
 
     def __repr__(self) -> str:
@@ -270,6 +277,33 @@ def _by_value(numbers: pa.Array) -> NDArray[np.intp]:
         return np.argsort(values_of(padded.cast(pa.int64())), kind="stable")
     ranks = np.unique(np.array(digits.to_pylist(), dtype=object), return_inverse=True)[1]
     return np.lexsort((ranks, lengths))
+
+
+def _texts(name: str, values: Iterable[object], size: int) -> list[str]:
+    """The texts of an attribute.
+
+    Raises:
+        FeaturesError: There is not one for each sample, or a value is no text.
+    """
+    given = list(values)
+    if len(given) != size:
+        raise FeaturesError(
+            f"the attribute {name!r} has {counted(len(given), 'value')} for {counted(size, 'sample')}",
+            "give one text for each sample",
+        )
+    known = {(type(value), str(value)): attribute_text(_plain(value)) for value in given}
+    if wrong := [said for (_, said), text in known.items() if text is None]:
+        raise FeaturesError(
+            f"the attribute {name!r} holds {wrong[0]!r}, which is neither text nor a whole number nor a boolean",
+            "give texts",
+        )
+    return [known[type(value), str(value)] or "" for value in given]
+
+
+def _plain(value: object) -> object:
+    """A value of NumPy as one of Python, and ``None`` for NaN."""
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
 
 
 def _check_finite(matrix: torch.Tensor, ids: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import FeaturesError
+from nctransfer.errors import FeaturesError, did_you_mean, join_names
 from nctransfer.features.file_contents import Contents, reading_errors
 from nctransfer.sources.arrow_columns import is_text_type, stored_type
 from nctransfer.sources.attribute_columns import column_names
@@ -61,11 +61,13 @@ class ParquetTable:
         feature: The name of the column of vectors.
         labels: The names of the columns of labels; usually one.
         columns: The columns that have been read, by name.
+        names: The names of all columns.
     """
 
     feature: str
     labels: tuple[str, ...]
     columns: pa.Table
+    names: tuple[str, ...]
 
     def contents(self, matrix: NDArray[Any] | None, attributes: Sequence[str] = ()) -> Contents:
         """The labels, ids and splits, with the features ``(n, d)`` if they have been read, and wanted attributes.
@@ -93,7 +95,10 @@ class ParquetTable:
     def _attribute(self, name: str) -> list[str]:
         """A column as texts, "" for null."""
         if not self._has(name):
-            raise FeaturesError(f"the features have no column {name!r}", "name a column of the Parquet files")
+            raise FeaturesError(
+                f"the features have no column {name!r}; they have {join_names(list(map(repr, self.names)), 20)}",
+                did_you_mean(name, self.names) or "name a column of the Parquet files",
+            )
         texts = list(map(attribute_text, self.columns[name].to_pylist()))
         if None in texts:
             kind = stored_type(self.columns[name].type)
@@ -143,7 +148,7 @@ def parquet_table(
         wanted = [*labels, *([feature] if with_features else []), *(name for name in others if name in names)]
         tables = [parquet.ParquetFile(file).read(list(dict.fromkeys(wanted))) for file in files]
         columns = pa.concat_tables([_with_plain_text(table, feature) for table in tables], promote_options="permissive")
-    return ParquetTable(feature=feature, labels=labels, columns=columns)
+    return ParquetTable(feature=feature, labels=labels, columns=columns, names=tuple(names))
 
 
 def parquet_files(path: Path) -> list[Path]:
