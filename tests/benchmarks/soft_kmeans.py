@@ -4,11 +4,12 @@
 
 FEATURES are stored sets, named MODEL/DATA as `nctransfer cache list` shows them, or files. A cell is a set with a
 number of shots and a query prior, balanced or dirichlet:2; all constants of a cell see the same episodes, and both
-priors have the same classes and supports. Prints two Markdown tables, in percent and points: what each pair of
+priors have the same classes and supports. Prints three Markdown tables, in percent and points: what each pair of
 constants loses against the best pair of each cell (mean and worst, and where); and by data set, shots and prior the
 mean over backbones of `ncc`, `ridge`, of soft k-means with the chosen constants and with the best pair, and of a
 variant that is told that queries are balanced: its shares are scaled until they add up to the same number for each
-class. The accuracies are written to --output, from which --read makes the tables again.
+class. A third table has, for each data set, the pair that loses least on the other data sets, and what it gives on this
+one. The accuracies are written to --output, from which --read makes the tables again.
 """
 
 import argparse
@@ -123,9 +124,9 @@ def print_losses(cells: dict[Cell, dict[str, float]]) -> None:
         row, worst = [f"{one[0]:g}", f"{one[1]:g}"], (0.0, "")
         losses = defaultdict(list)
         for (data, model, shots, prior), cell in cells.items():
-            loss = max(cell[str(other)] for other in GRID) - cell[str(one)]
-            losses[prior, shots].append(loss)
-            worst = max(worst, (loss, f"{short(data)}, {short(model)}, {shots}-shot, {prior}"))
+            lost = loss(cell, one)
+            losses[prior, shots].append(lost)
+            worst = max(worst, (lost, f"{short(data)}, {short(model)}, {shots}-shot, {prior}"))
         row += [f"{np.mean(losses[key]):.2f}" for key in sorted(losses)]
         rows.append(
             [*row, f"{np.mean([np.mean(values) for values in losses.values()]):.2f}", f"{worst[0]:.2f}", worst[1]]
@@ -148,6 +149,37 @@ def print_means(cells: dict[Cell, dict[str, float]]) -> None:
     print_table(["data (backbones)", "shots", "prior", "ncc", "ridge", "soft-kmeans", "best", "told balanced"], rows)
 
 
+def loss(cell: dict[str, float], one: tuple[float, float]) -> float:
+    """What a pair of constants loses against the best pair of a cell."""
+    return max(cell[str(other)] for other in GRID) - cell[str(one)]
+
+
+def print_left_out(cells: dict[Cell, dict[str, float]]) -> None:
+    """For each data set the pair that loses least on the others, and what it gives on this one."""
+    rows = []
+    fixed, most = (DIMENSIONS, PSEUDO_QUERIES), PSEUDO_QUERIES
+    for data in sorted({key[0] for key in cells}):
+        others = [cell for key, cell in cells.items() if key[0] != data]
+        allowed = [one for one in GRID if one[1] <= most]  # more added queries assume more balance
+        pair = min(allowed, key=lambda one: np.mean([loss(cell, one) for cell in others]))
+        for shots, prior in sorted({key[2:] for key in cells}):
+            some = [cell for key, cell in cells.items() if key[0] == data and key[2:] == (shots, prior)]
+            means = [np.mean([cell[name] for cell in some]) for name in ("ncc", "ridge", str(fixed), str(pair))]
+            wins = [sum(cell[str(one)] > cell["ridge"] for cell in some) for one in (fixed, pair)]
+            rows.append(
+                [
+                    short(data),
+                    f"D = {pair[0]:g}, a = {pair[1]:g}",
+                    str(shots),
+                    prior,
+                    *(f"{mean:.1f}" for mean in means),
+                ]
+                + [f"{number} of {len(some)}" for number in wins]
+            )
+    heads = ["data", "pair", "shots", "prior", "ncc", "ridge", "soft-kmeans", "left out", "beats ridge", "left out"]
+    print_table(heads, rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -167,6 +199,7 @@ def main() -> None:
             given.output.write_text(json.dumps([[list(key), cell] for key, cell in cells.items()]))
     print_losses(cells)
     print_means(cells)
+    print_left_out(cells)
 
 
 if __name__ == "__main__":
