@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INTERVALS", "Interval", "jackknife", "pair_average", "t_quantile", "wilson"]
+__all__ = ["INTERVALS", "Interval", "jackknife", "pair_average", "t_quantile", "wilson", "without_each"]
 
 Z = 1.96  # the 97.5% point of the standard normal distribution
 
@@ -42,7 +42,7 @@ def jackknife(pairs: torch.Tensor, is_positive: bool = False) -> tuple[float, fl
     """
     is_left_out = pairs.isnan()
     values, counted = pairs.masked_fill(is_left_out, 0), (~is_left_out).to(pairs.dtype).fill_diagonal_(0)
-    without = _without_each(values) / _without_each(counted)
+    without = without_each(values) / without_each(counted)
     average = float(values.sum() / counted.sum())
     if is_positive and average > 0 and bool((without > 0).all()):
         factor = math.exp(_jackknife_half_width(without.log()))
@@ -51,8 +51,8 @@ def jackknife(pairs: torch.Tensor, is_positive: bool = False) -> tuple[float, fl
     return average - half, average + half
 
 
-def _without_each(pairs: torch.Tensor) -> torch.Tensor:
-    """The sum of all entries without the row and the column of each class, ``(C,)``."""
+def without_each(pairs: torch.Tensor) -> torch.Tensor:
+    """The sum of all entries without the row and the column of each class, ``(C,)``; the diagonal must be zero."""
     return pairs.sum() - pairs.sum(dim=0) - pairs.sum(dim=1)
 
 

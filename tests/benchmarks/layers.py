@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import nctransfer as nct
-from nctransfer.cli.chosen_layers import find_layers
 from nctransfer.evaluation.layer_results import FewShotLayers
 
 QUERIES, FEWEST = 10, 20
@@ -28,7 +27,8 @@ CLASSIFIERS = ("ridge", "ncc")
 def measure(name: str, shots: list[int], episodes: int) -> dict[str, Any]:
     """The choices of one stored set."""
     stored = nct.FeatureStore().find(name)
-    columns = [*find_layers(stored, "all"), "feature"]
+    last, *own = sorted(stored.snapshot().manifest.columns, key=lambda name: (name != "feature", len(name), name))
+    columns = [*own, last]
     layers = {column: stored.read(column=column, partial=True) for column in columns}
     found: FewShotLayers = nct.fewshot_layers(
         layers,

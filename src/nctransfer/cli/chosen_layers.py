@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nctransfer.store.reading import Snapshot
     from nctransfer.store.stored_set import StoredSet
 
-__all__ = ["find_layers", "read_layers", "stream_layers"]
+__all__ = ["read_layers", "stream_layers"]
 
 
 def stream_layers(name: str | None, given: ChosenFeatures) -> dict[str, Features]:
@@ -54,19 +54,6 @@ def read_layers(name: str | None, given: ChosenFeatures, *, attributes: Sequence
         return found
     kept = without_duplicates(found["feature"])
     return {column: same_samples([kept, one])[1] for column, one in found.items()}
-
-
-def find_layers(stored: StoredSet, asked: str | None) -> list[str]:
-    """The names of the layers of a stored set that are asked for, from the first to the last, without the output.
-
-    Args:
-        stored: The set.
-        asked: ``all``, ``last-4`` or ``0,3``; a list may name layers that are not there.
-
-    Raises:
-        FeaturesError: The set has no layers.
-    """
-    return _named(stored, stored.snapshot().manifest.columns, asked)
 
 
 def _named(stored: StoredSet, columns: Sequence[str] | dict[str, int], asked: str | None) -> list[str]:

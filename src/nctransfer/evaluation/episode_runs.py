@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nctransfer.evaluation.tally import Counts, Tally
     from nctransfer.intervals import Interval
 
-__all__ = ["ClassifierRun", "EpisodeRuns", "RunResult"]
+__all__ = ["ClassifierRun", "EpisodeRuns", "RunResult", "left_out_episodes", "stopping_rule"]
 
 Key = tuple[int, str]  # shots, label of the contender
 FEWEST, EPISODES_PER_IMAGE = 256, 16  # so that what images change is seen through the draw of episodes
@@ -227,10 +227,10 @@ class EpisodeRuns:
     ) -> bool:
         """Whether there are enough episodes of one number of shots; never fewer than tenths are left out of."""
         rows = [runs[shots, one.label] for one in self.plan.task.contenders]
-        needed = _left_out_episodes(self.plan, spec) if shots in self._shots_to_leave_out(spec) else 0
+        needed = left_out_episodes(self.plan, spec) if shots in self._shots_to_leave_out(spec) else 0
         if rows[0].count < max(needed, at_least.get(shots, 0)):
             return False
-        return _rule(self.plan, spec, self._population(spec)).is_met(row.tensor() for row in rows)
+        return stopping_rule(self.plan, spec, self._population(spec)).is_met(row.tensor() for row in rows)
 
     @functools.cached_property
     def draws(self) -> PriorDraws:
@@ -261,7 +261,7 @@ class EpisodeRuns:
         tenth = tenths(features, query_set, task.seed)
         keys = itertools.product(self._shots_to_leave_out(spec), (one.label for one in task.contenders))
         found: dict[Key, list[list[torch.Tensor]]] = {key: [[] for _ in range(TENTHS)] for key in keys}
-        episodes, done = _left_out_episodes(self.plan, spec), 0
+        episodes, done = left_out_episodes(self.plan, spec), 0
         drawn = self.draws.with_spare(spec, episodes) if found else ()
         for batches, number in itertools.product(drawn, range(TENTHS)):
             for shots, prior in itertools.product(dict.fromkeys(shots for shots, _ in found), batches):
@@ -325,7 +325,7 @@ def _ends(task: FewShotTask) -> tuple[int, ...]:
     return () if task.interval == "disjoint" or task.precision == 0 else tuple(sizes(task.episodes))
 
 
-def _rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
+def stopping_rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
     """When to stop.
 
     A support sample that spoils its class may cost all queries, as with 2 ways, if most of them may be of one class, or
@@ -336,7 +336,7 @@ def _rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
     return StoppingRule(precision=plan.task.precision, inflation=times, ways=2 if may_lose_all else spec.ways)
 
 
-def _left_out_episodes(plan: Plan, spec: EpisodeSpec) -> int:
+def left_out_episodes(plan: Plan, spec: EpisodeSpec) -> int:
     """How many of the first episodes are repeated without each tenth of the images, E′.
 
     The more images there are, and the fewer an episode draws, the more episodes it takes to see what a tenth of the

@@ -15,14 +15,14 @@ from nctransfer.episodes.pool import Pool, prepared
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample
 from nctransfer.errors import SettingError
-from nctransfer.evaluation.episode_runs import EPISODES_PER_IMAGE, FEWEST
+from nctransfer.evaluation.episode_runs import left_out_episodes, stopping_rule
 from nctransfer.evaluation.fewshot_plan import plan_episodes
 from nctransfer.evaluation.fewshot_task import FewShotTask, only_balanced
 from nctransfer.evaluation.group_counts import GroupTally, LeftOutCells
 from nctransfer.evaluation.group_results import GroupResult, GroupRow
 from nctransfer.evaluation.group_verdicts import find_groups
 from nctransfer.evaluation.leaks import Leaks
-from nctransfer.evaluation.stopping import PRECISION, StoppingRule, half_width, inflation, sizes
+from nctransfer.evaluation.stopping import PRECISION, half_width, sizes
 from nctransfer.evaluation.tally import is_right
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_set import FeatureSet
     from nctransfer.intervals import Interval
 
-__all__ = ["by_group_task", "fewshot_by_group", "run_by_group", "stopping_rule"]
+__all__ = ["by_group_task", "fewshot_by_group", "run_by_group"]
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +185,6 @@ def _behind(groups: Groups, rows: int) -> Groups:
     return Groups(column=groups.column, names=groups.names, codes=codes)
 
 
-def stopping_rule(plan: Plan, spec: EpisodeSpec, population: Interval) -> StoppingRule:
-    """When enough episodes have been drawn for intervals over a population."""
-    times = inflation(spec.ways, len(plan.features.classes), population)
-    return StoppingRule(precision=plan.task.precision, inflation=times, ways=spec.ways)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Runs:
     """Runs the episodes of one plan.
@@ -282,8 +276,7 @@ class _Runs:
 
         plan = self.plan
         tenth = tenths(plan.features, plan.query_set, plan.task.seed)
-        images = len(plan.features) + (len(plan.query_set) if plan.query_set is not None else 0)
-        episodes = min(plan.task.episodes, max(FEWEST, EPISODES_PER_IMAGE * images // spec.ways))
+        episodes = left_out_episodes(plan, spec)
         tallies = [GroupTally(len(plan.features.classes), self.groups) for _ in range(TENTHS)]
         most, done = self._batch_size(spec), 0
         for batch in sample(plan.features, spec, episodes, plan.query_set, most, with_spare=True):

@@ -18,8 +18,9 @@ from nctransfer.episodes.leaving_one_out import left_out_scores, squared_residua
 from nctransfer.episodes.leaving_out import TENTHS, tenths, with_shots, without
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.episodes.sampling import sample
+from nctransfer.evaluation.episode_runs import left_out_episodes, stopping_rule
 from nctransfer.evaluation.layer_candidates import weights_of
-from nctransfer.evaluation.stopping import StoppingRule, inflation, sizes
+from nctransfer.evaluation.stopping import sizes
 from nctransfer.evaluation.tally import is_right, share_right
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["LayerEpisodes", "LayerRuns", "can_choose", "choose"]
 
 Key = tuple[int, str]  # shots, classifier
-FEWEST, EPISODES_PER_IMAGE = 256, 16  # episodes that are repeated without each tenth of the images
 
 
 def can_choose(shots: int, classifier: str, settings: ClassifierSettings) -> bool:
@@ -207,17 +207,11 @@ class LayerRuns:
         import torch
 
         population = self.plan.population(spec.ways)
-        if population == "samples" and done < self._left_out_episodes(spec):
+        if population == "samples" and done < left_out_episodes(self.plan, spec):
             return False
-        times = inflation(spec.ways, len(self.plan.features.classes), population)
-        rule = StoppingRule(precision=self.plan.task.precision, inflation=times, ways=spec.ways)
-        return rule.is_met(
+        return stopping_rule(self.plan, spec, population).is_met(
             row for parts in found.values() for row in torch.cat([one.accuracies for one in parts], dim=1)
         )
-
-    def _left_out_episodes(self, spec: EpisodeSpec) -> int:
-        most = max(FEWEST, EPISODES_PER_IMAGE * len(self.plan.features) // spec.ways)
-        return min(self.plan.task.episodes, most)
 
     def _left_out(self, spec: EpisodeSpec) -> dict[Key, torch.Tensor]:
         """The first episodes without each tenth of the images, where verdicts are about other images."""
@@ -229,7 +223,7 @@ class LayerRuns:
         several = [shots for shots in plan.task.shots if (spec.ways, shots, "samples") not in plan.impossible]
         tenth = tenths(plan.features, None, plan.task.seed)
         found: dict[Key, list[list[torch.Tensor]]] = defaultdict(lambda: [[] for _ in range(TENTHS)])
-        episodes, done = self._left_out_episodes(spec), 0
+        episodes, done = left_out_episodes(plan, spec), 0
         drawn = sample(plan.features, spec, episodes, None, self._batch_size(spec), with_spare=True) if several else ()
         for batch, number in itertools.product(drawn, range(TENTHS)):
             for shots in several:

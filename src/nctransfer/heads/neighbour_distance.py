@@ -86,6 +86,8 @@ class NeighbourDistance:
         if set(tensors) != {"rows", "neighbours"}:
             raise ValueError(f"the unlikeness has the tensors {sorted(tensors)}; expected ['neighbours', 'rows']")
         rows, neighbours = tensors["rows"], tensors["neighbours"]
+        if len(rows) > MOST_ROWS:
+            raise ValueError(f"the unlikeness has {len(rows):,} rows; expected at most {MOST_ROWS:,}")
         check_tensor("neighbours", neighbours, ())
         check_tensor("rows", rows, (len(rows) if rows.ndim == 2 else 0, dim), is_half=True)
         if not 1 <= float(neighbours) <= len(rows) or float(neighbours) % 1:

@@ -12,7 +12,7 @@ is odd in ways that have nothing to do with the classes is not counted as unlike
 to Mahalanobis distance for improving near-OOD detection" (2021); unit length as in Müller and Hein, "Mahalanobis++"
 (2025).
 
-The unlikeness of a training image is that of an image which was left out, exactly: its class mean, both covariances and
+The unlikeness of a training image is that of an image which was left out: its class mean, both covariances and
 the overall mean are those of the other images. Only λ and τ are those of all images. Images that are almost equal to
 another training image seem less unlike than new ones.
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nctransfer.intervals import t_quantile
+from nctransfer.intervals import t_quantile, without_each
 from nctransfer.ood.detection import ACCEPTED, Detection, wilson_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def class_detection(rounds: Sequence[ClassRound], classes: int) -> Detection:
         known, other = (labels.bincount(minlength=classes).double() for labels in (one.known_labels, one.other_labels))
         pairs += known[:, None] * other
     auroc = float(won.sum() / pairs.sum())
-    without = _without_each(won) / _without_each(pairs)
+    without = without_each(won) / without_each(pairs)
     vector = (without - without.mean()) * math.sqrt((classes - 1) / classes)
     error, t = float(vector.square().sum().sqrt()), t_quantile(classes - 1)
     trials = auroc * (1 - auroc) / error**2 if error > 0 else classes / 2
@@ -69,10 +69,6 @@ def class_detection(rounds: Sequence[ClassRound], classes: int) -> Detection:
     half = t * math.sqrt((classes - 1) / classes * float((fprs - fprs.mean()).square().sum()))
     around = (max(fpr - half, 0.0), min(fpr + half, 1.0)) if half > 0 else wilson_of(fpr, classes / 2, t)
     return Detection(auroc, wilson_of(auroc, trials, t), fpr, around, vector)
-
-
-def _without_each(pairs: torch.Tensor) -> torch.Tensor:
-    return pairs.sum() - pairs.sum(dim=0) - pairs.sum(dim=1)  # the diagonal is zero: no class is both
 
 
 def _won(one: ClassRound, classes: int) -> torch.Tensor:
