@@ -120,6 +120,7 @@ def test_the_usual_head_is_of_the_first_format() -> None:
         ("knn", {"rows": torch.zeros(5, 6)}),
         ("knn", {"rows": torch.zeros(0, 6, dtype=torch.float16)}),
         ("knn", {"rows": torch.full((33, 6), torch.nan, dtype=torch.float16)}),
+        ("knn", {"rows": torch.zeros(20_001, 6, dtype=torch.float16)}),
         ("knn", {"neighbours": torch.tensor(0.0)}),
         ("knn", {"neighbours": torch.tensor(1.5)}),
         ("knn", {"neighbours": torch.tensor(34.0)}),
