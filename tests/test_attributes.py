@@ -455,6 +455,12 @@ def test_other_values_are_no_attribute(values: list[object], said: object):
         nct.FeatureSet.from_arrays(np.eye(4), "aabb", attributes={"site": values})
 
 
+@pytest.mark.parametrize("values", [{"x" * 10_000: [*"abcd"]}, {"x": ["a" * 1_001, *"bcd"]}])
+def test_attributes_that_no_table_holds_are_refused(values: dict[str, list[str]]):
+    with raises(FeaturesError, hint=[200, "1,000"]):
+        nct.FeatureSet.from_arrays(np.eye(4), "aabb", attributes=values)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
 def test_several_columns_of_a_file_make_classes(tmp_path: Path, suffix: str):
     path, rows = tmp_path / f"features{suffix}", np.arange(8.0).reshape(4, 2).astype(np.float32)

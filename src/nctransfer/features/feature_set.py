@@ -11,7 +11,7 @@ from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.arrow_arrays import as_flags, integers, strings_of, text_bytes, values_of
-from nctransfer.sources.attributes import attribute_text
+from nctransfer.sources.attributes import MOST_LETTERS, MOST_NAME, attribute_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -283,7 +283,7 @@ def _texts(name: str, values: Iterable[object], size: int) -> list[str]:
     """The texts of an attribute.
 
     Raises:
-        FeaturesError: There is not one for each sample, or a value is no text.
+        FeaturesError: There is not one for each sample, or a value is no text, or too long.
     """
     given = list(values)
     if len(given) != size:
@@ -296,6 +296,11 @@ def _texts(name: str, values: Iterable[object], size: int) -> list[str]:
         raise FeaturesError(
             f"the attribute {name!r} holds {wrong[0]!r}, which is neither text nor a whole number nor a boolean",
             "give texts",
+        )
+    if len(name) > MOST_NAME or max(len(text or "") for text in known.values()) > MOST_LETTERS:
+        raise FeaturesError(
+            f"the attribute {name[:50]!r} has a longer name or text than tables hold",
+            f"give names of at most {MOST_NAME} and texts of at most {MOST_LETTERS:,} characters",
         )
     return [known[type(value), str(value)] or "" for value in given]
 
