@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from nctransfer.errors import DataError, ModelError, SettingError
 from nctransfer.report.complexity_sheets import complexity_sheet
 from nctransfer.sources.digits import Digits
 from nctransfer.sources.selection import Selection
-from terminal import VIT, data_of, refusal
+from terminal import VIT, data_of, done, refusal
 from tiny import near, pixels
 from tiny import random as random_backbone
 
@@ -354,6 +356,15 @@ def test_check_measures_complexity_beside_the_numerics() -> None:
     )
     assert json.loads(json.dumps(by_name.to_dict())) == complexity
     assert "complexity" not in data_of(*command, "--images", 2)
+
+
+def test_flat_rows_hold_the_complexity_too() -> None:
+    command = ("check", "--model", "test_resnet", "--random-init", "--img-size", 32, "--images", 4)
+    command = (*command, "--complexity", "--probes", 2, "--complexity-error", 0)
+    estimates = {name: one["value"] for name, one in data_of(*command)["complexity"].items() if isinstance(one, dict)}
+    rows = list(csv.DictReader(io.StringIO(done(*command, "--format", "csv").stdout)))
+    assert [row["way"] != "" for row in rows] == [True] * 8 + [False] * len(estimates)
+    assert {row["quantity"]: float(row["value"]) for row in rows[8:]} == pytest.approx(estimates)
 
 
 def test_the_sheet_says_what_the_errors_are_of() -> None:

@@ -133,11 +133,15 @@ class GeometricComplexity(ShownInNotebooks):
         estimates = {name: one.to_dict() for name, one in self.estimates.items()}
         return {**vars(self), "size": list(self.size), **estimates, "interval": list(self.interval)}
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_rows(self) -> list[dict[str, Any]]:
         """One row for each estimate: ``quantity``, ``value``, ``error``, ``image_error``, ``probe_error``."""
+        return [{"quantity": name, **one.to_dict()} for name, one in self.estimates.items()]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The :meth:`to_rows` as a table."""
         import pandas as pd
 
-        return pd.DataFrame([{"quantity": name, **one.to_dict()} for name, one in self.estimates.items()])
+        return pd.DataFrame(self.to_rows())
 
 
 def geometric_complexity(

@@ -58,6 +58,7 @@ def check(
         selection = chosen.selection()
         report = numerics.check(loaded, source, images, selection)
         shown, sheets = report.to_dict(), [numerics_sheet(report, source.name)]
+        rows = shown["differences"]
         if complexity.complexity:
             found = geometric_complexity(
                 loaded,
@@ -70,5 +71,6 @@ def check(
                 progress=terminal.progress,
             )
             shown["complexity"] = found.to_dict()
+            rows = [*rows, *found.to_rows()]
             sheets.append(complexity_sheet(found))
-        terminal.show(sheets, shown, report.to_dict()["differences"], chosen.seed)
+        terminal.show(sheets, shown, rows, chosen.seed)
