@@ -105,6 +105,14 @@ class ChosenFeatures:
         """The attribute that says the classes of a stored set; ``None`` for those that were extracted now."""
         return None if self.wanted.is_given else self.wanted.reading.label_column
 
+    def named_classes(self, features: AnyFeatures) -> AnyFeatures:
+        """Features that were extracted now, with the column that their classes are from, if it was named."""
+        column = self.wanted.reading.label_column
+        if not self.wanted.is_given or column is None:
+            return features
+        info = dataclasses.replace(features.info, label_column=column)
+        return dataclasses.replace(features, info=info)  # type: ignore[type-var]
+
     def read(self, name: str | None, other: Features | None = None, *, attributes: Iterable[str] = ()) -> FeatureSet:
         """The features in memory; see :meth:`find` for which.
 
@@ -133,6 +141,7 @@ class ChosenFeatures:
                 attributes=attributes,
                 label_column=self.label_column,
             )
+            features = self.named_classes(features)
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))
@@ -156,6 +165,7 @@ class ChosenFeatures:
             features = stored.stream(
                 selection, self.column or FEATURE, partial=self.allows_partial, label_column=self.label_column
             )
+            features = self.named_classes(features)
         if not self.drop_duplicates:
             return features
         return _noted(features, without_duplicates(features, other))

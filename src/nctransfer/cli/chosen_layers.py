@@ -34,7 +34,10 @@ def stream_layers(name: str | None, given: ChosenFeatures) -> dict[str, Features
 
     snapshot, selection, there, labels = _layers(name, given)
     settings: dict[str, Any] = {"partial": given.allows_partial, "label_column": labels}
-    streams = {column: snapshot.stream(selection, column, there, **settings) for column in [*there, "feature"]}
+    streams = {
+        column: given.named_classes(snapshot.stream(selection, column, there, **settings))
+        for column in [*there, "feature"]
+    }
     if not given.drop_duplicates:
         return dict(streams)
     kept = without_duplicates(streams["feature"])
@@ -49,7 +52,8 @@ def read_layers(name: str | None, given: ChosenFeatures, *, attributes: Sequence
 
     snapshot, selection, there, labels = _layers(name, given)
     settings: dict[str, Any] = {"partial": given.allows_partial, "label_column": labels, "attributes": attributes}
-    found = snapshot.read_columns(selection, [*there, "feature"], **settings)
+    read = snapshot.read_columns(selection, [*there, "feature"], **settings)
+    found = {column: given.named_classes(features) for column, features in read.items()}
     if not given.drop_duplicates:
         return found
     kept = without_duplicates(found["feature"])

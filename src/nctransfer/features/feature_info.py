@@ -24,7 +24,8 @@ class FeatureInfo:
         data: The name of the data set.
         split: The split that was selected.
         layer: The column of the features: ``feature``, or a layer such as ``layer_3``.
-        label_column: The attributes of a stored set that its classes were made of; ``None`` for those of the data.
+        label_column: The column that the classes are from, or several, if it was named: a column of the data or an
+            attribute of a stored set.
         path: The Parquet folder or the file that the features were read from.
         samples: The number of samples, n.
         classes: The number of classes, C.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from nctransfer.sources.arrow_arrays import are_in, integers, places_in, strings
+from nctransfer.sources.arrow_arrays import are_in, codes_and_names, integers, places_in, strings
 from nctransfer.sources.image_table import CHUNK
 from nctransfer.sources.loading import read_digests
 from nctransfer.store.listings import Listing
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SourceListing"]
 
+log = logging.getLogger(__name__)
+
 SAVED_EVERY = 60.0  # seconds; a killed run has to read at most the images of this time again
 SHARE = 0.02  # of the time of a run that saving may take
 
@@ -33,6 +36,7 @@ class SourceListing:
         self._task = task
         saved = store.listing(task.source.id)
         self._listing = Listing.unread(task.images.entries).with_known_digests(saved)
+        _say_if_classes_change(saved, self._listing)
         self._saved = self._listing if self._listing.equals(saved) else saved  # so that the other is not in memory too
         self._found: list[tuple[pa.Array, pa.Array]] = []  # ids and digests that are not in the listing yet
         self._saved_at = time.monotonic()
@@ -120,3 +124,17 @@ class SourceListing:
         """The positions of the chosen images, without those that are broken."""
         rows = self._task.images.rows
         return rows[~are_in(self._listing.ids, strings(list(broken)))[rows]] if broken else rows
+
+
+def _say_if_classes_change(before: Listing, now: Listing) -> None:
+    """Warn if the same images are of other classes than before: so are those of all stored sets of the source."""
+    if not len(before) or not before.ids.equals(now.ids):
+        return
+    (old, known), (new, found) = (codes_and_names(one.images.labels) for one in (before, now))
+    if known != found or (old != new).any():
+        log.warning(
+            "the images of this data now have other classes, %s in place of %s, in all stored sets of it; to choose "
+            "classes for one command, name the stored set with --label-column",
+            f"{len(found):,}",
+            f"{len(known):,}",
+        )
