@@ -124,7 +124,8 @@ def test_no_size_of_features_is_chance_level(size: float):
 def test_features_of_zero_are_chance_level():
     features = times(clusters(), 0)
     for row in fewshot(features, 5, 2, queries=5, episodes=10, classifiers="all", theory=False).rows:
-        assert row.accuracy == 0.2, row.classifier
+        if row.query_prior == "balanced":  # of uneven queries, more or fewer are of the class that wins every tie
+            assert row.accuracy == 0.2, row.classifier
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-170, 1e-80, 1e80, 1e170, 1e300])

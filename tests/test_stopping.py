@@ -14,7 +14,7 @@ import torch
 from clusters import normal_classes, set_of
 from nctransfer.episodes.episode import EpisodeSpec
 from nctransfer.episodes.sampling import sample
-from nctransfer.evaluation import episode_runs
+from nctransfer.evaluation import prior_draws
 from nctransfer.evaluation.fewshot_accuracy import fewshot, run_fewshot
 from nctransfer.evaluation.fewshot_comparison import run_comparison
 from nctransfer.evaluation.fewshot_task import FewShotTask
@@ -90,7 +90,7 @@ def test_every_number_of_shots_stops_by_itself(queries: Any) -> None:
 
 def test_the_number_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = numbers(TASK)
-    monkeypatch.setattr(episode_runs.EpisodeRuns, "_batch_size", lambda *_: 37)
+    monkeypatch.setattr(prior_draws.PriorDraws, "_batch_size", lambda *_: 37)
     assert numbers(TASK) == expected
 
 

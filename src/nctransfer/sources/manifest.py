@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MANIFEST", "SUFFIXES", "Manifest"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", PLAIN)
+SUFFIXES = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "class")
 
@@ -290,7 +290,7 @@ def _open(name: str, options: ReadingOptions) -> Manifest:
 
 MANIFEST = SourceKind(
     name="manifest",
-    recognises=lambda name: Path(name).suffix.lower() in SUFFIXES and Path(name).is_file(),
+    recognises=lambda name: Path(name).suffix.lower() in (*SUFFIXES, PLAIN) and Path(name).is_file(),
     open=_open,
     takes=("label_column", "image_column", "split_column", "no_header", "class_names", "image_root"),
     examples=("pets.csv", "pets.tsv", "pets.jsonl"),
