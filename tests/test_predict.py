@@ -403,6 +403,23 @@ def test_a_sample_holds_every_reason_and_the_least_certain_answers() -> None:
     assert [row.id for row in sample.uncertain] == ["a0", "a7", "a14", "a21", "a28"]
 
 
+@pytest.mark.parametrize(("answers", "others", "few"), [(40, 8, True), (3, 2, False)])
+def test_titles_of_a_sample_tell_how_many_there_are_from_how_many_are_shown(
+    head: Head, answers: int, others: int, few: bool
+) -> None:
+    given = [("one", False, "one")] * answers + [("two", True, "two")] * others
+    sample, reason = PredictionSample(), "between two classes"
+    sample.take(
+        Prediction(str(number), label, 0.9, "one", 0.1, abstained, reason if abstained else "")
+        for number, (label, abstained, _) in enumerate(given)
+    )
+    *_, not_answered, answered, _ = prediction_sheets(counted(*given, head=head), (), sample=sample)
+    for sheet, what, number in ((not_answered, "Not answered", others), (answered, "Answered", answers)):
+        assert sheet.title.startswith(f"{what}: {number} images")  # the number of all, not of those in the table
+        assert len(sheet.rows) == min(number, 5)
+        assert ("shown" in sheet.title, names(sheet.title, 5)) == (few, few)
+
+
 def test_the_difference_from_the_promise_is_of_two_samples(head: Head) -> None:
     given = replace(head, promise=replace(head.promise, accuracy=48 / 80, interval=(0.4904, 0.7004)))
     found = counted(*[("one", False, "one")] * 56, *[("two", False, "one")] * 14, head=given)

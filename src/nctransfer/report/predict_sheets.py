@@ -73,16 +73,16 @@ def _rows(rows: Sequence[Prediction]) -> list[list[str]]:
 def _sample_sheets(summary: PredictionSummary, sample: PredictionSample) -> Iterator[Sheet]:
     """Some images that were not answered, and the least certain answers."""
     if held_back := sample.held_back:
-        number = _some_of(len(held_back), summary.images - summary.answered)
-        yield Sheet(f"Not answered: {number}", [*COLUMNS[:-1], "reason"], _rows(held_back), {})
+        number = summary.images - summary.answered
+        title = f"Not answered: {counted(number, 'image')}"
+        if len(held_back) < number:
+            title += f", of which {len(held_back)} are shown"
+        yield Sheet(title, [*COLUMNS[:-1], "reason"], _rows(held_back), {})
     if uncertain := sample.uncertain:
-        number = _some_of(len(uncertain), summary.answered)
-        rows = [row[:-1] for row in _rows(uncertain)]
-        yield Sheet(f"Answered: {number}, the least certain first", COLUMNS[:-1], rows, {})
-
-
-def _some_of(shown: int, of: int) -> str:
-    return f"{shown} of {counted(of, 'image')}" if shown < of else counted(of, "image")
+        title = f"Answered: {counted(summary.answered, 'image')}, "
+        few = len(uncertain) < summary.answered
+        title += f"of which the {len(uncertain)} least certain are shown" if few else "the least certain first"
+        yield Sheet(title, COLUMNS[:-1], [row[:-1] for row in _rows(uncertain)], {})
 
 
 def answered_words(summary: PredictionSummary) -> str:
