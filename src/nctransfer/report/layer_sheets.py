@@ -168,9 +168,10 @@ def _guides(found: FewShotLayers) -> Sheet:
             *(NAMES.get(name, name.replace("_", " ")) for name in measures),
         ],
         rows,
-        {f"right by {name}": text for name, text in facts.items()},
+        {f"not told from the best: {name}": text for name, text in facts.items()},
         "Each names the layer where it is lowest; left-out labels names the one that explains most. "
-        "In brackets: points lost against the most accurate single layer. Right: it may be the most accurate.",
+        "In brackets: points lost against the most accurate single layer. Not told from the best: on other classes, this "
+        "layer may be the most accurate.",
     )
 
 
