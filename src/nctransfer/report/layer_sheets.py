@@ -170,8 +170,8 @@ def _guides(found: FewShotLayers) -> Sheet:
         rows,
         {f"not told from the best: {name}": text for name, text in facts.items()},
         "Each names the layer where it is lowest; left-out labels names the one that explains most. "
-        "In brackets: points lost against the most accurate single layer. Not told from the best: on other classes, this "
-        "layer may be the most accurate.",
+        "In brackets: points lost against the most accurate single layer. Not told from the best: on other classes, "
+        "this layer may be the most accurate.",
     )
 
 
