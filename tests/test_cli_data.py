@@ -771,6 +771,23 @@ def test_files_that_hold_no_features(name: str, tmp_path: Path) -> None:
     refusal("collapse", tmp_path / name).expect("FeaturesError", tmp_path / name)
 
 
+@pytest.mark.parametrize("form", ["folder", "csv", "tar", "zip"])
+def test_images_that_are_named_as_features(form: str, tmp_path: Path) -> None:
+    folder = write_digits(tmp_path / "pets", {"zero": 0, "one": 1}, 2)
+    given = folder if form == "folder" else tmp_path / f"pets.{form}"
+    if form == "csv":
+        given.write_text("path,label\npets/zero/0.png,zero\n")
+    elif form != "folder":
+        shutil.make_archive(str(folder), form, folder)
+    for command in (("fewshot",), ("fewshot", "--layers", "all"), ("collapse",)):
+        refusal(*command, given).expect("FeaturesError", given, hint=f"--data {given}")
+
+
+def test_a_zip_archive_of_arrays_holds_features(tmp_path: Path) -> None:
+    made = npz(tmp_path / "f.npz").rename(tmp_path / "f.zip")
+    assert data_of("collapse", made)["features"]["samples"] == 24
+
+
 def test_features_that_are_not_finite(tmp_path: Path) -> None:
     features, _ = clouds()
     features[3] = np.nan

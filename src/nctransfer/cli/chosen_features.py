@@ -211,7 +211,14 @@ class ChosenFeatures:
             )
         if not name:
             raise FeaturesError("the name of the features is empty", "leave it out for the set used last")
-        if (stored := store.resolve(name)) is None:
+        try:
+            stored = store.resolve(name)
+        except FeaturesError:
+            if not store.has_name(name):
+                _refuse_images(name)
+            raise
+        if stored is None:
+            _refuse_images(name)
             self._refuse(name, "image_column", "split_column", "no_header", "image_root", "data_dir", "label_depth")
             return expanded(name)
         self._refuse_reading(name)
@@ -305,6 +312,19 @@ def run_extraction(
     )
     store.use(report.stored, selection)
     return report
+
+
+def _refuse_images(name: str) -> None:
+    """Refuse images where features are named."""
+    from nctransfer.errors import FeaturesError
+    from nctransfer.sources.images_not_features import holds_images
+
+    if holds_images(expanded(name)):
+        raise FeaturesError(
+            f"{name!r} holds images or their paths, and no features",
+            f"give images by --data {name}; where two sets are needed, name the features that nctransfer extract "
+            f"--data {name} stores",
+        )
 
 
 def again_if_changed(work: Callable[[], Result]) -> Result:

@@ -108,8 +108,7 @@ class FeatureStore:
         if (path := self.holds(Path(name))) and (stored := self.at(path)):
             return stored
         every = {stored.id: stored for stored in self.sets()}
-        fitting = [stored for key, stored in every.items() if key.startswith(name)]
-        fitting = fitting or [stored for stored in every.values() if stored.path.name.startswith(name)]
+        fitting = _fitting(name, every)
         if name in every or len(fitting) == 1:
             return every.get(name) or fitting[0]
         ids = [stored.id for stored in fitting or every.values()]
@@ -122,6 +121,10 @@ class FeatureStore:
             f"{name!r} is neither a stored set nor a file of features (Parquet, .npz, .safetensors)",
             f"stored are:\n  {names}" if every else "nothing is stored yet: run nctransfer extract",
         )
+
+    def has_name(self, name: str) -> bool:
+        """Whether the id of a stored set, or of its source, begins with this name."""
+        return bool(_fitting(name, {stored.id: stored for stored in self.sets()}))
 
     def holds(self, path: Path) -> Path | None:
         """The folder of a set, if ``path`` is that folder or the folder of rows in it."""
@@ -307,3 +310,9 @@ def load_features(
         return read_features(expanded(name), label_column, feature_column, selection, class_names, attributes)
     column = feature_column or FEATURE
     return stored.read(selection, column, partial=partial, attributes=attributes, label_column=label_column)
+
+
+def _fitting(name: str, every: Mapping[str, StoredSet]) -> list[StoredSet]:
+    """The sets whose id begins with a name; if there are none, those whose source does."""
+    fitting = [stored for key, stored in every.items() if key.startswith(name)]
+    return fitting or [stored for stored in every.values() if stored.path.name.startswith(name)]
