@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 import nctransfer as nct
 from conftest import write_digits
@@ -63,6 +66,32 @@ def test_fine_classes_are_what_the_library_says(npz: Path) -> None:
     assert [row[0] for row in tables(done("collapse", npz, "--fine-column", "kind").stdout)[0][1:]] == ["feature"]
 
 
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "safetensors"])
+def test_groups_of_several_columns(suffix: str, npz: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(npz))
+    arrays["site"][:5] = ""  # these have no group
+    joined = [f"{site}/{kind}" if site else "" for site, kind in zip(arrays["site"], arrays["kind"], strict=True)]
+    given = tmp_path / f"two.{suffix}"
+    texts = {name: arrays[name].tolist() for name in ("label", "site", "kind")} | {"both": joined}
+    if suffix == "npz":
+        np.savez(given, **arrays, both=joined)
+    elif suffix == "parquet":
+        pq.write_table(pa.table({"feature": list(arrays["feature"]), **texts}), given)
+    else:
+        codes = np.unique(arrays["label"], return_inverse=True)[1]
+        metadata = {name: json.dumps(values) for name, values in texts.items() if name != "label"}
+        save_file({"feature": arrays["feature"], "label": codes}, given, metadata)
+    for command in (("fewshot", *TASK, "--group"), ("collapse", "--fine-column")):
+        one, other = (data_of(*command[:1], given, *command[1:], column) for column in ("both", "site, kind"))
+        assert other.pop("column") == "site, kind"
+        assert {**one, "column": "site, kind", "provenance": 0} == {**other, "column": "site, kind", "provenance": 0}
+    groups = {
+        group["name"] for group in data_of("fewshot", given, *TASK, "--group", "site,kind")["results"][0]["groups"]
+    }
+    assert groups == {f"{site}/{kind}" for site in SITES for kind in ("round", "square")}
+    refusal("fewshot", given, *TASK, "--group", "site,camera").expect("FeaturesError", "camera")
+
+
 def test_groups_and_fine_classes_of_a_manifest_with_layers(tmp_path: Path) -> None:
     write_digits(tmp_path / "pets", {"zero": 0, "one": 1, "two": 2}, 8)
     lines = ["path,label,site,kind"]
@@ -72,6 +101,8 @@ def test_groups_and_fine_classes_of_a_manifest_with_layers(tmp_path: Path) -> No
     done("extract", *VIT, "--data", tmp_path / "pets.csv", "--layers", "all", "--quiet")
     found = data_of("fewshot", "--ways", "2", "--queries", "1", "--episodes", "20", "--group", "site")
     assert [group["name"] for group in found["results"][0]["groups"]] == ["east", "north"]
+    both = data_of("fewshot", "--ways", "2", "--queries", "1", "--episodes", "20", "--group", "site,kind")
+    assert [group["name"] for group in both["results"][0]["groups"]] == ["east/0", "east/1", "north/0", "north/1"]
     layers = data_of("collapse", "--fine-column", "kind", "--layers", "all")["layers"]
     assert [layer["name"] for layer in layers][-1] == "feature"
     assert len(layers) > 1

@@ -27,7 +27,8 @@ class FineOptions:
             rich_help_panel="Comparison",
             metavar="COLUMN",
             help="Show how well the finer classes that this column of a manifest or table of images names are told "
-            "apart inside their class, for example breeds inside species. With --layers, by layer.",
+            "apart inside their class, for example breeds inside species. Several columns can be given, separated by "
+            "commas. With --layers, by layer.",
         ),
     ] = None
 

@@ -30,7 +30,8 @@ class GroupOptions:
             rich_help_panel=_GROUPS,
             metavar="COLUMN",
             help="Show the accuracy for each value of this column of a manifest or table of images, for example the "
-            "site, the camera or the scanner, and the worst of them.",
+            "site, the camera or the scanner, and the worst of them. For values of several columns together, separate "
+            "the columns by commas: species,site.",
         ),
     ] = None
     across_groups: Annotated[

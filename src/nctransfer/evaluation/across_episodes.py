@@ -75,7 +75,7 @@ def fewshot_across_groups(
 
     Args:
         features: The feature set, with the attribute. Samples without a group are left out.
-        column: The attribute that names the group of each sample.
+        column: The attribute that names the group of each sample, or several that commas separate.
         ways: Classes per episode; one number or several; ``all`` for every class.
         shots: Support samples per class; one number or several, on the same queries.
         queries: Query samples per class, at most; ``all`` for all of the group. A group with fewer gives fewer.

@@ -71,7 +71,7 @@ def fewshot_by_group(
 
     Args:
         features: The feature set, with the attribute; it is also that of the queries, unless there is a query set.
-        column: The attribute that names the group of each sample.
+        column: The attribute that names the group of each sample, or several that commas separate.
         ways: Classes per episode; one number or several; ``all`` for every class.
         shots: Support samples per class; one number or several, on the same episodes.
         queries: Query samples per class; ``all`` for every sample that is not in the support.

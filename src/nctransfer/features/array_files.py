@@ -182,7 +182,8 @@ def _texts(metadata: Mapping[str, str], attributes: Sequence[str]) -> dict[str, 
         return lambda: np.array([str(value) for value in values], dtype=object)
 
     found: dict[str, _Array] = {}
-    for name in (*IDS, *SPLITS, *CLASSES, *attributes):
+    parts = (part for name in attributes for part in column_names(name, ()))
+    for name in (*IDS, *SPLITS, *CLASSES, *attributes, *parts):
         with suppress(ValueError):  # an entry of this name may be something else than JSON
             values = parse_json(metadata.get(name, ""))
             if isinstance(values, list):
@@ -216,7 +217,11 @@ def _contents(
         class_names=_words(arrays[names], names) if names else None,
         ids=_words(arrays[ids], ids) if ids else None,
         splits=_words(arrays[split], split) if split else [""] * rows,
-        attributes={name: _attribute(arrays[find.attribute(name, rows)], name) for name in attributes},
+        attributes={
+            name: _attribute(arrays[find.attribute(name, rows)], name)
+            for given in attributes
+            for name in column_names(given, arrays)
+        },
     )
 
 

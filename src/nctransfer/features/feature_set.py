@@ -11,6 +11,7 @@ from nctransfer.errors import FeaturesError, counted, did_you_mean, join_names
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.notebook import ShownInNotebooks
 from nctransfer.sources.arrow_arrays import as_flags, integers, strings_of, text_bytes, values_of
+from nctransfer.sources.attribute_columns import column_names
 from nctransfer.sources.attributes import MOST_LETTERS, MOST_NAME, attribute_text
 
 if TYPE_CHECKING:
@@ -140,11 +141,22 @@ class FeatureSet(ShownInNotebooks):
     def attribute(self, name: str) -> tuple[str, ...]:
         """What one attribute says of each sample, n texts.
 
+        Args:
+            name: The name of an attribute, or several names that commas separate: of ``species,site``, texts such as
+                ``cat/north``, and "" where one of the attributes is empty.
+
         Raises:
             FeaturesError: There is no such attribute.
+
+        >>> given = {"species": ["cat", "dog"], "site": ["north", ""]}
+        >>> FeatureSet.from_arrays([[1.0], [2.0]], "ab", attributes=given).attribute("species,site")
+        ('cat/north', '')
         """
         if name in self.attributes:
             return self.attributes[name]
+        if len(parts := column_names(name, self.attributes)) > 1:
+            rows = zip(*map(self.attribute, parts), strict=True)
+            return tuple("/".join(texts) if all(texts) else "" for texts in rows)
         there = sorted(self.attributes)
         has = f"{did_you_mean(name, there)} it has {join_names(list(map(repr, there)), 20)}".strip()
         raise FeaturesError(

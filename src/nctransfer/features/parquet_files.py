@@ -47,7 +47,7 @@ def read_parquet(
         FeaturesError: There is no such file or column, rows are of unequal length, or a value is null or not finite.
     """
     files = parquet_files(Path(path))
-    others = ("id", "split", *attributes)
+    others = ("id", "split", *attributes, *(part for name in attributes for part in column_names(name, ())))
     table = parquet_table(path, files, label_column, feature_column, others, with_features=True)
     matrix = vectors(table.columns[table.feature], table.feature)
     return table.contents(matrix, attributes).selected(path, selection, class_names)
@@ -89,7 +89,9 @@ class ParquetTable:
             class_names=None,
             ids=others.get("id"),
             splits=others.get("split") or [""] * len(self.columns),
-            attributes={name: self._attribute(name) for name in attributes},
+            attributes={
+                name: self._attribute(name) for given in attributes for name in column_names(given, self.names)
+            },
         )
 
     def _attribute(self, name: str) -> list[str]:

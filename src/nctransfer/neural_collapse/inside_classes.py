@@ -53,7 +53,7 @@ def fine_structure(
 
     Args:
         layers: A feature set, or those of several layers by name, from the first to the last, of the same samples.
-        column: The attribute that names the fine classes.
+        column: The attribute that names the fine classes, or several that commas separate.
         permutations: How often fine labels are permuted.
         seed: The seed of the permutations.
         progress: Called as ``progress(stage, done, total)``.
@@ -92,7 +92,7 @@ def fine_structure(
         chance=sum(1 / len(plan.fine_of(code)) for code in plan.coarse) / len(plan.coarse),
         fine_classes=sum(len(plan.fine_of(code)) for code in plan.coarse),
         left_out=tuple(name for code, name in enumerate(last.classes) if code not in plan.coarse),
-        without_label=last.attributes[column].count(""),
+        without_label=last.attribute(column).count(""),
         undefined={}
         if len(plan.coarse) >= FEWEST
         else {"intervals": f"they need {FEWEST} coarse classes; there are {len(plan.coarse)}"},

@@ -14,7 +14,14 @@ from nctransfer.features.feature_set import FeatureSet, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
 from nctransfer.sources.arrow_arrays import are_in, codes_and_names, flat, integers, places_in, strings
-from nctransfer.sources.attribute_columns import attributes_of, has_text, relabelled, texts_of, unknown_attribute
+from nctransfer.sources.attribute_columns import (
+    attributes_of,
+    column_names,
+    has_text,
+    relabelled,
+    texts_of,
+    unknown_attribute,
+)
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import digest_numbers
@@ -163,6 +170,8 @@ class Snapshot:
         import torch
 
         selection, names = selection or Selection(), tuple(attributes)
+        every = attributes_of(self.listing.images) if names else {}
+        names = tuple(dict.fromkeys(part for name in names for part in column_names(name, every)))
         found = self._labelled(label_column, names)._locate(selection, set(columns), partial)
         labels, ids = found.images.images.labels.to_pylist(), found.images.ids.to_pylist()
         digests = torch.from_numpy(found.image_digests)
