@@ -319,6 +319,22 @@ def test_the_command_line_takes_an_attribute_as_the_class(photos: Path):
     assert "--class-names has no effect" in refused("collapse", name, "--class-names", photos)
 
 
+def test_other_classes_of_the_same_images_are_said(photos: Path, caplog: pytest.LogCaptureFixture):
+    model = ("--model", "test_resnet", "--random-init", "--data", photos)
+    first = json.loads(done("collapse", *model, "--format", "json").stdout)["features"]
+    assert (first["classes"], first["label_column"]) == (3, None)
+    for command in ("collapse", "collapse --layers 0"):
+        by_site = json.loads(done(*command.split(), *model, "--label-column", "site", "--format", "json").stdout)
+        features = by_site["sets"][0]["features"] if "sets" in by_site else by_site["features"]
+        assert (features["classes"], features["label_column"]) == (2, "site")
+    with caplog.at_level("WARNING"):
+        nct.extract("test_resnet", photos, random_init=True)
+        nct.extract("test_resnet", photos, random_init=True)
+    [said] = [text for text in caplog.messages if "other classes" in text]
+    assert "3 in place of 2" in said
+    assert "--label-column" in said
+
+
 @pytest.mark.parametrize(("split", "said"), [("", "nor any other"), ("test", "nor any other but their split")])
 def test_an_earlier_listing_gets_attributes_without_running_an_image(
     photos: Path, ran: Callable[[], int], split: str, said: str
