@@ -481,6 +481,30 @@ def test_a_class_of_one_group_is_an_error_or_left_out(caplog: pytest.LogCaptureF
     assert found.features.classes == 6
 
 
+def test_fewer_shots_are_advised_only_where_they_help() -> None:
+    with pytest.raises(EpisodeError) as lone:
+        nct.fewshot_across_groups(lonely(), "site", 3, 1, queries=3, **FEW)
+    assert "--shots" not in lone.value.hint
+    assert "--drop-small" in lone.value.hint
+    features = sited(classes=4, each=12)
+    with raises(EpisodeError, "'c0'", "3 groups", hint="--shots"):
+        nct.fewshot_across_groups(features, "site", 3, 11, queries=3, **FEW)
+
+
+def test_groups_inside_classes_cannot_be_new() -> None:
+    """As of patients who each have one diagnosis: fewer shots or fewer classes would not help."""
+    features = sited()
+    names = [features.classes[code] for code in features.labels.tolist()]
+    sites = [f"{name} {site}"[:2] for name, site in zip(names, features.attributes["site"], strict=True)]
+    nested = nct.FeatureSet.from_arrays(features.features, names, attributes={"site": sites})
+    for drop_small in (False, True):
+        with pytest.raises(EpisodeError) as error:
+            nct.fewshot_across_groups(nested, "site", 3, 1, queries=3, drop_small=drop_small, **FEW)
+        assert missing(error.value.message, ["'site'", "'c0'"]) == []
+        assert missing(error.value.hint, ["--label-column", "--group"]) == []
+        assert "--shots" not in error.value.hint
+
+
 def test_too_many_ways_for_the_groups_are_an_error() -> None:
     features = sited(classes=4, each=12)
     names = [features.classes[code] for code in features.labels.tolist()]

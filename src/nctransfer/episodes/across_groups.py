@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nctransfer.episodes.groups import Groups
     from nctransfer.features.feature_set import FeatureSet
 
-__all__ = ["BLOCK", "AcrossDraws", "AcrossPlan", "draw_across", "unfit_classes"]
+__all__ = ["BLOCK", "AcrossDraws", "AcrossPlan", "check_classes", "draw_across", "unfit_classes"]
 
 BLOCK = 32  # episodes that share a generator; another number would give other episodes
 STREAM = 7  # of the seed, beside those of other draws
@@ -78,7 +78,7 @@ class AcrossPlan:
         import torch
 
         cells = groups.cells(features)
-        _check_classes(features, groups, cells, spec.shots)
+        check_classes(features, groups, cells, spec.shots)
         can_ask = (cells > 0) & (cells.sum(dim=1, keepdim=True) - cells >= spec.shots)
         for least in (spec.shots + 1, 1):
             usable = can_ask & (cells >= least)
@@ -133,18 +133,37 @@ class AcrossPlan:
                 )
 
 
-def _check_classes(features: FeatureSet, groups: Groups, cells: torch.Tensor, shots: int) -> None:
+def check_classes(features: FeatureSet, groups: Groups, cells: torch.Tensor, shots: int) -> None:
+    """Refuse classes that cannot be asked on a new group.
+
+    Args:
+        features: The features, of which every sample has a group.
+        groups: The groups.
+        cells: The number of images of each class and group, ``(C, G)``.
+        shots: Support samples per class.
+
+    Raises:
+        EpisodeError: There are such classes; the message names them.
+    """
     unfit = unfit_classes(cells, shots).nonzero()[:, 0].tolist()
     if not unfit:
         return
     held = [(repr(features.classes[code]), int((cells[code] > 0).sum()), int(cells[code].sum())) for code in unfit]
     said = [f"{name} ({counted(number, 'group')}, {counted(images, 'image')})" for name, number, images in held]
-    remain = len(features.classes) - len(unfit)
+    if all(groups_of_class == 1 for _, groups_of_class, _ in held) and len(unfit) == len(features.classes):
+        raise EpisodeError(
+            f"every class has images of one group of {groups.column!r} only, for example {said[0]}, so none can be "
+            "asked on a new group",
+            "take classes that occur in several groups, for example by another --label-column, or another --group; "
+            "without --across-groups, accuracies are by group of the queries",
+        )
+    fewer = shots > 1 and any(groups_of_class > 1 for _, groups_of_class, _ in held)
+    ways_out = ["give fewer --shots"] * fewer + ["give images of these classes of other groups"]
+    ways_out += ["leave them out by --drop-small"] * (len(features.classes) - len(unfit) >= 2)
     raise EpisodeError(
         f"queries of one group and {counted(shots, 'shot')} of others need images of two groups or more; "
         f"{len(unfit)} of {len(features.classes)} classes have too few by {groups.column!r}: {join_names(said)}",
-        "give fewer --shots, or more images of these classes"
-        + (", or leave them out by --drop-small" if remain >= 2 else ""),
+        ", or ".join(ways_out),
     )
 
 

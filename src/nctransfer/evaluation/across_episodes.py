@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from nctransfer.episodes.across_groups import BLOCK, AcrossDraws, AcrossPlan, draw_across, unfit_classes
+from nctransfer.episodes.across_groups import BLOCK, AcrossDraws, AcrossPlan, check_classes, draw_across, unfit_classes
 from nctransfer.episodes.classifier import RIDGE_LAMBDA
 from nctransfer.episodes.groups import Groups
 from nctransfer.episodes.pool import Pool, prepared
@@ -202,10 +202,12 @@ def _fitting(features: FeatureSet, groups: Groups, task: FewShotTask) -> tuple[F
 
     if not task.drop_small:
         return features, groups, ()
-    unfit = unfit_classes(groups.cells(features), max(task.shots))
+    cells = groups.cells(features)
+    unfit = unfit_classes(cells, max(task.shots))
     dropped = tuple(features.classes[code] for code in unfit.nonzero()[:, 0].tolist())
     codes = (~unfit).nonzero()[:, 0]
     if len(codes) < 2:
+        check_classes(features, groups, cells, max(task.shots))
         raise EpisodeError(
             f"{counted(len(codes), 'class', 'classes')} can be asked on a new group; a task needs two or more",
             "give fewer shots, or data in which several groups have each class",
