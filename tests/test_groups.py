@@ -24,6 +24,7 @@ from nctransfer.evaluation.group_jackknife import GroupJackknife
 from nctransfer.evaluation.group_verdicts import worst_group
 from nctransfer.evaluation.multiple_comparisons import band_factor, range_factor
 from nctransfer.evaluation.spread import Spread
+from nctransfer.report.group_sheets import group_sheets
 
 SITES = ("east", "north", "south", "west")
 
@@ -209,6 +210,23 @@ def test_a_group_that_is_never_asked_has_no_accuracy() -> None:
     far = next(one for one in row.groups if one.name == "far")
     assert (far.images, far.queries, far.accuracy, far.simultaneous) == (1, 0, None, None)
     assert missing(row.undefined["groups"], ["'far'"]) == []
+
+
+def test_a_group_that_is_right_in_every_episode_has_no_interval_over_episodes() -> None:
+    features = sited(classes=4, each=12, shift=0)
+    sites = ["far" if place == 0 else site for place, site in enumerate(features.attributes["site"])]
+    x = features.features + 50 * (features.labels == 0)[:, None]  # so that the class of the one image is always right
+    given = nct.FeatureSet.from_arrays(x, features.labels.tolist(), attributes={"site": sites})
+    found = nct.fewshot_by_group(given, "site", 2, queries=1, **FEW)
+    [row] = found.rows
+    far = next(one for one in row.groups if one.name == "far")
+    assert (far.images, far.queries > 0, far.accuracy, far.ci95) == (1, True, 1, None)
+    assert all(one.ci95 is not None and one.ci95 > 0 for one in row.groups if one is not far)
+    [sheet] = group_sheets(found)
+    cells = {line[0]: line[3] for line in sheet.rows}
+    assert cells.pop("far") == "100.00"
+    assert all("±" in cell for cell in cells.values())
+    assert "in each episode" in sheet.reading
 
 
 def test_a_rare_group_leaves_the_intervals_of_others_as_they_are() -> None:

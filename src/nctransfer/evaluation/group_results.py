@@ -31,7 +31,8 @@ class GroupAccuracy:
         classes: Classes that the group is asked about.
         queries: Queries of the group over all episodes.
         accuracy: The share of them that were classified right; ``None`` if there were none.
-        ci95: Half the width of its 95% interval; ``None`` if there is none over this population.
+        ci95: Half the width of its 95% interval; ``None`` if there is none over this population, or if the accuracy is
+            the same in each episode that asks the group.
         simultaneous: The 95% interval that holds together with those of all other groups, over the population of the
             verdicts; ``None`` if there is none, as for a group of fewer than five classes beside groups of more.
         difference: How much more accurate the group is than the other groups on the same classes, see

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupSpread"]
 
 FEWEST = 4.0  # degrees of freedom; a group with fewer would widen the intervals of all groups together
+NONE = 1e-12  # a standard error up to this is that of equal accuracies, and of rounding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,10 +37,14 @@ class GroupSpread:
         return self.vectors.square().sum(dim=0).sqrt()
 
     def half_widths(self) -> list[float | None]:
-        """Half the width of the 95% interval of each group for itself, at most 1; ``None`` if there is none."""
+        """Half the width of the 95% interval of each group for itself, at most 1; ``None`` if there is none.
+
+        Over episodes, a group that has the same accuracy in each episode, or is asked in one alone, has none: that no
+        spread was seen does not tell how small it is.
+        """
         factors = [Z if math.isinf(one) else t_quantile(max(one, 1.0)) for one in self.degrees.tolist()]
         pairs = zip(self.errors().tolist(), factors, strict=True)
-        return [min(factor * error, 1.0) if math.isfinite(error) else None for error, factor in pairs]
+        return [min(factor * error, 1.0) if NONE < error < math.inf else None for error, factor in pairs]
 
     def comparable(self) -> list[int]:
         """The groups that are compared: those with an interval and four degrees of freedom, or as many as any has."""

@@ -112,9 +112,16 @@ def _reading(rows: Sequence[GroupRow | AcrossRow]) -> str:
     words += [f"No verdict on the worst group: {reason}." for reason in reasons]
     words += [f"{reason[0].upper()}{reason[1:]}." for reason in _reasons(rows, "groups")]
     words += [f"No ±: {reason}." for reason in dict.fromkeys(row.undefined.get("ci95") for row in rows) if reason]
+    if any(_has_equal_episodes(row) for row in rows):
+        words.append("No ± stands where a group has the same accuracy in each episode that asks it.")
     if (count := len(rows[0].groups)) > MOST:
         words.append(f"The {MOST} least accurate of {count:,} groups are shown; --format json has all.")
     return " ".join(words)
+
+
+def _has_equal_episodes(row: GroupRow | AcrossRow) -> bool:
+    """Whether some of the groups that were asked have no interval over episodes."""
+    return row.interval == "episodes" and any(one.accuracy is not None and one.ci95 is None for one in row.groups)
 
 
 def _of_worst(classifier: str, worst: WorstGroup) -> str:
