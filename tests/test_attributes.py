@@ -65,6 +65,8 @@ def test_further_columns_of_a_manifest_are_attributes(tmp_path: Path):
     expected = {"label": ["b", "a", "a"], "site": ["", "Kent", "Ütrecht"], "wet": ["0", "1", "1"]}
     assert found(manifest(tmp_path, "x.csv", "\n".join(lines))) == expected
     assert found(manifest(tmp_path, "y.csv", "path,label,split\n1.png,a,test\n")) == {}
+    shares = found(manifest(tmp_path, "z.csv", "path,label,share,day\n1.png,a,0.5,2026-01-02\n"))
+    assert shares == {"label": ["a"], "share": ["0.5"], "day": ["2026-01-02"]}  # all that a table without types holds
 
 
 def test_lines_of_json_may_lack_keys_and_mix_types(tmp_path: Path):
