@@ -20,7 +20,7 @@ from nctransfer.sources.manifest_rows import manifest_rows
 from nctransfer.sources.opening import open_source
 from nctransfer.sources.source_kind import ReadingOptions
 from pictures import labelled, png
-from terminal import data_of, refusal
+from terminal import data_of, done, refusal, warned
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -78,6 +78,19 @@ def test_a_first_line_that_is_an_image_is_told(tmp_path: Path, line: str):
     with raises(DataError, hint="--no-header"):
         Manifest(write(tmp_path / "x.csv", line, "d/e.png,dog")).list()
     refusal("data", tmp_path / "x.csv").expect("DataError", hint="--no-header")
+
+
+def test_a_header_that_is_read_as_an_image_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = write(tmp_path / "x.csv", "path,species", "a.png,cat", "d/e.png,dog")
+    assert len(Manifest(path, no_header=True).list()) == 3
+    assert [("--no-header" in text, "'path'" in text) for text in caplog.messages] == [(True, True)]
+    assert warned(done("data", path, "--no-header"), "path", "--no-header")
+
+
+@pytest.mark.parametrize("lines", [("a.png,cat", "gone.png,dog"), ("gone.png,cat", "a.png,dog"), ("a.png,1", "gone,2")])
+def test_images_that_are_gone_are_no_header(tmp_path: Path, lines: list[str], caplog: pytest.LogCaptureFixture):
+    Manifest(write(tmp_path / "x.csv", *lines), no_header=True).list()
+    assert caplog.messages == []
 
 
 def test_a_list_whose_suffix_is_txt_needs_the_option(tmp_path: Path):

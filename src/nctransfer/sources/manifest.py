@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from nctransfer.sources.attributes import RowAttributes
 from nctransfer.sources.contents import read_file
 from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.label_codes import name_of_code
+from nctransfer.sources.layout import is_image
 from nctransfer.sources.manifest_rows import PLAIN, Row, line_error, manifest_rows
 from nctransfer.sources.source import ImageEntry, ImageSource, source_id
 from nctransfer.sources.source_kind import SourceKind
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from nctransfer.sources.source_kind import ReadingOptions
 
 __all__ = ["MANIFEST", "SUFFIXES", "Manifest"]
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "file_name")
@@ -114,11 +118,22 @@ class Manifest(ImageSource):
                 f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
                 "give the folder that the paths are relative to: --image-root",
             )
+        self._warn_of_a_header(every[0].id)
         again = len(every) - len(entries)
         self.notes = (
             (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
         )
         return entries
+
+    def _warn_of_a_header(self, first: str) -> None:
+        """Warn if the first line was read as an image and looks like column names. Other images are known to exist."""
+        if self._no_header and not is_image(first) and not Path(self._root, first).exists():
+            log.warning(
+                "the first line of %r names no image that exists (%r), and others do: if it is a line of column "
+                "names, leave out --no-header",
+                self.name,
+                first,
+            )
 
     def _choose(self, row: Mapping[str, Any]) -> _Columns:
         """The columns that are read, by those of the first row."""
