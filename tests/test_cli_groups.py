@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -57,6 +59,17 @@ def test_across_groups_it_is_what_the_library_says(npz: Path) -> None:
     assert found["results"] == json.loads(json.dumps(expected.to_dict()["results"]))
     shown = tables(done("fewshot", npz, *TASK, "--group", "site", "--across-groups", "--drop-small").stdout)[0]
     assert [row[3:5] for row in shown[1:]] == [["other", "groups"], ["all", "groups"], ["the", "same"]]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_flat_rows_across_groups_are_of_all_groups_and_of_each(form: str, npz: Path) -> None:
+    command = ("fewshot", npz, *TASK, "--group", "site", "--across-groups", "--drop-small")
+    groups = data_of(*command)["results"][0]["groups"]
+    text = done(*command, "--format", form).stdout
+    rows = list(csv.DictReader(io.StringIO(text))) if form == "csv" else list(map(json.loads, text.splitlines()))
+    assert [row["group"] or None for row in rows] == [None, *SITES]
+    assert [str(row["images"]) for row in rows[1:]] == [str(group["images"]) for group in groups]
+    assert [float(row["accuracy"]) for row in rows[1:]] == [group["accuracy"] for group in groups]
 
 
 def test_fine_classes_are_what_the_library_says(npz: Path) -> None:

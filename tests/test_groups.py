@@ -573,7 +573,12 @@ def test_results_are_tables() -> None:
     assert frame["group"].tolist() == ["east", "north", "south"] * 2
     assert frame["accuracy"].tolist() == [one.accuracy for row in by_group.rows for one in row.groups]
     across = nct.fewshot_across_groups(sited(), "site", 3, (1, 2), queries=3, **FEW)
-    frame = across.to_frame()
+    rows = across.to_frame()
+    frame, by_site = rows[rows["group"].isna()], rows[rows["group"].notna()]
+    assert by_site["group"].tolist() == ["east", "north", "south"] * 2
+    assert by_site["shots"].tolist() == [1] * 3 + [2] * 3
+    assert by_site["accuracy"].tolist() == [one.accuracy for row in across.rows for one in row.groups]
+    assert by_site["group_queries"].sum() == sum(one.queries for row in across.rows for one in row.groups)
     assert frame["accuracy"].tolist() == [row.accuracy for row in across.rows]
     assert frame["shift_same_low"].tolist() == [row.shifts["same"].interval[0] for row in across.rows]  # type: ignore[index]
     assert across.to_dict()["results"][0]["shifts"]["same"]["population"] == "groups"

@@ -219,8 +219,12 @@ class AcrossRow:
         """The row as a dictionary for JSON."""
         return asdict(self) | {"shifts": {name: one._asdict() for name, one in self.shifts.items()}}
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The row of a table of all groups, whose ``group`` is ``None``, and one for each group."""
+        return [self.to_row() | {"group": None}, *_table_rows(self, ())]
+
     def to_row(self) -> dict[str, Any]:
-        """The row of a table."""
+        """The row of a table of all groups."""
         row = {name: getattr(self, name) for name in ("ways", "shots", "queries", "episodes", "classifier", "seed")}
         row |= {"accuracy": self.accuracy, "ci95": self.ci95, "interval": self.interval}
         row |= _ends("over_groups", self.over_groups)
@@ -268,10 +272,12 @@ class AcrossResult(ShownInNotebooks):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each task and classifier."""
+        """One row for each task and classifier, with no ``group``, and after it one for each group of the queries."""
         import pandas as pd
 
-        return pd.DataFrame([row.to_row() for row in self.rows])
+        frame = pd.DataFrame([one for row in self.rows for one in row.to_rows()])
+        counts = ("images", "classes", "group_queries")
+        return frame.astype(dict.fromkeys(counts, "Int64"))  # whole numbers, where some rows have none
 
 
 def _about(result: GroupResult | AcrossResult) -> dict[str, Any]:
@@ -289,7 +295,7 @@ def _ends(name: str, interval: Range | None) -> dict[str, float | None]:
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _table_rows(row: GroupRow, of_all: tuple[str, ...]) -> list[dict[str, Any]]:
+def _table_rows(row: GroupRow | AcrossRow, of_all: tuple[str, ...]) -> list[dict[str, Any]]:
     task = {name: getattr(row, name) for name in ("ways", "shots", "queries", "episodes", "classifier", "seed")}
     rows = []
     for one in row.groups:
