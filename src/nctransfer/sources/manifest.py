@@ -118,22 +118,13 @@ class Manifest(ImageSource):
                 f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
                 "give the folder that the paths are relative to: --image-root",
             )
-        self._warn_of_a_header(every[0].id)
+        if self._no_header:
+            _warn_of_a_header(self.name, Path(self._root, every[0].id))
         again = len(every) - len(entries)
         self.notes = (
             (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
         )
         return entries
-
-    def _warn_of_a_header(self, first: str) -> None:
-        """Warn if the first line was read as an image and looks like column names. Other images are known to exist."""
-        if self._no_header and not is_image(first) and not Path(self._root, first).exists():
-            log.warning(
-                "the first line of %r names no image that exists (%r), and others do: if it is a line of column "
-                "names, leave out --no-header",
-                self.name,
-                first,
-            )
 
     def _choose(self, row: Mapping[str, Any]) -> _Columns:
         """The columns that are read, by those of the first row."""
@@ -253,6 +244,17 @@ class Manifest(ImageSource):
 
     def _error(self, line: int, message: str, hint: str = "") -> DataError:
         return line_error(self._path, line, message, hint)
+
+
+def _warn_of_a_header(manifest: str, first: Path) -> None:
+    """Warn if the first line was read as an image and looks like column names. Other images are known to exist."""
+    if not is_image(first.name) and not first.exists():
+        log.warning(
+            "the first line of %r names no image that exists (%r), and others do: if it is a line of column names, "
+            "leave out --no-header",
+            manifest,
+            first.name,
+        )
 
 
 def _once(images: ImageTable, lines: Sequence[int], agree: Callable[[int, ImageEntry, ImageEntry], None]) -> ImageTable:
