@@ -118,12 +118,10 @@ class Manifest(ImageSource):
                 f"none of the {counted(len(entries), 'image')} of {self.name!r} exists in {self._root!r}",
                 "give the folder that the paths are relative to: --image-root",
             )
-        if self._no_header:
-            _warn_of_a_header(self.name, Path(self._root, every[0].id))
+        _warn_of_a_header(self.name, Path(self._root, every[0].id), no_header=self._no_header)
         again = len(every) - len(entries)
-        self.notes = (
-            (f"left out {counted(again, 'line')} because an earlier one names the same image",) if again else ()
-        )
+        said = f"left out {counted(again, 'line')} because an earlier one names the same image"
+        self.notes = (said,) if again else ()
         return entries
 
     def _choose(self, row: Mapping[str, Any]) -> _Columns:
@@ -246,9 +244,9 @@ class Manifest(ImageSource):
         return line_error(self._path, line, message, hint)
 
 
-def _warn_of_a_header(manifest: str, first: Path) -> None:
+def _warn_of_a_header(manifest: str, first: Path, *, no_header: bool) -> None:
     """Warn if the first line was read as an image and looks like column names. Other images are known to exist."""
-    if not is_image(first.name) and not first.exists():
+    if no_header and not is_image(first.name) and not first.exists():
         log.warning(
             "the first line of %r names no image that exists (%r), and others do: if it is a line of column names, "
             "leave out --no-header",
