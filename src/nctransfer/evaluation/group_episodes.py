@@ -102,8 +102,8 @@ def fewshot_by_group(
     >>> cameras = ["old", "new"] * 20
     >>> pair = FeatureSet.from_arrays(values[:, None], "a" * 20 + "b" * 20, attributes={"camera": cameras})
     >>> found = fewshot_by_group(pair, "camera", 2, 5, queries=10, episodes=50, classifiers="ncc", device="cpu")
-    >>> [group.name for group in found.rows[0].groups]
-    ['new', 'old']
+    >>> tuple(group.name for group in found.rows[0].groups)
+    ('new', 'old')
     """
     task = FewShotTask(
         ways=ways,

@@ -69,8 +69,9 @@ def detect_ood(
     >>> rows = np.repeat(np.eye(4, 8), 20, axis=0) + 0.1 * rng.normal(size=(80, 8))
     >>> known = FeatureSet.from_arrays(rows[:60], "a" * 20 + "b" * 20 + "c" * 20)
     >>> other = FeatureSet.from_arrays(rows[60:], "?" * 20)
-    >>> [row.auroc for row in detect_ood(known, {"other": other}, ["knn", "neco"], device="cpu").rows]
-    [1.0, 1.0]
+    >>> found = detect_ood(known, {"other": other}, ["knn", "neco"], device="cpu")
+    >>> tuple(row.auroc for row in found.rows)
+    (1.0, 1.0)
     """
     names = check_scores(scores)
     others = dict(others or {})
