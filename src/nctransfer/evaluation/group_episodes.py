@@ -147,7 +147,22 @@ def run_by_group(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> GroupResult:
-    """:func:`fewshot_by_group` with a task that was made before; see there for arguments and errors."""
+    """:func:`fewshot_by_group` with a task that was made before.
+
+    Args:
+        features: The feature set.
+        column: The attribute that says the group of each query.
+        task: The task.
+        query_set: Where the queries come from, if not from the features: other samples of the same classes.
+        center_on: A set whose mean is subtracted from all features first.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Raises:
+        EpisodeError: There are too few classes or samples for the task.
+        FeaturesError: The features have no such attribute.
+        SettingError: There is no accuracy by group of this task.
+    """
     task = by_group_task(task)
     plan = plan_episodes(task, features, query_set)
     leaks = Leaks.of(plan.features, plan.query_set)

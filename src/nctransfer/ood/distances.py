@@ -20,7 +20,7 @@ def _relative_mahalanobis(reference: Reference) -> Scoring:
 
 
 def _mahalanobis(reference: Reference) -> Scoring:
-    """The first term of the relative Mahalanobis distance, with the same penalty; see there."""
+    """The distance to the nearest class alone, without taking off that to all images; the penalty is the same."""
     return functools.partial(reference.distances.of, is_relative=False)
 
 
