@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
-from nctransfer.errors import FeaturesError, IncompleteError, counted, join_names
+from nctransfer.errors import FeaturesError, counted
 from nctransfer.features.feature_set import FeatureSet, id_ranks
 from nctransfer.features.feature_stream import FeatureStream
 from nctransfer.features.parquet_files import vectors
-from nctransfer.sources.arrow_arrays import are_in, codes_and_names, flat, integers, places_in, strings
+from nctransfer.sources.arrow_arrays import codes_and_names, flat, integers, places_in
 from nctransfer.sources.attribute_columns import (
     attributes_of,
     column_names,
@@ -26,6 +26,7 @@ from nctransfer.sources.image_table import ImageTable
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import digest_numbers
 from nctransfer.store.listings import Listing, chosen_rows
+from nctransfer.store.missing_images import count_missing, no_column, nothing_wanted
 from nctransfer.store.part_files import read_batches, read_part
 
 if TYPE_CHECKING:
@@ -269,16 +270,16 @@ class Snapshot:
         manifest = self.manifest
         parts = manifest.parts_with(columns)
         if manifest.parts and not parts:
-            raise _no_column(manifest, columns)
+            raise no_column(manifest, columns)
         if not parts:
-            raise _nothing_wanted(manifest)
+            raise nothing_wanted(manifest)
         positions = places_in(chosen.digests, manifest.digests(parts))
         rows = np.flatnonzero(positions >= 0)
         if not len(rows):
-            raise _nothing_wanted(manifest)
+            raise nothing_wanted(manifest)
         missing = 0
         if len(rows) < len(chosen):
-            missing = _say_what_is_missing(manifest, columns, chosen, positions, partial)
+            missing = count_missing(manifest, columns, chosen, positions, partial)
         return _Located(
             manifest=manifest, parts=parts, images=chosen.take(rows), positions=positions[rows], missing=missing
         )
@@ -337,63 +338,3 @@ def _rows_at(
             start += len(batch)
             if start > chosen[-1]:
                 break
-
-
-def _say_what_is_missing(
-    manifest: Manifest, columns: set[str], chosen: Listing, positions: NDArray[np.int64], partial: bool
-) -> int:
-    """Note images that gave no features; that others are not stored is an error, or a warning if some are enough.
-
-    Returns how many are not stored, without those that gave no features.
-
-    Raises:
-        IncompleteError: Some wanted images are not stored, and all are needed.
-    """
-    import numpy as np
-
-    missing = chosen.take(np.flatnonzero(positions < 0))
-    known = strings(list(manifest.unusable))
-    unusable = int((are_in(missing.digests, known) | ~missing.is_known & are_in(missing.ids, known)).sum())
-    if unusable < len(missing):
-        stored, layers = len(chosen) - len(missing), sorted(columns - {FEATURE})
-        message = (
-            f"{stored:,} of {len(chosen) - unusable:,} wanted images are stored in {manifest.id}"
-            + f" with {join_names(layers)}" * bool(layers)
-        )
-        if not partial:
-            raise IncompleteError(
-                message,
-                _repair_hint(manifest)
-                or "run nctransfer extract for all of them (without --shard), name the part that is wanted (--split, "
-                "--max-per-class), or give --partial to go on without the others",
-            )
-        log.warning("%s", message)
-    if unusable:
-        log.info(
-            "%s of %s left out, because no features could be computed", counted(unusable, "image"), manifest.folder.name
-        )
-    return len(missing) - unusable
-
-
-def _no_column(manifest: Manifest, columns: set[str]) -> FeaturesError:
-    there = ", ".join(manifest.columns)
-    absent = next(iter(sorted(columns - manifest.columns.keys()) or sorted(columns)))
-    return FeaturesError(
-        f"{manifest.id} has no column {absent!r}", f"it has {there}; nctransfer extract --layers adds layers"
-    )
-
-
-def _nothing_wanted(manifest: Manifest) -> FeaturesError:
-    return FeaturesError(
-        f"none of the wanted images is stored in {manifest.id}", _repair_hint(manifest) or "run nctransfer extract"
-    )
-
-
-def _repair_hint(manifest: Manifest) -> str:
-    """What to do if rows are there that the manifest does not list; empty if there are none."""
-    if not (unlisted := manifest.unlisted()):
-        return ""
-    return (
-        f"run nctransfer cache repair {manifest.id}, or extract again: {counted(len(unlisted), 'file')} of rows "
-        f"{'is' if len(unlisted) == 1 else 'are'} there that the manifest does not list, after a kill or by damage"
-    )
