@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.backbones.backbone import Backbone
-from nctransfer.cli.chosen_features import short_name
+from nctransfer.cli.set_names import short_name
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import nctransfer as nct
-from nctransfer.cli.chosen_features import short_name
+from nctransfer.cli.set_names import short_name
 from nctransfer.episodes.registry import CLASSIFIERS
 from nctransfer.intervals import INTERVALS, Interval
 from nctransfer.report.wording import POPULATIONS

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Found = Path | tuple[StoredSet, Selection]
 
-__all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "plain_names", "run_extraction", "short_name", "short_names"]
+__all__ = ["ChosenFeatures", "Wanted", "again_if_changed", "run_extraction"]
 
 log = logging.getLogger(__name__)
 
@@ -344,32 +344,3 @@ def again_if_changed(work: Callable[[], Result]) -> Result:
         except SetChangedError as error:
             log.warning("%s; starting over", error)
     return work()
-
-
-def short_name(features: Features, number: int) -> str:
-    """The name of a set in a comparison."""
-    return f"{number + 1}: {features.info.model or features.info.data or features.info.id}"
-
-
-def short_names(sets: Sequence[Features]) -> list[str]:
-    """The names of the sets of a comparison; sets of one model with images of other sizes are named with the size."""
-    sizes: dict[str, set[str]] = {}
-    for one in sets:
-        sizes.setdefault(short_name(one, 0), set()).add(_pixels(one))
-    return [
-        short_name(one, number) + (f", {_pixels(one)}" if len(sizes[short_name(one, 0)]) > 1 else "")
-        for number, one in enumerate(sets)
-    ]
-
-
-def plain_names(sets: Sequence[Features]) -> list[str]:
-    """The names of sets without numbers, where that leaves them different."""
-    numbered = short_names(sets)
-    plain = [name.partition(": ")[2] for name in numbered]
-    return plain if len(set(plain)) == len(plain) else numbered
-
-
-def _pixels(features: Features) -> str:
-    """The size of the images that went through the backbone, such as 64×64; empty if it is not known."""
-    key = features.info.key
-    return "" if key is None else "×".join(map(str, key.transform.get("input_size", ())[1:]))

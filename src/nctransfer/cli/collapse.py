@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.cli.backbone_options import BackboneOptions
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed
 from nctransfer.cli.chosen_layers import stream_layers
 from nctransfer.cli.collapse_fine import FineOptions, show_fine
 from nctransfer.cli.collapse_options import HeadOptions, SamplesOptions, ShowOptions
@@ -17,6 +17,7 @@ from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, FeaturesArguments
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
+from nctransfer.cli.set_names import short_names
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:

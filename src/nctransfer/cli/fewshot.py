@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed, short_names
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, again_if_changed
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.episode_options import EpisodeOptions
 from nctransfer.cli.expanding import examples
@@ -20,6 +20,7 @@ from nctransfer.cli.fewshot_layers import LayerOptions, measure_layers
 from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import number_or_all
+from nctransfer.cli.set_names import short_names
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from nctransfer import backbones, store
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples, panel_option
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, RankedFeatures
@@ -16,6 +16,7 @@ from nctransfer.cli.figure_option import FigureFile
 from nctransfer.cli.output_options import OutputOptions
 from nctransfer.cli.parsing import percents
 from nctransfer.cli.rank_options import CandidateOptions, RaceOptions, RankTaskOptions
+from nctransfer.cli.set_names import plain_names
 from nctransfer.cli.terminal import Terminal, provenance
 from nctransfer.errors import FeaturesError, NCTransferError, SettingError
 from nctransfer.paths import expanded, is_folder

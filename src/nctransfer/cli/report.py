@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nctransfer.cli.backbone_options import BackboneOptions
-from nctransfer.cli.chosen_features import ChosenFeatures, Wanted, plain_names
+from nctransfer.cli.chosen_features import ChosenFeatures, Wanted
 from nctransfer.cli.data_options import ImageOptions, ReadingFlags, StoredSelectionOptions
 from nctransfer.cli.expanding import examples
 from nctransfer.cli.feature_arguments import DropDuplicates, FeatureColumn, ReportedFeatures
 from nctransfer.cli.output_options import PrintOptions
 from nctransfer.cli.parsing import percents
+from nctransfer.cli.set_names import plain_names
 from nctransfer.cli.terminal import Terminal, provenance
 
 if TYPE_CHECKING:

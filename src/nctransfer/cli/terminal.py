@@ -61,7 +61,7 @@ class Terminal:
         options: PrintOptions,
         files: Mapping[str, Path | None] | None = None,
         hushed: Collection[ModuleType] = (),
-        after_interruption: str = "images that have been extracted are kept: the same command does not run them again",
+        after_interruption: str = "extracted images are kept, and the same command does not run them again",
     ) -> None:
         self.files = OutputFiles({"--output": options.output, **(files or {})})
         self._options = options
