@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -165,6 +167,32 @@ def test_one_score_has_no_verdict(known: Path, other: Path) -> None:
     [sheet] = ood_sheets(found)
     assert "verdict" not in sheet.columns
     assert found.to_frame()["behind_low"].isna().all()
+
+
+@pytest.mark.parametrize("scores", [FEW, ("--score", "knn")])
+def test_no_score_is_the_best_of_images_that_none_tells_apart(known: Path, scores: tuple[str, str]) -> None:
+    """The same images once more: each looks more like its classes to models that have seen it."""
+    found = data_of("ood", known, known, *scores)
+    assert all(row["auroc_interval"][0] <= 0.5 and not row["is_above_chance"] for row in found["rows"])
+    text = " ".join(done("ood", known, known, *scores, "--quiet").stdout.split())
+    assert "best" not in text
+    assert "these images from the known classes" in text
+    assert "The known images include 72 of these 72." in text
+    lines = done("ood", known, known, *scores, "--quiet", "--format", "csv").stdout.splitlines()
+    rows = list(csv.DictReader(line for line in lines if line[0] != "#"))
+    assert [row["is_above_chance"] for row in rows] == ["False"] * len(found["rows"])
+
+
+def test_a_score_below_chance_is_no_possible_best(known: Path, other: Path) -> None:
+    """Beside a score that tells images apart, one that may have the highest AUROC only because little is known."""
+    found = nct.detect_ood(nct.load_features(known), {"o": nct.load_features(other)}, ["knn", "neco"], device="cpu")
+    good, bad = (
+        dataclasses.replace(found.rows[0], score=name, auroc=auroc, auroc_interval=ends, verdict="not told apart")
+        for name, auroc, ends in (("good", 0.7, (0.51, 0.85)), ("bad", 0.49, (0.2, 0.75)))
+    )
+    [sheet] = ood_sheets(dataclasses.replace(found, rows=(bad, good)))
+    assert [(row[0], row[-1]) for row in sheet.rows] == [("good", "possible best"), ("bad", "not above 50%")]
+    assert (good.is_above_chance, bad.is_above_chance) == (True, False)
 
 
 def test_a_curve_meets_fpr95_and_the_auroc(known: Path, other: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = ["HELD_OUT", "OodResult", "OodRow", "OtherSet"]
 
 HELD_OUT = "classes held out"
 FEW = 30  # other images
+CHANCE = 0.5  # the AUROC of a score that knows nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class OodRow:
         fpr95: The share of the others that are taken for known where 95% of the known ones are.
         fpr95_interval: Its 95% interval.
         is_possible_best: Whether this score may have the highest AUROC of all; the best is among these in at least 95%
-            of studies.
+            of studies. The highest of all may still be no better than chance, see ``is_above_chance``.
         verdict: ``worse`` than the best if it may not be the best, ``better`` if no other may; ``None`` if it is the
             only score.
         behind: The interval of its AUROC minus the best of the others.
@@ -51,9 +52,18 @@ class OodRow:
     verdict: Verdict | None = None
     behind: tuple[float, float] | None = None
 
+    @property
+    def is_above_chance(self) -> bool:
+        """Whether its whole interval is above 50%, so that it tells other images from known ones at all."""
+        return self.auroc_interval[0] > CHANCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as a dictionary for JSON."""
+        return asdict(self) | {"is_above_chance": self.is_above_chance}
+
     def to_row(self) -> dict[str, Any]:
         """The numbers as a flat row."""
-        row = asdict(self)
+        row = self.to_dict()
         for name in ("auroc_interval", "fpr95_interval", "behind"):
             low, high = row.pop(name) or (None, None)
             row |= {f"{name.removesuffix('_interval')}_low": low, f"{name.removesuffix('_interval')}_high": high}
@@ -165,7 +175,7 @@ class OodResult(ShownInNotebooks):
                 for one in self.others
             ],
             "nc5_by_chance": self.nc5_by_chance,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows],
             "curves": [
                 {"other": other, "score": score, "found": list(found)} for (other, score), found in self.curves.items()
             ],

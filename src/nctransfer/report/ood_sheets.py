@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import join_names
+from nctransfer.ood.ood_result import CHANCE
 from nctransfer.report.sheet import Bar, Sheet
 from nctransfer.report.wording import about_features, features_in_line, percent
 
@@ -28,25 +29,33 @@ def _sheet(found: OodResult, other: OtherSet) -> Sheet:
     rows = sorted(found.rows_of(other.name), key=lambda row: -row.auroc)
     columns = ["score", ">AUROC", ">95% interval", ">FPR95", ">its 95% interval", "verdict"]
     kept = len(columns) if len(rows) > 1 else -1
+    tells_apart = any(row.is_above_chance for row in rows)
     return Sheet(
         f"Told from the known classes: {other.name}",
         columns[:kept],
-        [_cells(row)[:kept] for row in rows],
+        [_cells(row, tells_apart)[:kept] for row in rows],
         _facts(found, other),
-        " ".join(_reading(found, rows)),
+        " ".join([*_about(found), *(_verdict(rows) if tells_apart else _nothing_told(rows, other))]),
         tuple(Bar("AUROC", row.score, row.auroc) for row in rows),
     )
 
 
-def _cells(row: OodRow) -> list[str]:
+def _cells(row: OodRow, tells_apart: bool) -> list[str]:
     return [
         row.score,
         percent(row.auroc),
         f"[{percent(row.auroc_interval[0])}, {percent(row.auroc_interval[1])}]",
         percent(row.fpr95),
         f"[{percent(row.fpr95_interval[0])}, {percent(row.fpr95_interval[1])}]",
-        {"better": "best", "worse": "worse", "not told apart": "possible best", None: ""}[row.verdict],
+        _word(row, tells_apart),
     ]
+
+
+def _word(row: OodRow, tells_apart: bool) -> str:
+    """The verdict on a score in a word or two; the best of scores that know nothing is not called that."""
+    if not tells_apart or (row.is_possible_best and row.auroc <= CHANCE):
+        return "not above 50%"
+    return {"better": "best", "worse": "worse", "not told apart": "possible best", None: ""}[row.verdict]
 
 
 def _facts(found: OodResult, other: OtherSet) -> dict[str, str]:
@@ -66,23 +75,39 @@ def _facts(found: OodResult, other: OtherSet) -> dict[str, str]:
     return facts
 
 
-def _reading(found: OodResult, rows: list[OodRow]) -> list[str]:
-    said = [_MEANING]
+def _about(found: OodResult) -> list[str]:
+    """What the numbers mean, and what their intervals are about."""
     if found.population == "classes":
-        said.append(
-            "In each of ten rounds a random half of the classes is held out. Intervals are over other classes of this "
-            "kind."
-        )
-    else:
-        scored = "They are those of the test set" if found.test else "Each is scored by models that have not seen it"
-        said.append(f"Known images: {scored[:1].lower()}{scored[1:]}. Intervals are over other images of both kinds.")
-    if len(rows) > 1:
-        possible = [row.score for row in rows if row.is_possible_best]
-        said.append(
-            f"{possible[0]} has the highest AUROC of all."
-            if len(possible) == 1
-            else f"Any of {join_names(possible)} may have the highest AUROC; the others have not."
-            if len(possible) < len(rows)
-            else "These images do not tell the scores apart."
-        )
+        held_out = "In each of ten rounds a random half of the classes is held out."
+        return [_MEANING, held_out, "Intervals are over other classes of this kind."]
+    scored = "they are those of the test set" if found.test else "each is scored by models that have not seen it"
+    return [_MEANING, f"Known images: {scored}. Intervals are over other images of both kinds."]
+
+
+def _verdict(rows: list[OodRow]) -> list[str]:
+    """Which scores may be the best."""
+    if len(rows) == 1:
+        return []
+    possible = [row for row in rows if row.is_possible_best]
+    named = [row.score for row in possible if row.auroc > CHANCE]
+    if len(possible) == 1:
+        return [f"{named[0]} has the highest AUROC of all."]
+    if len(possible) == len(rows):
+        return ["These images do not tell the scores apart."]
+    others = "; the others have not" if len(named) == len(possible) else ""
+    return [f"Any of {join_names(named)} may have the highest AUROC{others}."]
+
+
+def _nothing_told(rows: list[OodRow], other: OtherSet) -> list[str]:
+    """That no score is of use, and why that may be."""
+    subject, interval = (
+        ("No score tells", "no interval lies")
+        if len(rows) > 1
+        else (f"{rows[0].score} does not tell", "its interval does not lie")
+    )
+    said = [f"{subject} these images from the known classes: {interval} above 50%, the AUROC of chance."]
+    if all(row.auroc_interval[1] < CHANCE for row in rows):
+        said.append("They look more like the known classes than the known images themselves do.")
+    if other.shared_images:
+        said.append(f"The known images include {other.shared_images:,} of these {other.samples:,}.")
     return said
