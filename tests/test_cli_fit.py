@@ -76,6 +76,15 @@ def test_a_head_of_proxies_says_how_many_there_are(tmp_path: Path) -> None:
     assert f"proxies, {number} proxies per class" in result.stdout
 
 
+def test_a_better_classifier_than_the_named_one_is_in_the_table(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 3)) * [1, 30, 30]
+    rows[:100, 0] += 5
+    np.savez(tmp_path / "one.npz", features=rows, labels=np.repeat(["cat", "dog"], 100))
+    result = done("fit", tmp_path / "one.npz", "-c", "ncc", "--no-more-labels", "--quiet")
+    assert shows(result.stdout, "ridge would be more accurate", "Without --classifier")
+    assert "more accurate" not in done("fit", tmp_path / "one.npz", "-c", "ridge", "--no-more-labels").stdout
+
+
 @pytest.mark.parametrize(("option", "value"), [("--max-error", "2"), ("--max-error", "0"), ("--max-lost", "100%")])
 def test_a_share_that_is_none_is_wrong_usage(file: Path, option: str, value: str) -> None:
     assert shows(misused("fit", file, option, value), option, value)

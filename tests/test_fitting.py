@@ -67,6 +67,33 @@ def test_a_classifier_that_is_given_is_not_compared():
     found = nct.fit(gaussian(), "ncc", device="cpu")
     assert [one.name for one in found.candidates] == ["ncc"]
     assert found.choice is None
+    assert found.better is None
+
+
+def one_direction_of_many(seed=0):
+    """Two classes that differ along one direction, which has less noise than all others."""
+    rows = np.random.default_rng(seed).normal(size=(200, 3)) * [1, 30, 30]
+    rows[:100, 0] += 5
+    return FeatureSet.from_arrays(rows, np.repeat(["a", "b"], 100))
+
+
+def test_a_classifier_that_is_better_than_the_named_one_is_said():
+    data = one_direction_of_many()
+    chosen, named = nct.fit(data, device="cpu"), nct.fit(data, "ncc", compare=True, device="cpu")
+    [ridge] = [one for one in chosen.candidates if one.name == "ridge"]
+    assert (named.better.name, named.better.accuracy, named.better.penalty) == ("ridge", ridge.accuracy, ridge.penalty)
+    assert named.better.lead.difference == pytest.approx(named.chosen.accuracy - ridge.accuracy)
+    assert named.better.lead.interval[1] < 0
+    assert named.to_dict()["better"]["name"] == "ridge"
+    assert named.advice.startswith(f"ridge would be more accurate: {ridge.accuracy:.1%}")
+    assert nct.fit(data, "ridge", compare=True, device="cpu").better is None
+    assert nct.fit(gaussian(), "ncc", compare=True, device="cpu").better is None  # ridge is not told apart from it
+    assert chosen.better is None
+
+
+def test_a_named_classifier_is_not_compared_where_that_takes_long(monkeypatch):
+    monkeypatch.setattr("nctransfer.heads.better_classifier.MOST_COMPARED", 10)
+    assert nct.fit(one_direction_of_many(), "ncc", compare=True, device="cpu").better is None
 
 
 def test_logistic_regression_is_left_out_of_the_choice_where_it_takes_long(monkeypatch):

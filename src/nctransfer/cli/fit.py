@@ -112,6 +112,7 @@ def fit(
             **limits,
             drop_small=drop_small,
             more_labels=more_labels,
+            compare=True,
             device=printing.device,
             progress=terminal.progress,
         )

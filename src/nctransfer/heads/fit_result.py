@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_info import FeatureInfo
     from nctransfer.heads.abstention import Thresholds
     from nctransfer.heads.head import Head
+    from nctransfer.heads.left_out_scores import LeftOut
     from nctransfer.heads.mistakes import ClassAccuracy, Confusion
     from nctransfer.heads.more_labels import MoreLabels
     from nctransfer.heads.promises import Lead
@@ -49,6 +50,17 @@ class Candidate:
     is_at_end: bool
     lead: Lead | None = None
 
+    @classmethod
+    def of(cls, one: LeftOut) -> Candidate:
+        """A classifier by what it says of images that are left out; without a lead."""
+        return cls(
+            name=one.classifier,
+            accuracy=min(max(float(one.hits.mean()), 0.0), 1.0),
+            measured=float(one.right.mean()),
+            penalty=one.penalty,
+            is_at_end=one.is_at_end,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The numbers as a dictionary for JSON."""
         lead = self.lead
@@ -80,6 +92,8 @@ class FitResult(ShownInNotebooks):
         dropped: The classes that were left out because they have fewer than two images.
         leaks: The images that are there more than once.
         more_labels: What twice as many images would give; ``None`` if that was not asked for or is not known.
+        better: A classifier that is more accurate on the same images than the one that was named; ``None`` if none is
+            known, or if it was not asked for.
     """
 
     head: Head
@@ -94,6 +108,7 @@ class FitResult(ShownInNotebooks):
     dropped: tuple[str, ...] = ()
     leaks: Leaks = field(default_factory=Leaks)
     more_labels: MoreLabels | None = None
+    better: Candidate | None = None
 
     @property
     def chosen(self) -> Candidate:
@@ -116,6 +131,18 @@ class FitResult(ShownInNotebooks):
         if equal:
             parts.append(f"these images do not tell it apart from {_listed(equal)}")
         return "; ".join(parts) + ". The choice was made on the same images, which its interval allows for."
+
+    @property
+    def advice(self) -> str | None:
+        """Which classifier would be more accurate than the one that was named, in words; ``None`` if none is known."""
+        if self.better is None or self.better.lead is None:
+            return None
+        low, high = (-100 * end for end in reversed(self.better.lead.interval))
+        return (
+            f"{self.better.name} would be more accurate: {self.better.accuracy:.1%} on the same images, "
+            f"{-100 * self.better.lead.difference:.1f} points more than {self.chosen.name} (95% interval {low:.1f} to "
+            f"{high:.1f}). Without --classifier, the most accurate one is chosen."
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -190,6 +217,7 @@ class FitResult(ShownInNotebooks):
             "thresholds": asdict(self.thresholds),
             "candidates": [one.to_dict() for one in self.candidates],
             "choice": self.choice,
+            "better": None if self.better is None else self.better.to_dict(),
             "untried": self.untried,
             "classes": [self._class(one) for one in self.classes],
             "confusions": [asdict(one) for one in self.confusions],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import SettingError, did_you_mean
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.heads.abstention import thresholds
+from nctransfer.heads.better_classifier import better_classifier
 from nctransfer.heads.calibration import calibration_noise, fitted_temperature
 from nctransfer.heads.fit_result import Candidate, FitResult
 from nctransfer.heads.head import Head, HeldOut
@@ -43,6 +44,7 @@ def fit(
     unlikeness: str = RELATIVE,
     drop_small: bool = False,
     more_labels: bool = False,
+    compare: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> FitResult:
@@ -61,6 +63,8 @@ def fit(
             ``knn`` or ``neco``; see :mod:`nctransfer.heads.unlikeness_kinds`.
         drop_small: Leave out classes of one image; otherwise they are an error.
         more_labels: Also estimate what twice as many images would give, which takes longer than all the rest.
+        compare: Also find out whether ridge regression or class centres would be more accurate than a classifier that
+            was named; see :func:`~nctransfer.heads.better_classifier.better_classifier`.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -98,6 +102,7 @@ def fit(
         more_labels=gain_of_more_labels(chosen, best.classifier, device=device, progress=progress)
         if more_labels
         else None,
+        better=better_classifier(chosen, best, device, progress) if compare and classifier != AUTO else None,
     )
 
 
@@ -158,14 +163,7 @@ def _tried(
         progress("fitting", len(names), len(names))
     best = found[0]
     candidates = [
-        Candidate(
-            name=one.classifier,
-            accuracy=min(max(float(one.hits.mean()), 0.0), 1.0),
-            measured=float(one.right.mean()),
-            penalty=one.penalty,
-            is_at_end=one.is_at_end,
-            lead=None if one is best else lead_over(best, one, features.labels),
-        )
+        dataclasses.replace(Candidate.of(one), lead=None if one is best else lead_over(best, one, features.labels))
         for one in found
     ]
     return best, tuple(candidates)

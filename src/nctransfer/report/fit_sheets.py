@@ -52,7 +52,7 @@ def _expected(found: FitResult, path: str | None) -> Sheet:
         ["on other images of these classes", ">in %", ">95% interval"],
         [*_accuracy_rows(found), *_answer_rows(found)],
         facts,
-        " ".join(filter(None, [found.choice, *_reading(found)])),
+        " ".join(filter(None, [found.choice, found.advice, *_reading(found)])),
     )
 
 

@@ -1,0 +1,66 @@
+"""Whether another classifier would be more accurate than the one that was named for a head."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nctransfer.heads.fit_result import Candidate
+from nctransfer.heads.left_out_scores import left_out_scores
+from nctransfer.heads.promises import lead_over
+
+if TYPE_CHECKING:
+    from nctransfer.features.feature_set import FeatureSet
+    from nctransfer.heads.left_out_scores import LeftOut
+
+__all__ = ["better_classifier"]
+
+FAST = ("ridge", "ncc", "cosine")  # those without a group are exact and in closed form
+MOST_COMPARED = 3e9  # images × features × classes: about twenty seconds of ridge regression on one core
+
+
+def better_classifier(
+    features: FeatureSet,
+    named: LeftOut,
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Candidate | None:
+    """The most accurate of the fast classifiers, if it is more accurate than a named one.
+
+    It is called more accurate only if the interval of the difference leaves out zero. Logistic regression and proxies
+    are not tried, as they take longer.
+
+    Args:
+        features: What the named classifier was fitted to.
+        named: The named classifier.
+        device: Where to compute.
+        progress: Called as ``progress(stage, done, total)``.
+
+    Returns:
+        ``None`` if there is none, or if there are too many images and classes to compare in seconds.
+
+    >>> import numpy as np
+    >>> from nctransfer.features.feature_set import FeatureSet
+    >>> rows = np.random.default_rng(0).normal(size=(200, 3)) * [1, 30, 30]
+    >>> rows[:100, 0] += 5
+    >>> data = FeatureSet.from_arrays(rows, "a" * 100 + "b" * 100)
+    >>> better_classifier(data, left_out_scores(data, "ncc", "cpu"), "cpu").name
+    'ridge'
+    >>> better_classifier(data, left_out_scores(data, "ridge", "cpu"), "cpu") is None
+    True
+    """
+    if len(features) * min(len(features), features.dim) * len(features.classes) > MOST_COMPARED:
+        return None
+    names = [name for name in FAST if name != named.classifier]
+    better: list[Candidate] = []
+    for done, name in enumerate(names):
+        if progress:
+            progress("comparing", done, len(names))
+        other = left_out_scores(features, name, device)
+        lead = lead_over(named, other, features.labels)
+        if lead.interval[1] < 0:
+            better.append(dataclasses.replace(Candidate.of(other), lead=lead))
+    if progress:
+        progress("comparing", len(names), len(names))
+    return max(better, key=lambda one: one.accuracy, default=None)
