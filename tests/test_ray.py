@@ -25,8 +25,21 @@ PLUGIN = """
 import os, time
 import timm
 from timm.models import register_model
-from nctransfer.store import ray_worker
+from nctransfer.store import ray_engine, ray_worker
 ray_worker.PART_SECONDS = 0.5
+
+if "INTERRUPTED" in os.environ:  # as by Ctrl-C when the second answer with parts is taken, before they are recorded
+    class Interrupted(ray_engine.RayEngine):
+        answers = 0
+
+        def _note(self, call, reply):
+            self.answers += bool(reply.written)
+            if self.answers == 2 and reply.written:
+                self.answers += 1
+                raise KeyboardInterrupt
+            super()._note(call, reply)
+
+    ray_engine.RayEngine = Interrupted
 
 @register_model
 def slow_vit(pretrained=False, **settings):
@@ -136,6 +149,23 @@ def test_an_interruption_stores_what_is_computed(
     assert (run.returncode, out) == (130, ""), heard
     assert "interrupted" in heard
     until(lambda: not any(command_of(pid) for pid in ray))
+    assert_goes_on(tmp_path, words, expected)
+
+
+def test_an_answer_is_lost_by_an_interruption(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    """Its parts are written and nobody was told: they are found on the disk."""
+    words = command(tmp_path, "many", "--engine", "ray", "--actors", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECONDS_PER_BATCH", "0.2")
+        patch.setenv("INTERRUPTED", "")
+        run = started(words, None, tmp_path)
+    out, _ = run.communicate(timeout=300)
+    assert (run.returncode, out) == (130, ""), (tmp_path / "stderr").read_text()
+    assert_goes_on(tmp_path, words, expected)
+
+
+def assert_goes_on(folder: Path, words: Sequence[str], expected: dict[str, bytes]) -> None:
+    """All that an interrupted run has written is recorded, and the next run computes only the rest."""
     show = [
         sys.executable,
         "-m",
@@ -143,17 +173,16 @@ def test_an_interruption_stores_what_is_computed(
         "cache",
         "list",
         "--cache-dir",
-        str(tmp_path / "many"),
+        str(folder / "many"),
         "--format",
         "json",
     ]
-    listed = json.loads(subprocess.run(show, capture_output=True, check=True, text=True).stdout)
-    [stored] = listed["sets"]
+    [stored] = json.loads(subprocess.run(show, capture_output=True, check=True, text=True).stdout)["sets"]
     assert 0 < stored["rows"] < len(expected)
-    assert stored["rows"] == len(rows_of(tmp_path, "many"))  # all that is written is recorded
-    again = started(words, None, tmp_path)
+    assert stored["rows"] == len(rows_of(folder, "many"))
+    again = started(words, None, folder)
     assert json.loads(again.communicate(timeout=300)[0])["reused"] == stored["rows"]
-    assert rows_of(tmp_path, "many") == expected
+    assert rows_of(folder, "many") == expected
 
 
 def test_broken_images_and_a_cluster_that_is_gone(tmp_path: Path) -> None:

@@ -92,9 +92,7 @@ class RayEngine(Engine):
                 raise
             finally:
                 self._dismiss()
-        if self._hired > self._crew.actors:  # dead workers may have written parts that nobody has recorded
-            repair(self.stored)
-            self.writer.refresh()
+                self._adopt()
         self.task.tell("extracting", len(self.missing), len(self.missing))
 
     def _note_crew(self, nodes: int) -> None:
@@ -230,6 +228,11 @@ class RayEngine(Engine):
         """End all workers."""
         for number in list(self._workers):
             self._forget(number)
+
+    def _adopt(self) -> None:
+        """Record parts that were written and whose answer was lost: with its worker, or by Ctrl-C as it was taken."""
+        repair(self.stored)
+        self.writer.refresh()
 
 
 def check_task(task: Task) -> None:
