@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["markdown", "names", "written"]
+__all__ = ["markdown", "names", "tables", "written"]
 
 
 def names(folder: Path) -> list[str]:
@@ -35,3 +35,14 @@ def written(page: str, name: str, table: str) -> str:
     if not place.search(page):
         raise ValueError(f"there is no comment that begins with '<!-- {name}: '")
     return place.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", page)
+
+
+def tables(page: str, folder: str) -> dict[str, str]:
+    """The tables of a page that the modules of a folder made, by name.
+
+    Args:
+        page: The text of the page.
+        folder: Who made them, as their comments say.
+    """
+    place = re.compile(rf"<!-- (\w+): made by {re.escape(folder)} -->\n(.*?)<!-- end -->", re.DOTALL)
+    return {name: table.strip() for name, table in place.findall(page)}

@@ -17,6 +17,7 @@ from markdown import Markdown
 from math_core import LatexError
 
 import nctransfer as nct
+from page_tables import names, tables, written
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -168,6 +169,26 @@ def test_formulas_become_mathml() -> None:
 def test_a_formula_that_is_not_understood_stops_the_build() -> None:
     with pytest.raises(LatexError):
         rendered(r"$\nosuchcommand{a}$")
+
+
+# Tables that scripts make
+
+
+@pytest.mark.parametrize(("page", "folder"), [("simulations.md", "simulations"), ("performance.md", "benchmarks")])
+def test_a_page_has_the_table_of_every_module_and_none_is_empty(page: str, folder: str) -> None:
+    made = tables(text(page), f"tests/{folder}")
+    assert sorted(made) == names(ROOT / "tests" / folder)
+    assert [name for name, table in made.items() if len(re.findall(r"^\|.*\|$", table, re.MULTILINE)) < 3] == []
+
+
+def test_a_table_is_found_where_it_was_written() -> None:
+    page = "before\n<!-- one: made by tests/a -->\n<!-- end -->\n<!-- two: made by tests/b -->\n<!-- end -->\nafter\n"
+    assert tables(page, "tests/a") == {"one": ""}
+    page = written(page, "two", "| a |\n| --- |\n| 1 |")
+    assert tables(page, "tests/a") == {"one": ""}
+    assert tables(page, "tests/b") == {"two": "| a |\n| --- |\n| 1 |"}
+    with pytest.raises(ValueError, match="three"):
+        written(page, "three", "")
 
 
 # What the build of the site does not check
