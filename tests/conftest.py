@@ -11,6 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Every run draws the same examples, and none has to end in time, as the machine may be busy. The option
+# --hypothesis-profile=default draws new ones.
+settings.register_profile(
+    "steady",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("steady")
 
 # Torch reads this when it is imported, here and in every process that a test starts. Models as small as those of the
 # tests gain nothing from threads, and test processes that run side by side would wait for each other's threads.
