@@ -214,20 +214,54 @@ def tables(shown: str) -> list[list[list[str]]]:
     return found
 
 
+HALTING = """
+import sys, time
+from nctransfer.backbones.backbone import Backbone
+from nctransfer.cli import main
+
+call, left = Backbone.__call__, int(sys.argv.pop(1))
+
+def halting(self, pixels):
+    global left
+    left -= len(pixels)
+    if left < 0:
+        time.sleep(600)
+    return call(self, pixels)
+
+Backbone.__call__ = halting
+main()
+"""
+
+
+def command_line(*arguments: object, halts_after: int | None = None) -> list[str]:
+    """A command for a process of its own.
+
+    Args:
+        arguments: What is given to ``nctransfer``.
+        halts_after: Once so many images are through the backbone, it waits for a signal. So a test that sends one while
+            images run is never too late, however fast or busy the machine is.
+    """
+    start = ["-m", "nctransfer"] if halts_after is None else ["-c", HALTING, str(halts_after)]
+    return [sys.executable, *start, *map(str, arguments)]
+
+
 def on_terminal(
-    *arguments: object, react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None, **environment: str
+    *arguments: object,
+    react: Callable[[bytes, subprocess.Popen[bytes]], object] = lambda *_: None,
+    halts_after: int | None = None,
+    **environment: str,
 ) -> tuple[int, str]:
     """Exit code and screen of a command in its own process on a terminal; ``react`` sees the screen as it grows."""
     master, slave = pytest.importorskip("pty").openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "nctransfer", *map(str, arguments)],
+        command_line(*arguments, halts_after=halts_after),
         stdin=slave,
         stdout=slave,
         stderr=slave,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
     )
     os.close(slave)
-    limit = threading.Timer(120, process.kill)  # no test hangs
+    limit = threading.Timer(300, process.kill)  # no test hangs
     limit.start()
     screen = b""
     try:

@@ -656,7 +656,7 @@ def test_an_interruption_keeps_what_was_done() -> None:
         if not sent and re.search(rb"\b[1-9]\d*/500", screen):
             sent.append(process.send_signal(signal.SIGINT))
 
-    code, screen = on_terminal(*command, "--batch-size", "2", "--workers", "1", react=interrupt)
+    code, screen = on_terminal(*command, "--batch-size", "2", "--workers", "1", react=interrupt, halts_after=200)
     assert sent, screen
     assert code == 130
     assert "Traceback" not in screen

@@ -30,7 +30,7 @@ from nctransfer.backbones.backbone import Backbone
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.cli.terminal import Terminal
 from nctransfer.heads.prediction import COLUMNS
-from terminal import cli, data_of, done, misused, noted, refusal, shows, tables, warned
+from terminal import cli, command_line, data_of, done, misused, noted, refusal, shows, tables, warned
 
 CLASSES = {"zero": 0, "one": 1, "two": 2}
 MODEL = {"model": "test_resnet", "img_size": 64, "random_init": True, "device": "cpu"}
@@ -271,22 +271,22 @@ def test_a_killed_run_goes_on(here: Path) -> None:
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(here / "many" / f"{number:03d}.png")
     words = predict("--batch-size", "1", "--workers", "1", "-o", "labels.csv", images="many")
-    command = [sys.executable, "-m", "nctransfer", *map(str, words)]
     output, journal = here / "labels.csv", here / "labels.csv.partial"
     kept = 0
     for number in range(3):
-        process = subprocess.Popen([*command, *(["--resume"] if number else [])], cwd=here, stderr=subprocess.DEVNULL)
+        command = command_line(*words, *(["--resume"] if number else []), halts_after=150)
+        process = subprocess.Popen(command, cwd=here, stderr=subprocess.DEVNULL)
         while process.poll() is None:
             if journal.exists() and journal.read_bytes().count(b"\n") > kept + 40 + 37 * number:
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=300) == -signal.SIGKILL
         assert not output.exists()
         lines = journal.read_bytes().count(b"\n")
         assert lines > kept
         kept = lines
-    subprocess.run([*command, "--resume"], cwd=here, check=True, capture_output=True)
+    subprocess.run(command_line(*words, "--resume"), cwd=here, check=True, capture_output=True)
     rows = list(csv.DictReader(io.StringIO(output.read_text(), newline="")))
     assert [row["id"] for row in rows] == [f"{number:03d}.png" for number in range(500)]
     whole = nct.load_head("pets.head").predict("many", device="cpu")

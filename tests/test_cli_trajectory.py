@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import nctransfer as nct
 from conftest import write_digits
 from nctransfer.report.json_text import to_json
 from terminal import (
+    command_line,
     data_of,
     done,
     facts_of,
@@ -761,14 +761,14 @@ def test_an_interruption_keeps_what_was_done(
 ) -> None:
     command = ("trajectory", *VIT, "--data", data, *FEW, "--checkpoints", training)
     process = subprocess.Popen(
-        [sys.executable, "-m", "nctransfer", *map(str, command), "--batch-size", "1", "--workers", "1"],
+        command_line(*command, "--batch-size", "1", "--workers", "1", halts_after=3 * 72),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    limit = threading.Timer(120, process.kill)  # no test hangs
+    limit = threading.Timer(300, process.kill)  # no test hangs
     limit.start()
     said, sent = [], []
     assert process.stderr is not None
