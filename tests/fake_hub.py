@@ -10,7 +10,11 @@ from huggingface_hub import constants
 from tiny import REPOSITORY
 
 
-def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str, seconds: float = 60) -> None:
+    """Let the client ask this server, which has so many seconds to answer, as this machine may be busy."""
+    monkeypatch.setattr("nctransfer.backbones.hub.HUB_SECONDS", seconds)
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setattr(constants, name, seconds)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"

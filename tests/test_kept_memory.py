@@ -167,12 +167,12 @@ def test_the_last_context_restores_the_settings(monkeypatch: pytest.MonkeyPatch)
     def other() -> None:
         with kept_memory():
             opened.set()
-            assert closed.wait(10)
+            assert closed.wait(60)
 
     thread = threading.Thread(target=other)
     with kept_memory():
         thread.start()
-        assert opened.wait(10)
+        assert opened.wait(60)
         assert calls == START
     assert calls == START
     closed.set()

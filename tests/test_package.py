@@ -365,7 +365,7 @@ def test_types_go_with_the_package() -> None:
 
 def test_the_version_is_the_same_everywhere(run: Run) -> None:
     script = Path(sys.executable).with_name("nctransfer")
-    by_script = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    by_script = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=120, check=True)
     assert run("--version").stdout == by_script.stdout == f"nctransfer {nct.__version__}\n"
     assert metadata.version("nctransfer") == nct.__version__
 

@@ -103,10 +103,10 @@ def test_the_next_download_waits_for_the_one_before(slow_hub: SlowHub) -> None:
 def test_offline_starts_nothing(offline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not offline)  # asked for by the environment, or by the argument
     monkeypatch.setattr("nctransfer.backbones.prefetching.find", lambda *_, **__: pytest.fail("it was fetched"))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with WeightsAhead(offline) as ahead:
         ahead.start(VIT)
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         ahead.wait(VIT)
     assert why_offline(offline)
 
@@ -154,7 +154,7 @@ server.bind(("127.0.0.1", 0))
 server.listen()
 constants.ENDPOINT = f"http://127.0.0.1:{server.getsockname()[1]}"
 constants.HF_HUB_OFFLINE = False
-hub.HUB_SECONDS = 60
+hub.HUB_SECONDS = 600
 with WeightsAhead() as ahead:
     ahead.start(BackboneRequest("test_vit"))
     server.accept()
@@ -165,7 +165,7 @@ with WeightsAhead() as ahead:
 
 @pytest.mark.slow
 def test_a_download_does_not_keep_the_process_alive() -> None:
-    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=300, check=False)
     assert ended.stdout == "asked\n"
     assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
 
