@@ -107,7 +107,7 @@ def test_what_is_given_twice_runs_once_with_a_warning(one: str, other: str, capl
 
 
 def test_layers_add_to_the_model_itself(caplog: pytest.LogCaptureFixture) -> None:
-    assert names(VIT, replace(VIT, layers="2")) == ["test_vit", "test_vit layer 2"]
+    assert names(VIT, replace(VIT, layers="2")) == ["test_vit", "test_vit layer_2"]
     assert caplog.records == []
 
 

@@ -408,7 +408,7 @@ def test_what_is_missing_is_said_once(pets: Path, cache: Path) -> None:
 
 def test_layers_and_joins_of_stored_sets_are_ranked(stored: str) -> None:
     data = data_of("rank", stored, "--layers", "all", "--concat", "2", "--shots", "2")
-    names = ["test_vit", "test_vit last 2", "test_vit layer 0", "test_vit layer 1", "test_vit mean of all"]
+    names = ["test_vit", "test_vit last 2", "test_vit layer_0", "test_vit layer_1", "test_vit mean of all"]
     assert sorted(one["name"] for one in data["candidates"]) == names
     sets = layer_sets({name: nct.FeatureStore().find(stored).read(column=name) for name in COLUMNS}, [2])
     alone = nct.rank_features(sets, 2)
@@ -417,14 +417,14 @@ def test_layers_and_joins_of_stored_sets_are_ranked(stored: str) -> None:
         assert one["accuracy"] == expected[one["name"]].to_dict()["accuracy"]
         assert one["is_possible_best"] == expected[one["name"]].is_possible_best
     widths = {one["name"]: one["width"] for one in data["candidates"]}
-    assert widths["test_vit last 2"] == widths["test_vit layer 1"] + widths["test_vit"]
+    assert widths["test_vit last 2"] == widths["test_vit layer_1"] + widths["test_vit"]
 
 
 COLUMNS = ("layer_0", "layer_1", "feature")
 
 
 def _shown(layer: str) -> str:
-    return "test_vit" if layer == "feature" else f"test_vit {layer.replace('_', ' ')}"
+    return "test_vit" if layer == "feature" else f"test_vit {layer}"
 
 
 def test_backbones_that_run_have_joins_as_candidates(pets: Path, cache: Path) -> None:

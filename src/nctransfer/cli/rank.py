@@ -227,7 +227,7 @@ def _sets(names: Sequence[str], given: ChosenFeatures, joins: Sequence[int] | No
 
 def _of_layer(model: str, layer: str) -> str:
     """The name of a layer as a candidate, as candidates that run have it."""
-    return model if layer == "feature" else f"{model} {layer.replace('_', ' ')}"
+    return model if layer == "feature" else f"{model} {layer}"
 
 
 def _rank_sets(

@@ -160,7 +160,7 @@ def _described(candidate: Candidate, options: Sequence[str] = USUALLY_SHOWN) -> 
     request = candidate.request
     words = [request.model]
     if candidate.column != FEATURE:
-        words.append(candidate.column.replace("_", " "))
+        words.append(candidate.column)
     for option in options:
         value = getattr(request, option)
         if value != getattr(NO_OPTIONS, option):
