@@ -423,6 +423,16 @@ def test_layers_and_joins_of_stored_sets_are_ranked(stored: str) -> None:
 COLUMNS = ("layer_0", "layer_1", "feature")
 
 
+def test_costs_of_an_inner_layer_are_said_to_be_those_of_its_backbone(stored: str, pets: Path) -> None:
+    named = ("rank", "--data", pets, "--model", "test_vit --random-init --layers 1", "--list")
+    for command in (("rank", stored, "--shots", "2", "--layers", "1"), named):
+        assert shows(" ".join(done(*command).stdout.split()), "those of the whole backbone", "such as layer_1")
+    assert "whole backbone" not in done("rank", stored, "--shots", "2").stdout
+    found = data_of("rank", stored, "--shots", "2", "--layers", "1", "--concat", "2")
+    columns = {one["name"]: one["column"] for one in found["candidates"]}
+    assert columns == {"test_vit": "feature", "test_vit layer_1": "layer_1", "test_vit mean of all": MEAN_OF_ALL}
+
+
 def _shown(layer: str) -> str:
     return "test_vit" if layer == "feature" else f"test_vit {layer}"
 

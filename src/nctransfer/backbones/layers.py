@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from nctransfer.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["forward_with_layers", "layer_indices", "layer_name", "pool_type"]
+__all__ = ["forward_with_layers", "is_layer", "layer_indices", "layer_name", "pool_type"]
 
 
 def forward_with_layers(model: Any, images: torch.Tensor, indices: Sequence[int]) -> list[torch.Tensor]:
@@ -65,6 +66,15 @@ def layer_name(index: int) -> str:
     'layer_3'
     """
     return f"layer_{index}"
+
+
+def is_layer(column: str) -> bool:
+    """Whether a column holds the outputs of an inner layer, and neither the pooled output nor several layers joined.
+
+    >>> is_layer("layer_3"), is_layer("feature"), is_layer("last 2")
+    (True, False, False)
+    """
+    return re.fullmatch(r"layer_\d+", column) is not None
 
 
 def _layer_outputs(

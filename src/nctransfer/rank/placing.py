@@ -192,6 +192,7 @@ class _Details:
             scores={name: one.value for name, one in scores.items()},
             undefined=undefined,
             features=features.info.id,
+            column=features.info.layer,
             facts=replace(row.facts, width=features.dim),
             same_as=first if first != row.name else None,
         )

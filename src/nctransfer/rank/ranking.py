@@ -70,6 +70,8 @@ class RankedCandidate:
         scores: ``logme`` and ``h_score``, if they were asked for.
         undefined: Why a number is missing, by name.
         features: The id of its features.
+        column: Which output of the backbone they are: ``feature``, ``layer_3``, or what several layers are called that
+            are joined; ``None`` if it did not run. Facts and speed are those of the whole backbone.
         why: Why it is among the candidates.
         same_as: Another candidate with exactly the same features.
     """
@@ -88,6 +90,7 @@ class RankedCandidate:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     undefined: Mapping[str, str] = field(default_factory=dict)
     features: str | None = None
+    column: str | None = None
     why: str = ""
     same_as: str | None = None
 
@@ -132,6 +135,7 @@ class RankedCandidate:
             "scores": dict(self.scores),
             "undefined": dict(self.undefined),
             "features": self.features,
+            "column": self.column,
             "why": self.why,
             "same_as": self.same_as,
         }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nctransfer.backbones.layers import is_layer
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Sheet
 
 if TYPE_CHECKING:
     from nctransfer.rank.candidate_facts import ListedCandidate
 
-__all__ = ["candidates_sheets", "count_cell", "size_cell"]
+__all__ = ["candidates_sheets", "count_cell", "of_whole_backbones", "size_cell"]
 
 
 def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
@@ -36,11 +37,26 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
         ["candidate", ">params", ">GMACs", ">width", ">pixels", "pooling", "pretrained on", "licence", "weights"],
         rows,
         {},
-        f"{counted(len(candidates), 'candidate')}; {here:,} of them need no download. GMACs are billions of "
-        "multiplications per image; those of attention count too.",
+        " ".join(
+            [
+                f"{counted(len(candidates), 'candidate')}; {here:,} of them need no download.",
+                "GMACs are billions of multiplications per image; those of attention count too.",
+                *of_whole_backbones([one.candidate.column for one in candidates]),
+            ]
+        ),
     )
     reasons = [[one.candidate.name, one.candidate.why] for one in candidates if one.candidate.why]
     return [facts, Sheet("Why they compete", ["candidate", "why"], reasons, {})] if reasons else [facts]
+
+
+def of_whole_backbones(columns: Sequence[str | None], has_speeds: bool = False) -> list[str]:
+    """That an inner layer needs less than its whole backbone; nothing if no candidate is one."""
+    if (layer := next((one for one in columns if one and is_layer(one)), None)) is None:
+        return []
+    shown = "Params, GMACs and images/s" if has_speeds else "Params and GMACs"
+    return [
+        f"{shown} are those of the whole backbone; a candidate such as {layer} needs only the part up to that layer."
+    ]
 
 
 def count_cell(value: int | None) -> str:

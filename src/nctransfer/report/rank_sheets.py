@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted
-from nctransfer.report.candidate_sheets import count_cell, size_cell
+from nctransfer.report.candidate_sheets import count_cell, of_whole_backbones, size_cell
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import format_number
 
@@ -157,6 +157,7 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         *_about_speeds(ran),
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
         *([] if all_alike else [_only_with_most(most)]),
+        *of_whole_backbones([one.column for one in ran if one.facts.parameters], has_speeds),
         *([_AFTER_A_RACE] if raced else []),
         *list(reasons)[:MOST_REASONS],
     ]
