@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -11,16 +14,27 @@ if TYPE_CHECKING:
 __all__ = ["ProgressBar"]
 
 
+class _Step(NamedTuple):
+    """How many steps a stage had done at some time, in seconds."""
+
+    done: int
+    at: float
+
+
 class ProgressBar:
     """One bar for the stage at hand; the bars of earlier stages disappear.
 
     Args:
         console: Where the bar is drawn.
+        clock: The time in seconds.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._progress = _progress(console)
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._progress = _progress(console, clock)
         self._stages: dict[str, TaskID] = {"loading": self._progress.add_task("loading", total=None)}
+        self._first: dict[str, _Step] = {}
+        self._latest: dict[str, _Step] = {}
         self._progress.start()
 
     @property
@@ -34,14 +48,26 @@ class ProgressBar:
             for task in self._stages.values():
                 self._progress.update(task, visible=False)
             self._stages[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._stages[stage], completed=done, total=total)
+        self._progress.update(self._stages[stage], completed=done, total=total, end=self._end(stage, done, total))
+
+    def _end(self, stage: str, done: int, total: int) -> float | None:
+        """When a stage will end if all its steps take as long as those so far; ``None`` before the first step."""
+        now = _Step(done, self._clock())
+        first = self._first.setdefault(stage, now)
+        latest = self._latest.get(stage, now)
+        if done > latest.done:
+            latest = now
+        self._latest[stage] = latest
+        if latest.done <= first.done:
+            return None
+        return latest.at + (latest.at - first.at) / (latest.done - first.done) * (total - latest.done)
 
     def stop(self) -> None:
         """Remove the bar from the screen."""
         self._progress.stop()
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, clock: Callable[[], float]) -> Progress:
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
     from rich.text import Text
 
@@ -53,13 +79,23 @@ def _progress(console: Console) -> Progress:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.1f}/s" if task.speed and task.total else "")
 
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            """The time that is left; of steps that are too slow for their speed to be known, by all steps so far."""
+            end = task.fields.get("end")
+            if task.time_remaining is not None or end is None:
+                return super().render(task)
+            minutes, seconds = divmod(math.ceil(max(end - clock(), 0)), 60)
+            return Text(f"{minutes // 60}:{minutes % 60:02}:{seconds:02}", style="progress.remaining")
+
     return Progress(
         "{task.description}",
         BarColumn(),
         Count(),
         Rate(),
-        TimeRemainingColumn(),
+        Left(),
         console=console,
         transient=True,
         speed_estimate_period=10,
+        get_time=clock,
     )
