@@ -181,6 +181,16 @@ def test_there_is_no_head_of_another_width() -> None:
     assert random().head(63) is None
 
 
+def test_a_model_with_convolutions_over_three_axes() -> None:
+    """PyTorch cannot hold their weights channels last."""
+    backbone = random("lambda_resnet26t", img_size=64)
+    images = pixels(backbone, 2)
+    with torch.inference_mode():
+        maps = backbone.model.forward_features(normalised(backbone, images))
+        expected = backbone.model.forward_head(maps, pre_logits=True)
+    torch.testing.assert_close(backbone(images)[FEATURE], expected)
+
+
 def test_maps_in_place_of_vectors_are_refused() -> None:
     backbone = random()
     images = pixels(backbone)

@@ -92,7 +92,7 @@ class Backbone:
         self._size = tuple(config["input_size"])
         self.layers = self._layer_indices(request.layers) if request.layers else ()
         self.columns = (FEATURE, *map(layer_name, self.layers))
-        self.memory_format: torch.memory_format = torch.channels_last
+        self.memory_format = _memory_format(self.model)
         self.model = self.model.to(device).to(memory_format=self.memory_format)
         self._half = half_model(self.dtype)
         self._compiled: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
@@ -260,6 +260,14 @@ def features_of_values(backbone: Backbone, values: torch.Tensor) -> torch.Tensor
         if is_out_of_memory(error):
             raise
         raise cannot_run(backbone.key.model, values.shape[1:], error) from error
+
+
+def _memory_format(model: Any) -> torch.memory_format:
+    """Channels last, which is faster, unless the model has a convolution over three axes, which cannot have it."""
+    import torch
+
+    has_volumes = any(parameter.ndim > 4 for parameter in model.parameters())
+    return torch.contiguous_format if has_volumes else torch.channels_last
 
 
 def _computing_in(backbone: Backbone, dtype: torch.dtype) -> Backbone:

@@ -1,6 +1,7 @@
 """Check how much the features of a backbone depend on the way in which they are computed.
 
-Every way is compared with the plain one: float32, all images in one batch, channels last, no BatchNorm folded.
+Every way is compared with the plain one: float32, all images in one batch, channels last if the model can have it, no
+BatchNorm folded.
 """
 
 from __future__ import annotations

@@ -79,8 +79,7 @@ def numerics_sheet(report: NumericsReport, data: str = "") -> Sheet:
         ["run otherwise", ">largest", ">median", ">same neighbour", ""],
         rows,
         facts,
-        "The relative difference |f' - f| / |f| compares each image's feature with the plain run: float32, one batch, "
-        "channels last. "
+        "The relative difference |f' - f| / |f| compares each image's feature with the plain run: float32, one batch. "
         f"Same neighbour is the share of images whose nearest other image stays the same. {_advice(report)}",
     )
 
