@@ -24,7 +24,7 @@ from nctransfer.evaluation.group_jackknife import GroupJackknife
 from nctransfer.evaluation.group_verdicts import worst_group
 from nctransfer.evaluation.multiple_comparisons import band_factor, range_factor
 from nctransfer.evaluation.spread import Spread
-from nctransfer.report.group_sheets import group_sheets
+from nctransfer.report.group_sheets import across_sheets, group_sheets
 
 SITES = ("east", "north", "south", "west")
 
@@ -227,6 +227,41 @@ def test_a_group_that_is_right_in_every_episode_has_no_interval_over_episodes() 
     assert cells.pop("far") == "100.00"
     assert all("±" in cell for cell in cells.values())
     assert "in each episode" in sheet.reading
+
+
+def test_many_classifiers_have_a_line_each() -> None:
+    """A line for each group and classifier, and then one for the worst group of each classifier."""
+    several = FEW | {"classifiers": ("ncc", "cosine", "ridge")}
+    found = nct.fewshot_by_group(sited(), "site", 3, 2, queries=4, **several)
+    groups, worst = group_sheets(found)
+    by_name = {row.classifier: {one.name: one for one in row.groups} for row in found.rows}
+    expected = [
+        (site, name, f"{100 * one.accuracy:.2f}", f"{100 * one.difference:+.2f}")
+        for site in sorted(by_name["ncc"], key=lambda site: by_name["ncc"][site].accuracy)
+        for name in ("ncc", "cosine", "ridge")
+        for one in [by_name[name][site]]
+    ]
+    names = [line[0] for line in groups.rows]
+    assert names == [cell for site, *_ in expected[::3] for cell in (site, "", "")]
+    shown = [(line[3], line[4].split()[0], line[5].rstrip("*")) for line in groups.rows]
+    assert shown == [line[1:] for line in expected]
+    assert [line[0] for line in worst.rows] == ["ncc", "cosine", "ridge"]
+    for row, line in zip(found.rows, worst.rows, strict=True):
+        assert row.worst is not None
+        low, high = row.worst.interval
+        assert line[1].split()[0] == f"{100 * row.accuracy:.2f}"
+        assert line[2:4] == [f"{100 * low:.2f} to {100 * high:.2f}", f"{100 * row.worst.gap:.2f}"]
+        assert line[5].startswith(row.worst.possible[0])
+
+
+def test_with_many_classifiers_the_least_accurate_groups_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nctransfer.report.group_tables.MOST_LINES", 6)
+    several = FEW | {"classifiers": ("ncc", "cosine", "ridge")}
+    found = nct.fewshot_across_groups(sited(), "site", 3, 2, queries=3, **several)
+    _, groups, worst = across_sheets(found)
+    assert len(groups.rows) == 6
+    assert "The 2 least accurate of 3 groups" in groups.reading
+    assert len(worst.rows) == 3
 
 
 def test_a_rare_group_leaves_the_intervals_of_others_as_they_are() -> None:
