@@ -11,7 +11,7 @@ from typing import Any
 
 from nctransfer.backbones.facts import layers_of
 from nctransfer.backbones.feature_key import FEATURE
-from nctransfer.backbones.layers import layer_name
+from nctransfer.backbones.layers import is_layer, layer_name
 from nctransfer.backbones.names import PIXELS, of_timm
 from nctransfer.backbones.plugins import import_plugin
 from nctransfer.backbones.request import BackboneRequest
@@ -48,6 +48,11 @@ class Candidate:
     parts: tuple[str, ...] = ()
     is_control: bool = False
     why: str = ""
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether it is a single inner layer, which needs only a part of the backbone."""
+        return is_layer(self.column)
 
     @property
     def identity(self) -> Hashable:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nctransfer.backbones.facts import BackboneFacts
+from nctransfer.backbones.layers import is_layer
 from nctransfer.notebook import ShownInNotebooks
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class RankedCandidate:
     def is_possible_best(self) -> bool:
         """Whether it may be the best at the largest number of shots."""
         return self.place is not None and self.place.is_possible_best
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether it is a single inner layer of a known backbone, of which it needs only a part."""
+        return self.column is not None and is_layer(self.column) and self.facts.parameters is not None
 
     @property
     def has_run(self) -> bool:

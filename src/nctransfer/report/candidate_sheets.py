@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.backbones.layers import is_layer
 from nctransfer.errors import counted
 from nctransfer.report.sheet import Sheet
 
@@ -41,7 +40,7 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
             [
                 f"{counted(len(candidates), 'candidate')}; {here:,} of them need no download.",
                 "GMACs are billions of multiplications per image; those of attention count too.",
-                *of_whole_backbones([one.candidate.column for one in candidates]),
+                *of_whole_backbones([one.candidate.column for one in candidates if one.candidate.is_inner]),
             ]
         ),
     )
@@ -49,14 +48,12 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
     return [facts, Sheet("Why they compete", ["candidate", "why"], reasons, {})] if reasons else [facts]
 
 
-def of_whole_backbones(columns: Sequence[str | None], has_speeds: bool = False) -> list[str]:
-    """That an inner layer needs less than its whole backbone; nothing if no candidate is one."""
-    if (layer := next((one for one in columns if one and is_layer(one)), None)) is None:
+def of_whole_backbones(layers: Sequence[str], has_speeds: bool = False) -> list[str]:
+    """That inner layers need less than their whole backbone; nothing if no candidate is one."""
+    if not layers:
         return []
     shown = "Params, GMACs and images/s" if has_speeds else "Params and GMACs"
-    return [
-        f"{shown} are those of the whole backbone; a candidate such as {layer} needs only the part up to that layer."
-    ]
+    return [f"{shown} are those of the whole backbone; a candidate such as {layers[0]} needs only the part up to it."]
 
 
 def count_cell(value: int | None) -> str:
