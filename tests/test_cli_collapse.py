@@ -148,6 +148,30 @@ def test_what_is_shown_is_explained(options: tuple[str, ...], stored: str) -> No
     assert ":func:" not in shown
 
 
+def of_copies(*arguments: object) -> list[str]:
+    """What a command warns of because of samples that are there twice."""
+    lines = (line.removeprefix("warning: ") for line in warnings_of(done("collapse", *arguments)))
+    return [line for line in lines if "same features as an earlier sample" in line]
+
+
+def test_what_weakens_every_layer_is_said_once(tmp_path: Path, cache: Path) -> None:
+    pets = write_digits(tmp_path / "pets", {"one": 1, "two": 2}, 4)
+    image = next((pets / "one").iterdir())
+    shutil.copy(image, image.with_name(f"copy{image.suffix}"))
+    stored = data_of("extract", *VIT, "--data", pets, "--layers", "0,1", "--cache-dir", cache)["id"]
+    [plain] = of_copies(stored)
+    assert of_copies(stored, "--layers", "all") == [f"every layer: {plain}"]
+
+
+def test_what_weakens_some_sets_is_said_with_their_names(one: Path, tmp_path: Path) -> None:
+    with np.load(one) as made:
+        np.savez(tmp_path / "twice.npz", **{name: np.concatenate([made[name], made[name][:1]]) for name in made})
+    twice = tmp_path / "twice.npz"
+    [plain] = of_copies(twice)
+    assert of_copies(one, twice) == [f"2: {twice.name}: {plain}"]
+    assert of_copies(twice, one, twice) == [f"1: {twice.name}, 3: {twice.name}: {plain}"]
+
+
 @pytest.mark.parametrize("pairs", ["0", "2", "all"])
 def test_pairs(pairs: str, one: Path) -> None:
     number = {"0": 0, "2": 2, "all": 15}[pairs]

@@ -401,6 +401,7 @@ def test_what_is_missing_is_said_once(pets: Path, cache: Path) -> None:
     task = ("--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "9", "--classifier", "ncc")
     result = done("fewshot", stored, "--layers", "all", *task, "--partial")
     assert result.stderr.count("wanted images are stored") == 1
+    assert done("collapse", stored, "--layers", "all", "--partial").stderr.count("wanted images are stored") == 1
 
 
 # In a ranking

@@ -21,7 +21,7 @@ from nctransfer.cli.set_names import short_names
 from nctransfer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
@@ -113,10 +113,26 @@ def _sheets(found: CollapseReport | CollapseComparison, show: ShowOptions, expla
         sheets = comparison_sheets(found, show.all_measures)
         for warning in found.warnings:
             log.warning("%s", warning)
-    for name, report in _reports(found).items():
-        for note in report.notes:
-            log.warning("%s%s", f"{name}: " if name else "", note)
+    for note in _notes(found):
+        log.warning("%s", note)
     return [*sheets, explanation_sheet(show.all_measures or explains_all)] if show.explain else sheets
+
+
+def _notes(found: CollapseReport | CollapseComparison) -> Iterator[str]:
+    """The notes of the reports, each with the names of the sets that it is about; the same words come once."""
+    from nctransfer.errors import join_names
+    from nctransfer.neural_collapse.collapse_report import CollapseReport
+
+    if isinstance(found, CollapseReport):
+        yield from found.notes
+        return
+    about: dict[str, list[str]] = {}
+    for name, report in found.reports.items():
+        for note in dict.fromkeys(report.notes):
+            about.setdefault(note, []).append(name)
+    every = "every layer" if found.fit else "every set"
+    for note, names in about.items():
+        yield f"{every if len(names) == len(found.reports) else join_names(names)}: {note}"
 
 
 def _others(
