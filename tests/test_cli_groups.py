@@ -127,7 +127,6 @@ def test_groups_and_fine_classes_of_a_manifest_with_layers(tmp_path: Path) -> No
         (("--across-groups",), "--group"),
         (("--group", "site", "--probe"), "--probe"),
         (("--group", "site", "--confusions", "3"), "--confusions"),
-        (("--group", "site", "--figure", "x.svg"), "--figure"),
         (("--group", "site", "--no-theory"), "--no-theory"),
         (("--group", "site", "--layers", "all"), "--layers"),
         (("--group", "site", "--interval", "disjoint"), "--interval"),
@@ -152,12 +151,19 @@ def test_several_sets_by_group_are_refused(npz: Path) -> None:
     assert refusal("fewshot", npz, npz, *TASK, "--group", "site").type == "SettingError"
 
 
-@pytest.mark.parametrize(
-    "others", [("--head",), ("--pairs", "3"), ("--figure", "x.svg"), ("--source-train", "a", "--source-test", "b")]
-)
+@pytest.mark.parametrize("others", [("--head",), ("--pairs", "3"), ("--source-train", "a", "--source-test", "b")])
 def test_what_does_not_go_with_fine_classes_is_refused(npz: Path, others: tuple[str, ...]) -> None:
     error = refusal("collapse", npz, "--fine-column", "kind", *others)
     assert (error.type, others[0] in error.message) == ("SettingError", True)
+
+
+@pytest.mark.parametrize(
+    "command", [("fewshot", *TASK, "--group", "site"), ("collapse", "--fine-column", "kind")], ids=lambda one: one[0]
+)
+def test_a_figure_is_drawn(npz: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done(*command, npz, "--figure", tmp_path / "x.svg")
+    drawn = (tmp_path / "x.svg").read_text()
+    assert command[-1] in drawn
 
 
 @pytest.mark.parametrize("command", [("fewshot", *TASK, "--group"), ("collapse", "--fine-column")])

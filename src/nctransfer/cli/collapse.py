@@ -72,7 +72,7 @@ def collapse(
         wanted = Wanted(backbone, images, reading, chosen)
         given = ChosenFeatures(wanted, feature_column, output, terminal, drop_duplicates, usable_classes)
         if fine.fine_column is not None:
-            fine.check(_beside_fine(names, statistics, show, heads, samples, figure))
+            fine.check(_beside_fine(names, statistics, show, heads, samples))
             show_fine(given, names[0], fine.fine_column)
             return
         is_compared = len(names) > 1 or samples.is_given or backbone.layers is not None
@@ -172,7 +172,6 @@ def _beside_fine(
     show: ShowOptions,
     heads: HeadOptions,
     samples: SamplesOptions,
-    figure: Path | None,
 ) -> dict[str, bool]:
     """The options that were given and have no effect on fine classes, by name."""
     return {
@@ -181,7 +180,6 @@ def _beside_fine(
         "--head or --fit-head": heads.is_given,
         "--shard, --save-statistics or --merge": statistics != StatisticsOptions(),
         "--all, --explain, --pairs or --save-pairs": show != ShowOptions(),
-        "--figure": figure is not None,
     }
 
 

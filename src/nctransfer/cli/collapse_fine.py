@@ -55,11 +55,13 @@ class FineOptions:
 def show_fine(given: ChosenFeatures, name: str | None, column: str) -> None:
     """Measure, and print."""
     from nctransfer.cli.chosen_features import again_if_changed
+    from nctransfer.figures.fine_figure import fine_figure
     from nctransfer.neural_collapse.inside_classes import fine_structure
     from nctransfer.report.fine_sheets import fine_sheets
 
     seed, progress = given.wanted.chosen.seed, given.terminal.progress
     found = again_if_changed(lambda: fine_structure(_layers(given, name, column), column, seed=seed, progress=progress))
+    given.terminal.files.figure("--figure", lambda: fine_figure(found))
     given.terminal.show(fine_sheets(found), found.to_dict(), found.to_frame, seed)
 
 

@@ -76,7 +76,6 @@ class GroupOptions:
             "--layers": has_layers,
             "--confusions": detail.confusions is not None,
             "--save-episodes": detail.save_episodes is not None,
-            "--figure": detail.figure is not None,
             "--no-theory": episode.no_theory,
         }
         for option, is_given in useless.items():
@@ -97,6 +96,7 @@ def show_groups(
     from nctransfer.evaluation.across_episodes import across_groups_task, run_across_groups
     from nctransfer.evaluation.group_episodes import by_group_task, run_by_group
     from nctransfer.evaluation.group_results import AcrossResult, GroupResult
+    from nctransfer.figures.group_figure import group_figure
     from nctransfer.report.group_sheets import across_sheets, group_sheets
 
     assert options.group is not None
@@ -112,4 +112,5 @@ def show_groups(
     else:
         found = run_by_group(features, options.group, task, **running)
         sheets = group_sheets(found)
+    given.terminal.files.figure("--figure", lambda: group_figure(found))
     given.terminal.show(sheets, found.to_dict(), found.to_frame, given.wanted.chosen.seed)

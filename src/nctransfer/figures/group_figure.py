@@ -1,0 +1,107 @@
+"""Accuracy by group, and on new groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nctransfer.evaluation.group_results import GroupResult, GroupRow
+from nctransfer.figures.foot import add_foot, name_of
+from nctransfer.figures.number_axes import percent_axis
+from nctransfer.figures.style import COLOURS, COLUMN, PAGE, caption_of, in_style, new_figure, plain_text
+from nctransfer.report.wording import POPULATIONS
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nctransfer.evaluation.group_results import AcrossResult, AcrossRow, GroupAccuracy
+
+__all__ = ["group_figure"]
+
+MOST = 30  # groups
+LONG = 24  # characters of a name
+VERDICTS = {"worse": COLOURS[1], "better": COLOURS[2]}
+LINES: dict[str, tuple[str, dict[str, Any]]] = {  # at the accuracy of all groups, by where the support is from
+    "": ("all groups", {"color": COLOURS[6]}),
+    "across": ("all, support from other groups", {"color": COLOURS[6]}),
+    "mixed": ("all, support from all groups", {"color": COLOURS[6], "linestyle": "--"}),
+    "same": ("all, support from the same group", {"color": COLOURS[6], "linestyle": ":"}),
+}
+
+
+@in_style
+def group_figure(found: GroupResult | AcrossResult, *, width: float = PAGE) -> Figure:
+    """A row for each group, the least accurate one first; a panel for each task and classifier.
+
+    Bars are 95% intervals that hold for all groups together. A group that is told from the others on the same classes
+    has another colour.
+
+    Args:
+        found: The accuracies.
+        width: The width in inches.
+    """
+    columns = max(1, min(len(found.rows), round(width / COLUMN)))
+    lines = -(-len(found.rows) // columns)
+    order = _order(found.rows[0])
+    shown = order[:MOST]
+    figure = new_figure(width, 1.1 + lines * (0.75 + 0.17 * len(shown)))
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).flatten()
+    entries: dict[str, Artist] = {}
+    rows: Sequence[GroupRow | AcrossRow] = found.rows
+    for axes, row in zip(panels, rows, strict=False):
+        entries |= _draw(axes, row, shown)
+    for axes in panels[len(found.rows) :]:
+        axes.set_axis_off()
+    title = "Accuracy by" if isinstance(found, GroupResult) else "Accuracy on a new"
+    figure.suptitle(f"{title} {name_of(found.column)}", x=0.01, ha="left")
+    add_foot(figure, (caption_of(found.features), *_caption(found, len(shown), len(order))), entries)
+    return figure
+
+
+def _order(row: GroupRow | AcrossRow) -> list[str]:
+    """The groups with an accuracy, the least accurate first."""
+    asked = [one for one in row.groups if one.accuracy is not None]
+    return [one.name for one in sorted(asked, key=lambda one: one.accuracy or 0.0)]
+
+
+def _draw(axes: Axes, row: GroupRow | AcrossRow, shown: Sequence[str]) -> Mapping[str, Artist]:
+    """The groups of one task and classifier; returns what the legend has."""
+    groups = {one.name: one for one in row.groups}
+    entries: dict[str, Artist] = {}
+    for place, name in enumerate(shown):
+        entries |= _draw_group(axes, groups[name], place)
+    whole = {"": row.accuracy} if isinstance(row, GroupRow) else {"across": row.accuracy, **row.references}
+    for name, accuracy in whole.items():
+        says, look = LINES[name]
+        entries[says] = axes.axvline(accuracy, linewidth=1, zorder=1, **look)
+    axes.set_yticks(range(len(shown)), [name_of(name, LONG) for name in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    percent_axis(axes.xaxis)
+    axes.set(title=plain_text(f"{row.ways}-way {row.shots}-shot, {row.classifier}"), xlabel="accuracy")
+    return entries
+
+
+def _draw_group(axes: Axes, group: GroupAccuracy, place: int) -> Mapping[str, Artist]:
+    if group.accuracy is None:
+        return {}
+    colour = VERDICTS.get(group.verdict or "", COLOURS[0])
+    [dot] = axes.plot([group.accuracy], [place], "o", color=colour, markersize=4.5, zorder=3)
+    if group.simultaneous is not None:
+        axes.plot(group.simultaneous, [place] * 2, color=colour, linewidth=1.2, zorder=2)
+    says = f"{group.verdict} than others on the same classes" if group.verdict in VERDICTS else "a group"
+    return {says: dot}
+
+
+def _caption(found: GroupResult | AcrossResult, shown: int, there: int) -> list[str]:
+    """What the bars are about, and how many groups are left out."""
+    sentences = []
+    populations = dict.fromkeys(row.worst.population for row in found.rows if row.worst is not None)
+    if populations:
+        about = " and ".join(POPULATIONS[population] for population in populations)
+        sentences.append(f"Bars: 95% intervals on {about} that hold for all groups together")
+    if shown < there:
+        sentences.append(f"The {shown} least accurate of {there:,} groups, by the first panel")
+    return sentences

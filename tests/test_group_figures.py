@@ -1,0 +1,98 @@
+"""Figures of accuracies by group, and of fine classes: what is drawn is what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+
+import nctransfer as nct
+from nctransfer.figures import fine_figure as fine_module
+from nctransfer.figures import group_figure as group_module
+from nctransfer.figures.fine_figure import fine_figure
+from nctransfer.figures.group_figure import VERDICTS, group_figure
+
+TASK: dict[str, Any] = {"queries": 3, "episodes": 60, "device": "cpu"}
+
+
+def sited(sites: int = 3, hard: float = 0.0) -> nct.FeatureSet:
+    """Seven classes with images of some sites; those of the first site are noisier by so much."""
+    rng, classes, each = np.random.default_rng(0), 7, 24
+    place = np.tile(np.arange(each) % sites, classes)
+    noise = 1 + hard * (place == 0)
+    rows = np.repeat(2 * rng.normal(size=(classes, 6)), each, axis=0)
+    return nct.FeatureSet.from_arrays(
+        rows + noise[:, None] * rng.normal(size=rows.shape),
+        np.repeat([f"class {number}" for number in range(classes)], each),
+        attributes={"site": [f"site {number}" for number in place], "kind": [f"$kind {row % 4}$" for row in place]},
+    )
+
+
+def names_of(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def dots_of(axes: Axes) -> list[float]:
+    """Where filled dots stand, from the top to the bottom."""
+    dots = [line for line in axes.lines if line.get_marker() == "o" and line.get_fillstyle() == "full"]
+    return [float(line.get_xdata()[0]) for line in sorted(dots, key=lambda line: line.get_ydata()[0])]
+
+
+def test_groups_stand_below_each_other_the_worst_first() -> None:
+    found = nct.fewshot_by_group(sited(), "site", 3, (1, 2), **TASK)
+    figure = group_figure(found)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        f"3-way {row.shots}-shot, {row.classifier}" for row in found.rows
+    ]
+    assert dots_of(figure.axes[0]) == sorted(dots_of(figure.axes[0]))
+    for axes, row in zip(figure.axes, found.rows, strict=True):
+        accuracies = {group.name: group.accuracy for group in row.groups}
+        assert dict(zip(names_of(figure.axes[0]), dots_of(axes), strict=True)) == accuracies
+        bars = {tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2}
+        assert {group.simultaneous for group in row.groups} <= bars
+        assert (row.accuracy, row.accuracy) in bars
+    assert "other" in figure.get_supxlabel()
+
+
+def test_a_group_that_is_told_from_the_others_has_another_colour() -> None:
+    found = nct.fewshot_by_group(sited(hard=6.0), "site", 3, 2, classifiers="ncc", **TASK | {"episodes": 400})
+    assert found.rows[0].groups[0].verdict == "worse"
+    [axes] = group_figure(found).axes
+    assert next(line.get_color() for line in axes.lines if line.get_marker() == "o") == VERDICTS["worse"]
+
+
+def test_on_new_groups_the_other_supports_are_lines() -> None:
+    found = nct.fewshot_across_groups(sited(), "site", 3, 2, classifiers="ncc", **TASK)
+    [row] = found.rows
+    figure = group_figure(found)
+    upright = [line.get_xdata()[0] for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 1]]
+    assert upright == [row.accuracy, *row.references.values()]
+    assert "a new site" in figure.get_suptitle()
+
+
+def test_of_many_groups_the_worst_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_module, "MOST", 2)
+    found = nct.fewshot_by_group(sited(4), "site", 3, classifiers="ncc", **TASK)
+    figure = group_figure(found)
+    worst = sorted(found.rows[0].groups, key=lambda group: group.accuracy or 0)[:2]
+    assert names_of(figure.axes[0]) == [group.name for group in worst]
+    assert "The 2 least accurate of 4 groups" in " ".join(figure.get_supxlabel().split())
+
+
+def test_fine_classes_by_layer_and_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = sited(4)
+    found = nct.fine_structure({"layer_0": features, "feature": features}, "kind", permutations=9)
+    layers, classes = fine_figure(found).axes
+    assert [list(line.get_ydata()) for line in layers.lines] == [
+        [layer.accuracy for layer in found.layers],
+        [layer.permuted for layer in found.layers],
+        [layer.coarse_accuracy for layer in found.layers],
+    ]
+    assert dots_of(classes) == sorted(one.accuracy for one in found.layers[-1].classes)
+    assert names_of(classes)[0].endswith("(4)")
+    monkeypatch.setattr(fine_module, "MOST", 3)
+    alone = fine_figure(nct.fine_structure(features, "kind", permutations=9))
+    assert [len(names_of(axes)) for axes in alone.axes] == [3]
+    assert "4 more accurate classes are left out" in " ".join(alone.get_supxlabel().split())
