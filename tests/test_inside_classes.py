@@ -140,10 +140,17 @@ def test_each_layer_is_measured_with_the_same_permutations() -> None:
     found = nct.fine_structure({"layer_0": features, "feature": features}, "kind", permutations=4)
     first, last = found.layers
     assert (first.name, last.name) == ("layer_0", "feature")
-    same = {"layer": "", "to_last": None}
+    same = dict.fromkeys(["layer", "to_last", "to_last_low", "to_last_high"])
     assert first.to_row() | same == last.to_row() | same
     assert (first.to_last, first.to_last_interval, last.to_last) == (0, (0, 0), None)
-    assert found.to_frame()["layer"].tolist() == ["layer_0", "feature"]
+    frame = found.to_frame()
+    whole, by_class = frame[frame["class"].isna()], frame[frame["class"].notna()]
+    assert whole["layer"].tolist() == ["layer_0", "feature"]
+    assert whole["accuracy"].tolist() == [layer.accuracy for layer in found.layers]
+    named = [(layer.name, one.name) for layer in found.layers for one in layer.classes]
+    assert list(zip(by_class["layer"], by_class["class"], strict=True)) == named
+    assert by_class["samples"].tolist() == [one.samples for layer in found.layers for one in layer.classes]
+    assert by_class["cdnv_inside"].tolist() == [one.cdnv for layer in found.layers for one in layer.classes]
 
 
 def test_layers_are_compared_with_the_last_by_coarse_class() -> None:

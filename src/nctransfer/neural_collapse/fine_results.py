@@ -42,6 +42,11 @@ class FineClass:
     explained: float
     cdnv: float
 
+    def to_row(self) -> dict[str, Any]:
+        """The class as a row of a table."""
+        row = asdict(self)
+        return row | {"class": row.pop("name"), "cdnv_inside": row.pop("cdnv")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineLayer:
@@ -85,16 +90,20 @@ class FineLayer:
     def to_row(self) -> dict[str, Any]:
         """The layer as a row of a table."""
         row: dict[str, Any] = {"layer": self.name}
-        for name in ("accuracy", "explained", "cdnv_inside", "cdnv_across"):
+        for name in ("accuracy", "explained", "cdnv_inside", "cdnv_across", "to_last"):
             low, high = getattr(self, f"{name}_interval") or (None, None)
             row |= {name: getattr(self, name), f"{name}_low": low, f"{name}_high": high}
         return row | {
-            "to_last": self.to_last,
             "permuted": self.permuted,
             "p_value": self.p_value,
             "coarse_accuracy": self.coarse_accuracy,
             "chance": sum(one.chance for one in self.classes) / len(self.classes),
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The row of all classes together, whose ``class`` is ``None``, and one for each coarse class."""
+        whole = {"layer": self.name, "class": None} | self.to_row()
+        return [whole, *({"layer": self.name} | one.to_row() for one in self.classes)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +141,8 @@ class FineStructure(ShownInNotebooks):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each layer."""
+        """One row for each layer, with no ``class``, and after it one for each coarse class."""
         import pandas as pd
 
-        return pd.DataFrame([layer.to_row() for layer in self.layers])
+        frame = pd.DataFrame([row for layer in self.layers for row in layer.to_rows()])
+        return frame.astype(dict.fromkeys(("fine_classes", "samples"), "Int64"))  # whole numbers, where some have none
