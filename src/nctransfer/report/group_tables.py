@@ -68,7 +68,7 @@ def classifiers_sheet(title: str, rows: Sequence[GroupRow | AcrossRow], with_all
             f"Worst group and gap: 95% intervals on {' and '.join(about)}, which account for the worst having been "
             "picked."
         )
-    heads = ["classifier", *whole, ">worst group", ">gap", ">its interval", "may be the worst"]
+    heads = ["classifier", *whole, ">worst group", ">gap", "may be the worst"]
     return Sheet(title, heads, lines, {}, " ".join([*words, *_no_verdict(rows)]))
 
 
@@ -116,12 +116,12 @@ def _to_others(one: GroupAccuracy) -> str:
 
 def _worst_cells(worst: WorstGroup | None) -> list[str]:
     if worst is None:
-        return ["–"] * 4
+        return ["–"] * 3
     low, high = (percent(end) for end in worst.interval)
     gap = ", ".join(percent(end) for end in worst.gap_interval)
     first, *others = worst.possible
     possible = f"{first} or {counted(len(others), 'other')}" if others else first
-    return [f"{low} to {high}", percent(worst.gap), f"[{gap}]", possible]
+    return [f"{low} to {high}", f"{percent(worst.gap)} [{gap}]", possible]
 
 
 def _on_worst(rows: Sequence[GroupRow | AcrossRow]) -> Iterator[str]:
