@@ -68,6 +68,11 @@ def test_the_table_has_a_sheet_for_each_other_set(known: Path, other: Path, root
     assert "third.npz" in text
 
 
+def test_others_of_one_class_are_counted_in_the_singular(known: Path, root: Path) -> None:
+    single = npz(root / "single_class.npz", "g")
+    assert "12 samples, 1 class, width 8" in done("ood", known, single, "--score", "knn").stdout
+
+
 def test_without_others_classes_are_held_out(known: Path) -> None:
     found = data_of("ood", known, *FEW)
     assert found["population"] == "classes"

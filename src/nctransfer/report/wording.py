@@ -32,17 +32,22 @@ def about_features(features: FeatureInfo) -> dict[str, str]:
     """The facts of a feature set, as every table of results has them."""
     data = features.data or features.id
     split = f", split {features.split}" if features.split else ""
-    size = f"{features.samples:,} samples, {features.classes:,} classes, width {features.dim:,}"
     layer = features.layer if features.layer != "feature" and features.model else ""
     facts = {
         "model": features.model,
         "weights": features.weights,
         "layer": layer,
-        "data": f"{data}{split}: {size}",
+        "data": f"{data}{split}: {_size(features)}",
         "label column": features.label_column,
         "missing": _missing(features),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _size(features: FeatureInfo) -> str:
+    """How many samples, classes and dimensions a feature set has."""
+    classes = counted(features.classes or 0, "class", "classes")
+    return f"{counted(features.samples or 0, 'sample')}, {classes}, width {features.dim:,}"
 
 
 def _missing(features: FeatureInfo) -> str:
@@ -71,8 +76,7 @@ ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 
 def features_in_line(features: FeatureInfo) -> str:
     """A feature set in one line: data, split, and size."""
-    size = f"{features.samples:,} samples, {features.classes:,} classes, width {features.dim:,}"
-    return ", ".join(filter(None, [features.data or features.id, features.split, size, _missing(features)]))
+    return ", ".join(filter(None, [features.data or features.id, features.split, _size(features), _missing(features)]))
 
 
 def percent(share: float) -> str:
