@@ -111,7 +111,7 @@ def test_the_driver_dies(tmp_path: Path, expected: dict[str, bytes]) -> None:
     """Its workers end, their parts are whole, and the next run goes on from there."""
     words = command(tmp_path, "many", "--engine", "ray", "--actors", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SECONDS_PER_BATCH", "0.2")
+        patch.setenv("SECONDS_PER_BATCH", "0.5")
         run = started(words, None, tmp_path)
     until(lambda: len(files_of(tmp_path, "many")) >= 3)
     ray = descendants(run.pid)
@@ -136,7 +136,7 @@ def test_an_interruption_stores_what_is_computed(
 ) -> None:
     words = command(tmp_path, "many", "--engine", "ray", "--actors", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SECONDS_PER_BATCH", "0.2")
+        patch.setenv("SECONDS_PER_BATCH", "0.5")
         run = started(words, None, tmp_path)
     until(lambda: len(files_of(tmp_path, "many")) >= 2)
     ray = descendants(run.pid)
@@ -156,7 +156,7 @@ def test_an_answer_is_lost_by_an_interruption(tmp_path: Path, expected: dict[str
     """Its parts are written and nobody was told: they are found on the disk."""
     words = command(tmp_path, "many", "--engine", "ray", "--actors", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SECONDS_PER_BATCH", "0.2")
+        patch.setenv("SECONDS_PER_BATCH", "0.5")
         patch.setenv("INTERRUPTED", "")
         run = started(words, None, tmp_path)
     out, _ = run.communicate(timeout=300)
