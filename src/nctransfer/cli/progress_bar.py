@@ -22,7 +22,7 @@ class _Step(NamedTuple):
 
 
 class ProgressBar:
-    """One bar for the stage at hand; the bars of earlier stages disappear.
+    """One bar for the stage at hand; the bars of earlier stages disappear until these go on, or begin anew.
 
     Args:
         console: Where the bar is drawn.
@@ -32,7 +32,8 @@ class ProgressBar:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._progress = _progress(console, clock)
-        self._stages: dict[str, TaskID] = {"loading": self._progress.add_task("loading", total=None)}
+        self._stage = "loading"
+        self._stages: dict[str, TaskID] = {self._stage: self._progress.add_task(self._stage, total=None)}
         self._first: dict[str, _Step] = {}
         self._latest: dict[str, _Step] = {}
         self._progress.start()
@@ -44,10 +45,15 @@ class ProgressBar:
 
     def update(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage has come."""
+        if stage != self._stage:
+            self._progress.update(self._stages[self._stage], visible=False)
+            self._stage = stage
         if stage not in self._stages:
-            for task in self._stages.values():
-                self._progress.update(task, visible=False)
             self._stages[stage] = self._progress.add_task(stage, total=total)
+        elif stage in self._latest and done < self._latest[stage].done:  # the same for the next backbone, or round
+            self._progress.reset(self._stages[stage], total=total)
+            del self._first[stage], self._latest[stage]
+        self._progress.update(self._stages[stage], visible=True)
         self._progress.update(self._stages[stage], completed=done, total=total, end=self._end(stage, done, total))
 
     def _end(self, stage: str, done: int, total: int) -> float | None:
