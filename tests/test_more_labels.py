@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import nctransfer as nct
 from clusters import normal_classes, set_of
 from nctransfer.evaluation.all_ways import AllWaysTask, all_ways_accuracy
 from nctransfer.heads import more_labels as module
 from nctransfer.heads.more_labels import MoreLabels, gain_of_more_labels
+from nctransfer.report.fit_sheets import fit_sheets
 
 NOISY = {"d": 30, "apart": 0.4}
 
@@ -44,3 +48,15 @@ def test_a_curve_of_very_many_images_is_left_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "MOST_IMAGES", 50)
     rows = np.random.default_rng(0).normal(size=(51, 3))
     assert gain_of_more_labels(set_of([rows[:25], rows[25:]]), "ncc") is None
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [((0.0101, 0.0252), "by 1.0 to 2.5 points: the range"), ((0.0051, 0.0053), "by about 0.5 points,")],
+)
+def test_the_gain_in_words(gain: tuple[float, float], words: str) -> None:
+    """A range whose ends look the same is one number."""
+    found = nct.fit(set_of(normal_classes([15] * 3)), "ncc", device="cpu")
+    more = MoreLabels(images=15, gain=gain, classifier="ncc")
+    text = " ".join(sheet.reading for sheet in fit_sheets(replace(found, more_labels=more)))
+    assert f"the accuracy would rise {words}" in text

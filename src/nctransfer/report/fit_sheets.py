@@ -101,10 +101,12 @@ def _reading(found: FitResult) -> Iterator[str]:
 
 def _gain(more: MoreLabels) -> str:
     low, high = (f"{100 * end:.1f}" for end in more.gain)
-    return (
-        f"With {2 * more.images:,} instead of {more.images:,} images per class, the accuracy would rise by {low} to "
-        f"{high} points: the range that holds 85% of the learning curves that fit."
+    gain = (
+        f"about {low} points, on which the learning curves that fit agree"
+        if low == high
+        else f"{low} to {high} points: the range that holds 85% of the learning curves that fit"
     )
+    return f"With {2 * more.images:,} instead of {more.images:,} images per class, the accuracy would rise by {gain}."
 
 
 def _classifiers(found: FitResult) -> Sheet:
