@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -698,6 +699,16 @@ def test_a_scheduler_that_ends_the_job_is_obeyed_as_ctrl_c() -> None:
         ended_by_a_scheduler()
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("before", [(True, logging.NOTSET), (False, logging.WARNING)])
+def test_the_log_of_the_library_is_left_as_it_was(before: tuple[bool, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("nctransfer")
+    monkeypatch.setattr(logger, "propagate", before[0])
+    monkeypatch.setattr(logger, "level", before[1])
+    with Terminal(OutputOptions(quiet=True)):
+        assert (logger.propagate, logger.level) == (False, logging.ERROR)
+    assert (logger.propagate, logger.level) == before
 
 
 def test_results_that_stdout_does_not_take_are_an_error(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class Terminal:
         # a scheduler ends a job by SIGTERM: it is obeyed like Ctrl-C, so that what was computed is stored first
         self._on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         logger = logging.getLogger("nctransfer")
+        self._before = logger.propagate, logger.level
         logger.propagate = False
         level = logging.DEBUG if self._options.verbose else logging.INFO
         logger.setLevel(logging.ERROR if self._options.quiet else level)
@@ -97,7 +98,8 @@ class Terminal:
         signal.signal(signal.SIGTERM, self._on_terminate)
         logger = logging.getLogger("nctransfer")
         logger.removeHandler(self._handler)
-        logger.propagate = True
+        logger.propagate = self._before[0]
+        logger.setLevel(self._before[1])
         if isinstance(error, NCTransferError):
             self._complain(error)
             raise typer.Exit(_exit_code(error)) from error
