@@ -15,7 +15,7 @@ import pytest
 __all__ = ["Visit", "chromium", "frames", "visit"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 20_000  # milliseconds until an action is given up, on a busy machine
+PATIENCE = 120_000  # milliseconds until an action is given up, on a busy machine
 
 
 @contextmanager

@@ -121,7 +121,8 @@ def test_a_page_opens_from_the_disk_without_network_and_without_errors(browser: 
             details.click()
         frames(page)
         assert page.locator("img[data-picture]").count() > 30
-        assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth === 64)")
+        page.wait_for_function("[...document.images].every((image) => image.complete)")
+        assert page.evaluate("[...document.images].every((image) => image.naturalWidth === 64)")
     assert seen.requests == [path.as_uri()]
     assert seen.problems == []
 
@@ -138,7 +139,8 @@ def test_the_policy_of_a_page_stops_scripts_and_pictures_from_elsewhere(plain: O
               add("img", { src: "http://example.com/a.png" });
               add("iframe", { src: "http://example.com/" });
               await fetch("http://example.com/").catch(() => null);
-              await new Promise((done) => setTimeout(done, 50));
+              for (let left = 600; stopped.length < 4 && left > 0; left--)
+                await new Promise((done) => setTimeout(done, 100));
               return stopped;
             }"""
         )
