@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +29,9 @@ settings.load_profile("steady")
 # Torch reads this when it is imported, here and in every process that a test starts. Models as small as those of the
 # tests gain nothing from threads, and test processes that run side by side would wait for each other's threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Otherwise each process that a test starts would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -44,6 +49,31 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """One process writes the wording, as one file holds all of it."""
     if config.getoption("update_wording") and config.pluginmanager.hasplugin("xdist"):
         config.option.numprocesses, config.option.dist = 0, "no"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: looking for garbage, which some tests do, need not go through it."""
+    gc.collect()
+    gc.freeze()
+    sys.dont_write_bytecode = True  # of modules that tests write, and write again within a second
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Whatever ran before in this process, a test that draws without a generator of its own draws the same."""
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """In this process, files need not outlive a power failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
