@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from clusters import normal_classes, set_of
 from nctransfer.features.feature_set import FeatureSet
-from nctransfer.heads.class_distances import SHRINKAGE
+from nctransfer.heads.class_distances import SHRINKAGE, ClassDistances
 from nctransfer.heads.unlikeness import Unlikeness, fit_unlikeness
 
 CASES = {
@@ -23,38 +23,65 @@ CASES = {
 
 
 class ByMatrices:
-    """Plain matrices, with the penalties of both scatter matrices and the noise of class means from all images."""
+    """Plain matrices of float64. The penalties are to first order those of the others; the noise is that of all images.
 
-    def __init__(self, features: FeatureSet) -> None:
+    Args:
+        features: n images of C classes.
+        is_relative: Whether the distance to all images is subtracted from that to the nearest class.
+    """
+
+    def __init__(self, features: FeatureSet, is_relative: bool = True) -> None:
         self.rows, self.labels = features.features.double().numpy(), features.labels.numpy()
-        unit = self.rows / np.linalg.norm(self.rows, axis=1, keepdims=True)
-        means = np.stack([unit[self.labels == code].mean(axis=0) for code in range(len(features.classes))])
-        width = unit.shape[1]
-        self.within = SHRINKAGE * ((unit - means[self.labels]) ** 2).sum() / width
-        self.total = SHRINKAGE * ((unit - unit.mean(axis=0)) ** 2).sum() / width
+        self.unit = self.rows / np.linalg.norm(self.rows, axis=1, keepdims=True)
+        self.is_relative = is_relative
         counts = np.bincount(self.labels)[self.labels]
-        own = [self.distances(place)[0].get(code, 0.0) for place, code in enumerate(self.labels)]
+        own = [self.distances(place, "of all")[0].get(code, 0.0) for place, code in enumerate(self.labels)]
         self.noise = float(np.mean(np.array(own) * (counts - 1) / counts))
 
-    def distances(self, place: int | None, new: np.ndarray | None = None) -> tuple[dict[int, float], float, np.ndarray]:
-        """Of an image, to each class and to all images, without it if it has a place; and the class sizes."""
-        rows = self.rows if place is None else np.delete(self.rows, place, axis=0)
-        labels = self.labels if place is None else np.delete(self.labels, place)
-        image = self.rows[place] if new is None else new
-        unit, image = rows / np.linalg.norm(rows, axis=1, keepdims=True), image / np.linalg.norm(image)
-        classes, eye = np.unique(labels), np.eye(rows.shape[1])
-        means = {code: unit[labels == code].mean(axis=0) for code in classes}
+    def scatters(self, place: int | None) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray], np.ndarray]:
+        """Within classes and of all images, the class means and the mean, without an image if it has a place."""
+        kept = np.arange(len(self.unit)) != place
+        unit, labels = self.unit[kept], self.labels[kept]
+        means = {code: unit[labels == code].mean(axis=0) for code in np.unique(labels)}
         residuals = unit - np.stack([means[code] for code in labels])
         about = unit - unit.mean(axis=0)
-        within = (residuals.T @ residuals + self.within * eye) / max(len(unit) - len(classes), 1)
-        total = (about.T @ about + self.total * eye) / len(unit)
-        far = image - unit.mean(axis=0)
-        near = {code: float((image - mean) @ np.linalg.solve(within, image - mean)) for code, mean in means.items()}
-        return near, float(far @ np.linalg.solve(total, far)), np.bincount(labels)
+        return residuals.T @ residuals, about.T @ about, means, unit.mean(axis=0)
 
-    def unlikeness(self, place: int | None, new: np.ndarray | None = None) -> float:
-        near, far, counts = self.distances(place, new)
-        return min(distance - self.noise / counts[code] for code, distance in near.items()) - far
+    def distances(
+        self, place: int | None, penalty: str = "to first order", new: np.ndarray | None = None
+    ) -> tuple[dict[int, float], float]:
+        """Of an image, to each class and to all images, without it if it has a place."""
+        image = self.unit[place] if new is None else new / np.linalg.norm(new)
+        *wholes, _, _ = self.scatters(None)
+        *parts, means, mean = self.scatters(place)
+        within, total = (inverse(whole, part, penalty) for whole, part in zip(wholes, parts, strict=True))
+        images = len(self.unit) - (place is not None)
+        within, total = within * max(images - len(means), 1), total * images
+        near = {code: float((image - middle) @ within @ (image - middle)) for code, middle in means.items()}
+        return near, float((image - mean) @ total @ (image - mean))
+
+    def unlikeness(self, place: int | None, penalty: str = "to first order", new: np.ndarray | None = None) -> float:
+        near, far = self.distances(place, penalty, new)
+        counts = np.bincount(np.delete(self.labels, [] if place is None else place))
+        nearest = min(distance - self.noise / counts[code] for code, distance in near.items())
+        return nearest - far if self.is_relative else nearest
+
+    def left_out(self, penalty: str = "to first order") -> np.ndarray:
+        return np.array([self.unlikeness(place, penalty) for place in range(len(self.unit))])
+
+
+def inverse(whole: np.ndarray, part: np.ndarray, penalty: str) -> np.ndarray:
+    """The inverse of a scatter matrix of some images with a penalty, which is that of all images or of these.
+
+    To first order, the penalty of these is put into the inverse of all images, and then the other images are removed.
+    """
+    eye = np.eye(len(whole))
+    of_all, of_these = (SHRINKAGE * np.trace(one) / len(one) for one in (whole, part))
+    if penalty == "to first order":
+        known = np.linalg.inv(whole + of_all * eye)
+        known = known + (of_all - of_these) * known @ known
+        return np.linalg.inv(np.linalg.inv(known) - (whole - part))
+    return np.linalg.inv(part + {"of all": of_all, "of the others": of_these}[penalty] * eye)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -63,7 +90,7 @@ def test_unlikeness_is_the_difference_of_two_distances(name: str) -> None:
     expected = ByMatrices(features)
     unlikeness, _ = fit_unlikeness(features, "cpu")
     new = np.random.default_rng(1).normal(expected.rows.mean(axis=0), 2.0, size=(20, features.dim))
-    values = [expected.unlikeness(None, one) for one in new]
+    values = [expected.unlikeness(None, new=one) for one in new]
     assert unlikeness.of(torch.from_numpy(new)).numpy() == pytest.approx(values, abs=2e-3 * np.ptp(values), rel=2e-3)
 
 
@@ -71,10 +98,59 @@ def test_unlikeness_is_the_difference_of_two_distances(name: str) -> None:
 def test_left_out_images_are_really_left_out(name: str) -> None:
     features = set_of(CASES[name])
     _, left_out = fit_unlikeness(features, "cpu")
-    expected = ByMatrices(features)
-    values = [expected.unlikeness(place) for place in range(len(features))]
+    values = ByMatrices(features).left_out()
     assert left_out.dtype == torch.float32
     assert left_out.numpy() == pytest.approx(values, rel=1e-5, abs=1e-5 * np.ptp(values))
+
+
+def distances_left_out(features: FeatureSet, is_relative: bool) -> np.ndarray:
+    return ClassDistances(features, torch.device("cpu")).left_out(is_relative).numpy()
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+@pytest.mark.parametrize(
+    ("counts", "dim", "most"),
+    [([10] * 5, 64, 0.005), ([10] * 5, 128, 0.005), ([3] * 10, 64, 0.04), ([20] * 4, 16, 0.002)],
+)
+def test_the_penalties_are_nearly_those_of_the_other_images(
+    counts: list[int], dim: int, most: float, is_relative: bool
+) -> None:
+    features = set_of(normal_classes(counts, dim, apart=0.5, offset=0.4))
+    by_matrices = ByMatrices(features, is_relative)
+    error, expected = errors_left_out(features, by_matrices)
+    before = by_matrices.left_out("of all") - expected
+    assert np.abs(error).max() < most * expected.std()
+    assert np.abs(before).max() > 10 * most * expected.std()
+    if not is_relative:
+        assert (error < 1e-9 * expected).all()  # no image seems more unlike than it is
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_their_error_falls_with_the_square_of_the_number_of_images(is_relative: bool) -> None:
+    found, before = [], []
+    for each in (5, 20):
+        features = set_of(normal_classes([each] * 4, 16, offset=0.4))
+        by_matrices = ByMatrices(features, is_relative)
+        error, expected = errors_left_out(features, by_matrices)
+        found.append(np.abs(error).mean() / expected.std())
+        before.append(np.abs(by_matrices.left_out("of all") - expected).mean() / expected.std())
+    assert found[0] > 14 * found[1]
+    assert before[0] < 8 * before[1]  # with the penalties of all images it falls with their number
+
+
+def test_images_that_add_nothing_to_the_penalty_have_exact_distances() -> None:
+    one, others = normal_classes([1, 6], 8, offset=1)
+    features = set_of([one, np.repeat(one + 1, 3, axis=0), others])
+    error, expected = errors_left_out(features, ByMatrices(features, is_relative=False))
+    assert np.abs(error[:4]).max() < 1e-12 * np.ptp(expected)
+    assert np.abs(error[4:]).min() > 1e-6 * np.ptp(expected)
+
+
+def errors_left_out(features: FeatureSet, by_matrices: ByMatrices) -> tuple[np.ndarray, np.ndarray]:
+    """How far the distances of left-out images are from those with the penalties of the others, and these."""
+    expected = by_matrices.left_out("of the others")
+    distances = ClassDistances(features, torch.device("cpu"))
+    return distances.left_out(by_matrices.is_relative).numpy() - expected, expected
 
 
 def test_classes_without_images_are_nowhere() -> None:

@@ -30,23 +30,15 @@ KNOWN = set_of(normal_classes([12, 10, 11], 6, apart=1.5, offset=1), np.float32)
 OTHER_KINDS = [name for name in UNLIKENESSES if name != RELATIVE]
 
 
-class NearestByMatrices(ByMatrices):
-    """The first term of the relative distance alone."""
-
-    def unlikeness(self, place: int | None, new: np.ndarray | None = None) -> float:
-        near, _, counts = self.distances(place, new)
-        return min(distance - self.noise / counts[code] for code, distance in near.items())
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_mahalanobis_is_the_distance_to_the_nearest_class(name: str) -> None:
     features = set_of(CASES[name])
-    expected = NearestByMatrices(features)
+    expected = ByMatrices(features, is_relative=False)
     unlikeness, left_out = fit_mahalanobis(features, "cpu")
-    values = [expected.unlikeness(place) for place in range(len(features))]
+    values = expected.left_out()
     assert left_out.numpy() == pytest.approx(values, rel=1e-5, abs=1e-5 * np.ptp(values))
     new = np.random.default_rng(1).normal(expected.rows.mean(axis=0), 2.0, size=(20, features.dim))
-    values = [expected.unlikeness(None, one) for one in new]
+    values = [expected.unlikeness(None, new=one) for one in new]
     assert unlikeness.of(torch.from_numpy(new)).numpy() == pytest.approx(values, abs=2e-3 * np.ptp(values), rel=2e-3)
 
 

@@ -1,9 +1,18 @@
-"""Distances to the nearest class and to all images together, also of training images that are left out, exactly.
+"""Distances to the nearest class and to all images together, also of training images that are left out.
 
 A scatter matrix without image i is one with a rank-one update: within classes ``S − a r rᵀ`` with r the residual of the
-image and ``a = n_k/(n_k − 1)``, because the mean of its class moves too. By Sherman–Morrison, with products in the
-metric of ``S + ρ I`` and ``h = a r·r``, the squared distance to the mean of another class is ``δ·δ + a (δ·r)²/(1 − h)``
-with δ the difference from it, and that to the mean of the own class is ``a h/(1 − h)``.
+image and ``a = n_k/(n_k − 1)``, because the mean of its class moves too. By Sherman–Morrison, with products in some
+metric P and ``h = a r·r``, the squared distance to the mean of another class is ``δ·δ + a (δ·r)²/(1 − h)`` with δ the
+difference from it, and that to the mean of the own class is ``a h/(1 − h)``.
+
+The penalty is ``ρ = 3 tr(S)/d``, so that an odd image raises it and thereby seems less odd. Without the image it is
+smaller by ``ε = 3 a ‖r‖²/d``. With ``M = S + ρ I`` of all images, P is the inverse of ``M − ε I`` to first order in ε::
+
+    x·y = xᵀ (M⁻¹ + ε M⁻²) y = (x + ε M⁻¹ x)ᵀ M⁻¹ y
+
+With this P there is one factorisation for all images; the inverse itself would need one for each. The terms that are
+left out are positive semidefinite, so ``h < 1``, and no distance to a class is larger than that with the penalty of the
+others. As ``ε ≤ ρ``, the first of them is at most ``(ε/ρ)²`` of ``M⁻¹``, and ``ε/ρ`` is about ``1/n`` on average.
 """
 
 from __future__ import annotations
@@ -60,6 +69,13 @@ class Metric(NamedTuple):
         found: torch.Tensor = torch.linalg.solve_triangular(self.factor, rows.T, upper=False).T
         return found
 
+    def solved(self, rows: torch.Tensor) -> torch.Tensor:
+        """``(scatter + ridge I)⁻¹`` times each of the rows ``(b, r)``."""
+        import torch
+
+        found: torch.Tensor = torch.cholesky_solve(rows.T, self.factor).T
+        return found
+
     def inverse(self) -> torch.Tensor:
         """The inverse covariance, ``(r, r)``."""
         import torch
@@ -70,18 +86,6 @@ class Metric(NamedTuple):
     def outside(self) -> float:
         """The inverse variance in directions that no image spans."""
         return self.degrees / self.ridge
-
-
-class _Residuals(NamedTuple):
-    """What leaving out each of b images needs: a, h, and the degrees of freedom of the others are ``(b,)``."""
-
-    rows: torch.Tensor
-    labels: torch.Tensor
-    white: torch.Tensor
-    residual: torch.Tensor
-    share: torch.Tensor
-    leverage: torch.Tensor
-    degrees: torch.Tensor
 
 
 class ClassDistances:
@@ -150,38 +154,77 @@ class ClassDistances:
     def left_out(self, is_relative: bool = True) -> torch.Tensor:
         """``min_k (distance to class k − noise_k) − distance to all images``, each image left out, ``(n,)`` float64.
 
+        What the penalties owe to the image is taken off to first order; the noise is that of all images.
+
         Args:
             is_relative: Whether the distance to all images is subtracted.
         """
         import torch
 
-        classes = torch.arange(len(self._counts), device=self._device)
-        lengths, all_but_one = self._centres.square().sum(dim=1), len(self._features) - 1
-        factor = (all_but_one + 1) / max(all_but_one, 1)
+        slopes = self.within.solved(self.means)
         found = []
-        for rows, labels, white, residual, share, leverage, degrees in self._residuals():
-            products = (white * residual).sum(dim=1, keepdim=True) - residual @ self._centres.T
-            squared = white.square().sum(dim=1, keepdim=True) - 2 * white @ self._centres.T + lengths
-            squared = (squared + (share / (1 - leverage))[:, None] * products.square()) * degrees[:, None] - self.noise
-            others = self._counts[labels] - 1
-            own = share * leverage / (1 - leverage) * degrees - self._noise_of_one / others
-            squared = torch.where(classes == labels[:, None], own.where(others > 0, torch.inf)[:, None], squared)
-            nearest = squared.amin(dim=1)
-            if is_relative:
-                q = factor * self.total.whitened(rows).square().sum(dim=1)
-                nearest = nearest - factor * q / (1 - q) * max(self.total.degrees - 1, 1)
-            found.append(nearest)
+        for rows, labels in self._batches():
+            distance = self._nearest_without(rows, labels, slopes)
+            found.append(distance - self._far_without(rows) if is_relative else distance)
         return torch.cat(found)
 
+    def _nearest_without(self, rows: torch.Tensor, labels: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        """``min_k (distance to class k − noise_k)`` without each of some images, ``(b,)``.
+
+        Args:
+            rows: ``(b, r)``.
+            labels: ``(b,)``.
+            slopes: ``M⁻¹`` times each class mean, ``(C, r)``.
+        """
+        import torch
+
+        share, degrees = self._without_one(labels)
+        residual, solved = rows - self.means[labels], self.within.solved(rows)
+        owed = self._owed(residual, share)
+        leverage, raised = _leverage(residual, solved - slopes[labels], share, owed)
+        products = (raised * solved).sum(dim=1, keepdim=True) - raised @ slopes.T
+        raised = rows + owed[:, None] * solved
+        squared = (raised * solved).sum(dim=1, keepdim=True) - 2 * raised @ slopes.T
+        squared = squared + (self.means * slopes).sum(dim=1) + owed[:, None] * slopes.square().sum(dim=1)
+        squared = (squared + (share / (1 - leverage))[:, None] * products.square()) * degrees[:, None] - self.noise
+        others = self._counts[labels] - 1
+        own = share * leverage / (1 - leverage) * degrees - self._noise_of_one / others
+        is_own = torch.arange(len(self._counts), device=self._device) == labels[:, None]
+        return torch.where(is_own, own.where(others > 0, torch.inf)[:, None], squared).amin(dim=1)
+
+    def _far_without(self, rows: torch.Tensor) -> torch.Tensor:
+        """The distance of each of some images to all others, ``(b,)``, as if all were one class."""
+        total = len(self._features)
+        share = rows.new_full(rows.shape[:1], total / max(total - 1, 1))
+        leverage, _ = _leverage(rows, self.total.solved(rows), share, self._owed(rows, share))
+        return share * leverage / (1 - leverage) * max(self.total.degrees - 1, 1)
+
+    def _owed(self, residual: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """By how much the penalty is smaller without each image, ε, ``(b,)``."""
+        return SHRINKAGE * share * residual.square().sum(dim=1) / self._features.dim
+
+    def _without_one(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``n_k/(n_k − 1)``, and the degrees of freedom within classes without an image of these classes, ``(b,)``."""
+        import torch
+
+        own = self._counts[labels]
+        # a class of one image is gone without it, and the degree of freedom of its mean with it
+        degrees = torch.where(own > 1, max(self.within.degrees - 1, 1), self.within.degrees)
+        return own / (own - 1).clamp(min=1), degrees
+
     def _mean_distance(self) -> torch.Tensor:
-        """The mean squared distance of images to the true mean of their class, ``()``.
+        """The mean squared distance of images to the true mean of their class, ``()``, with the penalty of all images.
 
         The distance to the mean of m other images is ``1 + 1/m`` times that, on average.
         """
         import torch
 
-        distances = [leverage / (1 - leverage) * degrees for *_, leverage, degrees in self._residuals()]
-        return torch.cat(distances).mean()
+        found = []
+        for rows, labels in self._batches():
+            share, degrees = self._without_one(labels)
+            leverage = share * (self.within.whitened(rows) - self._centres[labels]).square().sum(dim=1)
+            found.append(leverage / (1 - leverage) * degrees)
+        return torch.cat(found).mean()
 
     def _at_unit_length(self) -> Iterator[torch.Tensor]:
         for rows, _ in self._features.batches(BATCH):
@@ -195,23 +238,20 @@ class ClassDistances:
             yield moved if self.basis is None else moved @ self.basis, self._labels[start : start + len(rows)]
             start += len(rows)
 
-    def _residuals(self) -> Iterator[_Residuals]:
-        import torch
-
-        for rows, labels in self._batches():
-            white, own = self.within.whitened(rows), self._counts[labels]
-            residual, share = white - self._centres[labels], own / (own - 1).clamp(min=1)
-            leverage = share * residual.square().sum(dim=1)
-            # a class of one image is gone without it, and the degree of freedom of its mean with it
-            degrees = torch.where(own > 1, max(self.within.degrees - 1, 1), self.within.degrees)
-            yield _Residuals(rows, labels, white, residual, share, leverage, degrees)
-
     def _spanning(self) -> torch.Tensor:
         """Orthonormal columns that span far fewer images than dimensions, ``(d, n)``."""
         import torch
 
         basis: torch.Tensor = torch.linalg.qr((torch.cat(list(self._at_unit_length())) - self.mean).T).Q
         return basis
+
+
+def _leverage(
+    residual: torch.Tensor, solved: torch.Tensor, share: torch.Tensor, owed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``h = a r·r``, ``(b,)``, and ``r + ε M⁻¹ r``, ``(b, r)``, from ``r``, ``M⁻¹ r``, ``a`` and ``ε``."""
+    raised = residual + owed[:, None] * solved
+    return share * (raised * solved).sum(dim=1), raised
 
 
 def unit_length(rows: torch.Tensor) -> torch.Tensor:

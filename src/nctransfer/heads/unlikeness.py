@@ -12,9 +12,10 @@ is odd in ways that have nothing to do with the classes is not counted as unlike
 to Mahalanobis distance for improving near-OOD detection" (2021); unit length as in Müller and Hein, "Mahalanobis++"
 (2025).
 
-The unlikeness of a training image is that of an image which was left out: its class mean, both covariances and
-the overall mean are those of the other images. Only λ and τ are those of all images. Images that are almost equal to
-another training image seem less unlike than new ones.
+The unlikeness of a training image is that of an image which was left out: its class mean, both covariances and the
+overall mean are those of the other images. So is each λ, to first order in what the image adds to it
+(:mod:`~nctransfer.heads.class_distances`); only τ is that of all images. Images that are almost equal to another
+training image seem less unlike than new ones.
 
 Without its second term it is the Mahalanobis distance (Lee et al., NeurIPS 2018), which a head may have in its place.
 

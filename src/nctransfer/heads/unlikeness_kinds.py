@@ -1,8 +1,7 @@
 """The ways in which a head can find images that are unlike every class.
 
 Each is a function of the feature that a file holds as a few tensors. It gives the training images, each left out, a
-value that a new image of the classes exceeds about as often, on which the promise of abstention rests. With few images
-in many dimensions a new one exceeds the Mahalanobis distances a little more often: their λ and τ are those of all.
+value that a new image of the classes exceeds about as often, on which the promise of abstention rests.
 """
 
 from __future__ import annotations
