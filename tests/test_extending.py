@@ -9,9 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,58 +54,75 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def nctransfer(place: Path, *arguments: str, code: int = 0) -> str:
-    """Stdout of a command that runs beside the package."""
-    path = os.pathsep.join(filter(None, [str(place / "site"), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "NCTRANSFER_CACHE": str(place / "cache"), "COLUMNS": "120"}
+PROGRAM = """
+import json, sys
+from typer.testing import CliRunner
+from nctransfer.cli import app
+
+found = []
+for words in json.load(sys.stdin):
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    found.append((result.exit_code, result.stdout, result.stderr))
+json.dump(found, sys.stdout)
+"""
+
+
+def nctransfer(site: Path, *commands: Sequence[str], cache: Path) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each of some commands, one after the other, in a process beside the package."""
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", "nctransfer", *arguments],
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(commands),
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=place,
-        env=environment,
+        cwd=site.parent,
+        env={**os.environ, "PYTHONPATH": path, "NCTRANSFER_CACHE": str(cache), "COLUMNS": "120"},
         check=False,
     )
-    assert done.returncode == code, done.stderr
-    return done.stdout
+    assert done.returncode == 0, done.stderr
+    return [tuple(one) for one in json.loads(done.stdout)]
+
+
+COMMANDS = {
+    "extract": "extract --data pets.sqlite --model test_vit --random-init --format json --quiet",
+    "pairs": "collapse --format json --pairs all --quiet",
+    "all": "collapse --all",
+    "fewshot": "fewshot --classifier parzen,knn --ways 3 --queries 5 --episodes 50 --quiet --format json",
+    "list": "cache list --format tsv",
+    "help of fewshot": "fewshot --help",
+    "help of extract": "extract --help",
+}
 
 
 @pytest.fixture(scope="module")
-def extracted(place: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        nctransfer(
-            place,
-            *("extract", "--data", "pets.sqlite", "--model", "test_vit", "--random-init"),
-            *("--format", "json", "--quiet"),
-        )
-    )
-    return found
+def said(place: Path) -> dict[str, str]:
+    """What each of the commands prints."""
+    found = nctransfer(place / "site", *map(str.split, COMMANDS.values()), cache=place / "cache")
+    assert [code for code, _, _ in found] == [0] * len(COMMANDS), found
+    return {name: stdout for name, (_, stdout, _) in zip(COMMANDS, found, strict=True)}
 
 
-def test_the_source_is_extracted(extracted: dict[str, Any]) -> None:
+def test_the_source_is_extracted(said: dict[str, str]) -> None:
+    extracted = json.loads(said["extract"])
     assert (extracted["samples"], extracted["failed"]) == (24, [])
 
 
-@pytest.mark.usefixtures("extracted")
-def test_the_measure_is_in_the_results(place: Path) -> None:
-    found = json.loads(nctransfer(place, "collapse", "--format", "json", "--pairs", "all", "--quiet"))
+def test_the_measure_is_in_the_results(said: dict[str, str]) -> None:
+    found = json.loads(said["pairs"])
     assert found["metrics"]["largest_cdnv"] == max(pair["cdnv"] for pair in found["pairs"])
-    assert "largest_cdnv" in nctransfer(place, "collapse", "--all")
+    assert "largest_cdnv" in said["all"]
 
 
-@pytest.mark.usefixtures("extracted")
-def test_the_classifier_is_in_the_results(place: Path) -> None:
-    task = ("--ways", "3", "--queries", "5", "--episodes", "50", "--quiet")
-    found = json.loads(nctransfer(place, "fewshot", "--classifier", "parzen,knn", *task, "--format", "json"))
+def test_the_classifier_is_in_the_results(said: dict[str, str]) -> None:
+    found = json.loads(said["fewshot"])
     accuracies = {row["classifier"]: row["accuracy"] for row in found["results"]}
     assert accuracies["parzen"] == pytest.approx(accuracies["knn"])  # at one shot the nearest window is the neighbour
     assert accuracies["parzen"] > 1 / 3
 
 
-@pytest.mark.usefixtures("extracted")
-def test_the_format_prints_results(place: Path) -> None:
-    lines = nctransfer(place, "cache", "list", "--format", "tsv").splitlines()
+def test_the_format_prints_results(said: dict[str, str]) -> None:
+    lines = said["list"].splitlines()
     assert "id" in lines[0].split("\t")
     assert any("test_vit" in line for line in lines[1:])
 
@@ -114,24 +131,17 @@ def test_the_format_prints_results(place: Path) -> None:
     ("command", "name"),
     [("fewshot", "parzen"), ("fewshot", "tsv"), ("extract", "sqlite")],
 )
-def test_help_knows_the_entries(place: Path, command: str, name: str) -> None:
-    assert name in nctransfer(place, command, "--help")
+def test_help_knows_the_entries(said: dict[str, str], command: str, name: str) -> None:
+    assert name in said[f"help of {command}"]
 
 
 def test_a_broken_package_is_named(tmp_path: Path) -> None:
     root = tmp_path / "broken"
     install(root / "site")
     (root / "site" / "nctransfer_extras" / "measures.py").write_text("1 / 0\n")
-    path = os.pathsep.join(filter(None, [str(root / "site"), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "nctransfer", "collapse", "--data", "digits", "--max-per-class", "3"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": path, "NCTRANSFER_CACHE": str(tmp_path / "cache2")},
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "nctransfer-extras" in done.stderr
-    assert "ZeroDivisionError" in done.stderr
-    assert "Traceback" not in done.stderr
+    command = "collapse --data digits --max-per-class 3 --model test_vit --random-init"
+    [(code, _, stderr)] = nctransfer(root / "site", command.split(), cache=tmp_path / "cache2")
+    assert code == 1
+    assert "nctransfer-extras" in stderr
+    assert "ZeroDivisionError" in stderr
+    assert "Traceback" not in stderr

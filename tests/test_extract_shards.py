@@ -25,6 +25,7 @@ from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.extraction import extract_to_store
 from nctransfer.store.extraction_report import ExtractionReport
 from nctransfer.store.pipeline import Runtime
+from terminal import cli
 
 MODEL = "test_resnet"
 
@@ -191,11 +192,11 @@ def test_the_command_line(many: Path, run: Run) -> None:
     last = json.loads(Path(os.environ["NCTRANSFER_CACHE"], "last.json").read_text())
     assert last["id"] == data["id"]
     assert last["selection"].get("shard") is None  # what comes after extraction is about all images
-    early = run("collapse")  # it needs the other half
-    assert early.returncode == 1
+    early = cli("collapse")  # it needs the other half
+    assert early.exit_code == 1
     assert those([early.stderr], data["samples"], 40)
-    wrong = run("extract", *options, "--shard", "9/8")
-    assert wrong.returncode == 2
+    wrong = cli("extract", *options, "--shard", "9/8")
+    assert wrong.exit_code == 2
     assert those([wrong.stderr], "9/8")
 
 
