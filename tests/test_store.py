@@ -983,10 +983,12 @@ def test_many_writers_at_once(store: FeatureStore) -> None:
     store.save_listing("pets-1", ROWS)
     stored = store.open(KEY, "pets-1", ABOUT)
     rows = [row(label, number) for label in ("cat", "dog") for number in range(40)]
+    all_are_open = threading.Barrier(4)  # a writer leaves out only what others record after it has begun
 
     def write(seed: int) -> None:
         order = np.random.default_rng(seed).permutation(len(rows))
         with FeatureStore().open(KEY, "pets-1", ABOUT).writer() as writer:
+            all_are_open.wait(60)
             for some in np.array_split(order, 16):
                 writer.append([rows[i] for i in some], features([rows[i] for i in some]))
 
