@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 import nctransfer as nct
 from conftest import write_digits
-from messages import raises
+from messages import logged, raises
 from nctransfer.errors import DataError, FeaturesError, StoreError
 from nctransfer.sources import attributes
 from nctransfer.sources.attribute_columns import joined_texts, texts_at, texts_of
@@ -28,6 +28,7 @@ from nctransfer.sources.manifest import Manifest
 from nctransfer.sources.parquet import ParquetFiles
 from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, ImageSource
+from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
 from nctransfer.store.listings import Listing, change_listing, load_listing
 from pictures import png
@@ -330,11 +331,13 @@ def test_other_classes_of_the_same_images_are_said(photos: Path, caplog: pytest.
         features = by_site["sets"][0]["features"] if "sets" in by_site else by_site["features"]
         assert (features["classes"], features["label_column"]) == (2, "site")
     with caplog.at_level("WARNING"):
-        nct.extract("test_resnet", photos, random_init=True)
-        nct.extract("test_resnet", photos, random_init=True)
-    [said] = [text for text in caplog.messages if "other classes" in text]
-    assert "3 in place of 2" in said
-    assert "--label-column" in said
+        nct.extract("test_resnet", photos, random_init=True)  # what only measures has stored no other classes
+        assert logged(caplog, "--label-column") == []
+        for options in (ReadingOptions(label_column="site"), None, None):
+            nct.extract("test_resnet", photos, random_init=True, reading=options)
+    to_sites, back = logged(caplog, "--label-column")
+    assert "2 in place of 3" in to_sites
+    assert "3 in place of 2" in back
 
 
 @pytest.mark.parametrize(("split", "said"), [("", "nor any other"), ("test", "nor any other but their split")])

@@ -781,9 +781,9 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     save_listing = FeatureStore.save_listing
 
-    def counted(self: FeatureStore, source_id: str, listing: Any) -> Any:
+    def counted(self: FeatureStore, source_id: str, listing: Any, *how: Any) -> Any:
         sizes.append(len(listing))
-        return save_listing(self, source_id, listing)
+        return save_listing(self, source_id, listing, *how)
 
     monkeypatch.setattr(FeatureStore, "save_listing", counted)
     return sizes

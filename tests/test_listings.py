@@ -129,7 +129,9 @@ def test_the_content_of_a_listing_is_what_it_says_of_the_images() -> None:
 def test_what_is_found_is_saved_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     store, unread = FeatureStore(), Listing.of([row._replace(digest="") for row in ROWS])
     images = WantedImages(entries=unread.images, rows=np.arange(30))
-    listing = SourceListing(store, SimpleNamespace(source=SimpleNamespace(id="pets-1"), images=images))  # type: ignore[arg-type]
+    listing = SourceListing(
+        store, SimpleNamespace(source=SimpleNamespace(id="pets-1"), images=images, keep_classes=False)
+    )  # type: ignore[arg-type]
 
     def saved() -> list[str]:
         return [row.digest for row in store.listing("pets-1") if row.digest]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,7 @@ def follow(
     *,
     skip_broken: bool = False,
     progress: Progress | None = None,
+    use: Callable[[StoredSet, Selection], object] = lambda *_: None,
 ) -> Trajectory:
     """:func:`trajectory` with arguments that were made before.
 
@@ -189,6 +190,7 @@ def follow(
         task: The few-shot task on the target.
         skip_broken: Leave out images that cannot be read; otherwise they are an error.
         progress: Called as ``progress(stage, done, total)``; stages name the checkpoint.
+        use: Called with the target's features under the last checkpoint.
 
     Raises:
         NCTransferError: See :func:`trajectory`.
@@ -211,6 +213,7 @@ def follow(
         if not found:
             raise next(iter(failed.values()))
         points = _on_equal_episodes(found)
+    use(*found[-1][1].samples[TARGET])
     return Trajectory(
         model=request.model,
         transform=found[-1][1].samples[TARGET][0].key.transform,
@@ -296,7 +299,9 @@ class _MeasurementsOf:
         for source, wanted in self.sources.items():
             first, *others = wanted.values()
             images = self.images[source]
-            report = extract_to_store(self.store, request, source, first, self.runtime, progress, others, images=images)
+            report = extract_to_store(
+                self.store, request, source, first, self.runtime, progress, others, images=images, keep_classes=True
+            )
             if report.has_diverged:
                 raise FeaturesError(f"{report.failed[0].reason} of {counted(len(report.failed), 'image')}")
             if report.failed and not self.skip_broken:

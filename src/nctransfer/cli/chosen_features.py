@@ -192,11 +192,16 @@ class ChosenFeatures:
         if self.wanted.is_given:
             return self._extracted()
         if last := store.last_used():
-            stored, selection = last
+            stored, selection, has_own_classes = last
             self._refuse_reading("the set used last")
             if self.wanted.chosen.is_given:
                 selection = self.wanted.chosen.selection()
             log.info("the set used last: %s%s", stored.id, f" ({selection})" if str(selection) else "")
+            if has_own_classes and self.label_column is None:
+                log.warning(
+                    "the command before measured these images in classes of its own; these are the stored ones, and "
+                    "--label-column names others"
+                )
             return stored, selection
         log.info("nothing is stored yet: the built-in default is extracted first")
         return self._extracted()
@@ -258,6 +263,7 @@ class ChosenFeatures:
             self.output,
             self.terminal,
             rehearse=None if rehearse is None else lambda entries: rehearse(stand_ins(entries)),
+            keep_classes=True,
         )
         if report.failed and not self.wanted.images.skip_broken:
             raise BrokenImagesError(report.failed, report.samples)
@@ -278,6 +284,7 @@ def run_extraction(
     output: PrintOptions,
     terminal: Terminal,
     rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
+    keep_classes: bool = False,
 ) -> ExtractionReport:
     """Extract what the options name. Without a model or data, the built-in ones are taken, and a note says so.
 
@@ -286,6 +293,7 @@ def run_extraction(
         output: Where the cache is, and where to compute.
         terminal: Where progress is shown.
         rehearse: Called with the wanted images before any of them runs.
+        keep_classes: Whether classes other than the stored ones hold for this command alone.
     """
     from nctransfer.backbones.names import DEFAULT_MODEL
     from nctransfer.sources.digits import Digits
@@ -309,6 +317,7 @@ def run_extraction(
         wanted.runtime(output.device),
         terminal.progress,
         rehearse=rehearse,
+        keep_classes=keep_classes,
     )
     store.use(report.stored, selection)
     return report

@@ -154,7 +154,7 @@ def trajectory(
             episode.task(chosen.seed),
             skip_broken=images.skip_broken,
             progress=terminal.progress,
+            use=cache.use,
         )
-        cache.use(cache.find(found.points[-1].fewshot.features.id), chosen.selection())
         terminal.files.figure("--figure", lambda: trajectory_figure(found))
         terminal.show(trajectory_sheets(found), found.to_dict(), found.to_frame, chosen.seed)

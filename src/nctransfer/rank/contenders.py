@@ -238,6 +238,7 @@ class RunBackbone:
             place.runtime,
             functools.partial(_tell, place.progress, self.name),
             images=place.listed.only(selection),
+            keep_classes=True,
         )
         if report.has_diverged:
             raise FeaturesError(f"{report.failed[0].reason} for {counted(len(report.failed), 'image')}")

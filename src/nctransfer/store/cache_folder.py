@@ -37,7 +37,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nctransfer.backbones.feature_key import FEATURE, json_digest
 from nctransfer.checked_values import CheckedValues
@@ -59,6 +59,14 @@ if TYPE_CHECKING:
 __all__ = ["FeatureStore", "load_features"]
 
 log = logging.getLogger(__name__)
+
+
+class LastUsed(NamedTuple):
+    """What the command line used last: a set, a selection, and whether it had other classes than those stored."""
+
+    stored: StoredSet
+    selection: Selection
+    has_own_classes: bool = False
 
 
 class FeatureStore:
@@ -142,7 +150,7 @@ class FeatureStore:
 
     # The set that the command line used last
 
-    def last_used(self) -> tuple[StoredSet, Selection] | None:
+    def last_used(self) -> LastUsed | None:
         """The set that the command line used last and its selection, if the set still exists.
 
         Raises:
@@ -163,7 +171,7 @@ class FeatureStore:
                 f"which set was used last is not known, because {str(path)!r} is damaged: {error}",
                 "name the features; nctransfer cache list shows which are stored",
             ) from error
-        return (stored, selection) if stored else None
+        return LastUsed(stored, selection, "own_classes" in record) if stored else None
 
     def use(self, stored: StoredSet, selection: Selection) -> None:
         """Remember a set as the one used last, unless the cache cannot be written.
@@ -172,7 +180,9 @@ class FeatureStore:
         shard of a worker is not remembered: what comes after extraction is about all images, not an eighth of them.
         """
         chosen = {name: value for name, value in asdict(selection).items() if name != "shard"}
-        record = {"id": stored.id, "selection": chosen, "digest": _digest(stored.id, as_json(chosen))}
+        record: dict[str, Any] = {"id": stored.id, "selection": chosen, "digest": _digest(stored.id, as_json(chosen))}
+        if stored.own_listing is not None:
+            record["own_classes"] = True
         if os.access(self.root, os.W_OK) and read_json(self.root / "last.json") != as_json(record):
             self._try_to_write(self.root / "last.json", record)
 
@@ -225,9 +235,9 @@ class FeatureStore:
         finally:
             self._listings = before
 
-    def save_listing(self, source_id: str, listing: Iterable[Listed]) -> Listing:
+    def save_listing(self, source_id: str, listing: Iterable[Listed], keep_classes: bool = False) -> Listing:
         """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
-        return replace_listing(self.listing_file(source_id), Listing.of(listing))
+        return replace_listing(self.listing_file(source_id), Listing.of(listing), keep_classes)
 
     def listing_file(self, source_id: str) -> Path:
         """The file of a listing."""

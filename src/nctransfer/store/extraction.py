@@ -131,6 +131,7 @@ def extract_to_store(
     also: Sequence[Selection] = (),
     rehearse: Callable[[Sequence[ImageEntry]], object] | None = None,
     images: WantedImages | None = None,
+    keep_classes: bool = False,
 ) -> ExtractionReport:
     """Extract wanted images that are not stored yet. Images that cannot be read are reported, not raised.
 
@@ -145,6 +146,8 @@ def extract_to_store(
             count their images too.
         rehearse: Called with the wanted images before any of them runs; an error that it raises ends the extraction.
         images: What :func:`wanted_images` gives for these selections, if it is known already.
+        keep_classes: If the same images are stored in other classes: whether they stay in them, so that the classes of
+            this source are only those of the set in the report. By default all stored sets of the source get them.
 
     Raises:
         NCTransferError: See :mod:`nctransfer.errors`.
@@ -161,7 +164,9 @@ def extract_to_store(
         log.warning("%s: %s", source.name, note)
     if rehearse is not None:
         rehearse(images.chosen)
-    task = Task(source=source, images=images, selection=selection, runtime=runtime, tell=tell)
+    task = Task(
+        source=source, images=images, selection=selection, runtime=runtime, tell=tell, keep_classes=keep_classes
+    )
     # workers elsewhere may have other devices; here the backbone is loaded for its key alone, if at all
     here = runtime if runtime.engine == "local" else replace(runtime, device="cpu")
     backbones = LazyBackbone(store, request, here, progress)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 from nctransfer.errors import reason_of
 from nctransfer.sources.arrow_arrays import (
+    codes_and_names,
     flat,
     integers,
     places_in,
@@ -36,6 +37,7 @@ __all__ = [
     "Listed",
     "Listing",
     "change_listing",
+    "changed_classes",
     "chosen_rows",
     "listing_damage",
     "load_listing",
@@ -187,6 +189,19 @@ class Listing(Sequence[Listed]):
             unknown, places = unknown[is_same], places[is_same]
         return self.with_digests(unknown, known.digests.take(integers(places)))
 
+    def in_classes_of(self, other: Listing) -> Listing:
+        """The same images as another listing describes them, if it has these and no others, but in other classes."""
+        if len(self) != len(other) or changed_classes(other.images, self.images) is None:
+            return self
+        there = other.images
+        if not self.ids.equals(there.ids):
+            places = places_in(self.ids, there.ids)
+            if (places < 0).any():
+                return self
+            there = there.take(places)
+        attributes = there.attributes or self.images.attributes  # --class-names changes an attribute too
+        return replace(self, images=self.images.with_labels(there.labels).with_attributes(attributes))
+
     def joined_with(self, other: Listing) -> Listing:
         """This listing, with the images that only the other lists, and what only the other knows of the same images."""
         import numpy as np
@@ -208,6 +223,19 @@ class Listing(Sequence[Listed]):
         tables = [known.images.columns, more.images.with_attributes(theirs).columns]
         images = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         return Listing(ImageTable(images), pa.concat_arrays([known.digests, more.digests]))
+
+
+def changed_classes(before: ImageTable, now: ImageTable) -> tuple[int, int] | None:
+    """How many classes the images of both tables are of in each; ``None`` if all are of the same class in both."""
+    import numpy as np
+
+    labels = before.labels, now.labels
+    if not before.ids.equals(now.ids):
+        places = places_in(now.ids, before.ids)
+        is_known = places >= 0
+        labels = before.labels.take(integers(places[is_known])), now.labels.take(integers(np.flatnonzero(is_known)))
+    (old, known), (new, found) = map(codes_and_names, labels)
+    return None if known == found and np.array_equal(old, new) else (len(known), len(found))
 
 
 def chosen_rows(images: ImageTable, selection: Selection) -> NDArray[np.intp]:
@@ -240,8 +268,13 @@ def listing_damage(path: Path) -> str:
         return reason_of(error)
 
 
-def replace_listing(path: Path, listing: Listing) -> Listing:
+def replace_listing(path: Path, listing: Listing, keep_classes: bool = False) -> Listing:
     """Replace a listing. Digests that another process has found meanwhile are kept.
+
+    Args:
+        path: The file.
+        listing: The images.
+        keep_classes: Whether the same images stay as the file describes them; see :meth:`Listing.in_classes_of`.
 
     Returns:
         The new listing.
@@ -249,7 +282,11 @@ def replace_listing(path: Path, listing: Listing) -> Listing:
     Raises:
         StoreError: It cannot be written.
     """
-    return change_listing(path, listing.with_known_digests)
+
+    def change(known: Listing) -> Listing:
+        return (listing.in_classes_of(known) if keep_classes else listing).with_known_digests(known)
+
+    return change_listing(path, change)
 
 
 def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:

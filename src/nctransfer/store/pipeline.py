@@ -83,6 +83,7 @@ class Task:
         selection: The selection that the report is about; images of others may be wanted too.
         runtime: How to run.
         tell: Called as ``tell(stage, done, total)`` to report progress.
+        keep_classes: Whether images that are listed already stay in the classes in which they are listed.
     """
 
     source: ImageSource
@@ -90,6 +91,7 @@ class Task:
     selection: Selection
     runtime: Runtime
     tell: Progress
+    keep_classes: bool = False
 
 
 @dataclass(kw_only=True)

@@ -67,7 +67,7 @@ def fill(stored: StoredSet, columns: Sequence[str], backbones: LazyBackbone, tas
             writer.drop_superseded()
         writer.note_unusable(filling.unusable)
         _store_head(stored, backbones, writer.manifest.columns)
-        return filling.report(stored)
+        return filling.report(stored.seen_as(filling.listing.in_other_classes()))
 
 
 def _store_head(stored: StoredSet, backbones: LazyBackbone, columns: Mapping[str, int]) -> None:

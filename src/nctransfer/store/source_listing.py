@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nctransfer.sources.arrow_arrays import are_in, codes_and_names, integers, places_in, strings
+from nctransfer.errors import counted
+from nctransfer.sources.arrow_arrays import are_in, integers, places_in, strings
 from nctransfer.sources.image_table import CHUNK
 from nctransfer.sources.loading import read_digests
-from nctransfer.store.listings import Listing
+from nctransfer.store.listings import Listing, changed_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,13 +31,17 @@ SHARE = 0.02  # of the time of a run that saving may take
 
 
 class SourceListing:
-    """The images of a source now. A digest in the stored listing holds while the file's size and time are the same."""
+    """The images of a source now. A digest in the stored listing holds while the file's size and time are the same.
+
+    They are in the classes in which they are stored: those of the task, unless it keeps those that were stored before.
+    """
 
     def __init__(self, store: FeatureStore, task: Task) -> None:
         self._store = store
         self._task = task
         saved = store.listing(task.source.id)
-        self._listing = Listing.unread(task.images.entries).with_known_digests(saved)
+        listing = Listing.unread(task.images.entries)
+        self._listing = (listing.in_classes_of(saved) if task.keep_classes else listing).with_known_digests(saved)
         _say_if_classes_change(saved, self._listing)
         self._saved = self._listing if self._listing.equals(saved) else saved  # so that the other is not in memory too
         self._found: list[tuple[pa.Array, pa.Array]] = []  # ids and digests that are not in the listing yet
@@ -100,9 +106,22 @@ class SourceListing:
         """Store the listing if it has changed, and take over digests that another process has found meanwhile."""
         listing, start = self._current(), time.monotonic()
         if not listing.equals(self._saved):
-            self._saved = self._listing = self._store.save_listing(self._task.source.id, listing)
+            saved = self._store.save_listing(self._task.source.id, listing, self._task.keep_classes)
+            self._saved = self._listing = saved
         self._saved_at = time.monotonic()
         self._seconds_to_save = self._saved_at - start
+
+    def in_other_classes(self) -> Listing | None:
+        """The images in the classes of the task; ``None`` if they are stored in these classes."""
+        listing, images = self._current(), self._task.images.entries
+        if (counts := changed_classes(listing.images, images)) is None:
+            return None
+        log.info(
+            "the %s of these images are for this command alone; stored sets keep their %s, which nctransfer extract "
+            "changes",
+            *(counted(count, "class", "classes") for count in reversed(counts)),
+        )
+        return replace(listing, images=images)
 
     def _current(self) -> Listing:
         """The listing with everything that was noted."""
@@ -127,14 +146,10 @@ class SourceListing:
 
 
 def _say_if_classes_change(before: Listing, now: Listing) -> None:
-    """Warn if the same images are of other classes than before: so are those of all stored sets of the source."""
-    if not len(before) or not before.ids.equals(now.ids):
-        return
-    (old, known), (new, found) = (codes_and_names(one.images.labels) for one in (before, now))
-    if known != found or (old != new).any():
+    """Warn if images that were listed before are of other classes now, in all stored sets of the source."""
+    if counts := changed_classes(before.images, now.images):
         log.warning(
             "the images of this data now have other classes, %s in place of %s, in all stored sets of it; to choose "
             "classes for one command, name the stored set with --label-column",
-            f"{len(found):,}",
-            f"{len(known):,}",
+            *(f"{count:,}" for count in reversed(counts)),
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nctransfer.features.feature_stream import FeatureStream
     from nctransfer.sources.selection import Selection
     from nctransfer.store.cache_folder import FeatureStore
+    from nctransfer.store.listings import Listing
 
 __all__ = ["StoredSet"]
 
@@ -51,7 +52,10 @@ class StoredSet:
         path: The folder of the set.
         key: What the features depend on.
         about: Names for the reader: ``weights`` and ``data``.
+        own_listing: The images in classes that hold for one command; ``None`` for the classes that are stored.
     """
+
+    own_listing: Listing | None = None
 
     def __init__(self, store: FeatureStore, path: Path, key: FeatureKey, about: Mapping[str, str]) -> None:
         self.store = store
@@ -68,6 +72,12 @@ class StoredSet:
     def rows_path(self) -> Path:
         """The folder of Parquet files that any reader of Parquet opens."""
         return self.path / "rows"
+
+    def seen_as(self, listing: Listing | None) -> StoredSet:
+        """The same set, read in the classes of another listing than the stored one, if there is another."""
+        seen = StoredSet(self.store, self.path, self.key, self.about)
+        seen.own_listing = listing
+        return seen
 
     def manifest(self) -> Manifest:
         """What the set holds now."""
@@ -86,7 +96,7 @@ class StoredSet:
                 "extract the images again",
             )
         manifest = self.manifest()
-        listing = self.store.listing(self.path.name)
+        listing = self.store.listing(self.path.name) if self.own_listing is None else self.own_listing
         if manifest.parts and not len(listing):
             raise StoreError(
                 f"what the images of {self.id} are called now is not known: the listing {self.path.name} is lost or "
