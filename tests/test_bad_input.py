@@ -469,7 +469,7 @@ def as_nobody_special(*arguments: object, cwd: Path) -> subprocess.CompletedProc
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=cwd,
         check=False,
     )

@@ -221,7 +221,7 @@ def test_two_processes_fill_one_set_at_once(many: Path, run: Run, attempt: int) 
         )
         for index in (1, 2)
     ]
-    ended = [worker.communicate(timeout=200) for worker in workers]
+    ended = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], ended
     counts = [json.loads(out)["extracted"] for out, _ in ended]
     assert sum(counts) == 40

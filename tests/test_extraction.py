@@ -1418,7 +1418,7 @@ def test_two_processes_at_once(pets: Path, tmp_path: Path, ran: Callable[[], int
         """Half-way, let another process extract everything that is missing."""
         if stage == "extracting" and done >= 8 and not other:
             command = [sys.executable, "-c", SECOND, str(pets)]
-            other.append(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True))
+            other.append(subprocess.run(command, capture_output=True, text=True, timeout=300, check=True))
 
     assert_same(extract(pets, batch_size=4, progress=progress), expected)
     assert other[0].stdout == "18\n"
@@ -1498,7 +1498,7 @@ def test_a_cache_that_can_only_be_read(pets: Path, cache: Path, unprivileged: li
             [*unprivileged, sys.executable, "-c", READ_ONLY, str(pets)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     finally:
@@ -1537,5 +1537,5 @@ def test_a_stored_set_is_read_without_timm(pets: Path) -> None:
     """And only what is not stored needs it, so that the test can fail."""
     extract(pets, classes=["one"])
     command = [sys.executable, "-c", CACHED, str(pets)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines() == ["6 False False False", "6 False False False", "18 True True True"]

@@ -154,7 +154,7 @@ def test_another_package_s_format_is_in_the_help_and_works(
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "nctransfer", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
     assert shows(run("models", "--help"), "org")
     assert run("models", "resnet18", "--format", "org").startswith("* ")

@@ -84,7 +84,7 @@ def run_in_a_process(**environment: str) -> dict[str, Any]:
         [sys.executable, "-c", RUN],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
         env={**os.environ, **environment},
     )

@@ -568,7 +568,7 @@ def test_a_merge_that_is_killed_goes_on(here: FeatureStore, larger: list[Path], 
 def test_two_merges_at_once(here: FeatureStore, larger: list[Path]) -> None:
     fill(larger[0], [100, 101, 102, 103])  # also in the second, in other parts
     with process(here, larger) as one, process(here, larger[::-1]) as other:
-        assert (one.wait(120), other.wait(120)) == (0, 0)
+        assert (one.wait(300), other.wait(300)) == (0, 0)
     assert held(here.root) == expected(range(270))
 
 

@@ -139,7 +139,7 @@ features = nct.FeatureSet.from_arrays([[0.0], [1.0]], "ab")
 assert not any(name.startswith("nctransfer.report") for name in sys.modules)
 assert "<h4>" in features._repr_html_()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_a_result_shows_its_warnings() -> None:

@@ -50,7 +50,7 @@ def modules_of(code: str) -> set[str]:
     script = (
         f"import sys\nfirst = {{*sys.modules}}\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n', *{loaded})"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -365,7 +365,7 @@ def test_types_go_with_the_package() -> None:
 
 def test_the_version_is_the_same_everywhere(run: Run) -> None:
     script = Path(sys.executable).with_name("nctransfer")
-    by_script = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=120, check=True)
+    by_script = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=300, check=True)
     assert run("--version").stdout == by_script.stdout == f"nctransfer {nct.__version__}\n"
     assert metadata.version("nctransfer") == nct.__version__
 
