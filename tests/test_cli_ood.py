@@ -181,23 +181,67 @@ def test_no_score_is_the_best_of_images_that_none_tells_apart(known: Path, score
     assert all(row["auroc_interval"][0] <= 0.5 and not row["is_above_chance"] for row in found["rows"])
     text = " ".join(done("ood", known, known, *scores, "--quiet").stdout.split())
     assert "best" not in text
-    assert "these images from the known classes" in text
+    told = "any score" if scores == FEW else "knn"
+    assert f"these images do not show that {told} tells them from the known classes." in text
     assert "The known images include 72 of these 72." in text
     lines = done("ood", known, known, *scores, "--quiet", "--format", "csv").stdout.splitlines()
     rows = list(csv.DictReader(line for line in lines if line[0] != "#"))
     assert [row["is_above_chance"] for row in rows] == ["False"] * len(found["rows"])
 
 
-def test_a_score_below_chance_is_no_possible_best(known: Path, other: Path) -> None:
-    """Beside a score that tells images apart, one that may have the highest AUROC only because little is known."""
+def sheet_of(known: Path, other: Path, **rows: tuple[float, float, float, bool]) -> tuple[dict[str, str], str]:
+    """The verdicts and the reading for scores with an AUROC, its interval, and whether it may be the best."""
     found = nct.detect_ood(nct.load_features(known), {"o": nct.load_features(other)}, ["knn", "neco"], device="cpu")
-    good, bad = (
-        dataclasses.replace(found.rows[0], score=name, auroc=auroc, auroc_interval=ends, verdict="not told apart")
-        for name, auroc, ends in (("good", 0.7, (0.51, 0.85)), ("bad", 0.49, (0.2, 0.75)))
+    possible = sum(row[-1] for row in rows.values())
+    made = (
+        dataclasses.replace(
+            found.rows[0],
+            score=name,
+            auroc=auroc,
+            auroc_interval=(low, high),
+            is_possible_best=may,
+            verdict=("better" if possible == 1 else "not told apart") if may else "worse",
+        )
+        for name, (auroc, low, high, may) in rows.items()
     )
-    [sheet] = ood_sheets(dataclasses.replace(found, rows=(bad, good)))
-    assert [(row[0], row[-1]) for row in sheet.rows] == [("good", "possible best"), ("bad", "not above 50%")]
-    assert (good.is_above_chance, bad.is_above_chance) == (True, False)
+    [sheet] = ood_sheets(dataclasses.replace(found, rows=tuple(made)))
+    assert sheet.reading is not None
+    return {row[0]: row[-1] for row in sheet.rows}, sheet.reading
+
+
+@pytest.mark.parametrize("others", [{}, {"ugly": (0.3, 0.1, 0.4, False)}])
+def test_cells_and_reading_say_of_each_score_what_json_says(
+    known: Path, other: Path, others: dict[str, tuple[float, float, float, bool]]
+) -> None:
+    """A score that is not told from chance may have the highest AUROC, where one tells images apart."""
+    cells, reading = sheet_of(known, other, bad=(0.49, 0.2, 0.75, True), good=(0.7, 0.51, 0.85, True), **others)
+    assert cells == {"good": "possible best", "bad": "possible best"} | dict.fromkeys(others, "worse")
+    named = "Any of good, bad may have the highest AUROC; the others have not."
+    assert (named if others else "These images do not tell the scores apart.") in reading
+    assert "The AUROC of bad is not told from 50%, that of chance." in reading
+    assert ("The AUROC of ugly is below 50%, that of chance." in reading) == bool(others)
+
+
+def test_all_possible_bests_are_named(known: Path, other: Path) -> None:
+    ones = dict.fromkeys("abcdefg", (0.7, 0.6, 0.8, True))
+    cells, reading = sheet_of(known, other, **ones, h=(0.6, 0.51, 0.7, False))
+    assert list(cells.values()) == [*["possible best"] * 7, "worse"]
+    assert "Any of a, b, c, d, e, f, g may have the highest AUROC" in reading
+    assert "50%" not in reading
+
+
+def test_an_interval_around_chance_shows_nothing(known: Path, other: Path) -> None:
+    """With few images an AUROC far above 50% may be that of chance: the words do not deny it, nor claim it."""
+    cells, reading = sheet_of(
+        known, other, high=(0.75, 0.41, 0.93, True), edge=(0.4, 0.3, 0.5, False), low=(0.3, 0.1, 0.49, False)
+    )
+    assert cells == {"high": "not told from 50%", "edge": "not told from 50%", "low": "below 50%"}
+    assert "No interval lies above 50%, the AUROC of chance: these images do not show that any score" in reading
+    assert "highest" not in reading
+    assert "more like the known classes" not in reading
+    cells, reading = sheet_of(known, other, one=(0.3, 0.1, 0.4, True), two=(0.2, 0.1, 0.3, False))
+    assert set(cells.values()) == {"below 50%"}
+    assert "They look more like the known classes than the known images themselves do." in reading
 
 
 def test_a_curve_meets_fpr95_and_the_auroc(known: Path, other: Path) -> None:

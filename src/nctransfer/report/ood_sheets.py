@@ -52,9 +52,9 @@ def _cells(row: OodRow, tells_apart: bool) -> list[str]:
 
 
 def _word(row: OodRow, tells_apart: bool) -> str:
-    """The verdict on a score in a word or two; the best of scores that know nothing is not called that."""
-    if not tells_apart or (row.is_possible_best and row.auroc <= CHANCE):
-        return "not above 50%"
+    """The verdict on a score in a word or two; where no interval is above 50%, how its own lies to 50%."""
+    if not tells_apart:
+        return "below 50%" if row.auroc_interval[1] < CHANCE else "not told from 50%"
     return {"better": "best", "worse": "worse", "not told apart": "possible best", None: ""}[row.verdict]
 
 
@@ -85,27 +85,33 @@ def _about(found: OodResult) -> list[str]:
 
 
 def _verdict(rows: list[OodRow]) -> list[str]:
-    """Which scores may be the best."""
+    """Which scores may be the best, and which are not told from chance."""
     if len(rows) == 1:
         return []
-    possible = [row for row in rows if row.is_possible_best]
-    named = [row.score for row in possible if row.auroc > CHANCE]
+    possible = [row.score for row in rows if row.is_possible_best]
     if len(possible) == 1:
-        return [f"{named[0]} has the highest AUROC of all."]
-    if len(possible) == len(rows):
-        return ["These images do not tell the scores apart."]
-    others = "; the others have not" if len(named) == len(possible) else ""
-    return [f"Any of {join_names(named)} may have the highest AUROC{others}."]
+        said = [f"{possible[0]} has the highest AUROC of all."]
+    elif len(possible) == len(rows):
+        said = ["These images do not tell the scores apart."]
+    else:
+        said = [f"Any of {_all(possible)} may have the highest AUROC; the others have not."]
+    below = [row.score for row in rows if row.auroc_interval[1] < CHANCE]
+    unknown = [row.score for row in rows if not row.is_above_chance and row.score not in below]
+    for names, words in ((unknown, "not told from"), (below, "below")):
+        if names:
+            said.append(f"The AUROC of {_all(names)} is {words} 50%, that of chance.")
+    return said
+
+
+def _all(names: list[str]) -> str:
+    return join_names(names, most=len(names))
 
 
 def _nothing_told(rows: list[OodRow], other: OtherSet) -> list[str]:
-    """That no score is of use, and why that may be."""
-    subject, interval = (
-        ("No score tells", "no interval lies")
-        if len(rows) > 1
-        else (f"{rows[0].score} does not tell", "its interval does not lie")
-    )
-    said = [f"{subject} these images from the known classes: {interval} above 50%, the AUROC of chance."]
+    """That no score is known to be of use, and why that may be."""
+    whose, score = ("No interval lies", "any score") if len(rows) > 1 else ("The interval does not lie", rows[0].score)
+    shown = f"these images do not show that {score} tells them from the known classes"
+    said = [f"{whose} above 50%, the AUROC of chance: {shown}."]
     if all(row.auroc_interval[1] < CHANCE for row in rows):
         said.append("They look more like the known classes than the known images themselves do.")
     if other.shared_images:
