@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Iterable
@@ -19,11 +21,13 @@ from safetensors.torch import load_file
 import nctransfer as nct
 from conftest import Run, write_digits
 from nctransfer.backbones.backbone import Backbone
+from nctransfer.cli.collapse import _notes
 from nctransfer.cli.set_names import short_name
 from nctransfer.neural_collapse.class_statistics import ClassStatistics
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.comparisons import compare_layers, compare_samples, compare_sets
 from nctransfer.neural_collapse.linear_head import LinearHead
+from nctransfer.neural_collapse.numbered_note import NumberedNote, one_note
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.store.heads import save_head
 from terminal import (
@@ -170,6 +174,43 @@ def test_what_weakens_some_sets_is_said_with_their_names(one: Path, tmp_path: Pa
     [plain] = of_copies(twice)
     assert of_copies(one, twice) == [f"2: {twice.name}: {plain}"]
     assert of_copies(twice, one, twice) == [f"1: {twice.name}, 3: {twice.name}: {plain}"]
+
+
+def test_notes_with_other_numbers_are_said_once_with_their_range(tmp_path: Path) -> None:
+    """Sets of as many samples, with more and more noise: one of them tells all of its classes apart."""
+    sets = [npz(tmp_path / f"{seed}.npz", each=5, seed=seed, spread=spread) for seed, spread in enumerate((0.2, 2, 6))]
+    reports = [nct.collapse(nct.load_features(path)).to_dict()["notes"] for path in sets]
+    shares = [int(re.findall(r"(\d+)% of the squared distance", " ".join(notes))[0]) for notes in reports]
+    pairs = [int(one) for notes in reports for one in re.findall(r"not tell (\d+) of 15 pairs", " ".join(notes))]
+    assert shares == sorted(set(shares))
+    assert pairs == sorted(set(pairs))
+    assert len(pairs) == 2
+    lines = [line.removeprefix("warning: ") for line in warnings_of(done("collapse", *sets))]
+    [noise] = [line for line in lines if "of the squared distance" in line]
+    assert noise.startswith(f"every set: 6 classes have fewer than 10 samples, and {shares[0]}% to {shares[2]}% of the")
+    [untold] = [line for line in lines if "pairs of classes apart" in line]
+    assert f": these samples do not tell {pairs[0]} to {pairs[1]} of 15 pairs of classes apart; cdnv_debiased" in untold
+
+
+def test_many_layers_of_a_note_are_all_named() -> None:
+    """Names that are cut off would leave open whether the output is meant."""
+    rows = np.random.default_rng(0).normal(size=(60, 4)) + np.repeat(9 * np.eye(4)[:3], 20, axis=0)
+    good, copied = rows.astype("float32"), np.concatenate([rows[:-1], rows[:1]]).astype("float32")
+    features = nct.FeatureSet.from_arrays(good, np.repeat(["a", "b", "c"], 20))
+    layers = {name: dataclasses.replace(features, features=torch.tensor(copied)) for name in "abcdefg"}
+    some = compare_layers({**layers, "feature": features})
+    assert [note.partition(":")[0] for note in _notes(some) if "earlier sample" in note] == ["every layer but feature"]
+    mixed = compare_layers({**layers, **dict.fromkeys("hijklmno", features)})
+    assert [note.partition(":")[0] for note in _notes(mixed) if "earlier" in note] == ["a, b, c, d, e, f, g"]
+
+
+def test_a_note_with_a_number_survives_a_copy(tmp_path: Path) -> None:
+    """Workers hand reports on."""
+    notes = nct.collapse(nct.load_features(npz(tmp_path / "noisy.npz", each=5, spread=6))).notes
+    again = pickle.loads(pickle.dumps(notes))
+    assert again == notes
+    assert [one_note([note, note]) for note in again] == list(notes)
+    assert any(isinstance(note, NumberedNote) for note in again)
 
 
 @pytest.mark.parametrize("pairs", ["0", "2", "all"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nctransfer.sources.sharding import Shard
 
 log = logging.getLogger("nctransfer.cli")
+MANY = 5  # layers or sets in a warning, above which those that it is not about are named if they are fewer
 
 
 @examples(
@@ -120,19 +121,26 @@ def _sheets(found: CollapseReport | CollapseComparison, show: ShowOptions, expla
 
 def _notes(found: CollapseReport | CollapseComparison) -> Iterator[str]:
     """The notes of the reports, each with the names of the sets that it is about; the same words come once."""
-    from nctransfer.errors import join_names
     from nctransfer.neural_collapse.collapse_report import CollapseReport
+    from nctransfer.neural_collapse.numbered_note import NumberedNote, one_note
 
     if isinstance(found, CollapseReport):
         yield from found.notes
         return
-    about: dict[str, list[str]] = {}
+    about: dict[str, dict[str, str]] = {}
     for name, report in found.reports.items():
-        for note in dict.fromkeys(report.notes):
-            about.setdefault(note, []).append(name)
-    every = "every layer" if found.fit else "every set"
-    for note, names in about.items():
-        yield f"{every if len(names) == len(found.reports) else join_names(names)}: {note}"
+        for note in report.notes:
+            about.setdefault(note.words if isinstance(note, NumberedNote) else note, {})[name] = note
+    for notes in about.values():
+        yield f"{_named([*notes], [*found.reports], 'layer' if found.fit else 'set')}: {one_note([*notes.values()])}"
+
+
+def _named(names: list[str], every: list[str], kind: str) -> str:
+    """All names of some of the layers or sets; of many of them, "every layer but" those few that are not among them."""
+    others = [name for name in every if name not in names]
+    if others and len(names) <= max(MANY, len(others)):
+        return ", ".join(names)
+    return f"every {kind} but {', '.join(others)}" if others else f"every {kind}"
 
 
 def _others(

@@ -17,6 +17,7 @@ from nctransfer.neural_collapse.head_order import head_warnings
 from nctransfer.neural_collapse.linear_head import LinearHead, with_head
 from nctransfer.neural_collapse.measure import Undefined
 from nctransfer.neural_collapse.measure_attributes import MeasureAttributes
+from nctransfer.neural_collapse.numbered_note import NumberedNote
 from nctransfer.neural_collapse.pair_matrix import PairMatrix
 from nctransfer.neural_collapse.registry import MEASURES
 from nctransfer.notebook import ShownInNotebooks
@@ -234,18 +235,22 @@ def _oddities(stats: ClassStatistics, classes: tuple[str, ...]) -> Iterator[str]
     few, noise = int((stats.counts < FEW).sum()), _noise_share(stats)
     if few or noise > NOISY:
         why = f"{counted(few, 'class has', 'classes have')} fewer than {FEW} samples, and " if few else ""
-        yield (
-            f"{why}{noise:.0%} of the squared distance between two class means is their noise: cdnv and nc1 show "
+        yield NumberedNote(
+            f"{why}{{number}} of the squared distance between two class means is their noise: cdnv and nc1 show "
             "more collapse than there is, and ncc_accuracy shows less, because it rises with the number of samples per "
             "class; read cdnv_debiased and directional_cdnv_debiased, and compare only sets with the same number of "
-            "samples per class"
+            "samples per class",
+            noise,
+            ".0%",
         )
     if unresolved := _pairs_where(~debiased_pairs(stats)[1], classes):
         every = len(classes) * (len(classes) - 1) // 2
-        yield (
-            f"these samples do not tell {unresolved.number:,} of {counted(every, 'pair')} of classes apart: "
-            f"{unresolved}; cdnv_debiased and directional_cdnv_debiased leave such pairs out, which are "
-            "the closest, and are too low"
+        yield NumberedNote(
+            f"these samples do not tell {{number}} of {counted(every, 'pair')} of classes apart{{detail}}; "
+            "cdnv_debiased and directional_cdnv_debiased leave such pairs out, which are the closest, and are too low",
+            unresolved.number,
+            ",",
+            f": {unresolved}",
         )
     if same := _pairs_where(stats.distances == 0, classes):
         yield f"these classes have the same mean, and so an infinite CDNV: {same}"
