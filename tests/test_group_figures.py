@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,40 @@ def test_of_many_groups_the_worst_are_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     worst = sorted(found.rows[0].groups, key=lambda group: group.accuracy or 0)[:2]
     assert names_of(figure.axes[0]) == [group.name for group in worst]
     assert "The 2 least accurate of 4 groups" in " ".join(figure.get_supxlabel().split())
+
+
+def test_many_panels_have_fewer_groups_and_one_scale() -> None:
+    found = nct.fewshot_by_group(sited(12), "site", 3, 1, classifiers=("ridge", "ncc", "cosine", "knn"), **TASK)
+    figure = group_figure(replace(found, rows=found.rows * 5))
+    assert len(names_of(figure.axes[0])) == 6
+    assert figure.get_figheight() < 25
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+
+
+def test_long_names_that_begin_alike_are_told_apart() -> None:
+    names = [f"a very long name of a hospital with the number {number} in a town of the north" for number in range(3)]
+    found = nct.fewshot_by_group(sited(3), "site", 3, classifiers="ncc", **TASK)
+    groups = [replace(group, name=name) for group, name in zip(found.rows[0].groups, names, strict=True)]
+    figure = group_figure(replace(found, rows=(replace(found.rows[0], groups=tuple(groups)),)))
+    assert sorted(names_of(figure.axes[0])) == [f"…{number} in a town of the north" for number in range(3)]
+
+
+def test_a_group_without_an_interval_is_explained() -> None:
+    found = nct.fewshot_by_group(sited(3), "site", 3, classifiers="ncc", **TASK)
+    [row] = found.rows
+    assert "have none" not in " ".join(group_figure(found).get_supxlabel().split())
+    groups = (replace(row.groups[0], simultaneous=None), *row.groups[1:])
+    figure = group_figure(replace(found, rows=(replace(row, groups=groups),)))
+    assert "groups of too few classes have none" in " ".join(figure.get_supxlabel().split())
+
+
+def test_many_layers_are_named_without_overlap() -> None:
+    features = sited(4)
+    names = [f"layer_{number}" for number in range(24)] + ["feature"]
+    found = nct.fine_structure({"layer_0": features, "feature": features}, "kind", permutations=9)
+    many = replace(found, layers=tuple(replace(found.layers[-1], name=name) for name in names))
+    shown = [label.get_text() for label in fine_figure(many).axes[0].get_xticklabels()]
+    assert shown == ["0", "4", "8", "12", "16", "20", "out"]
 
 
 def test_fine_classes_by_layer_and_by_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The places that were measured, as the numbers of a logarithmic axis; infinity stands at its end."""
+"""What stands below an axis: places on a logarithmic axis, with infinity at its end, or the names of layers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["place_of_infinity", "show_places", "spaced"]
+__all__ = ["place_of_infinity", "show_layers", "show_places", "spaced"]
 
 NEAR = 0.04  # of an axis as wide as one panel: numbers that are nearer to each other would overlap
 BEYOND = 0.2  # of the axis, from the largest number to infinity
 ROOM = 0.05  # of the axis, at both ends
+MOST_LAYERS = 8  # that are named; of more, every second, third, …
 
 
 def spaced(places: Sequence[float], near: float = NEAR) -> list[float]:
@@ -64,3 +65,17 @@ def show_places(axes: Axes, places: Sequence[float], panels: float = 1) -> None:
     axes.set_xlim(low / room, high * room)
     axes.set_xticks(ticks, names)
     axes.set_xticks([], minor=True)
+
+
+def show_layers(axes: Axes, layers: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Name the layers that stand at 0, 1, … of the x axis: of many, some, and always the last.
+
+    Args:
+        axes: The axes.
+        layers: The columns of the layers, such as ``layer_3``; ``feature`` is the output.
+        others: Names behind the layers, each of which is shown.
+    """
+    step, last = -(-len(layers) // MOST_LAYERS), len(layers) - 1
+    names = ["out" if name == "feature" else name.removeprefix("layer_") for name in layers] + list(others)
+    places = [*range(0, last - step + 1, step), *range(last, len(names))]
+    axes.set_xticks(places, [names[place] for place in places])

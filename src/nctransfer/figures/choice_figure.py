@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.axis_labels import show_layers
 from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import COLOURS, PAGE, add_caption, caption_of, in_style, new_figure
 
@@ -61,8 +62,8 @@ def _accuracies(axes: Axes, found: FewShotLayers, choices: list[LayerChoice]) ->
         if choice.is_chosen:
             axes.axhline(choice.chosen_accuracy, color=colour, linestyle="--", linewidth=1)
     percent_axis(axes.yaxis)
-    names = [one.name.removeprefix("layer_").replace("feature", "out") for one in found.candidates]
-    axes.set_xticks(range(len(names)), names)
+    names = [one.name for one in found.candidates]
+    show_layers(axes, [names[place] for place in single], [names[place] for place in joins])
 
 
 def _measures(axes: Axes, found: FewShotLayers) -> None:

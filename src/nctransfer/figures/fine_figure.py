@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nctransfer.figures.foot import add_foot, name_of
+from nctransfer.figures.axis_labels import show_layers
+from nctransfer.figures.foot import add_foot, name_of, names_of
 from nctransfer.figures.number_axes import percent_axis
 from nctransfer.figures.style import COLOURS, GREY, PAGE, caption_of, in_style, new_figure
 
@@ -66,7 +67,7 @@ def _draw_layers(axes: Axes, found: FineStructure) -> Mapping[str, Artist]:
     if all(one.coarse_accuracy is not None for one in layers):
         coarse = [one.coarse_accuracy or 0.0 for one in layers]
         [entries[COARSE]] = axes.plot(places, coarse, color=COLOURS[1], marker="s")
-    axes.set_xticks(places, [one.name.removeprefix("layer_").replace("feature", "out") for one in layers])
+    show_layers(axes, [one.name for one in layers])
     percent_axis(axes.yaxis)
     axes.set(title="By layer", xlabel="layer", ylabel="accuracy")
     return entries
@@ -78,7 +79,8 @@ def _draw_classes(axes: Axes, layer: FineLayer, column: str) -> Mapping[str, Art
     for place, one in enumerate(classes):
         [permuted] = axes.plot([one.permuted], [place], "o", color=GREY, markersize=4.5, fillstyle="none", zorder=2)
         [inside] = axes.plot([one.accuracy], [place], "o", color=COLOURS[0], markersize=4.5, zorder=3)
-    names = [f"{name_of(one.name, LONG)} ({one.fine_classes:,})" for one in classes]
+    shorts = names_of([one.name for one in classes], LONG)
+    names = [f"{name} ({one.fine_classes:,})" for name, one in zip(shorts, classes, strict=True)]
     axes.set_yticks(range(len(classes)), names)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

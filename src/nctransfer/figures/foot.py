@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nctransfer.figures.style import add_caption, plain_text, short_text
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-__all__ = ["LONGEST", "add_foot", "name_of"]
+__all__ = ["LONGEST", "add_foot", "name_of", "names_of"]
 
 LONGEST = 40  # letters of a name
 GAP = 5  # points
@@ -25,6 +26,19 @@ def name_of(name: str, most: int = LONGEST) -> str:
     """
     shown = plain_text(short_text(name, most)) or "''"
     return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out names that begin with _
+
+
+def names_of(names: Sequence[str], most: int = LONGEST) -> list[str]:
+    """Names beside each other as a figure shows them: where short ones would be the same, without their common start.
+
+    >>> names_of(["the old ward 1 of the town", "the old ward 2 of the town"], 12)
+    ['…1 of t…town', '…2 of t…town']
+    """
+    short = [name_of(name, most) for name in names]
+    if len(set(short)) == len(set(names)):
+        return short
+    start = sum(1 for _ in itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
+    return [name_of(f"…{name[start:]}", most) for name in names]
 
 
 def add_foot(figure: Figure, caption: tuple[str, ...], entries: Mapping[str, Artist]) -> None:

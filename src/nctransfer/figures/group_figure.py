@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nctransfer.evaluation.group_results import GroupResult, GroupRow
-from nctransfer.figures.foot import add_foot, name_of
+from nctransfer.figures.foot import LONGEST, add_foot, name_of, names_of
 from nctransfer.figures.number_axes import percent_axis
 from nctransfer.figures.style import COLOURS, COLUMN, PAGE, caption_of, in_style, new_figure, plain_text
 from nctransfer.report.wording import POPULATIONS
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["group_figure"]
 
-MOST = 30  # groups
-LONG = 24  # characters of a name
+MOST = 30  # groups; fewer if there are many panels
+FEWEST = 6
+LONG = 24  # characters of a name beside several panels
 VERDICTS = {"worse": COLOURS[1], "better": COLOURS[2]}
 LINES: dict[str, tuple[str, dict[str, Any]]] = {  # at the accuracy of all groups, by where the support is from
     "": ("all groups", {"color": COLOURS[6]}),
@@ -45,18 +46,19 @@ def group_figure(found: GroupResult | AcrossResult, *, width: float = PAGE) -> F
     columns = max(1, min(len(found.rows), round(width / COLUMN)))
     lines = -(-len(found.rows) // columns)
     order = _order(found.rows[0])
-    shown = order[:MOST]
+    shown = order[: min(MOST, max(FEWEST, 2 * MOST // lines))]
     figure = new_figure(width, 1.1 + lines * (0.75 + 0.17 * len(shown)))
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).flatten()
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten()
     entries: dict[str, Artist] = {}
     rows: Sequence[GroupRow | AcrossRow] = found.rows
+    names = names_of(shown, LONG if columns > 1 else LONGEST)
     for axes, row in zip(panels, rows, strict=False):
-        entries |= _draw(axes, row, shown)
+        entries |= _draw(axes, row, shown, names)
     for axes in panels[len(found.rows) :]:
         axes.set_axis_off()
     title = "Accuracy by" if isinstance(found, GroupResult) else "Accuracy on a new"
     figure.suptitle(f"{title} {name_of(found.column)}", x=0.01, ha="left")
-    add_foot(figure, (caption_of(found.features), *_caption(found, len(shown), len(order))), entries)
+    add_foot(figure, (caption_of(found.features), *_caption(found, shown, len(order))), entries)
     return figure
 
 
@@ -66,7 +68,7 @@ def _order(row: GroupRow | AcrossRow) -> list[str]:
     return [one.name for one in sorted(asked, key=lambda one: one.accuracy or 0.0)]
 
 
-def _draw(axes: Axes, row: GroupRow | AcrossRow, shown: Sequence[str]) -> Mapping[str, Artist]:
+def _draw(axes: Axes, row: GroupRow | AcrossRow, shown: Sequence[str], names: Sequence[str]) -> Mapping[str, Artist]:
     """The groups of one task and classifier; returns what the legend has."""
     groups = {one.name: one for one in row.groups}
     entries: dict[str, Artist] = {}
@@ -76,10 +78,11 @@ def _draw(axes: Axes, row: GroupRow | AcrossRow, shown: Sequence[str]) -> Mappin
     for name, accuracy in whole.items():
         says, look = LINES[name]
         entries[says] = axes.axvline(accuracy, linewidth=1, zorder=1, **look)
-    axes.set_yticks(range(len(shown)), [name_of(name, LONG) for name in shown])
+    axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     percent_axis(axes.xaxis)
+    axes.tick_params(labelbottom=True)  # below each panel, as the last line may have fewer
     axes.set(title=plain_text(f"{row.ways}-way {row.shots}-shot, {row.classifier}"), xlabel="accuracy")
     return entries
 
@@ -95,13 +98,15 @@ def _draw_group(axes: Axes, group: GroupAccuracy, place: int) -> Mapping[str, Ar
     return {says: dot}
 
 
-def _caption(found: GroupResult | AcrossResult, shown: int, there: int) -> list[str]:
+def _caption(found: GroupResult | AcrossResult, shown: Sequence[str], there: int) -> list[str]:
     """What the bars are about, and how many groups are left out."""
     sentences = []
     populations = dict.fromkeys(row.worst.population for row in found.rows if row.worst is not None)
     if populations:
         about = " and ".join(POPULATIONS[population] for population in populations)
-        sentences.append(f"Bars: 95% intervals on {about} that hold for all groups together")
-    if shown < there:
-        sentences.append(f"The {shown} least accurate of {there:,} groups, by the first panel")
+        drawn = [one for row in found.rows for one in row.groups if one.name in shown]
+        few = "" if all(one.simultaneous for one in drawn) else "; groups of too few classes have none"
+        sentences.append(f"Bars: 95% intervals on {about} that hold for all groups together{few}")
+    if len(shown) < there:
+        sentences.append(f"The {len(shown)} least accurate of {there:,} groups, by the first panel")
     return sentences

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.figures.axis_labels import show_layers
 from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import COLOURS, COLUMN, GREY, PAGE, SMALL, add_caption, caption_of, in_style, new_figure
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from nctransfer.neural_collapse.measure import Measure
 
 __all__ = ["layers_figure"]
-
-MOST_NAMES = 8  # layers that are named below an axis; of more, every second, third, …
 
 
 @in_style
@@ -70,10 +69,7 @@ def _draw(axes: Axes, found: CollapseComparison, measures: Sequence[Measure]) ->
         axes.set_title(measures[0].label.replace("_", " "))
     else:  # in the place of a title
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), borderpad=0, ncols=len(measures), columnspacing=1)
-    step = -(-len(layers) // MOST_NAMES)
-    names = [name.removeprefix("layer_") if name != "feature" else "out" for name in layers]
-    places = [*range(0, len(layers) - step, step), len(layers) - 1]
-    axes.set_xticks(places, [names[place] for place in places])
+    show_layers(axes, layers)
 
 
 def _fit(found: CollapseComparison) -> list[str]:

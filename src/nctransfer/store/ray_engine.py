@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nctransfer.errors import EngineError, counted, join_names
+from nctransfer.errors import EngineError, StoreError, counted, join_names
 from nctransfer.store.atomic_files import temporary_file, writing_errors
 from nctransfer.store.engine import Engine
 from nctransfer.store.ray_blocks import Blocks
@@ -89,10 +89,14 @@ class RayEngine(Engine):
                 self._drive(started)
             except BaseException:  # Ctrl-C too: what has been computed is stored
                 self._stop()
+                self._dismiss()
+                with contextlib.suppress(StoreError):  # which would hide what ended the run; the next one does it too
+                    self._adopt()
                 raise
             finally:
                 self._dismiss()
-                self._adopt()
+        if self._hired > self._crew.actors:  # workers have died
+            self._adopt()
         self.task.tell("extracting", len(self.missing), len(self.missing))
 
     def _note_crew(self, nodes: int) -> None:
