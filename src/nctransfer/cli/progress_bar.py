@@ -15,9 +15,10 @@ __all__ = ["ProgressBar"]
 
 
 class _Step(NamedTuple):
-    """How many steps a stage had done at some time, in seconds."""
+    """How many of its steps a stage had done at some time, in seconds."""
 
     done: int
+    total: int
     at: float
 
 
@@ -50,18 +51,25 @@ class ProgressBar:
             self._stage = stage
         if stage not in self._stages:
             self._stages[stage] = self._progress.add_task(stage, total=total)
-        elif stage in self._latest and done < self._latest[stage].done:  # the same for the next backbone, or round
+        elif self._begins_anew(stage, done, total):
             self._progress.reset(self._stages[stage], total=total)
             del self._first[stage], self._latest[stage]
         self._progress.update(self._stages[stage], visible=True)
         self._progress.update(self._stages[stage], completed=done, total=total, end=self._end(stage, done, total))
 
+    def _begins_anew(self, stage: str, done: int, total: int) -> bool:
+        """Whether a stage is there again for the next backbone or round: steps that were lost are not its beginning."""
+        latest = self._latest.get(stage)
+        if latest is None or done >= latest.done:
+            return False
+        return done == 0 or latest.done >= latest.total or total != latest.total
+
     def _end(self, stage: str, done: int, total: int) -> float | None:
         """When a stage will end if all its steps take as long as those so far; ``None`` before the first step."""
-        now = _Step(done, self._clock())
+        now = _Step(done, total, self._clock())
         first = self._first.setdefault(stage, now)
         latest = self._latest.get(stage, now)
-        if done > latest.done:
+        if done != latest.done:  # fewer if a worker was lost, whose steps are done again
             latest = now
         self._latest[stage] = latest
         if latest.done <= first.done:
@@ -74,7 +82,7 @@ class ProgressBar:
 
 
 def _progress(console: Console, clock: Callable[[], float]) -> Progress:
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     class Count(ProgressColumn):
@@ -87,7 +95,7 @@ def _progress(console: Console, clock: Callable[[], float]) -> Progress:
 
     class Left(TimeRemainingColumn):
         def render(self, task: Task) -> Text:
-            """The time that is left; of steps that are too slow for their speed to be known, by all steps so far."""
+            """Write the time that is left; all steps so far tell it if the last ones are too slow to show a speed."""
             end = task.fields.get("end")
             if task.time_remaining is not None or end is None:
                 return super().render(task)
@@ -95,7 +103,7 @@ def _progress(console: Console, clock: Callable[[], float]) -> Progress:
             return Text(f"{minutes // 60}:{minutes % 60:02}:{seconds:02}", style="progress.remaining")
 
     return Progress(
-        "{task.description}",
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         Count(),
         Rate(),
