@@ -12,17 +12,19 @@ import timm
 from huggingface_hub import constants
 
 from messages import says
+from nctransfer.backbones.facts import BackboneFacts
 from nctransfer.backbones.names import of_timm
 from nctransfer.backbones.request import BackboneRequest
 from nctransfer.backbones.weight_files import BUNDLED, bundled
 from nctransfer.cli.backbone_options import BackboneOptions
 from nctransfer.cli.candidate_options import parse_candidate, read_candidates
 from nctransfer.errors import ModelError, SettingError
-from nctransfer.rank.candidate_facts import kept_facts, listed
+from nctransfer.rank.candidate_facts import ListedCandidate, kept_facts, listed
 from nctransfer.rank.candidates import Candidate, candidates_of
 from nctransfer.rank.controls import controls
 from nctransfer.rank.curated import CuratedModel, curated_models
 from nctransfer.rank.default_candidates import default_candidates, with_weights
+from nctransfer.rank.ranking import RankedCandidate
 from nctransfer.report.candidate_sheets import candidates_sheets
 from nctransfer.store.cache_folder import FeatureStore
 from tiny import in_hub, state_of
@@ -348,3 +350,12 @@ def test_a_model_that_is_not_there_is_listed_all_the_same(cache: Path, hub_cache
     assert (found[0].at_hand, found[0].facts.parameters) == (False, None)
     [sheet] = candidates_sheets(found)
     assert sheet.rows[0][1:5] == ["–"] * 4
+
+
+@pytest.mark.parametrize("size", [None, 1000])
+def test_an_inner_layer_needs_less_than_a_backbone_whose_size_is_known(size: int | None) -> None:
+    inner, facts = Candidate(name="one", request=VIT, column="layer_1"), BackboneFacts(parameters=size)
+    [sheet, *_] = candidates_sheets([ListedCandidate(candidate=inner, facts=facts, at_hand=True)])
+    assert ("such as layer_1" in sheet.reading) is (size is not None)
+    assert inner.is_inner
+    assert RankedCandidate(name="one", status="not run", column="layer_1", facts=facts).is_inner

@@ -107,8 +107,8 @@ class RankedCandidate:
 
     @property
     def is_inner(self) -> bool:
-        """Whether it is a single inner layer of a known backbone, of which it needs only a part."""
-        return self.column is not None and is_layer(self.column) and self.facts.parameters is not None
+        """Whether it is a single inner layer, which needs only a part of the backbone."""
+        return self.column is not None and is_layer(self.column)
 
     @property
     def has_run(self) -> bool:

@@ -9,6 +9,7 @@ from nctransfer.errors import counted
 from nctransfer.report.sheet import Sheet
 
 if TYPE_CHECKING:
+    from nctransfer.backbones.facts import BackboneFacts
     from nctransfer.rank.candidate_facts import ListedCandidate
 
 __all__ = ["candidates_sheets", "count_cell", "of_whole_backbones", "size_cell"]
@@ -40,7 +41,9 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
             [
                 f"{counted(len(candidates), 'candidate')}; {here:,} of them need no download.",
                 "GMACs are billions of multiplications per image; those of attention count too.",
-                *of_whole_backbones([one.candidate.column for one in candidates if one.candidate.is_inner]),
+                *of_whole_backbones(
+                    [(one.candidate.column, one.facts) for one in candidates if one.candidate.is_inner]
+                ),
             ]
         ),
     )
@@ -48,8 +51,9 @@ def candidates_sheets(candidates: Sequence[ListedCandidate]) -> list[Sheet]:
     return [facts, Sheet("Why they compete", ["candidate", "why"], reasons, {})] if reasons else [facts]
 
 
-def of_whole_backbones(layers: Sequence[str], has_speeds: bool = False) -> list[str]:
-    """That inner layers need less than their whole backbone; nothing if no candidate is one."""
+def of_whole_backbones(inner: Sequence[tuple[str, BackboneFacts]], has_speeds: bool = False) -> list[str]:
+    """Say that inner layers need less than their backbone, if there is one whose backbone has a known size."""
+    layers = [layer for layer, facts in inner if facts.parameters is not None]
     if not layers:
         return []
     shown = "Params, GMACs and images/s" if has_speeds else "Params and GMACs"

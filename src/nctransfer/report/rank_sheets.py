@@ -157,7 +157,7 @@ def _backbones_sheet(found: Ranking, ran: Sequence[RankedCandidate]) -> Sheet:
         *_about_speeds(ran),
         "CDNV and directional CDNV are debiased; lower is more collapsed.",
         *([] if all_alike else [_only_with_most(most)]),
-        *of_whole_backbones([one.column for one in ran if one.column and one.is_inner], has_speeds),
+        *of_whole_backbones([(one.column, one.facts) for one in ran if one.column and one.is_inner], has_speeds),
         *([_AFTER_A_RACE] if raced else []),
         *list(reasons)[:MOST_REASONS],
     ]
