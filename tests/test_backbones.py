@@ -189,6 +189,7 @@ def test_a_model_with_convolutions_over_three_axes() -> None:
         maps = backbone.model.forward_features(normalised(backbone, images))
         expected = backbone.model.forward_head(maps, pre_logits=True)
     torch.testing.assert_close(backbone(images)[FEATURE], expected)
+    assert backbone.memory_format is torch.contiguous_format
 
 
 def test_maps_in_place_of_vectors_are_refused() -> None:

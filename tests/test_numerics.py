@@ -244,6 +244,9 @@ def test_what_cannot_be_run_says_why() -> None:
     found = by_way(check(changed(fail), Digits(), 3))
     assert found["float64"] == Difference("float64", largest=None, reason="no float64 here")
     assert found["channels first"].reason == ""
+    only_first = random("test_vit")
+    only_first.memory_format = torch.contiguous_format  # as of a model with convolutions over three axes
+    assert "the plain run is channels first" in by_way(check(only_first, Digits(), 3))["channels first"].reason
 
 
 # Images

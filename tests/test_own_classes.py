@@ -203,6 +203,7 @@ def test_a_command_without_a_name_says_that_the_classes_are_others(pets: Path, s
     following = done("collapse", "--format", "json")
     assert json.loads(following.stdout)["features"]["classes"] == len(SPECIES)
     assert warned(following, "--label-column")
+    assert not warned(done("collapse"), "--label-column")  # the command before had the stored classes
     by_breed = done("collapse", *BY_BREED, "--format", "json")
     assert json.loads(by_breed.stdout)["features"]["classes"] == len(BREEDS)
     assert not warned(by_breed, "--label-column")

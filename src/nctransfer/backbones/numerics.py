@@ -166,6 +166,11 @@ def _ways(
             raise NotImplementedError("no BatchNorm follows a convolution")
         return other(pixels)[FEATURE]
 
+    def channels_first() -> torch.Tensor:
+        if plain.memory_format is torch.contiguous_format:
+            raise NotImplementedError("the plain run is channels first, as the model cannot be otherwise")
+        return backbone.variant(torch.float32, torch.contiguous_format)(pixels)[FEATURE]
+
     def in_dtype(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         return lambda: backbone.variant(dtype)(pixels)[FEATURE]
 
@@ -178,7 +183,7 @@ def _ways(
     return {
         "a second time": lambda: plain(pixels)[FEATURE],
         "one image at a time": lambda: torch.cat([plain(pixels[i : i + 1])[FEATURE] for i in range(len(pixels))]),
-        "channels first": lambda: backbone.variant(torch.float32, torch.contiguous_format)(pixels)[FEATURE],
+        "channels first": channels_first,
         "BatchNorm folded": folded,
         "float64": in_dtype(torch.float64),
         "bfloat16": lambda: in_halves(torch.bfloat16),

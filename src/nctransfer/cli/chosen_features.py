@@ -193,6 +193,7 @@ class ChosenFeatures:
             return self._extracted()
         if last := store.last_used():
             stored, selection, has_own_classes = last
+            store.use(stored, selection)
             self._refuse_reading("the set used last")
             if self.wanted.chosen.is_given:
                 selection = self.wanted.chosen.selection()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,16 +30,24 @@ def name_of(name: str, most: int = LONGEST) -> str:
 
 
 def names_of(names: Sequence[str], most: int = LONGEST) -> list[str]:
-    """Names beside each other as a figure shows them: where short ones would be the same, without their common start.
+    """Names beside each other as a figure shows them. Those that would look the same lose the words they begin with.
 
-    >>> names_of(["the old ward 1 of the town", "the old ward 2 of the town"], 12)
-    ['…1 of t…town', '…2 of t…town']
+    >>> names_of(["the old ward 1 of the town", "the old ward 12 of the town", "roof"], 12)
+    ['…1 of t…town', '…12 of…town', 'roof']
     """
-    short = [name_of(name, most) for name in names]
-    if len(set(short)) == len(set(names)):
-        return short
-    start = sum(1 for _ in itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
-    return [name_of(f"…{name[start:]}", most) for name in names]
+    shown = [name_of(name, most) for name in names]
+    for text in [text for text, count in Counter(shown).items() if count > 1]:
+        places = [place for place, one in enumerate(shown) if one == text]
+        if start := _common_words([names[place] for place in places]):
+            for place in places:
+                shown[place] = name_of(f"…{names[place][start:]}", most)
+    return shown
+
+
+def _common_words(names: Sequence[str]) -> int:
+    """The number of letters of the whole words that all names begin with."""
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return max((place for place, letters in enumerate(same, 1) if not letters[0].isalnum()), default=0)
 
 
 def add_foot(figure: Figure, caption: tuple[str, ...], entries: Mapping[str, Artist]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ MOST = 30  # groups; fewer if there are many panels
 FEWEST = 6
 LONG = 24  # characters of a name beside several panels
 VERDICTS = {"worse": COLOURS[1], "better": COLOURS[2]}
-LINES: dict[str, tuple[str, dict[str, Any]]] = {  # at the accuracy of all groups, by where the support is from
+LINES: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # each stands at the accuracy of all groups, by where the support is from
     "": ("all groups", {"color": COLOURS[6]}),
     "across": ("all, support from other groups", {"color": COLOURS[6]}),
     "mixed": ("all, support from all groups", {"color": COLOURS[6], "linestyle": "--"}),
@@ -45,7 +48,7 @@ def group_figure(found: GroupResult | AcrossResult, *, width: float = PAGE) -> F
     """
     columns = max(1, min(len(found.rows), round(width / COLUMN)))
     lines = -(-len(found.rows) // columns)
-    order = _order(found.rows[0])
+    order = _order(found.rows)
     shown = order[: min(MOST, max(FEWEST, 2 * MOST // lines))]
     figure = new_figure(width, 1.1 + lines * (0.75 + 0.17 * len(shown)))
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten()
@@ -58,14 +61,21 @@ def group_figure(found: GroupResult | AcrossResult, *, width: float = PAGE) -> F
         axes.set_axis_off()
     title = "Accuracy by" if isinstance(found, GroupResult) else "Accuracy on a new"
     figure.suptitle(f"{title} {name_of(found.column)}", x=0.01, ha="left")
-    add_foot(figure, (caption_of(found.features), *_caption(found, shown, len(order))), entries)
+    legend = {says: entries[says] for says in _legend() if says in entries}
+    add_foot(figure, (caption_of(found.features), *_caption(found, shown, len(order))), legend)
     return figure
 
 
-def _order(row: GroupRow | AcrossRow) -> list[str]:
-    """The groups with an accuracy, the least accurate first."""
-    asked = [one for one in row.groups if one.accuracy is not None]
-    return [one.name for one in sorted(asked, key=lambda one: one.accuracy or 0.0)]
+def _order(rows: Sequence[GroupRow | AcrossRow]) -> list[str]:
+    """The groups that have an accuracy in any row, the least accurate of the first row first."""
+    asked = {one.name for row in rows for one in row.groups if one.accuracy is not None}
+    first = sorted(rows[0].groups, key=lambda one: math.inf if one.accuracy is None else one.accuracy)
+    return [one.name for one in first if one.name in asked]
+
+
+def _legend() -> list[str]:
+    """All that a legend may have, in order."""
+    return [_says(""), *map(_says, VERDICTS), *(says for says, _ in LINES.values())]
 
 
 def _draw(axes: Axes, row: GroupRow | AcrossRow, shown: Sequence[str], names: Sequence[str]) -> Mapping[str, Artist]:
@@ -94,8 +104,11 @@ def _draw_group(axes: Axes, group: GroupAccuracy, place: int) -> Mapping[str, Ar
     [dot] = axes.plot([group.accuracy], [place], "o", color=colour, markersize=4.5, zorder=3)
     if group.simultaneous is not None:
         axes.plot(group.simultaneous, [place] * 2, color=colour, linewidth=1.2, zorder=2)
-    says = f"{group.verdict} than others on the same classes" if group.verdict in VERDICTS else "a group"
-    return {says: dot}
+    return {_says(group.verdict or ""): dot}
+
+
+def _says(verdict: str) -> str:
+    return f"{verdict} than others on the same classes" if verdict in VERDICTS else "a group"
 
 
 def _caption(found: GroupResult | AcrossResult, shown: Sequence[str], there: int) -> list[str]:
@@ -104,9 +117,12 @@ def _caption(found: GroupResult | AcrossResult, shown: Sequence[str], there: int
     populations = dict.fromkeys(row.worst.population for row in found.rows if row.worst is not None)
     if populations:
         about = " and ".join(POPULATIONS[population] for population in populations)
-        drawn = [one for row in found.rows for one in row.groups if one.name in shown]
+        rows: Sequence[GroupRow | AcrossRow] = found.rows
+        drawn = [one for row in rows for one in row.groups if one.name in shown and one.accuracy is not None]
         few = "" if all(one.simultaneous for one in drawn) else "; groups of too few classes have none"
         sentences.append(f"Bars: 95% intervals on {about} that hold for all groups together{few}")
     if len(shown) < there:
         sentences.append(f"The {len(shown)} least accurate of {there:,} groups, by the first panel")
+    elif len(found.rows) > 1:
+        sentences.append("Groups stand in the order of the first panel")
     return sentences

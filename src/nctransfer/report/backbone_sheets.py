@@ -79,7 +79,8 @@ def numerics_sheet(report: NumericsReport, data: str = "") -> Sheet:
         ["run otherwise", ">largest", ">median", ">same neighbour", ""],
         rows,
         facts,
-        "The relative difference |f' - f| / |f| compares each image's feature with the plain run: float32, one batch. "
+        "The relative difference |f' - f| / |f| compares each image's feature with the plain run: float32, one batch, "
+        "channels last if the model can have it. "
         f"Same neighbour is the share of images whose nearest other image stays the same. {_advice(report)}",
     )
 

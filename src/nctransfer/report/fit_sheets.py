@@ -101,12 +101,15 @@ def _reading(found: FitResult) -> Iterator[str]:
 
 def _gain(more: MoreLabels) -> str:
     low, high = (f"{100 * end:.1f}" for end in more.gain)
+    start = f"With {2 * more.images:,} instead of {more.images:,} images per class, the accuracy would"
+    if low == high == "0.0":
+        return f"{start} not rise: the learning curves that fit agree on that."
     gain = (
         f"about {low} points, on which the learning curves that fit agree"
         if low == high
         else f"{low} to {high} points: the range that holds 85% of the learning curves that fit"
     )
-    return f"With {2 * more.images:,} instead of {more.images:,} images per class, the accuracy would rise by {gain}."
+    return f"{start} rise by {gain}."
 
 
 def _classifiers(found: FitResult) -> Sheet:

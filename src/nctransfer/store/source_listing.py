@@ -117,8 +117,8 @@ class SourceListing:
         if (counts := changed_classes(listing.images, images)) is None:
             return None
         log.info(
-            "the %s of these images are for this command alone; stored sets keep their %s, which nctransfer extract "
-            "changes",
+            "the %s of these images are for this command alone; stored sets keep their %s, which only nctransfer "
+            "extract would change",
             *(counted(count, "class", "classes") for count in reversed(counts)),
         )
         return replace(listing, images=images)
