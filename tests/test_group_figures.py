@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 import nctransfer as nct
 from nctransfer.figures import fine_figure as fine_module
 from nctransfer.figures import group_figure as group_module
 from nctransfer.figures.fine_figure import fine_figure
 from nctransfer.figures.group_figure import VERDICTS, group_figure
+from nctransfer.figures.style import COLOURS
 
 TASK: dict[str, Any] = {"queries": 3, "episodes": 60, "device": "cpu"}
 
 
-def sited(sites: int = 3, hard: float = 0.0) -> nct.FeatureSet:
-    """Seven classes with images of some sites; those of the first site are noisier by so much."""
+def sited(sites: int = 3, hard: float = 0.0, rare: int = 0) -> nct.FeatureSet:
+    """Seven classes with images of some sites; those of the first site are noisier by so much, rare ones have one."""
     rng, classes, each = np.random.default_rng(0), 7, 24
     place = np.tile(np.arange(each) % sites, classes)
     noise = 1 + hard * (place == 0)
+    place[each * np.arange(rare)] = sites + np.arange(rare)
     rows = np.repeat(2 * rng.normal(size=(classes, 6)), each, axis=0)
     return nct.FeatureSet.from_arrays(
         rows + noise[:, None] * rng.normal(size=rows.shape),
@@ -39,6 +43,12 @@ def dots_of(axes: Axes) -> list[float]:
     """Where filled dots stand, from the top to the bottom."""
     dots = [line for line in axes.lines if line.get_marker() == "o" and line.get_fillstyle() == "full"]
     return [float(line.get_xdata()[0]) for line in sorted(dots, key=lambda line: line.get_ydata()[0])]
+
+
+def is_bar(line: Line2D) -> bool:
+    """Whether it is the interval of a group."""
+    places = list(line.get_ydata())
+    return len(places) == 2 and places[0] == places[1]
 
 
 def test_groups_stand_below_each_other_the_worst_first() -> None:
@@ -59,9 +69,28 @@ def test_groups_stand_below_each_other_the_worst_first() -> None:
 
 def test_a_group_that_is_told_from_the_others_has_another_colour() -> None:
     found = nct.fewshot_by_group(sited(hard=6.0), "site", 3, 2, classifiers="ncc", **TASK | {"episodes": 400})
-    assert found.rows[0].groups[0].verdict == "worse"
-    [axes] = group_figure(found).axes
-    assert next(line.get_color() for line in axes.lines if line.get_marker() == "o") == VERDICTS["worse"]
+    assert [group.verdict for group in found.rows[0].groups] == ["worse", "better", "not told apart"]
+    figure = group_figure(found)
+    [axes] = figure.axes
+    expected = [VERDICTS["worse"], COLOURS[0], VERDICTS["better"]]  # the least accurate first
+    colours = {line.get_ydata()[0]: line.get_color() for line in axes.lines if line.get_marker() == "o"}
+    bars = {line.get_ydata()[0]: line.get_color() for line in axes.lines if is_bar(line)}
+    assert [colours[place] for place in range(3)] == [bars[place] for place in range(3)] == expected
+    [legend] = figure.legends
+    named = {"worse than others on the same classes", "better than others on the same classes", "a group"}
+    assert named < {text.get_text() for text in legend.get_texts()}
+
+
+def test_a_group_that_only_another_task_asks_is_drawn_there() -> None:
+    found = nct.fewshot_by_group(sited(2, rare=4), "site", (2, 6), classifiers="ncc", **TASK | {"episodes": 10})
+    asked = [{one.name: one.accuracy for one in row.groups if one.accuracy is not None} for row in found.rows]
+    assert set(asked[0]) != set(asked[1])
+    figure = group_figure(found)
+    shown = names_of(figure.axes[0])
+    assert sorted(shown) == sorted(asked[0] | asked[1])
+    assert [asked[0][name] for name in shown[: len(asked[0])]] == sorted(asked[0].values())
+    for axes, accuracies in zip(figure.axes, asked, strict=True):
+        assert dots_of(axes) == [accuracies[name] for name in shown if name in accuracies]
 
 
 def test_on_new_groups_the_other_supports_are_lines() -> None:
@@ -105,6 +134,10 @@ def test_a_group_without_an_interval_is_explained() -> None:
     groups = (replace(row.groups[0], simultaneous=None), *row.groups[1:])
     figure = group_figure(replace(found, rows=(replace(row, groups=groups),)))
     assert "groups of too few classes have none" in " ".join(figure.get_supxlabel().split())
+    [axes] = figure.axes
+    assert len(dots_of(axes)) == 3
+    drawn = {names_of(axes)[line.get_ydata()[0]] for line in axes.lines if is_bar(line)}
+    assert drawn == {group.name for group in row.groups[1:]}
 
 
 def test_many_layers_are_named_without_overlap() -> None:
@@ -112,8 +145,10 @@ def test_many_layers_are_named_without_overlap() -> None:
     names = [f"layer_{number}" for number in range(24)] + ["feature"]
     found = nct.fine_structure({"layer_0": features, "feature": features}, "kind", permutations=9)
     many = replace(found, layers=tuple(replace(found.layers[-1], name=name) for name in names))
-    shown = [label.get_text() for label in fine_figure(many).axes[0].get_xticklabels()]
-    assert shown == ["0", "4", "8", "12", "16", "20", "out"]
+    labels = fine_figure(many).axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["0", "4", "8", "12", "16", "20", "out"]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_fine_classes_by_layer_and_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
