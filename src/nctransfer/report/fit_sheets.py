@@ -82,9 +82,10 @@ def _reading(found: FitResult) -> Iterator[str]:
         f"All numbers come from the {images}, each classified by a head that was fitted without it. They hold for "
         "other images of the same kind, in the same proportions of classes."
     )
-    if found.head.promise.accuracy > found.chosen.measured:
+    accuracy, measured = percent(found.head.promise.accuracy), percent(found.chosen.measured)
+    if found.head.promise.accuracy > found.chosen.measured and accuracy != measured:
         yield (
-            f"Such heads classify {percent(found.chosen.measured)}% right; the accuracy is a little higher because "
+            f"Such heads classify {measured}% right; the accuracy is a little higher because "
             "the head itself has seen all images. The other rows are not corrected in this way."
         )
     error = found.head.max_error

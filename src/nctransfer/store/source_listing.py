@@ -149,7 +149,7 @@ def _say_if_classes_change(before: Listing, now: Listing) -> None:
     """Warn if images that were listed before are of other classes now, in all stored sets of the source."""
     if counts := changed_classes(before.images, now.images):
         log.warning(
-            "the images of this data now have other classes, %s in place of %s, in all stored sets of it; to choose "
-            "classes for one command, name the stored set with --label-column",
+            "images of this data that were listed before are now of other classes, %s in place of %s, in all stored "
+            "sets of it; to choose classes for one command, name the stored set with --label-column",
             *(f"{count:,}" for count in reversed(counts)),
         )
