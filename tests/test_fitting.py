@@ -82,9 +82,12 @@ def test_a_classifier_that_is_better_than_the_named_one_is_said():
     chosen, named = nct.fit(data, device="cpu"), nct.fit(data, "ncc", compare=True, device="cpu")
     [ridge] = [one for one in chosen.candidates if one.name == "ridge"]
     assert (named.better.name, named.better.accuracy, named.better.penalty) == ("ridge", ridge.accuracy, ridge.penalty)
-    assert named.better.lead.difference == pytest.approx(named.chosen.accuracy - ridge.accuracy)
-    assert named.better.lead.interval[1] < 0
+    assert named.better.lead.difference == pytest.approx(ridge.accuracy - named.chosen.accuracy)
+    assert named.better.lead.interval[0] > 0
     assert named.to_dict()["better"]["name"] == "ridge"
+    assert named.to_dict()["better"]["difference"] > 0
+    assert f" {100 * named.better.lead.difference:.1f} points more than ncc" in named.advice
+    assert named.untried == {}
     assert named.advice.startswith(f"ridge would be more accurate: {ridge.accuracy:.1%}")
     assert nct.fit(data, "ridge", compare=True, device="cpu").better is None
     assert nct.fit(gaussian(), "ncc", compare=True, device="cpu").better is None  # ridge is not told apart from it
@@ -93,7 +96,12 @@ def test_a_classifier_that_is_better_than_the_named_one_is_said():
 
 def test_a_named_classifier_is_not_compared_where_that_takes_long(monkeypatch):
     monkeypatch.setattr("nctransfer.heads.better_classifier.MOST_COMPARED", 10)
-    assert nct.fit(one_direction_of_many(), "ncc", compare=True, device="cpu").better is None
+    found = nct.fit(one_direction_of_many(), "ncc", compare=True, device="cpu")
+    assert found.better is None
+    assert [*found.untried] == ["ridge", "cosine"]
+    [warning] = [one for one in found.warnings if "not tried" in one]
+    assert warning.startswith("ridge and cosine were not tried: with so many images and classes")
+    assert nct.fit(one_direction_of_many(), "ncc", device="cpu").untried == {}  # it was not asked for
 
 
 def test_logistic_regression_is_left_out_of_the_choice_where_it_takes_long(monkeypatch):

@@ -40,7 +40,8 @@ class Candidate:
             The expected accuracy is that of a classifier that has seen all images.
         penalty: The penalty of ridge or logistic regression; ``None`` for the others.
         is_at_end: Whether that is the smallest or the largest penalty that it could choose.
-        lead: By how much the chosen classifier is more accurate; ``None`` for the chosen one.
+        lead: By how much the chosen classifier is more accurate than this one; ``None`` for the chosen one. In
+            :attr:`FitResult.better`, by how much this one is more accurate than the chosen one.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Candidate:
 
     @classmethod
     def of(cls, one: LeftOut) -> Candidate:
-        """A classifier by what it says of images that are left out; without a lead."""
+        """Describe a classifier by what it says of images that are left out; the lead is not filled in."""
         return cls(
             name=one.classifier,
             accuracy=min(max(float(one.hits.mean()), 0.0), 1.0),
@@ -83,7 +84,7 @@ class FitResult(ShownInNotebooks):
         head: The head.
         features: What it was fitted to.
         candidates: The classifiers that were tried; the chosen one is the first, then the most accurate.
-        untried: Why classifiers were left out of the choice, by name.
+        untried: Why classifiers were left out of the choice, or not compared with the one that was named, by name.
         thresholds: Which images the head answers, and what that means for its errors.
         calibration_noise: The calibration error that perfectly calibrated probabilities would show on as many images.
         classes: The accuracy of each class, each image left out; the lowest first.
@@ -92,8 +93,8 @@ class FitResult(ShownInNotebooks):
         dropped: The classes that were left out because they have fewer than two images.
         leaks: The images that are there more than once.
         more_labels: What twice as many images would give; ``None`` if that was not asked for or is not known.
-        better: A classifier that is more accurate on the same images than the one that was named; ``None`` if none is
-            known, or if it was not asked for.
+        better: A classifier that is more accurate on the same images than the one that was named, with its lead over
+            it; ``None`` if none is known, if it was not asked for, or if ``untried`` says why there is no comparison.
     """
 
     head: Head
@@ -137,10 +138,10 @@ class FitResult(ShownInNotebooks):
         """Which classifier would be more accurate than the one that was named, in words; ``None`` if none is known."""
         if self.better is None or self.better.lead is None:
             return None
-        low, high = (-100 * end for end in reversed(self.better.lead.interval))
+        low, high = (100 * end for end in self.better.lead.interval)
         return (
             f"{self.better.name} would be more accurate: {self.better.accuracy:.1%} on the same images, "
-            f"{-100 * self.better.lead.difference:.1f} points more than {self.chosen.name} (95% interval {low:.1f} to "
+            f"{100 * self.better.lead.difference:.1f} points more than {self.chosen.name} (95% interval {low:.1f} to "
             f"{high:.1f}). Without --classifier, the most accurate one is chosen."
         )
 
@@ -191,8 +192,9 @@ class FitResult(ShownInNotebooks):
                 f"probabilities of {self.chosen.name} are off by {100 * error:.1f} points on average, and by "
                 f"{100 * noise:.1f} if they were right: one temperature does not suit both small and large ones"
             )
-        for name, reason in self.untried.items():
-            yield f"{name} was not tried: {reason}"
+        for reason in dict.fromkeys(self.untried.values()):
+            names = [name for name, why in self.untried.items() if why == reason]
+            yield f"{_listed(names)} {'was' if len(names) == 1 else 'were'} not tried: {reason}"
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a dictionary for JSON."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nctransfer.errors import SettingError, did_you_mean
 from nctransfer.evaluation.leaks import Leaks
 from nctransfer.heads.abstention import thresholds
-from nctransfer.heads.better_classifier import better_classifier
+from nctransfer.heads.better_classifier import FAST, better_classifier, is_quick_to_compare
 from nctransfer.heads.calibration import calibration_noise, fitted_temperature
 from nctransfer.heads.fit_result import Candidate, FitResult
 from nctransfer.heads.head import Head, HeldOut
@@ -64,7 +64,7 @@ def fit(
         drop_small: Leave out classes of one image; otherwise they are an error.
         more_labels: Also estimate what twice as many images would give, which takes longer than all the rest.
         compare: Also find out whether ridge regression or class centres would be more accurate than a classifier that
-            was named; see :func:`~nctransfer.heads.better_classifier.better_classifier`.
+            was named, unless that takes long; see :func:`~nctransfer.heads.better_classifier.better_classifier`.
         device: Where to compute.
         progress: Called as ``progress(stage, done, total)``.
 
@@ -81,7 +81,7 @@ def fit(
     check_classifier(classifier)
     kind = check_unlikeness(unlikeness)
     chosen, dropped = enough_images(features, drop_small)
-    names, untried = _to_try(chosen, classifier)
+    names, untried = _to_try(chosen, classifier, compare)
     best, candidates = _tried(chosen, names, device, progress)
     temperature = fitted_temperature(best.scores, chosen.labels)
     best = dataclasses.replace(best, linear=dataclasses.replace(best.linear, temperature=temperature))
@@ -135,10 +135,14 @@ def enough_images(features: FeatureSet, drop_small: bool) -> tuple[FeatureSet, t
     return chosen, tuple(features.classes[code] for code in small.nonzero()[:, 0].tolist())
 
 
-def _to_try(features: FeatureSet, classifier: str) -> tuple[tuple[str, ...], dict[str, str]]:
+def _to_try(features: FeatureSet, classifier: str, compare: bool) -> tuple[tuple[str, ...], dict[str, str]]:
     """The classifiers to try, and why others are left out."""
     if classifier != AUTO:
-        return (classifier,), {}
+        untried = [name for name in FAST if name != classifier]
+        if not compare or is_quick_to_compare(features):
+            untried = []
+        reason = "with so many images and classes a comparison takes long; without --classifier, it is made"
+        return (classifier,), dict.fromkeys(untried, reason)
     names = tuple(name for name in HEAD_CLASSIFIERS if name != ONLY_BY_NAME)
     work = len(features) * min(len(features), features.dim) * len(features.classes)
     if work <= MOST_WORK:
