@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,37 @@ def test_with_many_classifiers_the_least_accurate_groups_are_shown(monkeypatch: 
     assert len(groups.rows) == 6
     assert "The 2 least accurate of 3 groups" in groups.reading
     assert len(worst.rows) == 3
+
+
+def test_without_a_verdict_there_is_no_table_of_worst_groups() -> None:
+    several = FEW | {"classifiers": ("ncc", "cosine", "ridge")}
+    found = nct.fewshot_across_groups(sited(), "site", 7, 1, queries=3, **several)  # all 7 classes: no interval
+    _, groups = across_sheets(found)
+    assert groups.reading.count("No verdict on the worst group") == 1
+    by_group = nct.fewshot_by_group(sited(), "site", 3, queries=4, **several)
+    unknown = tuple(replace(row, worst=None, undefined={"worst": "it is a test"}) for row in by_group.rows)
+    groups, whole = group_sheets(replace(by_group, rows=unknown))
+    assert "No verdict" not in groups.reading
+    assert (whole.title, whole.heads) == ("All: 3-way 1-shot", ["classifier", "all ± episodes"])
+    assert whole.reading == "Accuracy in %. No verdict on the worst group: it is a test."
+
+
+@pytest.mark.parametrize("classifiers", [("ncc",), ("ncc", "cosine", "ridge")])
+def test_long_names_of_groups_are_shortened_unless_they_would_be_the_same(classifiers: tuple[str, ...]) -> None:
+    plain = sited()
+    towns = {
+        "east": "an exceedingly long name of a hospital in a town",
+        "north": "an exceedingly long hospital, wing 2, of the north",
+        "south": "an exceedingly long hospital, wing 3, of the north",
+    }
+    given = replace(plain, attributes={"site": [towns[site] for site in plain.attributes["site"]]})
+    found = nct.fewshot_by_group(given, "site", 3, 2, queries=4, **FEW | {"classifiers": classifiers})
+    groups, *worst = group_sheets(found)
+    shown = {"an exceedingly…in a town", towns["north"], towns["south"]}
+    assert {line[0] for line in groups.rows if line[0]} == shown
+    assert "Long names are shortened" in groups.reading
+    for line in (line for sheet in worst for line in sheet.rows):
+        assert line[-1].split(" or ")[0] in shown
 
 
 def test_a_rare_group_leaves_the_intervals_of_others_as_they_are() -> None:

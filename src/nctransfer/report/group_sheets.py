@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import counted, join_names
-from nctransfer.report.group_tables import BESIDE, classifiers_sheet, groups_sheet, overall, reasons
+from nctransfer.report.group_tables import BESIDE, classifiers_sheet, groups_sheet, has_verdict, overall, reasons
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import about_features, in_points, percent
 
@@ -34,14 +34,14 @@ def group_sheets(result: GroupResult) -> list[Sheet]:
     for (ways, shots), rows in itertools.groupby(result.rows, key=lambda row: (row.ways, row.shots)):
         some = list(rows)
         about = facts | {"task": _task(some[0]) + f", {_queries(some[0].queries)} per class, seed {some[0].seed}"}
-        if len(some) <= BESIDE:
+        is_wide = len(some) <= BESIDE
+        if is_wide:
             about |= {f"all, {row.classifier}": f"{overall(row)} (episodes)" for row in some}
         title = f"Accuracy by {result.column}: {ways}-way {shots}-shot"
-        sheets.append(groups_sheet(title, result.column, some, about))
-        if len(some) > BESIDE:
-            sheets.append(
-                classifiers_sheet(f"All, and the worst {result.column}: {ways}-way {shots}-shot", some, with_all=True)
-            )
+        sheets.append(groups_sheet(title, result.column, some, about, on_worst=is_wide))
+        if not is_wide:
+            title = "All" + f", and the worst {result.column}" * has_verdict(some) + f": {ways}-way {shots}-shot"
+            sheets.append(classifiers_sheet(title, some, with_all=True))
     return sheets
 
 
@@ -81,8 +81,9 @@ def across_sheets(result: AcrossResult) -> list[Sheet]:
     ]
     for (ways, shots), some in itertools.groupby(result.rows, key=lambda row: (row.ways, row.shots)):
         found, task = list(some), f"support from other groups: {ways}-way {shots}-shot"
-        sheets.append(groups_sheet(f"Queries by {result.column}, {task}", result.column, found, {}))
-        if len(found) > BESIDE:
+        below = len(found) > BESIDE and has_verdict(found)
+        sheets.append(groups_sheet(f"Queries by {result.column}, {task}", result.column, found, {}, on_worst=not below))
+        if below:
             sheets.append(classifiers_sheet(f"The worst {result.column}, {task}", found))
     return sheets
 

@@ -6,6 +6,7 @@ One or two classifiers stand beside each other. More of them have a line each, s
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,17 @@ from nctransfer.report.wording import POPULATIONS, percent
 if TYPE_CHECKING:
     from nctransfer.evaluation.group_results import AcrossRow, GroupAccuracy, GroupRow, WorstGroup
 
-__all__ = ["BESIDE", "classifiers_sheet", "groups_sheet", "overall", "reasons"]
+__all__ = ["BESIDE", "classifiers_sheet", "groups_sheet", "has_verdict", "overall", "reasons"]
 
 BESIDE = 2  # classifiers beside each other
 MOST = 30  # groups in a table
 MOST_LINES = 90  # of a table with a line for each group and classifier
+LONG = 24  # characters of a name
 
 
-def groups_sheet(title: str, column: str, rows: Sequence[GroupRow | AcrossRow], facts: Mapping[str, str]) -> Sheet:
+def groups_sheet(
+    title: str, column: str, rows: Sequence[GroupRow | AcrossRow], facts: Mapping[str, str], *, on_worst: bool
+) -> Sheet:
     """The accuracy of each group, the least accurate by the first classifier first.
 
     Args:
@@ -31,21 +35,24 @@ def groups_sheet(title: str, column: str, rows: Sequence[GroupRow | AcrossRow], 
         column: What names the groups.
         rows: A row for each classifier, with the same groups.
         facts: What stands above the table.
+        on_worst: Whether the worst group of each classifier, or why it is not known, is said below the table.
     """
     is_wide = len(rows) <= BESIDE
     several = sorted(zip(*(row.groups for row in rows), strict=True), key=_order)
     shown = several[: MOST if is_wide else max(MOST_LINES // len(rows), 1)]
-    own = [">images", ">classes"]
+    names, own = _short_names(rows), [">images", ">classes"]
     if is_wide:
         beside = itertools.chain.from_iterable((f">{row.classifier} ± {row.interval}", ">to others") for row in rows)
         heads = [column, *own, *beside]
-        lines = [[*_about(some[0]), *(cell for one in some for cell in _cells(one))] for some in shown]
+        lines = [[*_about(some[0], names), *(cell for one in some for cell in _cells(one))] for some in shown]
     else:
         heads = [column, *own, "classifier", f">accuracy ± {rows[0].interval}", ">to others"]
-        lines = [line for some in shown for line in _below(some, rows)]
-    words = [_HOW_TO_READ, *(_on_worst(rows) if is_wide else []), *_on_gaps(rows)]
+        lines = [line for some in shown for line in _below(some, rows, names)]
+    words = [_HOW_TO_READ, *(_on_worst(rows) if on_worst else []), *_on_gaps(rows)]
     if len(shown) < len(several):
         words.append(f"The {len(shown)} least accurate of {len(several):,} groups are shown; --format json has all.")
+    if any(names[one.name] != one.name for one, *_ in shown):
+        words.append("Long names are shortened; --format json has them whole.")
     return Sheet(title, heads, lines, facts, " ".join(words))
 
 
@@ -53,7 +60,7 @@ _HOW_TO_READ = "Accuracy in %. To others: points above other groups on the same 
 
 
 def classifiers_sheet(title: str, rows: Sequence[GroupRow | AcrossRow], with_all: bool = False) -> Sheet:
-    """A line for each classifier: which group may be the worst, its accuracy, and the gap to the best.
+    """A line for each classifier: which group may be the worst, its accuracy, and the gap to the best, if known.
 
     Args:
         title: The title.
@@ -61,15 +68,24 @@ def classifiers_sheet(title: str, rows: Sequence[GroupRow | AcrossRow], with_all
         with_all: Whether the accuracy over all groups stands there too.
     """
     whole = [">all ± episodes"] * with_all
-    lines = [[row.classifier, *[overall(row)] * with_all, *_worst_cells(row.worst)] for row in rows]
-    words = ["Accuracy in %, the gap between the best and the worst group in points."]
+    names, is_known = _short_names(rows), has_verdict(rows)
+    lines = [
+        [row.classifier, *[overall(row)] * with_all, *(_worst_cells(row.worst, names) if is_known else [])]
+        for row in rows
+    ]
+    words = ["Accuracy in %" + ", the gap between the best and the worst group in points" * is_known + "."]
     if about := dict.fromkeys(POPULATIONS[row.worst.population] for row in rows if row.worst is not None):
         words.append(
             f"Worst group and gap: 95% intervals on {' and '.join(about)}, which account for the worst having been "
             "picked."
         )
-    heads = ["classifier", *whole, ">worst group", ">gap", "may be the worst"]
+    heads = ["classifier", *whole, *([">worst group", ">gap", "may be the worst"] if is_known else [])]
     return Sheet(title, heads, lines, {}, " ".join([*words, *_no_verdict(rows)]))
+
+
+def has_verdict(rows: Sequence[GroupRow | AcrossRow]) -> bool:
+    """Whether the worst group is known for any classifier."""
+    return any(row.worst is not None for row in rows)
 
 
 def overall(row: GroupRow | AcrossRow) -> str:
@@ -87,17 +103,38 @@ def _order(several: Sequence[GroupAccuracy]) -> tuple[bool, float]:
     return (accuracy is None, accuracy or 0.0)
 
 
-def _about(group: GroupAccuracy) -> list[str]:
-    return [group.name, f"{group.images:,}", f"{group.classes:,}"]
+def _short_names(rows: Sequence[GroupRow | AcrossRow]) -> dict[str, str]:
+    """Each group's name without the middle of long ones, which are left whole where two would look the same."""
+    short = {one.name: _short(one.name) for one in rows[0].groups}
+    times = Counter(short.values())
+    return {name: shown if times[shown] == 1 else name for name, shown in short.items()}
+
+
+def _short(name: str) -> str:
+    """A name of at most :data:`LONG` characters.
+
+    >>> _short("a town"), _short("an exceedingly long name of a town")
+    ('a town', 'an exceedingly…of a town')
+    """
+    if len(name) <= LONG:
+        return name
+    start, end = LONG - LONG * 2 // 5, LONG * 2 // 5
+    return f"{name[: start - 1].rstrip()}…{name[-end:].lstrip()}"
+
+
+def _about(group: GroupAccuracy, names: Mapping[str, str]) -> list[str]:
+    return [names[group.name], f"{group.images:,}", f"{group.classes:,}"]
 
 
 def _cells(one: GroupAccuracy) -> list[str]:
     return [_accuracy(one), _to_others(one)]
 
 
-def _below(several: Sequence[GroupAccuracy], rows: Sequence[GroupRow | AcrossRow]) -> list[list[str]]:
+def _below(
+    several: Sequence[GroupAccuracy], rows: Sequence[GroupRow | AcrossRow], names: Mapping[str, str]
+) -> list[list[str]]:
     """A line for each classifier; the first one names the group."""
-    starts = [_about(several[0]), *([[""] * 3] * (len(rows) - 1))]
+    starts = [_about(several[0], names), *([[""] * 3] * (len(rows) - 1))]
     return [[*start, row.classifier, *_cells(one)] for start, row, one in zip(starts, rows, several, strict=True)]
 
 
@@ -114,13 +151,13 @@ def _to_others(one: GroupAccuracy) -> str:
     return f"{one.difference * 100:+.2f}{mark}"
 
 
-def _worst_cells(worst: WorstGroup | None) -> list[str]:
+def _worst_cells(worst: WorstGroup | None, names: Mapping[str, str]) -> list[str]:
     if worst is None:
         return ["–"] * 3
     low, high = (percent(end) for end in worst.interval)
     gap = ", ".join(percent(end) for end in worst.gap_interval)
     first, *others = worst.possible
-    possible = f"{first} or {counted(len(others), 'other')}" if others else first
+    possible = names[first] + (f" or {counted(len(others), 'other')}" if others else "")
     return [f"{low} to {high}", f"{percent(worst.gap)} [{gap}]", possible]
 
 
