@@ -69,7 +69,7 @@ class ProgressBar:
         now = _Step(done, total, self._clock())
         first = self._first.setdefault(stage, now)
         latest = self._latest.get(stage, now)
-        if done != latest.done:  # fewer if a worker was lost, whose steps are done again
+        if done != latest.done:  # it falls if a worker is lost, whose steps are done again
             latest = now
         self._latest[stage] = latest
         if latest.done <= first.done:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FAST", "better_classifier", "is_quick_to_compare"]
 
-FAST = ("ridge", "ncc", "cosine")  # whose answers to images that are left out have closed forms
-MOST_COMPARED = 3e9  # images × features × classes: 7 seconds on one core for 1,280 features, and 14 for 100
+FAST = ("ridge", "ncc", "cosine")  # their answers to left-out images have closed forms
+MOST_COMPARED = 3e9  # images × features × classes; on one core they take 7 seconds with 1,280 features, 14 with 100
 
 
 def is_quick_to_compare(features: FeatureSet) -> bool:

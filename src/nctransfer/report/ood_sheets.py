@@ -108,7 +108,7 @@ def _all(names: list[str]) -> str:
 
 
 def _nothing_told(rows: list[OodRow], other: OtherSet) -> list[str]:
-    """That no score is known to be of use, and why that may be."""
+    """Say that no score is known to be of use, and why that may be."""
     whose, score = ("No interval lies", "any score") if len(rows) > 1 else ("The interval does not lie", rows[0].score)
     shown = f"these images do not show that {score} tells them from the known classes"
     said = [f"{whose} above 50%, the AUROC of chance: {shown}."]
