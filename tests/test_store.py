@@ -805,6 +805,14 @@ def test_an_id_that_begins_another_is_found(store: FeatureStore) -> None:
     assert store.find(stored.id).id == stored.id
 
 
+def test_a_whole_name_is_not_the_beginning_of_a_longer_one(store: FeatureStore) -> None:
+    short, long = (fill(store, source=source) for source in ("cal-a2d3ebdb", "cal2-b1bcfb82"))
+    for name, stored in (("cal", short), ("cal2", long), (short.id.removesuffix("-a2d3ebdb"), short)):
+        assert store.find(name).id == stored.id
+    with pytest.raises(FeaturesError):
+        store.find("ca")
+
+
 @pytest.mark.parametrize("name", ["resnet", "/absent", "pets-1/x", "\0"])
 def test_unknown_names_are_answered_by_what_is_stored(store: FeatureStore, name: str) -> None:
     with pytest.raises(FeaturesError) as error:

@@ -33,6 +33,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 __all__ = ["FeatureStore", "load_features"]
 
 log = logging.getLogger(__name__)
+
+DIGEST = re.compile("-[0-9a-f]{8}")  # the end of an id
 
 
 class LastUsed(NamedTuple):
@@ -122,9 +125,7 @@ class FeatureStore:
         ids = [stored.id for stored in fitting or every.values()]
         names = "\n  ".join(ids[:10] + ["…"] * (len(ids) > 10))
         if fitting:
-            raise FeaturesError(
-                f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give the id from its beginning"
-            )
+            raise FeaturesError(f"{name!r} fits {len(fitting)} stored sets:\n  {names}", "give more of the id")
         raise FeaturesError(
             f"{name!r} is neither a stored set nor a file of features (Parquet, .npz, .safetensors)",
             f"stored are:\n  {names}" if every else "nothing is stored yet: run nctransfer extract",
@@ -323,6 +324,11 @@ def load_features(
 
 
 def _fitting(name: str, every: Mapping[str, StoredSet]) -> list[StoredSet]:
-    """The sets whose id begins with a name; if there are none, those whose source does."""
-    fitting = [stored for key, stored in every.items() if key.startswith(name)]
-    return fitting or [stored for stored in every.values() if stored.path.name.startswith(name)]
+    """The sets whose id begins with a name; if there are none, those whose source does.
+
+    If the name is whole but for the digest behind it, those with longer names are not meant: ``cal`` is not ``cal2``.
+    """
+    by_id = {stored: key for key, stored in every.items() if key.startswith(name)}
+    fitting = by_id or {stored: stored.path.name for stored in every.values() if stored.path.name.startswith(name)}
+    whole = [stored for stored, text in fitting.items() if DIGEST.fullmatch(text.removeprefix(name))]
+    return whole or list(fitting)
