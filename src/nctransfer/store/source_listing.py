@@ -42,7 +42,7 @@ class SourceListing:
         saved = store.listing(task.source.id)
         listing = Listing.unread(task.images.entries)
         self._listing = (listing.in_classes_of(saved) if task.keep_classes else listing).with_known_digests(saved)
-        _say_if_classes_change(saved, self._listing)
+        _say_if_classes_change(saved, self._listing, task.keep_classes)
         self._saved = self._listing if self._listing.equals(saved) else saved  # so that the other is not in memory too
         self._found: list[tuple[pa.Array, pa.Array]] = []  # ids and digests that are not in the listing yet
         self._saved_at = time.monotonic()
@@ -145,11 +145,13 @@ class SourceListing:
         return rows[~are_in(self._listing.ids, strings(list(broken)))[rows]] if broken else rows
 
 
-def _say_if_classes_change(before: Listing, now: Listing) -> None:
+def _say_if_classes_change(before: Listing, now: Listing, is_against_will: bool) -> None:
     """Warn if images that were listed before are of other classes now, in all stored sets of the source."""
     if counts := changed_classes(before.images, now.images):
         log.warning(
             "images of this data that were listed before are now of other classes, %s in place of %s, in all stored "
-            "sets of it; to choose classes for one command, name the stored set with --label-column",
+            "sets of it%s; nctransfer extract with the former options changes them back, and to choose classes for one "
+            "command, name the stored set with --label-column",
             *(f"{count:,}" for count in reversed(counts)),
+            ", because images were added or removed" if is_against_will else "",
         )
