@@ -296,6 +296,17 @@ def test_long_names_of_groups_are_shortened_unless_they_would_be_the_same(classi
         assert line[-1].split(" or ")[0] in shown
 
 
+@pytest.mark.parametrize(("verdict", "possible"), [("worse", 2), ("worse", 1), ("not told apart", 2)])
+def test_a_star_beside_a_worst_group_that_is_not_known_is_explained(verdict: Any, possible: int) -> None:
+    found = nct.fewshot_by_group(sited(), "site", 3, classifiers="ncc", queries=3, episodes=60, device="cpu")
+    [row] = found.rows
+    assert row.worst is not None
+    groups = (replace(row.groups[0], verdict=verdict), *(replace(one, verdict=None) for one in row.groups[1:]))
+    changed = replace(row, groups=groups, worst=replace(row.worst, possible=("east", "north")[:possible]))
+    [sheet] = group_sheets(replace(found, rows=(changed,)))
+    assert ("A star is about the same classes" in sheet.reading) == (verdict == "worse" and possible == 2)
+
+
 def test_a_rare_group_leaves_the_intervals_of_others_as_they_are() -> None:
     plain = sited(classes=12, each=20, sites=2)
     sites = ["rare" if place < 26 and place % 3 == 0 else site for place, site in enumerate(plain.attributes["site"])]

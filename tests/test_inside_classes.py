@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from clusters import normal_classes
 from messages import raises
 from nctransfer.errors import FeaturesError, SettingError
 from nctransfer.neural_collapse.inside_classes import explained_share, left_out_accuracy
+from nctransfer.report.fine_sheets import fine_sheets
 
 SHAPE = {"birds": (6, 7, 8), "cats": (5, 9), "dogs": (7, 7, 6, 5), "eels": (8, 4)}  # images of each fine class
 
@@ -163,6 +165,18 @@ def test_layers_are_compared_with_the_last_by_coarse_class() -> None:
     half = t.ppf(1 - 0.025 / 2, 3) * gaps.std(ddof=1) / 2
     assert first.to_last == pytest.approx(gaps.mean())
     assert first.to_last_interval == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+
+
+@pytest.mark.parametrize(("interval", "is_known"), [((0.01, 0.2), True), ((-0.1, 0.3), False), (None, False)])
+def test_a_layer_is_the_best_on_other_classes_only_where_that_is_known(
+    interval: tuple[float, float] | None, is_known: bool
+) -> None:
+    found = nct.fine_structure({"a": nested(), "b": nested(fine=0.1)}, "kind", permutations=1)
+    first, last = found.layers
+    assert first.accuracy > last.accuracy
+    [sheet, *_] = fine_sheets(replace(found, layers=(replace(first, to_last_interval=interval), last)))
+    assert "told apart best in a, " in sheet.reading
+    assert ("on other classes is not known" in sheet.reading) == (not is_known)
 
 
 def test_what_cannot_be_measured_is_left_out_and_counted() -> None:

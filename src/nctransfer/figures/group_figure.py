@@ -23,6 +23,7 @@ __all__ = ["group_figure"]
 
 MOST = 30  # groups; fewer if there are many panels
 FEWEST = 6
+EDGE = 0.015  # beyond 0 and 1, so that dots there are whole
 LONG = 24  # characters of a name beside several panels
 VERDICTS = {"worse": COLOURS[1], "better": COLOURS[2]}
 LINES: dict[
@@ -57,6 +58,8 @@ def group_figure(found: GroupResult | AcrossResult, *, width: float = PAGE) -> F
     names = names_of(shown, LONG if columns > 1 else LONGEST)
     for axes, row in zip(panels, rows, strict=False):
         entries |= _draw(axes, row, shown, names)
+    low, high = panels[0].get_xlim()
+    panels[0].set_xlim(max(low, -EDGE), min(high, 1 + EDGE))
     for axes in panels[len(found.rows) :]:
         axes.set_axis_off()
     title = "Accuracy by" if isinstance(found, GroupResult) else "Accuracy on a new"

@@ -65,8 +65,13 @@ def _reading(found: FineStructure) -> str:
     ]
     best = max(found.layers, key=lambda layer: layer.accuracy)
     if best.to_last is not None:
-        ends = "" if best.to_last_interval is None else f" {in_points(best.to_last_interval)}"
-        words.append(f"They are told apart best in {best.name}: {best.to_last * 100:+.2f} points{ends} to {last.name}.")
+        interval = best.to_last_interval
+        is_known = interval is not None and interval[0] > 0
+        ends = "" if interval is None else f" {in_points(interval)}"
+        words.append(
+            f"They are told apart best in {best.name}, {best.to_last * 100:.2f} points{ends} above {last.name}"
+            + ("." if is_known else "; whether that is so on other classes is not known.")
+        )
     words += [f"No {name}: {reason}." for name, reason in found.undefined.items()]
     return " ".join(words)
 

@@ -52,8 +52,12 @@ def _expected(found: FitResult, path: str | None) -> Sheet:
         ["on other images of these classes", ">in %", ">95% interval"],
         [*_accuracy_rows(found), *_answer_rows(found)],
         facts,
-        " ".join(filter(None, [found.choice, found.advice, *_reading(found)])),
+        " ".join(filter(None, [found.choice, found.advice, *_reading(found), _next(path)])),
     )
+
+
+def _next(path: str | None) -> str:
+    return "" if path is None else f"To label images with it: nctransfer predict {path} FOLDER."
 
 
 def _accuracy_rows(found: FitResult) -> Iterator[list[str]]:

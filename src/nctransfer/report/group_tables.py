@@ -168,7 +168,14 @@ def _on_worst(rows: Sequence[GroupRow | AcrossRow]) -> Iterator[str]:
             yield _of_worst(row.classifier, row.worst)
     if any(row.worst is not None for row in rows):
         yield "These intervals account for the worst having been picked."
+    if any(row.worst is not None and len(row.worst.possible) > 1 and _has_stars(row) for row in rows):
+        yield "A star is about the same classes, so it can stand at a group that is not known to be the worst."
     yield from _no_verdict(rows)
+
+
+def _has_stars(row: GroupRow | AcrossRow) -> bool:
+    """Whether a group is told from the others on the same classes."""
+    return any(one.verdict in ("better", "worse") for one in row.groups)
 
 
 def _no_verdict(rows: Sequence[GroupRow | AcrossRow]) -> list[str]:

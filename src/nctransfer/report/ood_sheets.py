@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nctransfer.errors import join_names
+from nctransfer.heads.unlikeness_kinds import UNLIKENESSES
 from nctransfer.ood.ood_result import CHANCE
 from nctransfer.report.sheet import Bar, Sheet
 from nctransfer.report.wording import about_features, features_in_line, percent
@@ -100,6 +101,9 @@ def _verdict(rows: list[OodRow]) -> list[str]:
     for names, words in ((unknown, "not told from"), (below, "below")):
         if names:
             said.append(f"The AUROC of {_all(names)} is {words} 50%, that of chance.")
+    heads = [row.score for row in rows if row.is_possible_best and row.score in UNLIKENESSES]
+    if heads:
+        said.append(f"A head that holds images back by it: nctransfer fit --unlikeness {heads[0]}.")
     return said
 
 
