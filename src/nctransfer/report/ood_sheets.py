@@ -103,7 +103,7 @@ def _verdict(rows: list[OodRow]) -> list[str]:
             said.append(f"The AUROC of {_all(names)} is {words} 50%, that of chance.")
     heads = [row.score for row in rows if row.is_possible_best and row.score in UNLIKENESSES]
     if heads:
-        said.append(f"A head that holds images back by it: nctransfer fit --unlikeness {heads[0]}.")
+        said.append(f"nctransfer fit --unlikeness {heads[0]} makes a head that holds images back by this score.")
     return said
 
 
