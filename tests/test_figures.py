@@ -17,13 +17,13 @@ from PIL import Image
 
 from messages import raises
 from nctransfer.checkpoints.trajectory_result import Point, Trajectory
-from nctransfer.errors import SettingError
+from nctransfer.errors import SettingError, short_text
 from nctransfer.evaluation.fewshot_results import FewShotResult, FewShotRow
 from nctransfer.features.feature_info import FeatureInfo
 from nctransfer.figures.alternative_text import alternative_text
 from nctransfer.figures.figure_files import check_figure, save_figure
 from nctransfer.figures.number_axes import logarithmic
-from nctransfer.figures.style import PAGE, add_caption, caption_of, in_style, new_figure, plain_text, short_text
+from nctransfer.figures.style import PAGE, add_caption, caption_of, in_style, new_figure, plain_text
 from nctransfer.figures.trajectory_figure import trajectory_figure
 from nctransfer.neural_collapse.collapse_report import CollapseReport
 from nctransfer.neural_collapse.registry import MEASURES

@@ -48,6 +48,7 @@ __all__ = [
     "did_you_mean",
     "join_names",
     "reason_of",
+    "short_text",
 ]
 
 
@@ -67,6 +68,18 @@ def join_names(names: Sequence[object], most: int = 5) -> str:
     ('cat, dog', 'a, b, …')
     """
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def short_text(text: str, most: int) -> str:
+    """A name that fits: if it has more than so many characters, its middle is left out.
+
+    >>> short_text("short", 12), short_text("a name that is rather long", 12)
+    ('short', 'a name…long')
+    """
+    if len(text) <= most:
+        return text
+    before = -(-most * 3 // 5)
+    return f"{text[: before - 1].rstrip()}…{text[len(text) - (most - before) :].lstrip()}"
 
 
 def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted
-from nctransfer.figures.style import COLOURS, PAGE, SMALL, add_caption, in_style, new_figure, plain_text, short_text
+from nctransfer.errors import counted, short_text
+from nctransfer.figures.style import COLOURS, PAGE, SMALL, add_caption, in_style, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

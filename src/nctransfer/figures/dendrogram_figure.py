@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nctransfer.errors import short_text
 from nctransfer.figures.style import (
     COLOURS,
     PAGE,
@@ -13,7 +14,6 @@ from nctransfer.figures.style import (
     in_style,
     new_figure,
     plain_text,
-    short_text,
 )
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.figures.style import add_caption, plain_text, short_text
+from nctransfer.errors import short_text
+from nctransfer.figures.style import add_caption, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

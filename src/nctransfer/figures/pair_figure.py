@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from nctransfer.errors import short_text
 from nctransfer.figures.style import (
     COLOURS,
     GREY,
@@ -15,7 +16,6 @@ from nctransfer.figures.style import (
     in_style,
     new_figure,
     plain_text,
-    short_text,
 )
 
 if TYPE_CHECKING:

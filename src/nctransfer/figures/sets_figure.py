@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.errors import short_text
 from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import (
     COLOURS,
@@ -16,7 +17,6 @@ from nctransfer.figures.style import (
     in_style,
     new_figure,
     plain_text,
-    short_text,
 )
 
 if TYPE_CHECKING:

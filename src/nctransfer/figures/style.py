@@ -29,7 +29,6 @@ __all__ = [
     "in_style",
     "new_figure",
     "plain_text",
-    "short_text",
     "style",
 ]
 
@@ -180,18 +179,6 @@ def plain_text(text: str) -> str:
 
 
 JOINERS = "\u200c\u200d"  # between letters of Persian or Hindi, and in emoji
-
-
-def short_text(text: str, most: int) -> str:
-    """A name that fits: if it has more than so many characters, its middle is left out.
-
-    >>> short_text("short", 12), short_text("a name that is rather long", 12)
-    ('short', 'a name…long')
-    """
-    if len(text) <= most:
-        return text
-    before = -(-most * 3 // 5)
-    return f"{text[: before - 1].rstrip()}…{text[len(text) - (most - before) :].lstrip()}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nctransfer.errors import short_text
 from nctransfer.figures.number_axes import logarithmic, percent_axis
 from nctransfer.figures.style import (
     COLOURS,
@@ -20,7 +21,6 @@ from nctransfer.figures.style import (
     in_style,
     new_figure,
     plain_text,
-    short_text,
 )
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted, join_names
+from nctransfer.errors import counted, join_names, short_text
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import POPULATIONS, percent
 
@@ -105,21 +105,9 @@ def _order(several: Sequence[GroupAccuracy]) -> tuple[bool, float]:
 
 def _short_names(rows: Sequence[GroupRow | AcrossRow]) -> dict[str, str]:
     """Each group's name without the middle of long ones, which are left whole where two would look the same."""
-    short = {one.name: _short(one.name) for one in rows[0].groups}
+    short = {one.name: short_text(one.name, LONG) for one in rows[0].groups}
     times = Counter(short.values())
     return {name: shown if times[shown] == 1 else name for name, shown in short.items()}
-
-
-def _short(name: str) -> str:
-    """A name of at most :data:`LONG` characters.
-
-    >>> _short("a town"), _short("an exceedingly long name of a town")
-    ('a town', 'an exceedingly…of a town')
-    """
-    if len(name) <= LONG:
-        return name
-    start, end = LONG - LONG * 2 // 5, LONG * 2 // 5
-    return f"{name[: start - 1].rstrip()}…{name[-end:].lstrip()}"
 
 
 def _about(group: GroupAccuracy, names: Mapping[str, str]) -> list[str]:
