@@ -326,7 +326,7 @@ def test_pairs_are_those_closest_first(stored: str) -> None:
 ABOUT = {"id", "model", "weights", "data", "split", "layer", "samples", "classes", "dim"}
 ROW = {"ways", "shots", "queries", "episodes", "classifier", "seed", "accuracy", "ci95", "seconds"}
 KEYS = {
-    "extract": {"id", "path", "samples", "extracted", "reused", "failed", "seconds", "images_per_second"},
+    "extract": {"id", "path", "samples", "classes", "extracted", "reused", "failed", "seconds", "images_per_second"},
     "collapse": {"features", "metrics", "intervals", "undefined", "pairs"},
     "fewshot": {"features", "results"},
     "models": {"models"},

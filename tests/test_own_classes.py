@@ -124,6 +124,7 @@ def test_extract_changes_the_classes_and_says_so(pets: Path, stored: str) -> Non
     assert warned(changed, len(BREEDS), len(SPECIES), "--label-column")
     assert nct.load_features(stored).classes == BREEDS
     assert not warnings_of(done("extract", *RESNET, "--data", pets, *BY_BREED))
+    assert "classes     4 (Manx, Pug, Rex, …)" in changed.stdout
 
 
 def test_the_first_command_says_the_classes(pets: Path) -> None:

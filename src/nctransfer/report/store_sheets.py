@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nctransfer.errors import counted
+from nctransfer.errors import counted, join_names
 from nctransfer.report.sheet import Sheet
 from nctransfer.report.wording import about_features
 
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 NEXT = "next: nctransfer collapse, nctransfer fewshot"
+SHOWN = 3  # classes by name
 
 
 def extraction_sheet(report: ExtractionReport) -> Sheet:
@@ -39,6 +40,7 @@ def extraction_sheet(report: ExtractionReport) -> Sheet:
         "data": ", ".join(filter(None, [report.stored.about.get("data", ""), str(report.selection)])),
         "id": report.stored.id,
         "samples": f"{report.samples:,}",
+        "classes": f"{len(report.classes):,}" + f" ({join_names(report.classes, most=SHOWN)})" * bool(report.classes),
         "extracted": f"{report.extracted:,}" + (f" in {report.seconds:.1f} s, {rate:.1f} images/s" if rate else ""),
         "from cache": f"{report.reused:,}",
         "folder": str(report.stored.rows_path),

@@ -26,6 +26,7 @@ class ExtractionReport(ShownInNotebooks):
         manifest: What the set held after the extraction.
         selection: Which images of the source were wanted.
         samples: The number of wanted images whose features are stored now.
+        classes: The names of their classes.
         extracted: The number of images that went through the backbone.
         reused: The number of wanted images whose features were stored before.
         failed: The images that gave no features, and why.
@@ -40,6 +41,7 @@ class ExtractionReport(ShownInNotebooks):
     manifest: Manifest
     selection: Selection
     samples: int
+    classes: tuple[str, ...]
     extracted: int
     reused: int
     failed: tuple[BrokenImage, ...]
@@ -66,6 +68,7 @@ class ExtractionReport(ShownInNotebooks):
             "path": str(self.stored.rows_path),
             "shard": f"{self.selection.shard.index}/{self.selection.shard.of}" if self.selection.shard else None,
             "samples": self.samples,
+            "classes": len(self.classes),
             "extracted": self.extracted,
             "reused": self.reused,
             "failed": [broken._asdict() for broken in self.failed],

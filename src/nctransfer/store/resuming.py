@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nctransfer.backbones.feature_key import FEATURE
 from nctransfer.errors import BrokenImage, DataError, FeaturesError, counted
-from nctransfer.sources.arrow_arrays import are_in, strings
+from nctransfer.sources.arrow_arrays import are_in, codes_and_names, strings
 from nctransfer.store.extraction_report import ExtractionReport
 from nctransfer.store.heads import head_damage, save_head
 from nctransfer.store.pipeline import Work
@@ -182,8 +182,9 @@ class _Filling:
 
         wanted = self.listing.wanted(self.broken)
         is_stored = are_in(wanted.digests, self.stored_now)
-        samples = int(is_stored.sum())
-        if copies := samples - len(compute.unique(wanted.take(np.flatnonzero(is_stored)).digests)):
+        there = wanted.take(np.flatnonzero(is_stored))
+        samples = len(there)
+        if copies := samples - len(compute.unique(there.digests)):
             log.warning("%s the same as another, byte for byte: nctransfer data lists them", counted(copies, "image"))
         chosen = self.task.images.chosen
         is_broken = are_in(chosen.ids, strings(list(self.broken))) if self.broken else np.zeros(0, bool)
@@ -192,6 +193,7 @@ class _Filling:
             manifest=self.writer.manifest,
             selection=self.task.selection,
             samples=samples,
+            classes=codes_and_names(there.images.labels)[1],
             extracted=self.writer.written,
             reused=int(are_in(wanted.digests, self.stored_before).sum()),
             failed=tuple(
