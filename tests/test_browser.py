@@ -260,6 +260,23 @@ def test_a_click_keeps_a_class_and_no_more_than_seven(plain: Open) -> None:
         assert page.locator("#pins").is_hidden()
 
 
+def test_a_button_stays_while_it_is_pressed(plain: Open) -> None:
+    """The pointer comes from another class; the highlight follows in the next frame, when the button may be down."""
+    with plain() as seen:
+        page = seen.page
+        page.locator("#image-map .legend button").first.click()
+        frames(page)
+        box = page.get_by_role("button", name="Clear").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        event = "new PointerEvent('pointerover', { bubbles: true })"
+        page.evaluate(f"document.querySelector('#data td button.name').dispatchEvent({event})")
+        frames(page)
+        page.mouse.up()
+        frames(page)
+        assert page.locator("#pins").is_hidden()
+
+
 # Tables
 
 

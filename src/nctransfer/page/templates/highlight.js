@@ -39,10 +39,12 @@ const showHighlight = oncePerFrame(() => {
   for (const listener of highlight.listeners) listener();
 });
 
-/** The classes that are kept, in the bar at the top. */
+/** The classes that are kept, in the bar at the top. It is made anew for others only: a button stays while it is pressed. */
 function showPins() {
   const bar = document.getElementById("pins");
   const { pinned } = highlight;
+  if (bar.dataset.pinned === pinned.join()) return;
+  bar.dataset.pinned = pinned.join();
   bar.hidden = !pinned.length;
   const chips = pinned.map((code) => {
     const chip = button(element("bdi", {}, nameOf(code)), () => pinClass(code), { class: "chip", title: "Highlight no longer" });
