@@ -40,7 +40,7 @@ def test_drawn_tree_is_the_real_one() -> None:
 
 def test_all_is_complete_and_sorted() -> None:
     public = [name for name, kind in _classes().items() if kind.__module__ == errors.__name__]
-    assert sorted([*public, "counted", "did_you_mean", "join_names", "reason_of"]) == errors.__all__
+    assert sorted([*public, "counted", "did_you_mean", "join_names", "reason_of", "short_text"]) == errors.__all__
 
 
 def test_root_is_the_public_one() -> None:
