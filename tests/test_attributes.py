@@ -30,7 +30,8 @@ from nctransfer.sources.selection import Selection
 from nctransfer.sources.source import ImageEntry, ImageSource
 from nctransfer.sources.source_kind import ReadingOptions
 from nctransfer.store.cache_folder import FeatureStore
-from nctransfer.store.listings import Listing, change_listing, load_listing
+from nctransfer.store.listing_files import change_listing, load_listing
+from nctransfer.store.listings import Listing
 from pictures import png
 from terminal import done, refused, shows_line
 

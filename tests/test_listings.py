@@ -17,7 +17,8 @@ from nctransfer.sources.arrow_arrays import are_in, codes_and_names, places_in, 
 from nctransfer.sources.source import content_digest, digest_number, digest_numbers
 from nctransfer.store import source_listing
 from nctransfer.store.cache_folder import FeatureStore
-from nctransfer.store.listings import Listed, Listing, load_listing
+from nctransfer.store.listing_files import load_listing
+from nctransfer.store.listings import Listed, Listing
 from nctransfer.store.source_listing import SourceListing
 from nctransfer.store.wanted_images import WantedImages
 

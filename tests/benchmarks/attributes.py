@@ -44,7 +44,8 @@ def make(root: Path, images: int) -> None:
 def measure(what: str, path: str) -> list[float]:
     """Seconds of CPU, the peak of memory in MiB, and the size of the listing in KiB."""
     from nctransfer.sources.manifest import Manifest
-    from nctransfer.store.listings import Listing, change_listing, load_listing
+    from nctransfer.store.listing_files import change_listing, load_listing
+    from nctransfer.store.listings import Listing
 
     file = Path(path).with_suffix(".parquet")
     if what == "list":

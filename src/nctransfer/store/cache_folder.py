@@ -47,7 +47,8 @@ from nctransfer.features.files import read_features
 from nctransfer.paths import expanded
 from nctransfer.sources.selection import Selection
 from nctransfer.store.atomic_files import as_json, read_json, write_json
-from nctransfer.store.listings import Listing, load_listing, replace_listing
+from nctransfer.store.listing_files import load_listing, replace_listing
+from nctransfer.store.listings import Listing
 from nctransfer.store.manifest import NAME
 from nctransfer.store.set_identity import backbone_folder, is_begun, set_identity
 from nctransfer.store.stored_set import StoredSet
@@ -237,7 +238,7 @@ class FeatureStore:
             self._listings = before
 
     def save_listing(self, source_id: str, listing: Iterable[Listed], keep_classes: bool = False) -> Listing:
-        """Replace a listing; see :func:`~nctransfer.store.listings.replace_listing`."""
+        """Replace a listing; see :func:`~nctransfer.store.listing_files.replace_listing`."""
         return replace_listing(self.listing_file(source_id), Listing.of(listing), keep_classes)
 
     def listing_file(self, source_id: str) -> Path:

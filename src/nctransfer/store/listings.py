@@ -1,16 +1,13 @@
-"""The listing of a source: its images, their names, and the digest of each, in columns and in a file."""
+"""The listing of a source: its images, their names, and the digest of each."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from nctransfer.errors import reason_of
 from nctransfer.sources.arrow_arrays import (
     codes_and_names,
     flat,
@@ -24,7 +21,6 @@ from nctransfer.sources.arrow_arrays import (
 from nctransfer.sources.attribute_columns import texts_at
 from nctransfer.sources.attributes import MOST_ATTRIBUTES
 from nctransfer.sources.image_table import ATTRIBUTE, CHUNK, ImageTable, TableBuilder
-from nctransfer.store.atomic_files import file_lock, replace_file, writing_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,17 +32,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Listed",
     "Listing",
-    "change_listing",
     "changed_classes",
     "chosen_rows",
-    "listing_damage",
-    "load_listing",
-    "replace_listing",
+    "table_digest",
 ]
 
-log = logging.getLogger(__name__)
-
-LAYOUT, LAYOUT_WITH_ATTRIBUTES = "2", "3"
 DIGESTED = 2**16  # rows at once
 
 
@@ -146,9 +136,16 @@ class Listing(Sequence[Listed]):
             return self
         return Listing(self.images.take(rows), self.digests.take(integers(rows)))
 
+    @property
+    def table(self) -> pa.Table:
+        """The columns of the images, and that of the digests."""
+        import pyarrow as pa
+
+        return self.images.columns.append_column(pa.field("digest", pa.string(), False), self.digests)
+
     def content(self) -> str:
         """A digest of the names, classes, splits and digests of all images, in their order."""
-        return _content(_columns(self).select(["id", "label", "split", "digest"]))
+        return table_digest(self.table.select(["id", "label", "split", "digest"]))
 
     def equals(self, other: Listing) -> bool:
         """Whether the other listing holds the same images in the same order, and the same digests."""
@@ -243,143 +240,7 @@ def chosen_rows(images: ImageTable, selection: Selection) -> NDArray[np.intp]:
     return selection.apply(images.ids, images.labels, images.splits)
 
 
-def load_listing(path: Path) -> Listing:
-    """The listing in a file; without images if the file is absent, damaged, or of another layout.
-
-    The last two are said in a warning. No number depends on it: a listing can always be made anew.
-    """
-    import pyarrow as pa
-
-    try:
-        if (found := _read(path)) is not None:
-            return found
-    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
-        log.warning("the listing %s cannot be used (%s): nctransfer extract makes it anew", path.name, reason_of(error))
-    return Listing.of(())
-
-
-def listing_damage(path: Path) -> str:
-    """Why the listing in a file cannot be used; empty if it can."""
-    import pyarrow as pa
-
-    try:
-        return "it is lost" if _read(path) is None else ""
-    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
-        return reason_of(error)
-
-
-def replace_listing(path: Path, listing: Listing, keep_classes: bool = False) -> Listing:
-    """Replace a listing. Digests that another process has found meanwhile are kept.
-
-    Args:
-        path: The file.
-        listing: The images.
-        keep_classes: Whether the same images stay as the file describes them; see :meth:`Listing.in_classes_of`.
-
-    Returns:
-        The new listing.
-
-    Raises:
-        StoreError: It cannot be written.
-    """
-
-    def change(known: Listing) -> Listing:
-        return (listing.in_classes_of(known) if keep_classes else listing).with_known_digests(known)
-
-    return change_listing(path, change)
-
-
-def change_listing(path: Path, change: Callable[[Listing], Listing]) -> Listing:
-    """Change a listing, which no other process does meanwhile.
-
-    Args:
-        path: The file.
-        change: Gives the new listing for the present one, which has no images if it cannot be used.
-
-    Returns:
-        The new listing.
-
-    Raises:
-        StoreError: It cannot be written.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with file_lock(path.with_suffix(".lock")):
-        known = load_listing(path)
-        new = change(known)
-        if not new.equals(known):
-            table = _as_table(new, path.stem)
-            with writing_errors(path):
-                replace_file(
-                    path,
-                    lambda file: parquet.write_table(
-                        table,
-                        file,
-                        compression="zstd",
-                        use_dictionary=[
-                            name for name in table.column_names if pa.types.is_dictionary(table[name].type)
-                        ],
-                        write_page_checksum=True,
-                    ),
-                )
-    return new
-
-
-# The file
-
-
-def _as_table(listing: Listing, source: str) -> pa.Table:
-    """What the file holds; its metadata hold a digest of everything that is read from it."""
-    table = _columns(listing)
-    layout = LAYOUT_WITH_ATTRIBUTES if listing.images.attributes else LAYOUT  # earlier versions read the plain one
-    return table.replace_schema_metadata(
-        {"nctransfer.listing": layout, "nctransfer.source": source, "nctransfer.content": _content(table)}
-    )
-
-
-def _read(path: Path) -> Listing | None:
-    """The listing in a file; ``None`` if the file does not exist.
-
-    Raises:
-        OSError: It cannot be read.
-        pa.ArrowException: It is damaged.
-        ValueError: Its content is not what was written, or it is of another layout.
-        KeyError: A column is missing.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
-    except FileNotFoundError:
-        return None
-    with file:
-        table = file.read()
-    said = table.schema.metadata or {}
-    if said.get(b"nctransfer.listing") not in (LAYOUT.encode(), LAYOUT_WITH_ATTRIBUTES.encode()):
-        raise ValueError("another version of nctransfer wrote it")
-    if said.get(b"nctransfer.source") != path.stem.encode():
-        raise ValueError("it is that of another source")
-    table = table.replace_schema_metadata().unify_dictionaries().combine_chunks()
-    if said.get(b"nctransfer.content") != _content(table).encode():
-        raise ValueError("its content was altered")
-    listing = Listing(ImageTable(table.drop_columns("digest")), flat(table["digest"]))
-    if not pa.types.is_string(listing.digests.type):
-        raise ValueError("its digests are no texts")
-    if not listing.is_plain:
-        raise ValueError("its columns are not those of a listing")
-    return listing
-
-
-def _columns(listing: Listing) -> pa.Table:
-    """The columns of the images, and that of the digests."""
-    import pyarrow as pa
-
-    return listing.images.columns.append_column(pa.field("digest", pa.string(), False), listing.digests)
-
-
-def _content(table: pa.Table) -> str:
+def table_digest(table: pa.Table) -> str:
     """A digest of the names, types and values of all columns, however they are divided and encoded."""
     import pyarrow as pa
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nctransfer.errors import StoreError, counted, join_names
 from nctransfer.sources.arrow_arrays import places_in
 from nctransfer.store import heads
-from nctransfer.store.listings import change_listing, listing_damage, load_listing
+from nctransfer.store.listing_files import change_listing, listing_damage, load_listing
 from nctransfer.store.other_cache import OtherCache, OtherSet, RefusedError
 from nctransfer.store.repairing import clear_leftovers
 from nctransfer.store.taken_parts import new_rows, take_part

@@ -17,7 +17,8 @@ from nctransfer.store import heads
 from nctransfer.store.atomic_files import clear_stale_files, replace_file, writing_errors
 from nctransfer.store.digest_index import append_digests
 from nctransfer.store.journal import as_lines
-from nctransfer.store.listings import Listing, change_listing, listing_damage
+from nctransfer.store.listing_files import change_listing, listing_damage
+from nctransfer.store.listings import Listing
 from nctransfer.store.manifest import NAME, Manifest, what_it_is
 from nctransfer.store.part_files import identified_part
 from nctransfer.store.reading import listed_by_parts

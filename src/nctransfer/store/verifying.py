@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nctransfer.errors import SetChangedError, StoreError
 from nctransfer.store import heads
-from nctransfer.store.listings import listing_damage
+from nctransfer.store.listing_files import listing_damage
 from nctransfer.store.manifest import NAME
 from nctransfer.store.repairing import UNLISTED
 
