@@ -8,8 +8,8 @@ from nctransfer.errors import counted, join_names
 from nctransfer.report.fewshot_sheets import task_facts
 from nctransfer.report.sheet import Bar, Sheet
 from nctransfer.report.wording import (
+    POPULATIONS,
     about_features,
-    about_populations,
     format_number,
     in_points,
     percent,
@@ -114,12 +114,13 @@ def _choices(found: FewShotLayers) -> Sheet:
         for one in found.choices
     ]
     default = found.choices[0].default
+    populations = dict.fromkeys(POPULATIONS[one.population] for one in found.choices)
     words = [
         f"Gain: chosen minus {default}, with its 95% interval.",
         "The best in hindsight is known only after the queries: it was picked and scored on the same classes, and its",
         "selection bias is what it is likely to lose on others.",
         "The best is among the possible bests in at least 95% of studies.",
-        f"All intervals: {about_populations(one.population for one in found.choices)}",
+        f"Intervals are on {' or '.join(populations)}.",
     ]
     reasons = dict.fromkeys(reason for one in found.choices for reason in one.undefined.values())
     words += [f"–: {reason}." for reason in reasons]
@@ -185,7 +186,8 @@ def _named(choice: LayerChoice, measure: str) -> str:
     guide = _guide(choice, measure)
     if guide is None or guide.layer is None or guide.loss is None:
         return "–"
-    return f"{guide.layer} (−{guide.loss * 100:.2f})"
+    lost = f"{guide.loss * 100:.2f}"
+    return guide.layer if lost == "0.00" else f"{guide.layer} (−{lost})"
 
 
 def _guide(choice: LayerChoice, measure: str) -> Guide | None:
